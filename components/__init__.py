@@ -1,0 +1,1 @@
+"""One package per pipeline step, plus `shared` for what more than one step uses."""

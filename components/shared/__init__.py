@@ -1,0 +1,1 @@
+"""What more than one step uses: configuration, outputs, metrics, prompts, models."""

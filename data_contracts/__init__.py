@@ -1,0 +1,1 @@
+"""Everything that crosses a step boundary: table schemas, reports, expectation suites."""

@@ -1,0 +1,178 @@
+"""Typed rows of every table that crosses a step boundary, as pyarrow schemas.
+
+Times are UTC microseconds. A table is a folder of Parquet files (or one file). `RAW` tables are what
+a user brings; the others are what the steps hand to each other.
+"""
+
+import pyarrow as pa
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+ACTIONS = ("view", "click", "like", "save", "comment", "share", "follow", "purchase")
+"""What a user can do with an item, weakest first; `events.action` is one of these."""
+
+SPLITS = ("train", "valid", "test")
+
+
+def _required(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+USERS = pa.schema(
+    [
+        _required("user_id", pa.string()),
+        pa.field("age", pa.int32()),
+        pa.field("gender", pa.string()),
+        pa.field("city_tier", pa.string()),
+        pa.field("interests", pa.list_(pa.string())),
+    ]
+)
+
+ITEMS = pa.schema(
+    [
+        _required("item_id", pa.string()),
+        pa.field("title", pa.string()),  # may be null: some catalogues have none
+        pa.field("description", pa.string()),
+        pa.field("tags", pa.list_(pa.string())),
+        pa.field("categories", pa.list_(pa.string())),
+        pa.field("brand", pa.string()),
+        pa.field("created_at", TIMESTAMP),
+        pa.field("like_count", pa.int64()),
+        pa.field("comment_count", pa.int64()),
+        pa.field("share_count", pa.int64()),
+    ]
+)
+
+EVENTS = pa.schema(
+    [
+        _required("user_id", pa.string()),
+        _required("item_id", pa.string()),
+        _required("action", pa.string()),
+        pa.field("dwell_seconds", pa.float64()),
+        _required("timestamp", TIMESTAMP),
+        # Breaks ties in time (the order of the lines in the log); without it ties fall to item_id.
+        pa.field("ordinal", pa.int64()),
+    ]
+)
+
+EXPOSURES = pa.schema(
+    [
+        _required("user_id", pa.string()),
+        _required("timestamp", TIMESTAMP),
+        _required("item_ids", pa.list_(pa.string())),  # what the online system showed, in order
+    ]
+)
+
+RAW = {"users": USERS, "items": ITEMS, "events": EVENTS, "exposures": EXPOSURES}
+
+REQUIRED_COLUMNS = {
+    name: tuple(field.name for field in schema if not field.nullable) for name, schema in RAW.items()
+} | {"items": ("item_id", "title")}
+"""Columns that a raw table must have (their values may be null only where the schema says so)."""
+
+EVENT = pa.struct(
+    [
+        _required("position", pa.int32()),  # index of the event's item in `item_ids`
+        _required("action", pa.string()),
+        _required("timestamp", TIMESTAMP),
+        pa.field("dwell_seconds", pa.float64()),
+    ]
+)
+
+SEQUENCES = pa.schema(
+    [
+        _required("user_id", pa.string()),
+        # Distinct items in the order of the user's first event on each; length >= min_interactions.
+        _required("item_ids", pa.list_(pa.string())),
+        _required("timestamps", pa.list_(TIMESTAMP)),  # time of that first event
+        _required("engagement", pa.list_(pa.float64())),  # summed action weights; label strength
+        # Positions [0, train_end) train, [train_end, valid_end) validate, [valid_end, n) test.
+        _required("train_end", pa.int32()),
+        _required("valid_end", pa.int32()),
+        # Every event in time order: what history may be built from (strictly before the label).
+        _required("events", pa.list_(EVENT)),
+    ]
+)
+
+CATALOGUE = pa.schema(
+    [
+        _required("item_id", pa.string()),
+        _required("title", pa.string()),  # cleaned, never empty (falls back to brand/categories/id)
+        _required("topic", pa.string()),  # the one tag or leaf category that history is grouped by
+        _required("tags", pa.list_(pa.string())),  # tags + categories, unique: for ILAD and content
+        pa.field("brand", pa.string()),
+        pa.field("created_at", TIMESTAMP),
+        _required("train_count", pa.int64()),  # interactions within the train part, never later
+    ]
+)
+
+CANDIDATES = pa.schema(
+    [
+        _required("user_id", pa.string()),
+        _required("split", pa.string()),
+        _required("position", pa.int32()),  # the label's position in `sequences.item_ids`
+        _required("item_ids", pa.list_(pa.string())),  # best first, seen items excluded
+        _required("scores", pa.list_(pa.float32())),
+        # The user fold held out of the retriever that made this row; -1: it saw every user's train part.
+        _required("fold", pa.int32()),
+    ]
+)
+
+RANKINGS = pa.schema(
+    [
+        _required("model", pa.string()),  # "popularity", "sasrec" …
+        _required("user_id", pa.string()),
+        _required("split", pa.string()),
+        _required("position", pa.int32()),
+        _required("item_ids", pa.list_(pa.string())),  # full catalogue, seen excluded, top `ranking_depth`
+    ]
+)
+
+MESSAGE = pa.struct([_required("role", pa.string()), _required("content", pa.string())])
+
+PROMPTS = pa.schema(
+    [
+        # The five columns that verl's RLHF dataset reads.
+        _required("data_source", pa.string()),
+        _required("prompt", pa.list_(MESSAGE)),
+        _required("ability", pa.string()),
+        _required(
+            "reward_model",
+            pa.struct(
+                [
+                    _required("style", pa.string()),
+                    _required(
+                        "ground_truth",
+                        pa.struct(
+                            [
+                                # Candidate numbers (1-based) of the labels in label order; empty if none
+                                # of them is among the candidates.
+                                _required("labels", pa.list_(pa.int32())),
+                                _required("weights", pa.list_(pa.float64())),
+                            ]
+                        ),
+                    ),
+                ]
+            ),
+        ),
+        _required(
+            "extra_info",
+            pa.struct(
+                [
+                    _required("index", pa.int64()),
+                    _required("split", pa.string()),
+                    _required("user_id", pa.string()),
+                    _required("position", pa.int32()),
+                    _required("prompt_version", pa.string()),
+                    _required("answer_length", pa.int32()),  # K, numbers asked for
+                    _required("candidates", pa.list_(pa.string())),  # item ids in prompt order
+                    _required("tags", pa.list_(pa.list_(pa.string()))),  # of each candidate
+                    _required("novelty", pa.list_(pa.float64())),  # -log2 popularity share, of each
+                    _required("label_items", pa.list_(pa.string())),  # ids, also those not retrieved
+                ]
+            ),
+        ),
+        # What SFT learns to say; null where no label is among the candidates, and for valid and test.
+        pa.field("completion", pa.string()),
+    ]
+)

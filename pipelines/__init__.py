@@ -1,0 +1,1 @@
+"""The DAG, the profiles that configure it, and the command line."""
