@@ -77,7 +77,9 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
             return tuple(_convert(args[0], item, f"{key}[{i}]") for i, item in enumerate(value))
         if len(args) != len(value):
             raise ConfigError(f"{key}: expected {len(args)} values, got {len(value)}")
-        return tuple(_convert(a, item, f"{key}[{i}]") for i, (a, item) in enumerate(zip(args, value, strict=True)))
+        return tuple(
+            _convert(a, item, f"{key}[{i}]") for i, (a, item) in enumerate(zip(args, value, strict=True))
+        )
     if origin is dict:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{key}: expected a mapping, got {_describe(value)}")

@@ -1,0 +1,44 @@
+"""Reading a model's answer. Never raises: bad text is a finding, scored by who asked."""
+
+import re
+from dataclasses import dataclass
+
+_SHAPE = re.compile(r"\s*<think>(?P<think>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>\s*", re.DOTALL)
+_TAG = re.compile(r"</?(?:think|answer)>")
+_NUMBERS = re.compile(r"\s*[0-9]{1,6}(?:\s*,\s*[0-9]{1,6})*\s*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a completion says.
+
+    Attributes:
+        reasoning: text between the think tags; empty when the shape is wrong.
+        numbers: every number of the answer in its order, repeats and strangers included; empty when
+            the shape is wrong.
+        well_formed: exactly one think block, then exactly one answer block holding ASCII numbers
+            separated by commas, and nothing else.
+    """
+
+    reasoning: str
+    numbers: tuple[int, ...]
+    well_formed: bool
+
+    def ranking(self, num_candidates: int) -> list[int]:
+        """Return the usable numbers: first mentions within 1..num_candidates, in order."""
+        return list(dict.fromkeys(n for n in self.numbers if 1 <= n <= num_candidates))
+
+    def is_valid(self, num_candidates: int, answer_length: int) -> bool:
+        """Return whether the answer keeps every rule: shape, range, no repeats, exact length."""
+        usable = self.ranking(num_candidates)
+        return self.well_formed and len(usable) == len(self.numbers) == min(answer_length, num_candidates)
+
+
+def parse(text: str) -> Answer:
+    """Parse one completion (special tokens removed). Source: the answer format of the paper, section 3."""
+    match = _SHAPE.fullmatch(text)
+    nested = match and (_TAG.search(match["think"]) or _TAG.search(match["answer"]))
+    if not match or nested or not _NUMBERS.fullmatch(match["answer"]):
+        return Answer(reasoning="", numbers=(), well_formed=False)
+    numbers = tuple(int(number) for number in match["answer"].split(","))
+    return Answer(reasoning=match["think"].strip(), numbers=numbers, well_formed=True)

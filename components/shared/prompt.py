@@ -1,0 +1,196 @@
+"""Every line of the prompt and of the answer that SFT teaches. Change the wording here.
+
+The ETL step renders training and evaluation prompts with it, and the registered model renders live
+requests with it, so both see the same words. Bump `PROMPT_VERSION` with every change of the text:
+it travels in the lineage of each model.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+PROMPT_VERSION = "1"
+
+SYSTEM = (
+    "You recommend what a user will engage with next. Reason briefly about the user's interests, then "
+    "rank candidates by number, best first, as: <think>reasons</think><answer>3, 1, 7</answer>"
+)
+VERBS = {
+    "view": "viewed",
+    "click": "clicked",
+    "like": "liked",
+    "save": "saved",
+    "comment": "commented on",
+    "share": "shared",
+    "follow": "followed",
+    "purchase": "bought",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interaction:
+    """One item in the history: what the user did with it, the strongest action last, and when."""
+
+    title: str
+    topic: str
+    actions: tuple[str, ...]
+    timestamp: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One numbered line of the candidate list."""
+
+    title: str
+    topic: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptInput:
+    """What a prompt is made of; everything in it lies strictly before the label in time.
+
+    `history` is in time order, oldest first; `interests` are (topic, count) of the long-term history,
+    most frequent first; `profile` maps a field's name to text, number or list, empty values are left out.
+    """
+
+    profile: Mapping[str, Any]
+    history: Sequence[Interaction]
+    interests: Sequence[tuple[str, int]]
+    candidates: Sequence[Candidate]
+    now: datetime
+    answer_length: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptVariant:
+    """Which parts a prompt has: the switches of the paper's open checks."""
+
+    profile: bool = True
+    interests: bool = True
+    natural_language: bool = True  # False: ids alone, passed in as titles, without topics or times
+
+
+def messages(prompt: PromptInput, variant: PromptVariant | None = None) -> list[dict[str, str]]:
+    """Return the chat messages (system, user) for `prompt`."""
+    variant = variant or PromptVariant()
+    lines = []
+    if variant.profile and (profile := _profile_line(prompt.profile)):
+        lines.append(profile)
+    if variant.interests and prompt.interests:
+        listed = ", ".join(f"{topic} ({count})" for topic, count in prompt.interests)
+        lines.append(f"Long-term interests: {listed}.")
+    lines.append("Recent activity, oldest first:")
+    if variant.natural_language:
+        lines += _history_lines(prompt.history, prompt.now) or ["- none"]
+    else:
+        lines.append(" ".join(one.title for one in prompt.history) or "none")
+    lines.append("Candidates:")
+    for number, candidate in enumerate(prompt.candidates, start=1):
+        topic = f" [{candidate.topic}]" if variant.natural_language and candidate.topic else ""
+        lines.append(f"{number}. {candidate.title}{topic}")
+    lines.append(f"Rank the {prompt.answer_length} candidates that this user will engage with next.")
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "\n".join(lines)}]
+
+
+def completion(prompt: PromptInput, labels: Sequence[int], rationale: bool = True) -> str:
+    """Return the answer that SFT teaches: labels first, then topic matches, then the retriever's order.
+
+    `labels` are candidate numbers (1-based) in label order. The rationale is built from what the prompt
+    shows and never from the label: the cold start of the reasoning format, not a hint.
+    """
+    recent = recent_topics(prompt.history)
+    matching = [n for n, c in enumerate(prompt.candidates, start=1) if c.topic in recent]
+    everyone = range(1, len(prompt.candidates) + 1)
+    ranked = list(dict.fromkeys([*labels, *matching, *everyone]))[: prompt.answer_length]
+    reasons = ""
+    if rationale:
+        found = ", ".join(map(str, matching)) or "none"
+        reasons = f"Recent interests: {', '.join(recent) or 'none'}. Matching candidates: {found}."
+    return f"<think>{reasons}</think><answer>{', '.join(map(str, ranked))}</answer>"
+
+
+def recent_topics(history: Sequence[Interaction], limit: int = 2) -> list[str]:
+    """Return the latest `limit` distinct topics, the most recent first."""
+    return list(dict.fromkeys(one.topic for one in reversed(history) if one.topic))[:limit]
+
+
+def fit(
+    prompt: PromptInput,
+    max_tokens: int,
+    count_tokens: Callable[[list[dict[str, str]]], int],
+    variant: PromptVariant | None = None,
+) -> tuple[PromptInput, int]:
+    """Cut the oldest history until the rendered prompt has at most `max_tokens` tokens.
+
+    Returns the fitted prompt and how many interactions were cut.
+
+    Raises:
+        ValueError: it is too long even without any history.
+    """
+
+    def tokens(cut: int) -> int:
+        return count_tokens(messages(_without_oldest(prompt, cut), variant))
+
+    if tokens(0) <= max_tokens:
+        return prompt, 0
+    low, high = 1, len(prompt.history)  # the smallest cut that fits lies in [low, high]
+    if not high or tokens(high) > max_tokens:
+        raise ValueError(
+            f"the prompt has {tokens(high)} tokens without any history, more than max_prompt_tokens="
+            f"{max_tokens}; raise it, or ask for fewer candidates or shorter titles"
+        )
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if tokens(middle) <= max_tokens else (middle + 1, high)
+    return _without_oldest(prompt, low), low
+
+
+def _without_oldest(prompt: PromptInput, cut: int) -> PromptInput:
+    return dataclasses.replace(prompt, history=prompt.history[cut:])
+
+
+def shorten(title: str, max_chars: int) -> str:
+    """Return `title` cut at a word so that it has at most `max_chars` characters, "…" included."""
+    if len(title) <= max_chars:
+        return title
+    head = title[: max_chars - 1]
+    return (head.rsplit(" ", 1)[0] if " " in head else head).rstrip(" ,;:-") + "…"
+
+
+def _profile_line(profile: Mapping[str, Any]) -> str:
+    parts = []
+    for name, value in profile.items():
+        if value is None or value == "" or (isinstance(value, list | tuple) and not value):
+            continue
+        text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        parts.append(f"{name.replace('_', ' ')} {text}")
+    return f"User profile: {'; '.join(parts)}." if parts else ""
+
+
+def _history_lines(history: Sequence[Interaction], now: datetime) -> list[str]:
+    """Return one line for each run of consecutive interactions on one topic and day."""
+    lines: list[str] = []
+    previous = None
+    for one in history:
+        key = (one.topic, relative_time(one.timestamp, now))
+        done = f"{VERBS.get(one.actions[-1], one.actions[-1])} {one.title!r}"
+        if key == previous:
+            lines[-1] += f", {done}"
+        else:
+            lines.append(f"- {key[1]}{f', {one.topic}' if one.topic else ''}: {done}")
+        previous = key
+    return lines
+
+
+def relative_time(then: datetime, now: datetime) -> str:
+    """Return how long ago `then` was, in the coarse words of a person ("today", "3 days ago")."""
+    days = (now - then).days
+    if days < 1:
+        return "today"
+    for size, name in ((365, "year"), (30, "month"), (7, "week"), (1, "day")):
+        if days >= size:
+            count = days // size
+            return f"{count} {name}{'s' if count > 1 else ''} ago"
+    raise AssertionError("unreachable: days >= 1")
