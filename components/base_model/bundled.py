@@ -22,7 +22,7 @@ def folder(name: str) -> Path:
     """
     if name not in MODELS:
         raise ModelError(f"base_model.source: bundled:{name} is unknown; there is {', '.join(MODELS)}")
-    target = _cache_root() / name
+    target = cache_root() / name
     if not (target / "config.json").is_file():
         print(f"base model: converting {name} to safetensors, once (about half a minute)", flush=True)
         with whole_folder(target) as partial:
@@ -30,7 +30,8 @@ def folder(name: str) -> Path:
     return target
 
 
-def _cache_root() -> Path:
+def cache_root() -> Path:
+    """Return the folder that holds converted models; XDG_CACHE_HOME moves it."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "recllm-r1" / "models"
 

@@ -25,7 +25,7 @@ def run(config: BaseModelConfig, output: Path) -> None:
             _random_model(_source_folder(config, folder / ".source"), config.random_weights, folder)
             shutil.rmtree(folder / ".source", ignore_errors=True)
         else:
-            _link_or_copy(_source_folder(config, folder), folder)
+            _bring(_source_folder(config, folder), folder)
             from components.shared.language_model import check_folder, load_tokenizer
 
             check_folder(folder)
@@ -63,16 +63,19 @@ def _hub_folder(repo: str, revision: str) -> Path:
         ) from error
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
-    """Bring every file over; hard links spare the disk where both are on one file system."""
+def _bring(source: Path, target: Path) -> None:
+    """Bring every file over; a cache's own files, which never change in place, as hard links."""
     if source == target:
         return
     for path in sorted(p for p in source.iterdir() if p.is_file()):
         real = path.resolve()  # a hub cache is made of symbolic links
-        try:
-            os.link(real, target / path.name)
-        except OSError:
-            shutil.copyfile(real, target / path.name)
+        if path.is_symlink() or bundled.cache_root() in path.parents:
+            try:
+                os.link(real, target / path.name)
+                continue
+            except OSError:  # another file system
+                pass
+        shutil.copyfile(real, target / path.name)
 
 
 def _random_model(source: Path, sizes: RandomWeights, folder: Path) -> None:

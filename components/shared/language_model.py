@@ -54,7 +54,9 @@ def load(folder: Path, dtype: Dtype = "auto", device: str | None = None) -> Lang
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if isinstance(error, ModelError):
             raise
-        raise ModelError(f"{folder}: the model cannot be loaded ({error}); is the folder complete?") from error
+        raise ModelError(
+            f"{folder}: the model cannot be loaded ({error}); is the folder complete?"
+        ) from error
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
     return LanguageModel(model, tokenizer)
 

@@ -1,0 +1,1 @@
+"""Step `sft`: supervised fine-tuning on the answers that the prompts table carries."""

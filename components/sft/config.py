@@ -1,0 +1,43 @@
+"""Configuration of supervised fine-tuning."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftConfig:
+    """How the base model learns to answer.
+
+    Attributes:
+        max_examples: training prompts used, in table order; 0 = all.
+        epochs: passes over them.
+        batch_size: examples an optimiser step; `micro_batch_size` of them at a time.
+        learning_rate: peak of a linear warm-up (`warmup_ratio` of the steps) and cosine decay.
+        max_length: tokens of prompt and answer; a longer example stops the step, because cutting it
+            would cut the answer or the candidates.
+        dtype: arithmetic; weights and optimiser stay in float32. "auto" = bfloat16 where it is native.
+        save_steps: optimiser steps between checkpoints; 0 = none.
+    """
+
+    max_examples: int = 0
+    epochs: int = 1
+    batch_size: int = 8
+    micro_batch_size: int = 8
+    learning_rate: float = 1.0e-4
+    warmup_ratio: float = 0.1
+    weight_decay: float = 0.0
+    max_length: int = 512
+    gradient_checkpointing: bool = False
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    save_steps: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot train."""
+        for name in ("epochs", "batch_size", "micro_batch_size", "max_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError("batch_size must be a multiple of micro_batch_size")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")

@@ -1,0 +1,85 @@
+"""Prompts and answers as token ids, and batches of them with the loss on the answer alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from components.shared.errors import DataError
+from components.shared.language_model import encode_completion, encode_prompt
+from components.shared.prompt_table import PromptRow
+
+IGNORED = -100  # the label that torch's cross-entropy leaves out
+
+
+def encode(rows: Sequence[PromptRow], tokenizer: Any, max_length: int) -> list[dict[str, list[int]]]:
+    """Return `input_ids` and `labels` of every row that has an answer; prompt tokens are not learnt.
+
+    Raises:
+        DataError: no row has an answer, or an example is longer than `max_length` tokens.
+    """
+    examples = []
+    for row in rows:
+        if row.completion is None:
+            continue
+        prompt = encode_prompt(tokenizer, row.messages)
+        answer = encode_completion(tokenizer, row.completion)
+        if len(prompt) + len(answer) > max_length:
+            raise DataError(
+                f"the training prompt of user {row.user_id!r} has {len(prompt)} + {len(answer)} tokens, more "
+                f"than sft.max_length={max_length}; raise it or lower prompts.max_prompt_tokens"
+            )
+        examples.append({"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer})
+    if not examples:
+        raise DataError(
+            "no training prompt has an answer: the retriever found no label. Raise "
+            "retrieve.num_candidates or the number of training prompts"
+        )
+    return examples
+
+
+@dataclass(frozen=True)
+class LeftPadding:
+    """Collates examples padded on the left, so that all answers end in the last column."""
+
+    pad_token_id: int
+
+    def __call__(self, examples: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        """Return input_ids, attention_mask, position_ids and labels, each of shape (batch, longest)."""
+        width = max(len(example["input_ids"]) for example in examples)
+
+        def pad(name: str, value: int) -> torch.Tensor:
+            return torch.tensor([[value] * (width - len(e[name])) + e[name] for e in examples])
+
+        mask = torch.tensor(
+            [[0] * (width - len(e["input_ids"])) + [1] * len(e["input_ids"]) for e in examples]
+        )
+        return {
+            "input_ids": pad("input_ids", self.pad_token_id),
+            "attention_mask": mask,
+            "position_ids": (mask.cumsum(1) - 1).clamp(min=0),
+            "labels": pad("labels", IGNORED),
+        }
+
+
+def answer_loss(model: Any, batch: dict[str, torch.Tensor], num_items: int | None = None) -> torch.Tensor:
+    """Return the cross-entropy of the answers' tokens, computing logits for those columns alone.
+
+    The sum over tokens is divided by `num_items` (all answer tokens of an optimiser step spread over
+    several batches), or by the batch's own number of answer tokens.
+    """
+    labels = batch["labels"]
+    columns = labels.shape[1] - int((labels != IGNORED).any(0).nonzero()[0])
+    logits = model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        position_ids=batch["position_ids"],
+        use_cache=False,
+        logits_to_keep=columns + 1,
+    ).logits
+    targets = labels[:, -columns:].reshape(-1)
+    total = torch.nn.functional.cross_entropy(
+        logits[:, :-1].float().reshape(-1, logits.shape[-1]), targets, ignore_index=IGNORED, reduction="sum"
+    )
+    return total / (num_items if num_items is not None else (targets != IGNORED).sum())

@@ -1,0 +1,166 @@
+"""Fine-tune with transformers' Trainer; the output is one whole safetensors folder."""
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments, set_seed
+
+from components.sft.config import SftConfig
+from components.sft.examples import LeftPadding, answer_loss, encode
+from components.shared import checkpoints, curves
+from components.shared.errors import TrainingError
+from components.shared.language_model import check_folder, load_tokenizer, torch_dtype
+from components.shared.outputs import whole_folder, write_json
+from components.shared.prompt_table import read_prompts
+
+
+@dataclass(frozen=True)
+class SftInputs:
+    """Folders of the prompts table and the base model; where checkpoints may lie ("" = nowhere)."""
+
+    prompts: Path
+    base_model: Path
+    checkpoints: str = ""
+
+
+@dataclass(frozen=True)
+class SftOutputs:
+    """Folder of the trained model, page of its curves, file of its figures."""
+
+    model: Path
+    curves: Path
+    metrics: Path
+
+
+@dataclass(frozen=True)
+class SftReport:
+    """What training did: examples, optimiser steps, mean loss of the first and last tenth, seconds."""
+
+    examples: int
+    steps: int
+    first_loss: float
+    last_loss: float
+    seconds: float
+    losses: list[float] = field(default_factory=list)
+
+    def metrics(self) -> dict[str, float]:
+        """Return the figures that the Kubeflow UI shows."""
+        return {
+            "examples": self.examples,
+            "steps": self.steps,
+            "first_loss": self.first_loss,
+            "last_loss": self.last_loss,
+            "seconds": self.seconds,
+        }
+
+
+def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
+    """Train and write the model; resumes from the latest checkpoint of the same data and configuration.
+
+    Raises:
+        DataError: no usable training prompt. ModelError: no usable base model.
+        TrainingError: the loss is not finite.
+    """
+    check_folder(inputs.base_model)
+    set_seed(config.seed)
+    tokenizer = load_tokenizer(inputs.base_model)
+    rows = read_prompts(inputs.prompts, "train", config.max_examples)
+    examples = encode(rows, tokenizer, config.max_length)
+    tokens = sum(len(example["input_ids"]) for example in examples)
+    print(f"sft: {len(examples)} examples, {tokens / len(examples):.0f} tokens each", flush=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        inputs.base_model, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    )
+    with checkpoints.place(inputs.checkpoints, "sft", config, inputs.prompts, inputs.base_model) as place:
+        progress = _Progress()
+        trainer = _AnswerTrainer(
+            model=model,
+            args=_arguments(config, len(examples), place),
+            train_dataset=examples,  # type: ignore[arg-type]
+            data_collator=LeftPadding(tokenizer.pad_token_id),
+            callbacks=[progress],
+        )
+        started = time.monotonic()
+        trainer.train(resume_from_checkpoint=checkpoints.latest_of_trainer(place))
+        seconds = time.monotonic() - started
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        with whole_folder(outputs.model) as folder:
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+    tenth = max(1, len(losses) // 10)
+    report = SftReport(
+        examples=len(examples),
+        steps=trainer.state.global_step,
+        first_loss=sum(losses[:tenth]) / tenth,
+        last_loss=sum(losses[-tenth:]) / tenth,
+        seconds=seconds,
+        losses=losses,
+    )
+    curves.write(outputs.curves, "Supervised fine-tuning", {"loss (nats a token)": losses})
+    write_json(outputs.metrics, report.metrics())
+    return report
+
+
+def _arguments(config: SftConfig, examples: int, place: Path) -> TrainingArguments:
+    steps = config.epochs * math.ceil(examples / config.batch_size)
+    return TrainingArguments(
+        output_dir=str(place),
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.micro_batch_size,
+        gradient_accumulation_steps=config.batch_size // config.micro_batch_size,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=math.ceil(config.warmup_ratio * steps),
+        weight_decay=config.weight_decay,
+        max_grad_norm=1.0,
+        bf16=torch_dtype(config.dtype) == torch.bfloat16,
+        use_cpu=not torch.cuda.is_available(),
+        gradient_checkpointing=config.gradient_checkpointing,
+        train_sampling_strategy="group_by_length",
+        save_strategy="steps" if config.save_steps else "no",
+        save_steps=config.save_steps or 500,
+        save_total_limit=1,
+        logging_steps=1,
+        disable_tqdm=True,
+        report_to=[],
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        seed=config.seed,
+        data_seed=config.seed,
+    )
+
+
+class _AnswerTrainer(Trainer):
+    model_accepts_loss_kwargs = True  # the loss below divides by the optimiser step's own token count
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        return answer_loss(model, inputs, num_items_in_batch)
+
+
+class _Progress(TrainerCallback):
+    """Prints about twenty lines over the whole training, and stops it when the loss is not finite."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if not logs or "loss" not in logs:
+            return
+        if not math.isfinite(logs["loss"]):
+            raise TrainingError(
+                f"sft: the loss is {logs['loss']} at step {state.global_step}; lower sft.learning_rate "
+                f"({args.learning_rate:g}) or set sft.dtype to float32"
+            )
+        every = max(1, state.max_steps // 20)
+        if state.global_step % every == 0 or state.global_step == state.max_steps:
+            spent = time.monotonic() - self.started
+            print(
+                f"sft: step {state.global_step}/{state.max_steps}, loss {logs['loss']:.3f}, {spent:.0f} s",
+                flush=True,
+            )

@@ -1,0 +1,54 @@
+"""Training curves as one self-contained HTML page of inline SVG, readable without a network."""
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from components.shared.outputs import write_text
+
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 460, 180, 56, 24
+_STYLE = (
+    "body{font:14px/1.5 system-ui,sans-serif;color:#1b1f24;margin:24px}"
+    "h1{font-size:20px}figure{display:inline-block;margin:0 24px 24px 0}"
+    "figcaption{font-weight:600}text{font-size:11px;fill:#57606a}"
+)
+
+
+def write(path: Path, title: str, curves: Mapping[str, Sequence[float]], notes: str = "") -> None:
+    """Write a page with a plot for each named curve (a value a step, the first at step 1)."""
+    figures = "".join(_figure(name, values) for name, values in curves.items())
+    write_text(
+        path,
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
+        f"<style>{_STYLE}</style><h1>{html.escape(title)}</h1>{notes}{figures}</html>\n",
+    )
+
+
+def _figure(name: str, values: Sequence[float]) -> str:
+    points = [(i, v) for i, v in enumerate(values, 1) if v is not None and math.isfinite(v)]
+    if not points:
+        return f"<figure><figcaption>{html.escape(name)}</figcaption>no values</figure>"
+    low, high = min(v for _, v in points), max(v for _, v in points)
+    span, last = (high - low) or 1.0, max(points[-1][0], 2)
+
+    def place(step: int, value: float) -> str:
+        x = _LEFT + (step - 1) / (last - 1) * (_WIDTH - _LEFT - 8)
+        y = 8 + (high - value) / span * (_HEIGHT - _BOTTOM - 16)
+        return f"{x:.1f},{y:.1f}"
+
+    line = " ".join(place(step, value) for step, value in points)
+    dots = "".join(
+        '<circle r="2" fill="#0969da" cx="{}" cy="{}"/>'.format(*place(*p).split(",")) for p in points
+    )
+    base = _HEIGHT - _BOTTOM
+    return (
+        f"<figure><figcaption>{html.escape(name)}</figcaption>"
+        f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="{html.escape(name)}">'
+        f'<path d="M{_LEFT} 4V{base}H{_WIDTH}" fill="none" stroke="#d0d7de"/>'
+        f'<polyline points="{line}" fill="none" stroke="#0969da" stroke-width="1.5"/>{dots}'
+        f'<text x="{_LEFT - 6}" y="14" text-anchor="end">{high:.3g}</text>'
+        f'<text x="{_LEFT - 6}" y="{base - 4}" text-anchor="end">{low:.3g}</text>'
+        f'<text x="{_LEFT}" y="{base + 16}">1</text>'
+        f'<text x="{_WIDTH - 8}" y="{base + 16}" text-anchor="end">step {points[-1][0]}</text></svg></figure>'
+    )

@@ -1,0 +1,72 @@
+"""Reading the prompts table (schema `data_contracts.tables.PROMPTS`), a file a split."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.shared.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptRow:
+    """One prompt with what is needed to score its answers; candidate numbers are 1-based.
+
+    Attributes:
+        messages: chat messages, the user's last.
+        labels: candidate numbers of the retrieved labels, in label order; weights: one for each.
+        candidates: item ids in prompt order; tags and novelty: one entry for each.
+        label_items: ids of all labels, also of those that were not retrieved.
+        completion: the answer that SFT teaches, or None.
+    """
+
+    user_id: str
+    position: int
+    messages: list[dict[str, str]]
+    labels: list[int]
+    weights: list[float]
+    candidates: list[str]
+    tags: list[list[str]]
+    novelty: list[float]
+    label_items: list[str]
+    answer_length: int
+    prompt_version: str
+    completion: str | None
+
+
+def read_prompts(folder: Path, split: str, limit: int = 0) -> list[PromptRow]:
+    """Return the prompts of `split` in table order, the first `limit` of them if it is positive.
+
+    Raises:
+        DataError: the file is missing or is not a prompts table.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(folder) / f"{split}.parquet"
+    try:
+        table = pq.read_table(path)
+        rows = table.slice(0, limit).to_pylist() if limit > 0 else table.to_pylist()
+        return [_row(row) for row in rows]
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; the prompts step writes one a split") from error
+    except (pa.ArrowInvalid, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not a prompts table ({type(error).__name__}: {error})") from error
+
+
+def _row(row: Mapping[str, Any]) -> PromptRow:
+    info, truth = row["extra_info"], row["reward_model"]["ground_truth"]
+    return PromptRow(
+        user_id=info["user_id"],
+        position=info["position"],
+        messages=row["prompt"],
+        labels=truth["labels"],
+        weights=truth["weights"],
+        candidates=info["candidates"],
+        tags=info["tags"],
+        novelty=info["novelty"],
+        label_items=info["label_items"],
+        answer_length=info["answer_length"],
+        prompt_version=info["prompt_version"],
+        completion=row.get("completion"),
+    )
