@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from components.sft.config import SftConfig
 from components.sft.examples import LeftPadding, answer_loss, encode
 from components.shared import checkpoints, curves
 from components.shared.errors import TrainingError
-from components.shared.language_model import check_folder, load_tokenizer, torch_dtype
+from components.shared.language_model import load, torch_dtype
 from components.shared.outputs import whole_folder, write_json
 from components.shared.prompt_table import read_prompts
 
@@ -65,22 +65,19 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
         DataError: no usable training prompt. ModelError: no usable base model.
         TrainingError: the loss is not finite.
     """
-    check_folder(inputs.base_model)
     set_seed(config.seed)
-    tokenizer = load_tokenizer(inputs.base_model)
+    lm = load(inputs.base_model, "float32")
+    model, tokenizer = lm.model, lm.tokenizer
     rows = read_prompts(inputs.prompts, "train", config.max_examples)
     examples = encode(rows, tokenizer, config.max_length)
     tokens = sum(len(example["input_ids"]) for example in examples)
     print(f"sft: {len(examples)} examples, {tokens / len(examples):.0f} tokens each", flush=True)
-    model = AutoModelForCausalLM.from_pretrained(
-        inputs.base_model, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-    )
     with checkpoints.place(inputs.checkpoints, "sft", config, inputs.prompts, inputs.base_model) as place:
         progress = _Progress()
         trainer = _AnswerTrainer(
             model=model,
             args=_arguments(config, len(examples), place),
-            train_dataset=examples,  # type: ignore[arg-type]
+            train_dataset=examples,
             data_collator=LeftPadding(tokenizer.pad_token_id),
             callbacks=[progress],
         )

@@ -1,6 +1,7 @@
 """Reading a model's answer. Never raises: bad text is a finding, scored by who asked."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _SHAPE = re.compile(r"\s*<think>(?P<think>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>\s*", re.DOTALL)
@@ -42,3 +43,12 @@ def parse(text: str) -> Answer:
         return Answer(reasoning="", numbers=(), well_formed=False)
     numbers = tuple(int(number) for number in match["answer"].split(","))
     return Answer(reasoning=match["think"].strip(), numbers=numbers, well_formed=True)
+
+
+def final_ranking(text: str, candidates: Sequence[str]) -> list[str]:
+    """Return all `candidates` as the completion orders them: those it names first, the rest as they were.
+
+    An unusable completion therefore keeps the candidates' order.
+    """
+    named = [number - 1 for number in parse(text).ranking(len(candidates))]
+    return [candidates[i] for i in dict.fromkeys([*named, *range(len(candidates))])]

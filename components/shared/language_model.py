@@ -57,8 +57,13 @@ def load(folder: Path, dtype: Dtype = "auto", device: str | None = None) -> Lang
         raise ModelError(
             f"{folder}: the model cannot be loaded ({error}); is the folder complete?"
         ) from error
-    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-    return LanguageModel(model, tokenizer)
+    torch.nn.Module.to(model, device or best_device())
+    return LanguageModel(model.eval(), tokenizer)
+
+
+def best_device() -> str:
+    """Return "cuda" where there is a GPU, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def load_tokenizer(folder: Path) -> Any:

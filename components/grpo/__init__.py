@@ -1,0 +1,1 @@
+"""Step `grpo`: Group Relative Policy Optimization of the SFT model against the composite reward."""

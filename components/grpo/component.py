@@ -1,0 +1,28 @@
+"""KFP wrapper of the step `grpo`."""
+
+from kfp.dsl import HTML, Dataset, Input, Metrics, Model, Output
+
+from components.step import step
+
+
+@step()
+def grpo(
+    config: str,
+    checkpoints: str,
+    prompts: Input[Dataset],
+    sft_model: Input[Model],
+    model: Output[Model],
+    curves: Output[HTML],
+    metrics: Output[Metrics],
+):
+    """Improve the SFT model by GRPO; `config` is JSON of GrpoConfig."""
+    from pathlib import Path
+
+    from components.grpo.config import GrpoConfig
+    from components.grpo.job import GrpoInputs, GrpoOutputs, run
+    from components.shared.config import parse
+
+    inputs = GrpoInputs(Path(prompts.path), Path(sft_model.path), checkpoints)
+    outputs = GrpoOutputs(Path(model.path), Path(curves.path), Path(metrics.path))
+    for name, value in run(parse(GrpoConfig, config, "grpo"), inputs, outputs).metrics().items():
+        metrics.log_metric(name, value)

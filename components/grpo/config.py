@@ -1,0 +1,69 @@
+"""Configuration of GRPO: the engine, the objective and the reward."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardWeights:
+    """Weights of the composite reward's terms; every term itself lies in [0, 1].
+
+    `business` maps a term's name ("ilad", "novelty") or `module:function` of your own to its weight.
+    """
+
+    lcs: float = 1.0
+    format: float = 0.2
+    reasoning: float = 0.1
+    repeats: float = 0.5
+    outside: float = 0.5
+    length: float = 0.5
+    stray_text: float = 0.2
+    business: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrpoConfig:
+    """How the SFT model is improved by reinforcement learning (paper: G = 12, AdamW, lr 1e-4).
+
+    Attributes:
+        steps: optimiser steps; 0 hands the SFT model on unchanged.
+        prompts_per_step: groups an optimiser step; each has `group_size` sampled answers.
+        max_prompts: training prompts drawn from, those with a retrieved label; 0 = all.
+        beta: weight of the k3 estimate of KL(policy || SFT model); 0 spares the reference pass.
+        clip: PPO's clip range of the probability ratio, or null; without effect while every sample is
+            used once.
+        eval_every: steps between validations on `eval_prompts` prompts; the best model is kept.
+        save_every: steps between checkpoints; 0 = none.
+    """
+
+    engine: Literal["local"] = "local"
+    steps: int = 12
+    prompts_per_step: int = 4
+    group_size: int = 6
+    max_prompts: int = 0
+    learning_rate: float = 1.0e-5
+    beta: float = 0.02
+    clip: float | None = None
+    max_grad_norm: float = 1.0
+    temperature: float = 1.0
+    max_new_tokens: int = 64
+    eval_every: int = 6
+    eval_prompts: int = 32
+    eval_batch_size: int = 16
+    save_every: int = 0
+    gradient_checkpointing: bool = False
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    seed: int = 0
+    reward: RewardWeights = field(default_factory=RewardWeights)
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot train."""
+        if self.steps < 0:
+            raise ValueError(f"steps must be at least 0, got {self.steps}")
+        if self.group_size < 2:
+            raise ValueError("group_size must be at least 2: the advantage compares answers of one prompt")
+        for name in ("prompts_per_step", "max_new_tokens", "eval_every", "eval_prompts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.temperature <= 0 or self.learning_rate <= 0 or self.beta < 0:
+            raise ValueError("temperature and learning_rate must be positive, beta at least 0")

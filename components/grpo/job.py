@@ -1,0 +1,121 @@
+"""Run the configured engine and hand on the best model: GRPO's, or the SFT model if nothing was better."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.grpo import local
+from components.grpo.config import GrpoConfig
+from components.shared import checkpoints, curves
+from components.shared.errors import DataError
+from components.shared.language_model import check_folder
+from components.shared.outputs import whole_folder, write_json
+from components.shared.prompt_table import PromptRow, read_prompts
+
+
+@dataclass(frozen=True)
+class GrpoInputs:
+    """Folders of the prompts table and the SFT model; where checkpoints may lie ("" = nowhere)."""
+
+    prompts: Path
+    sft_model: Path
+    checkpoints: str = ""
+
+
+@dataclass(frozen=True)
+class GrpoOutputs:
+    """Folder of the trained model, page of its curves, file of its figures."""
+
+    model: Path
+    curves: Path
+    metrics: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrpoReport:
+    """What training did. `best_step` 0 means that the SFT model goes on unchanged."""
+
+    prompts: int
+    steps: int
+    best_step: int
+    sft_valid_ndcg: float
+    best_valid_ndcg: float
+    first_reward: float
+    last_reward: float
+    seconds_per_step: float
+
+    def metrics(self) -> dict[str, float]:
+        """Return the figures that the Kubeflow UI shows."""
+        return {
+            "prompts": self.prompts,
+            "steps": self.steps,
+            "best_step": self.best_step,
+            "sft_valid_ndcg_at_10": self.sft_valid_ndcg,
+            "best_valid_ndcg_at_10": self.best_valid_ndcg,
+            "first_reward": self.first_reward,
+            "last_reward": self.last_reward,
+            "seconds_per_step": self.seconds_per_step,
+        }
+
+
+def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoReport:
+    """Train and write the model, its curves and its figures.
+
+    Raises:
+        DataError: no training prompt has its label among the candidates. ModelError: no usable model.
+        TrainingError: the loss is not finite.
+    """
+    check_folder(inputs.sft_model)
+    rows = _trainable(inputs.prompts, config.max_prompts)
+    valid = read_prompts(inputs.prompts, "valid", config.eval_prompts)
+    if not valid:
+        raise DataError(f"{inputs.prompts}/valid.parquet: empty; raise prompts.valid_prompts")
+    print(f"grpo: {len(rows)} prompts, groups of {config.group_size}", flush=True)
+    with checkpoints.place(inputs.checkpoints, "grpo", config, inputs.prompts, inputs.sft_model) as place:
+        state = local.train(config, inputs.sft_model, rows, valid, place)
+        best = state.best_step
+        with whole_folder(outputs.model) as folder:
+            shutil.copytree(place / "best" if best else inputs.sft_model, folder, dirs_exist_ok=True)
+    report = _report(state, len(rows))
+    if not best:
+        print("grpo: no step was better than the SFT model on validation; the SFT model goes on", flush=True)
+    validation = {
+        name: [figures[name] for figures in state.validations.values()]
+        for name in ("valid_ndcg@10", "valid_share")
+    }
+    curves.write(outputs.curves, "GRPO", validation | state.history, _notes(state))
+    write_json(outputs.metrics, report.metrics())
+    return report
+
+
+def _trainable(prompts: Path, limit: int) -> list[PromptRow]:
+    """Return training prompts whose label was retrieved: the others earn no task reward whatever is said."""
+    rows = [row for row in read_prompts(prompts, "train") if row.labels]
+    if not rows:
+        raise DataError(
+            f"{prompts}/train.parquet: no prompt has its label among the candidates; raise "
+            "retrieve.num_candidates or the number of training prompts"
+        )
+    return rows[:limit] if limit else rows
+
+
+def _report(state: local.State, prompts: int) -> GrpoReport:
+    rewards = state.history.get("reward", [0.0])
+    seconds = sorted(state.history.get("seconds", [0.0]))
+    tenth = max(1, len(rewards) // 10)
+    return GrpoReport(
+        prompts=prompts,
+        steps=state.step,
+        best_step=state.best_step,
+        sft_valid_ndcg=state.validations[0]["valid_ndcg@10"],
+        best_valid_ndcg=state.validations[state.best_step]["valid_ndcg@10"],
+        first_reward=sum(rewards[:tenth]) / tenth,
+        last_reward=sum(rewards[-tenth:]) / tenth,
+        seconds_per_step=seconds[len(seconds) // 2],
+    )
+
+
+def _notes(state: local.State) -> str:
+    steps = ", ".join(map(str, state.validations))
+    kept = f"step {state.best_step}" if state.best_step else "the SFT model (no step was better)"
+    return f"<p>Validated after steps {steps}; kept: {kept}.</p>"

@@ -1,0 +1,212 @@
+"""The local engine: GRPO on one device, with transformers and nothing else.
+
+Simplified from verl: every sample is used for one update, so the old policy is the current one and
+needs no pass of its own; the reference model is read only when beta > 0.
+"""
+
+import contextlib
+import copy
+import math
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from components.grpo.config import GrpoConfig
+from components.grpo.objective import group_advantages, k3, policy_loss, sequence_mean
+from components.grpo.packing import answer_mask, token_log_probs
+from components.grpo.rewards import business_terms
+from components.grpo.rollout import Group, sample_groups, validate
+from components.shared.errors import TrainingError
+from components.shared.language_model import LanguageModel, best_device, load, torch_dtype
+from components.shared.outputs import whole_folder
+from components.shared.prompt_table import PromptRow
+
+History = dict[str, list[float]]
+
+
+@dataclass
+class State:
+    """Everything that a resumed run needs; `step` optimiser steps are done."""
+
+    policy: Any
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    history: History = field(default_factory=dict)
+    validations: dict[int, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def best_step(self) -> int:
+        """Return the step of the best validation; the earliest of equals, so a tie keeps the SFT model."""
+        return max(self.validations, key=lambda step: (self.validations[step]["valid_ndcg@10"], -step))
+
+
+def train(
+    config: GrpoConfig, sft_model: Path, rows: Sequence[PromptRow], valid: Sequence[PromptRow], place: Path
+) -> State:
+    """Train the policy from `sft_model` on `rows`; the best model so far lies in `place`/best.
+
+    Resumes from `place`/latest. `place`/best is absent while nothing was better than the SFT model.
+
+    Raises:
+        TrainingError: the loss is not finite.
+    """
+    device = best_device()
+    lm = load(sft_model, "float32", device)
+    policy, tokenizer = lm.model, lm.tokenizer
+    if config.gradient_checkpointing:
+        policy.gradient_checkpointing_enable()
+    low = torch_dtype(config.dtype)
+    reference = copy.deepcopy(policy).to(low).eval().requires_grad_(False) if config.beta else None
+    sampler = _Sampler(policy, tokenizer, low)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=config.learning_rate, weight_decay=0.0)
+    state = _resume(State(policy, optimizer), place / "latest")
+    business = business_terms(config.reward)
+    if not state.validations:
+        state.validations[0] = validate(sampler.refreshed(), valid, config)
+        _say(state, config, 0.0)
+    while state.step < config.steps:
+        started = time.monotonic()
+        generator = torch.Generator(device=device).manual_seed(config.seed * 1_000_003 + state.step)
+        batch = _batch(rows, config, state.step)
+        groups = sample_groups(sampler.refreshed(), batch, config, business, generator)
+        figures = _update(state, reference, groups, config, low)
+        state.step += 1
+        figures["seconds"] = time.monotonic() - started
+        for name, value in figures.items():
+            state.history.setdefault(name, []).append(value)
+        if state.step % config.eval_every == 0 or state.step == config.steps:
+            state.validations[state.step] = validate(sampler.refreshed(), valid, config)
+            if state.best_step == state.step:
+                with whole_folder(place / "best") as folder:
+                    policy.save_pretrained(folder)
+                    tokenizer.save_pretrained(folder)
+        _say(state, config, figures["seconds"])
+        if config.save_every and state.step % config.save_every == 0:
+            _save(state, place / "latest")
+    return state
+
+
+class _Sampler:
+    """The policy in the arithmetic that sampling runs in; a copy where that differs from float32."""
+
+    def __init__(self, policy: Any, tokenizer: Any, dtype: torch.dtype) -> None:
+        self.policy = policy
+        self.copy = policy if dtype == torch.float32 else copy.deepcopy(policy).to(dtype)
+        self.lm = LanguageModel(self.copy, tokenizer)
+
+    def refreshed(self) -> LanguageModel:
+        """Return the sampler with the policy's present weights."""
+        if self.copy is not self.policy:
+            with torch.no_grad():
+                pairs = zip(self.copy.parameters(), self.policy.parameters(), strict=True)
+                for mine, current in pairs:
+                    mine.copy_(current)
+        self.copy.eval()
+        return self.lm
+
+
+def _batch(rows: Sequence[PromptRow], config: GrpoConfig, step: int) -> list[PromptRow]:
+    """Return the prompts of `step`: every epoch is a fresh shuffle, and no state needs to be kept."""
+    chosen = []
+    for n in range(step * config.prompts_per_step, (step + 1) * config.prompts_per_step):
+        epoch, place = divmod(n, len(rows))
+        order = list(range(len(rows)))
+        random.Random(f"{config.seed}-{epoch}").shuffle(order)
+        chosen.append(rows[order[place]])
+    return chosen
+
+
+def _update(
+    state: State, reference: Any, groups: Sequence[Group], config: GrpoConfig, dtype: torch.dtype
+) -> dict[str, float]:
+    """Take one optimiser step on `groups` and return its figures."""
+    policy = state.policy
+    policy.train()
+    device = policy.device
+    rewards = torch.tensor([group.rewards for group in groups], device=device)
+    advantages = group_advantages(rewards)
+    totals = {"loss": 0.0, "kl": 0.0, "entropy": 0.0}
+    for group, advantage in zip(groups, advantages, strict=True):
+        mask = answer_mask([len(ids) for ids in group.answer_ids], device)
+        with _arithmetic(device, dtype):
+            log_probs, entropy = token_log_probs(
+                policy, group.prompt_ids, group.answer_ids, config.temperature
+            )
+        loss = policy_loss(log_probs, log_probs.detach(), advantage, mask, config.clip)
+        if reference is not None:
+            with torch.no_grad():
+                ref, _ = token_log_probs(reference, group.prompt_ids, group.answer_ids, config.temperature)
+            kl = sequence_mean(k3(log_probs, ref), mask)
+            loss = loss + config.beta * kl
+            totals["kl"] += kl.item() / len(groups)
+        (loss / len(groups)).backward()
+        totals["loss"] += loss.item() / len(groups)
+        totals["entropy"] += sequence_mean(entropy, mask).item() / len(groups)
+    norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm).item()
+    if not math.isfinite(totals["loss"]) or not math.isfinite(norm):
+        raise TrainingError(
+            f"grpo: loss {totals['loss']}, gradient norm {norm} at step {state.step + 1}; lower "
+            f"grpo.learning_rate ({config.learning_rate:g}) or set grpo.dtype to float32"
+        )
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    return {**totals, "grad_norm": norm, **_rollout_figures(groups)}
+
+
+def _rollout_figures(groups: Sequence[Group]) -> dict[str, float]:
+    """Return means over all answers: every term of the reward, length, groups without task variance."""
+    scores = [one for group in groups for one in group.scores]
+    lengths = [len(ids) for group in groups for ids in group.answer_ids]
+    flat = [len({one["lcs"] for one in group.scores}) == 1 for group in groups]
+    return {
+        **{name: sum(one[name] for one in scores) / len(scores) for name in scores[0]},
+        "answer_tokens": sum(lengths) / len(lengths),
+        "groups_without_task_variance": sum(flat) / len(flat),
+    }
+
+
+def _arithmetic(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[Any]:
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype)
+
+
+def _say(state: State, config: GrpoConfig, seconds: float) -> None:
+    line = f"grpo: step {state.step}/{config.steps}"
+    if state.history:
+        line += ", " + ", ".join(f"{n} {state.history[n][-1]:.3f}" for n in ("reward", "lcs", "kl"))
+        line += f", {seconds:.1f} s"
+    if state.step in state.validations:
+        figures = state.validations[state.step]
+        line += f" | validation NDCG@10 {figures['valid_ndcg@10']:.4f}, valid {figures['valid_share']:.0%}"
+    print(line, flush=True)
+
+
+def _save(state: State, folder: Path) -> None:
+    with whole_folder(folder) as partial:
+        torch.save(
+            {
+                "policy": state.policy.state_dict(),
+                "optimizer": state.optimizer.state_dict(),
+                "step": state.step,
+                "history": state.history,
+                "validations": state.validations,
+            },
+            partial / "state.pt",
+        )
+
+
+def _resume(state: State, folder: Path) -> State:
+    if not (folder / "state.pt").is_file():
+        return state
+    saved = torch.load(folder / "state.pt", map_location=state.policy.device, weights_only=True)
+    state.policy.load_state_dict(saved["policy"])
+    state.optimizer.load_state_dict(saved["optimizer"])
+    state.step, state.history, state.validations = saved["step"], saved["history"], saved["validations"]
+    print(f"grpo: going on after step {state.step}", flush=True)
+    return state

@@ -1,0 +1,49 @@
+"""The objective of GRPO as in the paper (equation 5; Shao et al. 2024, equation 3), on padded tensors.
+
+Shapes: B answers, T tokens; masks are 1 on an answer's tokens. verl computes the same as
+`adv_estimator=grpo`, `kl_loss_type=low_var_kl`, `loss_agg_mode=seq-mean-token-mean`.
+"""
+
+import torch
+
+
+def group_advantages(rewards: torch.Tensor, epsilon: float = 1.0e-6) -> torch.Tensor:
+    """Return rewards (groups, group_size) less their group's mean, over its standard deviation + epsilon.
+
+    The standard deviation is the unbiased one. A group of equal rewards gives zeros.
+    """
+    centred = rewards - rewards.mean(1, keepdim=True)
+    return centred / (rewards.std(1, keepdim=True) + epsilon)
+
+
+def k3(log_probs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """Return the k3 estimate of KL(policy || reference) for each token (Schulman 2020); never negative.
+
+    The log-ratio is clamped to ±20 and the estimate to ±10 against overflow, as in verl.
+    """
+    log_ratio = (reference - log_probs).clamp(-20, 20)
+    return (log_ratio.exp() - log_ratio - 1).clamp(-10, 10)
+
+
+def sequence_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the mean over answers of each answer's token mean; values and mask are (B, T)."""
+    return ((values * mask).sum(1) / mask.sum(1).clamp(min=1)).mean()
+
+
+def policy_loss(
+    log_probs: torch.Tensor,
+    old_log_probs: torch.Tensor,
+    advantages: torch.Tensor,
+    mask: torch.Tensor,
+    clip: float | None = None,
+) -> torch.Tensor:
+    """Return minus the surrogate: ratio x advantage of each token, averaged by `sequence_mean`.
+
+    log_probs, old_log_probs, mask: (B, T); advantages: (B,). With `clip` the pessimistic PPO bound.
+    """
+    ratio = (log_probs - old_log_probs).clamp(-20, 20).exp()
+    advantages = advantages[:, None]
+    gain = ratio * advantages
+    if clip is not None:
+        gain = torch.minimum(gain, ratio.clamp(1 - clip, 1 + clip) * advantages)
+    return -sequence_mean(gain, mask)

@@ -1,0 +1,64 @@
+"""Log-probabilities of a group's answers from one packed row: the prompt once, then every answer.
+
+The row is `prompt + answer_1 + … + answer_G`; each answer sees the prompt and itself, and its positions
+go on from the prompt's. That is the same computation as G padded rows at a fraction of the tokens.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+
+def packed_inputs(prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+    """Return input_ids, position_ids (1, S) and the boolean attention_mask (1, 1, S, S) of the row."""
+    ids = [*prompt, *(token for answer in answers for token in answer)]
+    segments = [0] * len(prompt) + [i for i, answer in enumerate(answers, 1) for _ in answer]
+    positions = [*range(len(prompt)), *(len(prompt) + t for answer in answers for t in range(len(answer)))]
+    segment = torch.tensor(segments)
+    causal = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()
+    visible = causal & ((segment[None, :] == 0) | (segment[None, :] == segment[:, None]))
+    return {
+        "input_ids": torch.tensor([ids]),
+        "position_ids": torch.tensor([positions]),
+        "attention_mask": visible[None, None],
+    }
+
+
+def predecessors(prompt_length: int, lengths: Sequence[int]) -> torch.Tensor:
+    """Return, for each answer token in row order, the index of the token whose logits predict it."""
+    indices, start = [], prompt_length
+    for length in lengths:
+        indices += [prompt_length - 1, *range(start, start + length - 1)]
+        start += length
+    return torch.tensor(indices)
+
+
+def token_log_probs(
+    model: Any, prompt: Sequence[int], answers: Sequence[Sequence[int]], temperature: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return log-probabilities and entropies of the answers' tokens, both (G, longest), padded with 0.
+
+    Answers must not be empty. Logits are computed at the answers' places alone. The entropy is detached.
+    """
+    device = model.device
+    inputs = {name: value.to(device) for name, value in packed_inputs(prompt, answers).items()}
+    lengths = [len(answer) for answer in answers]
+    keep = predecessors(len(prompt), lengths).to(device)
+    logits = model(**inputs, use_cache=False, logits_to_keep=keep).logits[0].float() / temperature
+    targets = inputs["input_ids"][0, len(prompt) :]
+    normaliser = logits.logsumexp(-1)
+    log_probs = logits.gather(1, targets[:, None]).squeeze(1) - normaliser
+    with torch.no_grad():
+        entropy = normaliser - (logits.softmax(-1) * logits).sum(-1)
+    return _ragged(log_probs, lengths), _ragged(entropy, lengths)
+
+
+def answer_mask(lengths: Sequence[int], device: torch.device) -> torch.Tensor:
+    """Return the float mask (G, longest) with 1 on each answer's tokens."""
+    columns = torch.arange(max(lengths), device=device)
+    return (columns[None, :] < torch.tensor(lengths, device=device)[:, None]).float()
+
+
+def _ragged(values: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+    return torch.nn.utils.rnn.pad_sequence(list(values.split(list(lengths))), batch_first=True)

@@ -1,0 +1,148 @@
+"""The composite reward: one pure function a term, each in [0, 1], and their weighted sum.
+
+`R = w_lcs * LCS + w_format * format + w_reason * reasoning - penalties + sum of w_i * business_i`
+(RecLLM-R1, section 3.3). Candidate numbers are 1-based. Change a term here, or add your own as
+`module:function` in the profile: it is called with (answer: Answer, row: PromptRow) and returns a float.
+"""
+
+import importlib
+import math
+from collections.abc import Callable, Sequence
+
+from components.grpo.config import RewardWeights
+from components.shared.answer import Answer, parse
+from components.shared.errors import ConfigError
+from components.shared.metrics import ilad as list_ilad
+from components.shared.metrics import mean
+from components.shared.prompt_table import PromptRow
+
+REWARD_VERSION = "1"
+NOVELTY_SCALE_BITS = 20.0  # a catalogue of a million equally popular items has 20 bits an item
+REASONING_WORDS = (3, 120)
+
+Term = Callable[[Answer, PromptRow], float]
+
+
+def lcs(ranking: Sequence[int], labels: Sequence[int]) -> float:
+    """Return the largest position-weighted common subsequence of ranking and labels, normalised.
+
+    A common item counts 1/log2(rank + 1) at its rank in `ranking`; the sum over the best common
+    subsequence is divided by that of a ranking which begins with the labels. In [0, 1]; without labels 0.
+    """
+    best = [0.0] * (len(labels) + 1)  # best[j]: the best over the ranking so far and labels[:j]
+    for rank, item in enumerate(ranking, start=1):
+        weight, diagonal = 1 / math.log2(rank + 1), 0.0
+        for j, label in enumerate(labels, start=1):
+            above = best[j]
+            best[j] = max(above, best[j - 1], diagonal + weight if item == label else 0.0)
+            diagonal = above
+    ideal = sum(1 / math.log2(rank + 1) for rank in range(1, len(labels) + 1))
+    return best[-1] / ideal if labels else 0.0
+
+
+def well_formed(answer: Answer) -> float:
+    """Return 1 if the completion is one think block, then one block of numbers, and nothing else."""
+    return float(answer.well_formed)
+
+
+def reasoning(answer: Answer, tags: Sequence[Sequence[str]]) -> float:
+    """Return how far the reasoning is more than an empty shell: 1/2 for its length, 1/2 for its subject.
+
+    The length must lie within REASONING_WORDS; the subject must be named: a tag of the candidate that is
+    ranked first (`tags[number - 1]`).
+    """
+    words = answer.reasoning.split()
+    if not REASONING_WORDS[0] <= len(words) <= REASONING_WORDS[1]:
+        return 0.0
+    first = next(iter(answer.ranking(len(tags))), None)
+    text = answer.reasoning.casefold()
+    named = first is not None and any(tag.casefold() in text for tag in tags[first - 1] if tag)
+    return 0.5 + 0.5 * named
+
+
+def repeats(numbers: Sequence[int]) -> float:
+    """Return the share of numbers that repeat an earlier one; 0 for no numbers."""
+    return 1 - len(set(numbers)) / len(numbers) if numbers else 0.0
+
+
+def outside(numbers: Sequence[int], num_candidates: int) -> float:
+    """Return the share of numbers that are not candidate numbers; 0 for no numbers."""
+    return mean([float(not 1 <= number <= num_candidates) for number in numbers])
+
+
+def wrong_length(numbers: Sequence[int], answer_length: int) -> float:
+    """Return how far the count of numbers is off, relative to the length asked for, at most 1."""
+    return min(1.0, abs(len(numbers) - answer_length) / answer_length)
+
+
+def ilad(answer: Answer, row: PromptRow) -> float:
+    """Business term: mean pairwise Jaccard distance of the ranked candidates' tags."""
+    return list_ilad([set(row.tags[n - 1]) for n in answer.ranking(len(row.candidates))[: row.answer_length]])
+
+
+def novelty(answer: Answer, row: PromptRow) -> float:
+    """Business term: mean self-information of the ranked candidates, in units of NOVELTY_SCALE_BITS."""
+    ranked = answer.ranking(len(row.candidates))[: row.answer_length]
+    return min(1.0, max(0.0, mean([row.novelty[n - 1] for n in ranked]) / NOVELTY_SCALE_BITS))
+
+
+def business_terms(weights: RewardWeights) -> dict[str, Term]:
+    """Return the business terms that the weights name.
+
+    Raises:
+        ConfigError: a name that is neither built in nor an importable `module:function`.
+    """
+    return {name: _business_term(name) for name in weights.business}
+
+
+def _business_term(name: str) -> Term:
+    if name in (built_in := {"ilad": ilad, "novelty": novelty}):
+        return built_in[name]
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"grpo.reward.business: '{name}' is neither {' nor '.join(built_in)} nor an importable "
+            f"module:function ({error})"
+        ) from error
+
+
+def score(text: str, row: PromptRow, weights: RewardWeights, business: dict[str, Term]) -> dict[str, float]:
+    """Return every term of one completion by name, and their weighted sum as "reward".
+
+    Only the first `answer_length` numbers can earn anything: listing all candidates does not pay.
+
+    Raises:
+        ConfigError: a business term of the user's raises, or returns something that is not finite.
+    """
+    answer = parse(text)
+    ranking = answer.ranking(len(row.candidates))[: row.answer_length]
+    terms = {
+        "lcs": lcs(ranking, row.labels[: row.answer_length]),
+        "format": well_formed(answer),
+        "reasoning": reasoning(answer, row.tags),
+        "repeats": repeats(answer.numbers),
+        "outside": outside(answer.numbers, len(row.candidates)),
+        "length": wrong_length(answer.numbers, min(row.answer_length, len(row.candidates))),
+        "stray_text": 1.0 - well_formed(answer),
+    }
+    total = weights.lcs * terms["lcs"] + weights.format * terms["format"]
+    total += weights.reasoning * terms["reasoning"]
+    total -= sum(
+        getattr(weights, name) * terms[name] for name in ("repeats", "outside", "length", "stray_text")
+    )
+    for name, weight in weights.business.items():
+        terms[name] = _call(name, business[name], answer, row)
+        total += weight * terms[name]
+    return {**terms, "reward": total}
+
+
+def _call(name: str, term: Term, answer: Answer, row: PromptRow) -> float:
+    try:
+        value = float(term(answer, row))
+    except Exception as error:
+        raise ConfigError(f"grpo.reward.business: '{name}' raised {type(error).__name__}: {error}") from error
+    if not math.isfinite(value):
+        raise ConfigError(f"grpo.reward.business: '{name}' returned {value}; it must be a finite number")
+    return value

@@ -1,0 +1,86 @@
+"""Sampling groups of answers and scoring them; validation by the metric that the gate looks at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from components.grpo.config import GrpoConfig
+from components.grpo.rewards import Term, score
+from components.shared.answer import final_ranking, parse
+from components.shared.generate import complete, sample
+from components.shared.language_model import LanguageModel, answer_prefix, encode_prompt
+from components.shared.metrics import mean, ndcg_at_k
+from components.shared.prompt_table import PromptRow
+
+VALIDATION_K = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """One prompt with its sampled answers: token ids, their scores by term, and their reward."""
+
+    prompt_ids: list[int]
+    answer_ids: list[list[int]]
+    scores: list[dict[str, float]]
+
+    @property
+    def rewards(self) -> list[float]:
+        """Return the reward of each answer."""
+        return [one["reward"] for one in self.scores]
+
+
+def sample_groups(
+    lm: LanguageModel,
+    rows: Sequence[PromptRow],
+    config: GrpoConfig,
+    business: dict[str, Term],
+    generator: torch.Generator,
+) -> list[Group]:
+    """Return one group of `config.group_size` scored answers for each row."""
+    prompts = [encode_prompt(lm.tokenizer, row.messages) for row in rows]
+    sampled = sample(
+        lm,
+        prompts,
+        num_samples=config.group_size,
+        max_new_tokens=config.max_new_tokens,
+        temperature=config.temperature,
+        generator=generator,
+    )
+    prefix = answer_prefix(lm.tokenizer)
+    return [
+        Group(
+            prompt_ids=prompt,
+            answer_ids=answers,
+            scores=[
+                score(
+                    prefix + lm.tokenizer.decode(ids, skip_special_tokens=True), row, config.reward, business
+                )
+                for ids in answers
+            ],
+        )
+        for row, prompt, answers in zip(rows, prompts, sampled, strict=True)
+    ]
+
+
+def validate(lm: LanguageModel, rows: Sequence[PromptRow], config: GrpoConfig) -> dict[str, float]:
+    """Return mean NDCG@10 and the valid share of greedy answers to `rows`."""
+    answers = complete(
+        lm,
+        [row.messages for row in rows],
+        max_new_tokens=config.max_new_tokens,
+        batch_size=config.eval_batch_size,
+    )
+    texts = [completions[0].text for completions in answers]
+    pairs = list(zip(texts, rows, strict=True))
+    return {
+        "valid_ndcg@10": mean(
+            [
+                ndcg_at_k(final_ranking(text, row.candidates), set(row.label_items), VALIDATION_K)
+                for text, row in pairs
+            ]
+        ),
+        "valid_share": mean(
+            [float(parse(text).is_valid(len(row.candidates), row.answer_length)) for text, row in pairs]
+        ),
+    }
