@@ -6,8 +6,11 @@ from components.step import step
 
 
 @step()
-def base_model(config: str, model: Output[Model]):
-    """Fetch the base model as a safetensors folder; `config` is JSON of BaseModelConfig."""
+def base_model(config: str, code_fingerprint: str, model: Output[Model]):
+    """Fetch the base model as a safetensors folder; `config` is JSON of BaseModelConfig.
+
+    `code_fingerprint` only keys the cache.
+    """
     from pathlib import Path
 
     from components.base_model.config import BaseModelConfig

@@ -14,8 +14,8 @@ from typing import Any
 PROMPT_VERSION = "1"
 
 SYSTEM = (
-    "You recommend what a user will engage with next. Reason briefly about the user's interests, then "
-    "rank candidates by number, best first, as: <think>reasons</think><answer>3, 1, 7</answer>"
+    "Rank what the user will engage with next. "
+    "Reply as <think>reasons</think><answer>candidate numbers, best first</answer>"
 )
 VERBS = {
     "view": "viewed",
@@ -88,9 +88,9 @@ def messages(prompt: PromptInput, variant: PromptVariant | None = None) -> list[
         lines.append(" ".join(one.title for one in prompt.history) or "none")
     lines.append("Candidates:")
     for number, candidate in enumerate(prompt.candidates, start=1):
-        topic = f" [{candidate.topic}]" if variant.natural_language and candidate.topic else ""
-        lines.append(f"{number}. {candidate.title}{topic}")
-    lines.append(f"Rank the {prompt.answer_length} candidates that this user will engage with next.")
+        topic = f"{candidate.topic}: " if variant.natural_language and candidate.topic else ""
+        lines.append(f"{number}. {topic}{candidate.title}")
+    lines.append(f"Which {prompt.answer_length} come next?")
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "\n".join(lines)}]
 
 
@@ -101,13 +101,10 @@ def completion(prompt: PromptInput, labels: Sequence[int], rationale: bool = Tru
     shows and never from the label: the cold start of the reasoning format, not a hint.
     """
     recent = recent_topics(prompt.history)
-    matching = [n for n, c in enumerate(prompt.candidates, start=1) if c.topic in recent]
-    everyone = range(1, len(prompt.candidates) + 1)
-    ranked = list(dict.fromkeys([*labels, *matching, *everyone]))[: prompt.answer_length]
-    reasons = ""
-    if rationale:
-        found = ", ".join(map(str, matching)) or "none"
-        reasons = f"Recent interests: {', '.join(recent) or 'none'}. Matching candidates: {found}."
+    numbers = range(1, len(prompt.candidates) + 1)
+    matching = [n for topic in recent for n in numbers if prompt.candidates[n - 1].topic == topic]
+    ranked = list(dict.fromkeys([*labels, *matching, *numbers]))[: prompt.answer_length]
+    reasons = f"Recent interests: {', '.join(recent) or 'none'}." if rationale else ""
     return f"<think>{reasons}</think><answer>{', '.join(map(str, ranked))}</answer>"
 
 

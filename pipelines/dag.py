@@ -1,0 +1,102 @@
+"""The DAG: which step's output is which step's input, and nothing else."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kfp import compiler, dsl
+
+from components.base_model.component import base_model
+from components.etl.component import prompts, sequences
+from components.evaluate.component import evaluate, gate
+from components.grpo.component import grpo
+from components.register.component import champion, register
+from components.retrieve.component import retrieve
+from components.run_end.component import run_end
+from components.sft.component import sft
+from components.shared.config import to_json
+from pipelines.profile import Profile
+
+NAME = "recllm-r1"
+
+
+def build(profile: Profile) -> Callable[..., Any]:
+    """Return the pipeline function of `profile`; its parameters are what changes from run to run.
+
+    `data` is the folder or URI of the raw tables; `data_fingerprint` and `code_fingerprint` key the
+    cache; `lineage` is a JSON object of texts that the registered model carries, with a `run_key`;
+    `checkpoints` is a folder that outlives a killed step ("" = none).
+    """
+    images = profile.images
+
+    @dsl.pipeline(name=NAME, description="Behaviour logs in, a better LLM recommender out.")
+    def recllm_r1(
+        data: str, data_fingerprint: str, code_fingerprint: str, lineage: str = "{}", checkpoints: str = ""
+    ):
+        end = run_end(lineage=lineage).set_container_image(images.ops)
+        with dsl.ExitHandler(end):
+            sequenced = sequences(
+                config=to_json(profile.sequences),
+                data=data,
+                fingerprint=f"{data_fingerprint}-{code_fingerprint}",
+            ).set_container_image(images.spark)
+            retrieved = retrieve(
+                config=to_json(profile.retrieve),
+                sequences=sequenced.outputs["sequences"],
+                catalogue=sequenced.outputs["catalogue"],
+            ).set_container_image(images.trainer)
+            base = base_model(
+                config=to_json(profile.base_model), code_fingerprint=code_fingerprint
+            ).set_container_image(images.trainer)
+            prompted = prompts(
+                config=to_json(profile.prompts),
+                sequences=sequenced.outputs["sequences"],
+                catalogue=sequenced.outputs["catalogue"],
+                users=sequenced.outputs["users"],
+                candidates=retrieved.outputs["candidates"],
+                base_model=base.outputs["model"],
+            ).set_container_image(images.spark)
+            tuned = sft(
+                config=to_json(profile.sft),
+                checkpoints=checkpoints,
+                prompts=prompted.outputs["prompts"],
+                base_model=base.outputs["model"],
+            ).set_container_image(images.trainer)
+            improved = grpo(
+                config=to_json(profile.grpo),
+                checkpoints=checkpoints,
+                prompts=prompted.outputs["prompts"],
+                sft_model=tuned.outputs["model"],
+            ).set_container_image(images.trainer)
+            reigning = champion(config=to_json(profile.register)).set_container_image(images.ops)
+            reigning.set_caching_options(enable_caching=False)
+            evaluated = evaluate(
+                config=to_json(profile.evaluate),
+                lineage=lineage,
+                prompts=prompted.outputs["prompts"],
+                catalogue=sequenced.outputs["catalogue"],
+                rankings=retrieved.outputs["rankings"],
+                base_model=base.outputs["model"],
+                sft_model=tuned.outputs["model"],
+                grpo_model=improved.outputs["model"],
+                champion=reigning.outputs["champion"],
+            ).set_container_image(images.trainer)
+            passed = gate(
+                config=to_json(profile.gate), report=evaluated.outputs["report"]
+            ).set_container_image(images.ops)
+            with dsl.If(passed.outputs["Output"] == True, name="gate-passed"):  # noqa: E712
+                registered = register(
+                    config=to_json(profile.register),
+                    lineage=lineage,
+                    model=improved.outputs["model"],
+                    report=evaluated.outputs["report"],
+                ).set_container_image(images.ops)
+                registered.set_caching_options(enable_caching=False)
+
+    return recllm_r1
+
+
+def compile_to(profile: Profile, path: Path) -> None:
+    """Write the pipeline of `profile` as KFP's YAML to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    compiler.Compiler().compile(build(profile), str(path))

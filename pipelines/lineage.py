@@ -1,0 +1,60 @@
+"""What a model was made from: fingerprints of data and code, versions, commit, run."""
+
+import subprocess
+from pathlib import Path
+
+from components.grpo.rewards import REWARD_VERSION
+from components.shared import fingerprint
+from components.shared.errors import DataError
+from components.shared.prompt import PROMPT_VERSION
+from components.shared.storage import is_remote, stamp
+
+ROOT = Path(__file__).resolve().parent.parent
+CODE = ("components", "data_contracts", "pipelines")
+
+
+def of_data(data: str) -> str:
+    """Return the fingerprint of the raw data: contents of a local folder, names, sizes and times of a URI.
+
+    Raises:
+        DataError: nothing is there.
+    """
+    if is_remote(data):
+        return fingerprint.of_text(*stamp(data))
+    folder = Path(data)
+    if not folder.is_dir():
+        raise DataError(f"{data}: no such folder; it must hold the tables users, items and events")
+    return fingerprint.of_folder(folder)
+
+
+def of_code() -> str:
+    """Return the fingerprint of the project's own source files."""
+    files = [p for part in CODE for p in (ROOT / part).rglob("*") if p.suffix in (".py", ".json")]
+    return fingerprint.of_files(files, ROOT)
+
+
+def describe(run_key: str, profile: str, data: str, data_fingerprint: str, code: str) -> dict[str, str]:
+    """Return the lineage of a run: the tags of the model version that it registers."""
+    return {
+        "run_key": run_key,
+        "profile": profile,
+        "data": data,
+        "data_fingerprint": data_fingerprint,
+        "code_fingerprint": code,
+        "git_commit": _git_commit(),
+        "prompt_version": PROMPT_VERSION,
+        "reward_version": REWARD_VERSION,
+    }
+
+
+def _git_commit() -> str:
+    """Return the commit of the checkout, with "-dirty" after uncommitted changes; "" outside git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""

@@ -1,0 +1,131 @@
+"""Running the compiled pipeline on this machine under `kfp.local`: the DAG and code of a cluster."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from components.shared.config import to_json
+from components.shared.errors import UserError
+from components.shared.fingerprint import of_text
+from pipelines import lineage
+from pipelines.console import Console
+from pipelines.profile import Profile
+
+
+class RunFailedError(UserError):
+    """A step failed; the message holds the step's name and its cause."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalRun:
+    """Where a finished run left things; `report` and `decision` are absent if it ended before them."""
+
+    folder: Path
+    tracking_uri: str
+    run_key: str
+    outputs: Path
+
+    def artifact(self, step: str, name: str) -> Path:
+        """Return the path of an artifact of a step that is never cached."""
+        return next(self.outputs.glob(f"*/{step}/{name}"))
+
+
+def run(
+    profile: Profile, profile_name: str, data: str | None, runs: Path, *, cache: bool, verbose: bool
+) -> LocalRun:
+    """Run the whole DAG; steps whose inputs, configuration and code are unchanged are not run again.
+
+    Raises:
+        RunFailedError: a step failed. UserError: the data is not there. KeyboardInterrupt: as it says;
+        no step goes on, and the next run takes up finished steps and checkpoints.
+    """
+    runs = runs.resolve()
+    run_key = f"{Path(profile_name).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
+    folder = runs / run_key
+    folder.mkdir(parents=True)
+    tracking_uri = profile.register.tracking_uri or f"sqlite:///{runs / 'mlflow.db'}"
+    register = dataclasses.replace(profile.register, tracking_uri=tracking_uri)
+    profile = dataclasses.replace(profile, register=register)
+    console = Console(sys.stdout, folder / "run.log", verbose)
+    data = data or sample_data(profile, runs, console)
+    data_fingerprint, code = lineage.of_data(data), lineage.of_code()
+    arguments = {
+        "data": data if "://" in data else str(Path(data).resolve()),
+        "data_fingerprint": data_fingerprint,
+        "code_fingerprint": code,
+        "lineage": json.dumps(lineage.describe(run_key, profile_name, data, data_fingerprint, code)),
+        "checkpoints": str(runs / "checkpoints"),
+    }
+    console.say(f"run {run_key}: everything it writes lies in {folder}")
+    with _stopping_children(), contextlib.redirect_stdout(console):
+        _execute(profile, folder, runs / "cache" if cache else None, arguments, console)
+    console.close()
+    return LocalRun(folder=folder, tracking_uri=tracking_uri, run_key=run_key, outputs=folder)
+
+
+def sample_data(profile: Profile, runs: Path, console: Console) -> str:
+    """Return the folder of the profile's generated log, generating it if it is not there yet."""
+    folder = runs / "data" / f"sample-{of_text(to_json(profile.sample), lineage.of_code())}"
+    if not folder.is_dir():
+        from components.etl.sample import generate
+
+        console.say(f"sample: generating a log of {profile.sample.users} users into {folder}")
+        generate(profile.sample, folder)
+    return str(folder)
+
+
+def _execute(
+    profile: Profile, folder: Path, cache: Path | None, arguments: dict[str, str], console: Console
+) -> None:
+    from kfp import components as kfp_components
+    from kfp import local
+
+    from pipelines.dag import compile_to
+
+    compiled = folder / "pipeline.yaml"
+    compile_to(profile, compiled)
+    local.init(
+        local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(folder),
+        enable_caching=cache is not None,
+        cache_root=str(cache) if cache else None,
+    )
+    pipeline = kfp_components.load_component_from_file(str(compiled))
+    try:
+        pipeline(**arguments)
+    except RuntimeError as error:
+        step, cause = console.failure()
+        raise RunFailedError(f"step '{step}' failed: {cause}\nThe whole log: {folder / 'run.log'}") from error
+
+
+@contextlib.contextmanager
+def _stopping_children() -> Iterator[None]:
+    """Make SIGINT and SIGTERM end the running step too, wherever the signal came from."""
+
+    def stop(signum: int, frame: Any) -> None:
+        import psutil
+
+        children = psutil.Process().children(recursive=True)
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.terminate()
+        _, alive = psutil.wait_procs(children, timeout=5)
+        for child in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

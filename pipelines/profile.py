@@ -1,0 +1,65 @@
+"""Profiles: all configuration of a run in one YAML file, parsed strictly."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from components.base_model.config import BaseModelConfig
+from components.etl.config import PromptsConfig, SampleConfig, SequencesConfig
+from components.evaluate.config import EvaluateConfig, GateConfig
+from components.grpo.config import GrpoConfig
+from components.register.config import RegisterConfig
+from components.retrieve.config import RetrieveConfig
+from components.sft.config import SftConfig
+from components.shared.config import from_mapping
+from components.shared.errors import ConfigError
+
+FOLDER = Path(__file__).parent / "profiles"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """The image of each dependency world; pin a digest or a commit, never `latest`."""
+
+    spark: str = "recllm-r1/spark:0.1.0"
+    trainer: str = "recllm-r1/trainer:0.1.0"
+    ops: str = "recllm-r1/ops:0.1.0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """One section a step; `sample` sizes the generated log of a run without data of its own."""
+
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    sequences: SequencesConfig = field(default_factory=SequencesConfig)
+    retrieve: RetrieveConfig = field(default_factory=RetrieveConfig)
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    base_model: BaseModelConfig = field(default_factory=BaseModelConfig)
+    sft: SftConfig = field(default_factory=SftConfig)
+    grpo: GrpoConfig = field(default_factory=GrpoConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    register: RegisterConfig = field(default_factory=RegisterConfig)
+    images: Images = field(default_factory=Images)
+
+
+def names() -> list[str]:
+    """Return the profiles that come with the project."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load(name: str) -> Profile:
+    """Load a profile by its name (see `names`) or by the path of a YAML file.
+
+    Raises:
+        ConfigError: no such profile, not YAML, an unknown key or a wrong type; names file and key.
+    """
+    path = FOLDER / f"{name}.yaml" if name in names() else Path(name)
+    if not path.is_file():
+        raise ConfigError(f"profile '{name}': neither one of {', '.join(names())} nor a YAML file")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML ({error})") from error
+    return from_mapping(Profile, values or {}, str(path))

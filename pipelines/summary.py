@@ -1,0 +1,51 @@
+"""What a local run ends with: the comparison, where everything lies, and what to do next."""
+
+from rich.console import Console
+from rich.table import Table
+
+from data_contracts.evaluation import EvaluationReport
+from pipelines.local import LocalRun
+
+COLUMNS = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "ilad", "novelty")
+
+
+def show(run: LocalRun) -> None:
+    """Print the table of comparators, the gate's decision, the places and the next commands."""
+    screen = Console(soft_wrap=True)
+    report = EvaluationReport.from_json(run.artifact("evaluate", "report").read_text(encoding="utf-8"))
+    screen.print(_table(report))
+    screen.print(run.artifact("gate", "decision").read_text(encoding="utf-8"), markup=False)
+    places = {
+        "report": run.artifact("evaluate", "html"),
+        "MLflow": run.tracking_uri,
+        "artifacts": run.folder,
+        "log": run.folder / "run.log",
+    }
+    for name, place in places.items():
+        screen.print(f"{name + ':':<10} {place}", markup=False, highlight=False)
+    screen.print("\nNext:", style="bold")
+    screen.print(f"  mlflow ui --backend-store-uri {run.tracking_uri}", markup=False, highlight=False)
+    screen.print(f"  recllm promote --runs {run.folder.parent}", markup=False, highlight=False)
+
+
+def _table(report: EvaluationReport) -> Table:
+    sample = report.sample
+    table = Table(
+        title=f"{sample.users} of {sample.users_available} test users, full catalogue of "
+        f"{sample.catalogue_items} items, recall ceiling {sample.recall_ceiling:.3f}",
+        title_justify="left",
+    )
+    table.add_column("comparator")
+    for name in COLUMNS:
+        table.add_column(name, justify="right")
+    table.add_column(f"ndcg@10 {sample.confidence:.0%} interval", justify="right")
+    table.add_column("valid", justify="right")
+    for one in report.comparators:
+        interval = one.ndcg_at_10_interval
+        table.add_row(
+            one.name,
+            *(f"{one.metrics[name]:.4f}" for name in COLUMNS),
+            f"{interval.low:.4f} to {interval.high:.4f}",
+            f"{one.answers.valid_share:.0%}" if one.answers else "",
+        )
+    return table
