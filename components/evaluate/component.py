@@ -1,0 +1,52 @@
+"""KFP wrappers of evaluate and of the gate."""
+
+from kfp.dsl import HTML, Artifact, Dataset, Input, Markdown, Metrics, Model, Output
+
+from components.step import step
+
+
+@step()
+def evaluate(
+    config: str,
+    lineage: str,
+    prompts: Input[Dataset],
+    catalogue: Input[Dataset],
+    rankings: Input[Dataset],
+    base_model: Input[Model],
+    sft_model: Input[Model],
+    grpo_model: Input[Model],
+    champion: Input[Model],
+    report: Output[Artifact],
+    html: Output[HTML],
+    summary: Output[Markdown],
+    metrics: Output[Metrics],
+):
+    """Compare all models on the test users; `config` is JSON of EvaluateConfig, `lineage` a JSON mapping."""
+    from pathlib import Path
+
+    from components.evaluate.config import EvaluateConfig
+    from components.evaluate.job import EvaluateInputs, EvaluateOutputs, run
+    from components.evaluate.summary import headline_metrics
+    from components.shared.config import parse
+    from data_contracts.evaluation import parse_lineage
+
+    artifacts = {"champion": champion, "base": base_model, "sft": sft_model, "grpo": grpo_model}
+    models = {name: Path(artifact.path) for name, artifact in artifacts.items()}
+    tables = Path(prompts.path), Path(catalogue.path), Path(rankings.path)
+    inputs = EvaluateInputs(*tables, models, parse_lineage(lineage))
+    outputs = EvaluateOutputs(Path(report.path), Path(html.path), Path(summary.path), Path(metrics.path))
+    written = run(parse(EvaluateConfig, config, "evaluate"), inputs, outputs)
+    for name, value in headline_metrics(written).items():
+        metrics.log_metric(name, value)
+
+
+@step()
+def gate(config: str, report: Input[Artifact], decision: Output[Markdown]) -> bool:
+    """Say whether the report passes the rules; `config` is JSON of GateConfig. Failing is no error."""
+    from pathlib import Path
+
+    from components.evaluate.config import GateConfig
+    from components.evaluate.job import run_gate
+    from components.shared.config import parse
+
+    return run_gate(parse(GateConfig, config, "gate"), Path(report.path), Path(decision.path)).passed

@@ -1,0 +1,108 @@
+"""Reading what evaluate compares: sampled test prompts, the catalogue's statistics, the rankings."""
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from components.shared.errors import DataError
+from components.shared.metrics import self_information
+from components.shared.prompt_table import PromptRow, read_prompts
+
+SPLIT = "test"
+DEPTH = 10
+"""Every metric looks at the first ten items."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """Of each item id: title, tags, and novelty in bits; `head` holds the most popular fifth."""
+
+    titles: dict[str, str]
+    tags: dict[str, Set[str]]
+    novelty: dict[str, float]
+    head: Set[str]
+
+    def __len__(self) -> int:
+        return len(self.titles)
+
+
+def sample_prompts(folder: Path, max_users: int, seed: int) -> tuple[list[PromptRow], int]:
+    """Return a seeded sample of at most `max_users` test prompts in table order, and how many there are.
+
+    `max_users` 0 takes all of them.
+
+    Raises:
+        DataError: the table is missing or empty, or a prompt has no label or no candidates.
+    """
+    rows = read_prompts(folder, SPLIT)
+    if not rows:
+        raise DataError(f"{Path(folder) / SPLIT}.parquet: no rows, so there is nobody to evaluate on")
+    for number, row in enumerate(rows):
+        if not row.label_items or not row.candidates:
+            raise DataError(
+                f"{Path(folder) / SPLIT}.parquet: row {number} (user {row.user_id}) has no "
+                f"{'candidates' if row.label_items else 'label_items'}; write the prompts again"
+            )
+    if not 0 < max_users < len(rows):
+        return rows, len(rows)
+    chosen = np.random.default_rng(seed).choice(len(rows), size=max_users, replace=False)
+    return [rows[i] for i in sorted(chosen.tolist())], len(rows)
+
+
+def read_catalogue(folder: Path) -> Catalogue:
+    """Read the catalogue table; novelty is counted on train positions only (`train_count`)."""
+    table = _read(folder, ["item_id", "title", "tags", "train_count"])
+    if not table.num_rows:
+        raise DataError(f"{folder}: the catalogue is empty")
+    ids: list[str] = table["item_id"].to_pylist()
+    counts: list[int] = table["train_count"].to_pylist()
+    total = sum(counts)
+    popular = sorted(range(len(ids)), key=lambda i: (-counts[i], ids[i]))[: len(ids) // 5]
+    return Catalogue(
+        titles=dict(zip(ids, table["title"].to_pylist(), strict=True)),
+        tags={item: frozenset(tags) for item, tags in zip(ids, table["tags"].to_pylist(), strict=True)},
+        novelty={i: self_information(c, total, len(ids)) for i, c in zip(ids, counts, strict=True)},
+        head=frozenset(ids[i] for i in popular),
+    )
+
+
+def read_rankings(folder: Path, prompts: Sequence[PromptRow]) -> dict[str, list[list[str]]]:
+    """Return, for each model of the rankings table (by name), its first ten items for every prompt.
+
+    Raises:
+        DataError: the table is unreadable, has no test rows, or lacks a model's row for a prompt.
+    """
+    users = pa.array(sorted({row.user_id for row in prompts}), pa.string())
+    columns = ["model", "user_id", "split", "position", "item_ids"]
+    table = _read(folder, columns, (pc.field("split") == SPLIT) & pc.field("user_id").isin(users))
+    ranked: dict[str, dict[tuple[str, int], list[str]]] = {}
+    first = pc.list_slice(table["item_ids"], 0, DEPTH).to_pylist()
+    keys = zip(*(table[name].to_pylist() for name in ("model", "user_id", "position")), strict=True)
+    for (model, user, position), items in zip(keys, first, strict=True):
+        ranked.setdefault(model, {})[user, position] = items
+    if not ranked:
+        raise DataError(f"{folder}: no rankings of split '{SPLIT}' for the users of the prompts table")
+    for model, rows in ranked.items():
+        lacking = next((row for row in prompts if (row.user_id, row.position) not in rows), None)
+        if lacking:
+            raise DataError(
+                f"{folder}: model '{model}' has no {SPLIT} row for user {lacking.user_id} at position "
+                f"{lacking.position}; rankings and prompts must come from the same run"
+            )
+    return {
+        model: [rows[row.user_id, row.position] for row in prompts] for model, rows in sorted(ranked.items())
+    }
+
+
+def _read(folder: Path, columns: list[str], keep: pc.Expression | None = None) -> pa.Table:
+    if not Path(folder).exists():
+        raise DataError(f"{folder}: no such table; run the step that writes it")
+    try:
+        return ds.dataset(str(folder), format="parquet").to_table(columns=columns, filter=keep)
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+        raise DataError(f"{folder}: not a table with columns {', '.join(columns)} ({error})") from error

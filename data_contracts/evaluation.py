@@ -1,0 +1,250 @@
+"""The evaluation report: what evaluate writes, what the gate and the registry read.
+
+Plain frozen dataclasses with a strict JSON form, so that a report written by one version of the code is
+either understood whole by another or refused with the key that differs.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+SCHEMA_VERSION = 1
+
+USER_METRICS = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "ilad", "novelty")
+"""Metrics with one value a user; what is reported is their mean. Novelty is in bits, the rest in [0, 1]."""
+
+METRICS = (*USER_METRICS, "coverage")
+
+ACCURACY_METRICS = USER_METRICS[:4]
+"""Metrics whose paired differences are reported, so the ones that a gate can demand a gain on."""
+
+NO_MODEL = "none.txt"
+"""A model folder that holds this file stands for "there is no such model" (no champion yet)."""
+
+Kind = Literal["conventional", "llm", "champion"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A bootstrap interval at the sample's `confidence`."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerStatistics:
+    """How a language model answered: shares of users in [0, 1], costs as means a user."""
+
+    valid_share: float  # answers that keep every rule of the format
+    duplicate_share: float  # answers that name a candidate more than once
+    truncated_share: float  # answers cut off at the token limit
+    constant_share: float  # users who got the most frequent answer: 1 means everybody got the same
+    seconds_per_user: float
+    tokens_per_user: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparator:
+    """One ranked opponent. `metrics` holds every name of METRICS; `answers` is null for conventional ones."""
+
+    name: str
+    kind: Kind
+    metrics: dict[str, float]
+    ndcg_at_10_interval: Interval
+    answers: AnswerStatistics | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if set(self.metrics) != set(METRICS):
+            raise ValueError(
+                f"comparator '{self.name}': metrics {sorted(self.metrics)}, not {sorted(METRICS)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Mean of `model` minus mean of `baseline` on one metric, over the same users, with its interval."""
+
+    model: str
+    baseline: str
+    metric: str
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Who was asked, and how sure the figures are."""
+
+    split: str
+    users: int
+    users_available: int
+    seed: int
+    candidates: float  # mean length of the candidate lists
+    recall_ceiling: float  # mean share of a user's labels that are candidates: no order can do better
+    catalogue_items: int
+    confidence: float
+    bootstrap_samples: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """NDCG@10 of every comparator on a part of the users; `rule` says which, in words."""
+
+    name: str
+    rule: str
+    users: int
+    ndcg_at_10: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alarm:
+    """A failure signature that was seen: the figure, the bound it broke, and what to do."""
+
+    name: str
+    model: str
+    value: float
+    bound: float
+    remedy: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleAnswer:
+    """What one model said to an example prompt, and where it put the label (null: not in its top 10)."""
+
+    model: str
+    text: str
+    valid: bool
+    label_rank: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One prompt for people to read; `labels` are the titles of what the user engaged with next."""
+
+    user_id: str
+    prompt: str
+    labels: tuple[str, ...]
+    answers: tuple[ExampleAnswer, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationReport:
+    """All comparators on the same users by the same evaluator. Order: conventional, champion, LLMs."""
+
+    comparators: tuple[Comparator, ...]
+    differences: tuple[Difference, ...]
+    sample: Sample
+    slices: tuple[Slice, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
+    examples: tuple[Example, ...] = ()
+    lineage: dict[str, Any] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def comparator(self, name: str) -> Comparator | None:
+        """Return the comparator called `name`, or None."""
+        return next((one for one in self.comparators if one.name == name), None)
+
+    def best_conventional(self, metric: str) -> Comparator | None:
+        """Return the conventional comparator with the highest `metric`; the earlier one of equals."""
+        conventional = [one for one in self.comparators if one.kind == "conventional"]
+        return max(conventional, key=lambda one: one.metrics[metric], default=None)
+
+    def difference(self, model: str, baseline: str, metric: str) -> Difference | None:
+        """Return the paired difference `model` minus `baseline` on `metric`, or None."""
+        wanted = (model, baseline, metric)
+        return next(
+            (one for one in self.differences if (one.model, one.baseline, one.metric) == wanted), None
+        )
+
+
+def to_json(report: EvaluationReport) -> str:
+    """Return the report as indented JSON. Raises ValueError for NaN or infinity, which JSON lacks."""
+    return json.dumps(dataclasses.asdict(report), indent=2, allow_nan=False) + "\n"
+
+
+def from_json(text: str, source: str = "report") -> EvaluationReport:
+    """Read what `to_json` wrote.
+
+    Raises:
+        ValueError: not JSON, another schema version, an unknown or missing key, or a wrong type; the
+            message starts with `source` and the dotted key.
+    """
+    try:
+        values = json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise ValueError(f"{source}: not valid JSON ({error})") from error
+    version = values.get("schema_version") if isinstance(values, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ValueError(
+            f"{source}: schema_version is {version!r}, this code reads {SCHEMA_VERSION}; "
+            "evaluate again with the same version of the project"
+        )
+    return _decode(EvaluationReport, values, source)
+
+
+def read(path: Path) -> EvaluationReport:
+    """Read the report file at `path`. Raises ValueError naming the file."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: no evaluation report can be read here ({error}); run evaluate") from error
+    return from_json(text, str(path))
+
+
+def parse_lineage(text: str) -> dict[str, Any]:
+    """Read the JSON mapping that names what a run was made from. Raises ValueError if it is none."""
+    try:
+        lineage = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"lineage: not valid JSON ({error})") from error
+    if not isinstance(lineage, dict):
+        raise ValueError(f"lineage: expected a JSON mapping, got {type(lineage).__name__}")
+    return lineage
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _decode(hint: Any, value: Any, key: str) -> Any:
+    """Convert decoded JSON to the annotated type, strictly; `key` names the place in messages."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        inner = next(arg for arg in args if arg is not type(None))
+        return None if value is None else _decode(inner, value, key)
+    if origin is Literal and value in args:
+        return value
+    if origin is tuple and isinstance(value, list):
+        return tuple(_decode(args[0], item, f"{key}[{i}]") for i, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {name: _decode(args[1], item, f"{key}.{name}") for name, item in value.items()}
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return _decode_dataclass(hint, value, key)
+    if hint is float and type(value) is int:
+        return float(value)
+    if isinstance(hint, type) and type(value) is hint:
+        return value
+    raise ValueError(
+        f"{key}: expected {getattr(hint, '__name__', hint)}, got {type(value).__name__} {value!r}"
+    )
+
+
+def _decode_dataclass(hint: Any, values: dict[str, Any], key: str) -> Any:
+    hints = typing.get_type_hints(hint)
+    if set(values) != set(hints):
+        differing = ", ".join(sorted(set(values) ^ set(hints)))
+        raise ValueError(f"{key}: unknown or missing keys: {differing}")
+    decoded = {name: _decode(hints[name], value, f"{key}.{name}") for name, value in values.items()}
+    try:
+        return hint(**decoded)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
