@@ -176,3 +176,11 @@ PROMPTS = pa.schema(
         pa.field("completion", pa.string()),
     ]
 )
+
+QUARANTINE = pa.schema(
+    [
+        _required("table", pa.string()),
+        _required("reason", pa.string()),
+        _required("row", pa.string()),  # the row as JSON
+    ]
+)

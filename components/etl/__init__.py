@@ -1,0 +1,1 @@
+"""The data room: raw logs in, sequences, catalogue and chat prompts out, under contracts."""

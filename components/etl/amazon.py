@@ -1,0 +1,140 @@
+"""Importer of the official Amazon 2014 files: 5-core reviews (JSON lines) and metadata (Python literals)."""
+
+import ast
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.shared.errors import DataError
+from components.shared.outputs import whole_folder
+from data_contracts import tables
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportReport:
+    """What was imported; `without_title` counts items, `skipped_items` metadata of items nobody reviewed."""
+
+    users: int
+    items: int
+    events: int
+    without_title: int
+    skipped_items: int
+
+
+def import_amazon(reviews: Path, meta: Path, out: Path) -> ImportReport:
+    """Write users, items and events of one Amazon category to the folder `out`, whole or not at all.
+
+    A review is a `purchase`; its `ordinal` is the line number, because times have the granularity of
+    a day and ties keep the order of the file. Items are those with a review.
+
+    Raises:
+        DataError: a file is missing, a corrupt gzip, or a line cannot be read; names file and line.
+    """
+    events = _events(Path(reviews))
+    wanted = dict.fromkeys(events.column("item_id").to_pylist())
+    users = pa.table({"user_id": events.column("user_id").unique().sort()})
+    found = {row["asin"]: row for row in _lines(Path(meta), _literal) if row.get("asin") in wanted}
+    skipped = _count(Path(meta)) - len(found)
+    items = _items(list(wanted), found)
+    with whole_folder(Path(out)) as partial:
+        pq.write_table(_typed(users, tables.USERS), partial / "users.parquet")
+        pq.write_table(items, partial / "items.parquet")
+        pq.write_table(events, partial / "events.parquet")
+    return ImportReport(
+        users=users.num_rows,
+        items=items.num_rows,
+        events=events.num_rows,
+        without_title=items.column("title").null_count,
+        skipped_items=skipped,
+    )
+
+
+def _events(reviews: Path) -> pa.Table:
+    users, items, times = [], [], []
+    for row in _lines(reviews, json.loads):
+        try:
+            user, item, time = row["reviewerID"], row["asin"], int(row["unixReviewTime"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{reviews}: line {len(users) + 1} lacks a usable {error}; expected the official 5-core "
+                "reviews with reviewerID, asin and unixReviewTime"
+            ) from error
+        users.append(user)
+        items.append(item)
+        times.append(time * 1_000_000)
+    if not users:
+        raise DataError(f"{reviews}: no reviews in it; is the download complete?")
+    columns = {
+        "user_id": users,
+        "item_id": items,
+        "action": pa.repeat("purchase", len(users)),
+        "dwell_seconds": pa.nulls(len(users), pa.float64()),
+        "timestamp": pa.array(times).cast(tables.TIMESTAMP),
+        "ordinal": range(len(users)),
+    }
+    return pa.table(columns, schema=tables.EVENTS)
+
+
+def _items(wanted: list[str], found: dict[str, dict[str, Any]]) -> pa.Table:
+    rows = []
+    for asin in wanted:
+        row = found.get(asin, {})
+        # The last category is the leaf of the longest path, which is what history is grouped by.
+        paths = sorted(row.get("categories") or [[]], key=len)
+        names = list(dict.fromkeys(name for path in paths for name in path))
+        leaf = paths[-1][-1:]
+        categories = [name for name in names if name not in leaf] + leaf
+        rows.append(
+            {
+                "item_id": asin,
+                "title": row.get("title"),
+                "description": row.get("description"),
+                "categories": categories,
+                "brand": row.get("brand"),
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=tables.ITEMS)
+
+
+def _lines(path: Path, read: Callable[[str], Any]) -> Iterator[Any]:
+    number = 0
+    try:
+        opened = (
+            gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+        )
+        with opened as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield read(line)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: unreadable after line {number} ({error}); download it again") from error
+    except (ValueError, SyntaxError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: line {number} is not in the official format ({error})") from error
+
+
+def _literal(line: str) -> dict[str, Any]:
+    return ast.literal_eval(line)
+
+
+def _count(path: Path) -> int:
+    return sum(1 for _ in _lines(path, len))
+
+
+def _typed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    columns = [
+        table.column(f.name).cast(f.type)
+        if f.name in table.column_names
+        else pa.nulls(table.num_rows, f.type)
+        for f in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)

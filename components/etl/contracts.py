@@ -1,0 +1,114 @@
+"""Running the expectation suites of data_contracts/expectations on Spark frames with Great Expectations."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+import data_contracts
+from components.shared.errors import ContractError
+
+SUITES = Path(data_contracts.__file__).parent / "expectations"
+SAMPLES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one expectation found; `detail` is for people: the observed value, or counts and samples."""
+
+    suite: str
+    expectation: str
+    severity: str
+    success: bool
+    detail: str
+
+
+def load_suite(name: str) -> dict[str, Any]:
+    """Return the suite `name`: its name, meta (version, what it is about) and expectations."""
+    return json.loads((SUITES / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def validate(frame: DataFrame, name: str, parameters: Mapping[str, Any] | None = None) -> list[Finding]:
+    """Check `frame` against the suite `name`; `parameters` fill its {"$PARAMETER": …} places.
+
+    One aggregating pass answers every expectation; only those that failed are asked again, for counts
+    and sample values. The frame is not cached.
+    """
+    suite = load_suite(name)
+    results = _run(frame, suite, parameters, "BOOLEAN_ONLY")
+    failed = [e for e, r in zip(suite["expectations"], results, strict=True) if not r.success]
+    again = iter(_run(frame, {**suite, "expectations": failed}, parameters, "SUMMARY") if failed else [])
+    return [
+        Finding(
+            suite=name,
+            expectation=_describe(expectation, parameters),
+            severity=expectation["severity"],
+            success=result.success,
+            detail="" if result.success else _detail(next(again)),
+        )
+        for expectation, result in zip(suite["expectations"], results, strict=True)
+    ]
+
+
+def raise_if_critical(findings: list[Finding], frame: DataFrame | None = None) -> None:
+    """Raise ContractError for the critical failures in `findings`, with sample rows of `frame`."""
+    broken = [f for f in findings if not f.success and f.severity == "critical"]
+    if not broken:
+        return
+    told = "; ".join(f"{f.expectation}: {f.detail}" for f in broken)
+    samples = ""
+    if frame is not None:
+        rows = frame.limit(SAMPLES).select(F.to_json(F.struct(*frame.columns)).alias("row")).collect()
+        samples = "; sample rows: " + " ".join(row.row for row in rows) if rows else ""
+    raise ContractError(f"contract '{broken[0].suite}' is broken: {told}{samples}")
+
+
+def _run(
+    frame: DataFrame, suite: Mapping[str, Any], parameters: Mapping[str, Any] | None, result_format: str
+) -> list[Any]:
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    # persist=False: the default would keep the whole frame in memory after the check.
+    asset = context.data_sources.add_spark("spark", persist=False).add_dataframe_asset(suite["name"])
+    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
+    # GE may answer in another order than asked, so each expectation carries its number.
+    expectations = [
+        {**e, "meta": {**e.get("meta", {}), "number": n}} for n, e in enumerate(suite["expectations"])
+    ]
+    result = batch.validate(
+        gx.ExpectationSuite(name=suite["name"], expectations=expectations),
+        expectation_parameters=dict(parameters or {}),
+        result_format=result_format,
+    )
+    answers = {r.expectation_config.meta["number"]: r for r in result.results}
+    for number, answer in answers.items():
+        if (answer.exception_info or {}).get("raised_exception"):
+            message = answer.exception_info["exception_message"]
+            raise ContractError(
+                f"contract '{suite['name']}': {expectations[number]['type']} cannot run: {message}"
+            )
+    return [answers[n] for n in range(len(expectations))]
+
+
+def _describe(expectation: Mapping[str, Any], parameters: Mapping[str, Any] | None) -> str:
+    def value(given: Any) -> Any:
+        return (parameters or {}).get(given["$PARAMETER"]) if isinstance(given, dict) else given
+
+    kwargs = {k: value(v) for k, v in expectation["kwargs"].items() if v is not None}
+    return f"{expectation['type']}({', '.join(f'{k}={v!r}' for k, v in kwargs.items())})"
+
+
+def _detail(result: Any) -> str:
+    found = result.result
+    if "unexpected_count" in found:
+        listed = list(dict.fromkeys(map(str, found.get("partial_unexpected_list", []))))[:SAMPLES]
+        values = f", such as {', '.join(listed)}" if listed else ""
+        return f"{found['unexpected_count']:,} of {found['element_count']:,} rows{values}"
+    return f"observed {found.get('observed_value')}"

@@ -1,0 +1,96 @@
+"""Row-level faults of raw tables: each row's first fault by name, null where it is fine."""
+
+from datetime import datetime
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from components.etl.sources import MALFORMED
+from data_contracts.tables import ACTIONS
+
+FAULT = "fault"
+EVENT_FAULTS = (
+    "malformed",
+    "null_user_id",
+    "null_item_id",
+    "null_action",
+    "null_timestamp",
+    "unknown_action",
+    "pre_epoch",
+    "future",
+    "negative_dwell",
+    "unknown_item",
+    "unknown_user",
+    "duplicate",
+)
+BROADCAST_ROWS = 2_000_000  # above it, Spark itself chooses between broadcast and a shuffle
+
+
+def event_faults(
+    events: DataFrame,
+    latest: datetime,
+    item_ids: DataFrame,
+    user_ids: DataFrame | None,
+    broadcast: bool = True,
+) -> DataFrame:
+    """Return `events` with a column `fault`.
+
+    `item_ids` and `user_ids` are one-column frames of known, distinct ids; None knows every user.
+    `broadcast` sends them to every task, so the events need no shuffle for it.
+    """
+    known = _known(events, item_ids, "item_id", "_item", broadcast)
+    strangers = [F.when(F.col("_item").isNull(), "unknown_item")]
+    if user_ids is not None:
+        known = _known(known, user_ids, "user_id", "_user", broadcast)
+        strangers.append(F.when(F.col("_user").isNull(), "unknown_user"))
+    reasons = [
+        F.when(F.col(MALFORMED).isNotNull(), "malformed"),
+        *(_missing(column) for column in ("user_id", "item_id", "action")),
+        F.when(F.col("timestamp").isNull(), "null_timestamp"),
+        F.when(~F.col("action").isin(*ACTIONS), "unknown_action"),
+        F.when(F.col("timestamp") < F.timestamp_seconds(F.lit(0)), "pre_epoch"),
+        F.when(F.col("timestamp") > F.lit(latest), "future"),
+        F.when((F.col("dwell_seconds") < 0) | F.isnan("dwell_seconds"), "negative_dwell"),
+        *strangers,
+    ]
+    return known.withColumn(FAULT, F.coalesce(*reasons)).drop("_item", "_user")
+
+
+def keyed_faults(frame: DataFrame, key: str) -> DataFrame:
+    """Return `frame` (users or items) with `fault`: malformed, a null key, or a key that came before.
+
+    Of rows with the same key the one that sorts first by all its columns stays, whatever the order of
+    the files.
+    """
+    columns = [c for c in frame.columns if c not in (key, MALFORMED)]
+    grouped = frame.withColumn(
+        "_bad", F.coalesce(F.when(F.col(MALFORMED).isNotNull(), "malformed"), _missing(key))
+    )
+    from pyspark.sql import Window
+
+    order = Window.partitionBy(key, F.col("_bad").isNull()).orderBy(*columns)
+    twice = F.when(F.row_number().over(order) > 1, "duplicate")
+    return grouped.withColumn(FAULT, F.coalesce("_bad", twice)).drop("_bad")
+
+
+def quarantined(table: str, frame: DataFrame) -> DataFrame:
+    """Return the faulty rows of `frame` in the quarantine's columns: table, reason, row as JSON."""
+    columns = [c for c in frame.columns if c != FAULT]
+    row = F.to_json(F.struct(*columns))
+    return frame.where(F.col(FAULT).isNotNull()).select(
+        F.lit(table).alias("table"), F.col(FAULT).alias("reason"), row.alias("row")
+    )
+
+
+def clean(frame: DataFrame) -> DataFrame:
+    """Return the rows without a fault, without the helper columns."""
+    return frame.where(F.col(FAULT).isNull()).drop(FAULT, MALFORMED)
+
+
+def _missing(column: str) -> Column:
+    return F.when(F.coalesce(F.col(column), F.lit("")) == "", f"null_{column}")
+
+
+def _known(frame: DataFrame, ids: DataFrame, key: str, mark: str, broadcast: bool) -> DataFrame:
+    marked = ids.select(key, F.lit(True).alias(mark))
+    return frame.join(F.broadcast(marked) if broadcast else marked, key, "left")

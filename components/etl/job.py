@@ -1,0 +1,14 @@
+"""The data steps: `run_sequences` (raw logs in) and `run_prompts` (chat prompts out)."""
+
+from components.etl.prompts_job import PromptsInputs, PromptsOutputs, PromptsReport, run_prompts
+from components.etl.sequences_job import SequencesOutputs, SequencesReport, run_sequences
+
+__all__ = [
+    "PromptsInputs",
+    "PromptsOutputs",
+    "PromptsReport",
+    "SequencesOutputs",
+    "SequencesReport",
+    "run_prompts",
+    "run_sequences",
+]

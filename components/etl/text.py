@@ -1,0 +1,58 @@
+"""Cleaning of titles and tags, a whole column at a time; ids are never touched, so no items merge."""
+
+import html
+import unicodedata
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# Control and format characters. The zero-width joiner stays where emoji stay: it glues some of them.
+_CONTROLS = r"[\x{0}-\x{8}\x{E}-\x{1F}\x{7F}-\x{84}\x{86}-\x{9F}]|[^\P{Cf}\x{200D}]|\p{Co}"
+_SPACES = r"[\s\x{85}\p{Z}]+"
+_EMOJI = r"[\x{200D}\x{FE0E}\x{FE0F}\x{20E3}\x{2190}-\x{21FF}\x{2300}-\x{27BF}\x{2B00}-\x{2BFF}\x{1F000}-\x{1FAFF}]"
+_ROUNDS = 5
+
+
+def clean(texts: pa.Array, keep_emoji: bool = True) -> pa.Array:
+    """Return strings in Unicode NFC with HTML entities resolved, control characters out, spaces folded.
+
+    Cleaning twice changes nothing. Null stays null; what is nothing but noise becomes "".
+    """
+    texts = texts.cast(pa.string())
+    for _ in range(_ROUNDS):  # an entity may hide another ("&amp;amp;"); two rounds are the rule
+        cleaned = _clean_once(texts, keep_emoji)
+        if cleaned.equals(texts):
+            break
+        texts = cleaned
+    return texts
+
+
+def _clean_once(texts: pa.Array, keep_emoji: bool) -> pa.Array:
+    texts = _unescaped(texts)
+    texts = pc.replace_substring_regex(texts, _SPACES, " ")
+    texts = pc.replace_substring_regex(texts, _CONTROLS, "")
+    if not keep_emoji:
+        texts = pc.replace_substring_regex(texts, _EMOJI, "")
+    texts = _composed(texts)
+    return pc.utf8_trim(pc.replace_substring_regex(texts, _SPACES, " "), " ")
+
+
+def _composed(texts: pa.Array) -> pa.Array:
+    """Compose the strings that are not ASCII (Arrow's own utf8_normalize leaves them decomposed)."""
+    wide = pc.fill_null(pc.invert(pc.string_is_ascii(texts)), False)
+    some = texts.filter(wide)
+    if not len(some):
+        return texts
+    composed = [unicodedata.normalize("NFC", text) for text in some.to_pylist()]
+    return pc.replace_with_mask(texts, wide, pa.array(composed, pa.string()))
+
+
+def _unescaped(texts: pa.Array) -> pa.Array:
+    """Resolve entities in the few strings that have an ampersand."""
+    has = pc.fill_null(pc.match_substring(texts, "&"), False)
+    some = texts.filter(has)
+    if not len(some):
+        return texts
+    return pc.replace_with_mask(
+        texts, has, pa.array([html.unescape(text) for text in some.to_pylist()], pa.string())
+    )

@@ -1,0 +1,32 @@
+"""Counting the tokens of chat messages as the model itself will read them."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from components.shared.errors import ModelError
+
+
+@functools.cache  # one load a Python worker
+def token_counter(folder: str) -> Callable[[list[dict[str, str]]], int]:
+    """Return a function giving the number of prompt tokens of chat messages, generation prompt included.
+
+    Raises:
+        ModelError: `folder` holds no tokenizer with a chat template.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{folder}: no readable tokenizer ({error}); is the model folder complete?"
+        ) from error
+    if not tokenizer.chat_template:
+        raise ModelError(f"{folder}: the tokenizer has no chat template; use an instruction-tuned model")
+
+    def count(messages: list[dict[str, str]]) -> int:
+        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    return count
