@@ -163,39 +163,38 @@ class EvaluationReport:
             (one for one in self.differences if (one.model, one.baseline, one.metric) == wanted), None
         )
 
+    def to_json(self) -> str:
+        """Return the report as indented JSON. Raises ValueError for NaN or infinity, which JSON lacks."""
+        return json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False) + "\n"
 
-def to_json(report: EvaluationReport) -> str:
-    """Return the report as indented JSON. Raises ValueError for NaN or infinity, which JSON lacks."""
-    return json.dumps(dataclasses.asdict(report), indent=2, allow_nan=False) + "\n"
+    @classmethod
+    def from_json(cls, text: str, source: str = "report") -> "EvaluationReport":
+        """Read what `to_json` wrote.
 
+        Raises:
+            ValueError: not JSON, another schema version, an unknown or missing key, or a wrong type; the
+                message starts with `source` and the dotted key.
+        """
+        try:
+            values = json.loads(text, parse_constant=_refuse_constant)
+        except ValueError as error:
+            raise ValueError(f"{source}: not valid JSON ({error})") from error
+        version = values.get("schema_version") if isinstance(values, dict) else None
+        if version != SCHEMA_VERSION:
+            raise ValueError(
+                f"{source}: schema_version is {version!r}, this code reads {SCHEMA_VERSION}; "
+                "evaluate again with the same version of the project"
+            )
+        return _decode(cls, values, source)
 
-def from_json(text: str, source: str = "report") -> EvaluationReport:
-    """Read what `to_json` wrote.
-
-    Raises:
-        ValueError: not JSON, another schema version, an unknown or missing key, or a wrong type; the
-            message starts with `source` and the dotted key.
-    """
-    try:
-        values = json.loads(text, parse_constant=_refuse_constant)
-    except ValueError as error:
-        raise ValueError(f"{source}: not valid JSON ({error})") from error
-    version = values.get("schema_version") if isinstance(values, dict) else None
-    if version != SCHEMA_VERSION:
-        raise ValueError(
-            f"{source}: schema_version is {version!r}, this code reads {SCHEMA_VERSION}; "
-            "evaluate again with the same version of the project"
-        )
-    return _decode(EvaluationReport, values, source)
-
-
-def read(path: Path) -> EvaluationReport:
-    """Read the report file at `path`. Raises ValueError naming the file."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: no evaluation report can be read here ({error}); run evaluate") from error
-    return from_json(text, str(path))
+    @classmethod
+    def read(cls, path: Path) -> "EvaluationReport":
+        """Read the report file at `path`. Raises ValueError naming the file."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: no report can be read here ({error}); run evaluate") from error
+        return cls.from_json(text, str(path))
 
 
 def parse_lineage(text: str) -> dict[str, Any]:

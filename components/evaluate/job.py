@@ -15,7 +15,6 @@ from components.evaluate.tables import SPLIT, read_catalogue, read_rankings, sam
 from components.shared.errors import DataError
 from components.shared.outputs import write_json, write_text
 from components.shared.prompt_table import PromptRow
-from data_contracts import evaluation
 from data_contracts.evaluation import NO_MODEL, EvaluationReport, Kind, Sample
 
 CANDIDATE_ORDER = "candidates"
@@ -89,7 +88,7 @@ def run_gate(config: GateConfig, report: Path, decision: Path) -> gate.Decision:
         DataError: the report cannot be read. ConfigError: a rule names a comparator that it lacks.
     """
     try:
-        read = evaluation.read(report)
+        read = EvaluationReport.read(report)
     except ValueError as error:
         raise DataError(str(error)) from error
     decided = gate.decide(config, read)
@@ -119,7 +118,7 @@ def _write(report: EvaluationReport, outputs: EvaluateOutputs) -> None:
     write_text(outputs.markdown, summary.to_markdown(report))
     if outputs.metrics:
         write_json(outputs.metrics, summary.headline_metrics(report))
-    write_text(outputs.report_json, evaluation.to_json(report))
+    write_text(outputs.report_json, report.to_json())
 
 
 def _present(folder: Path) -> bool:
