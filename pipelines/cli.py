@@ -31,7 +31,8 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show everything that the steps print.")] = False,
 ) -> None:
     """Run the compiled pipeline on this machine, from logs to a registered model."""
-    from pipelines import local, profile as profiles, summary
+    from pipelines import local, summary
+    from pipelines import profile as profiles
 
     finished = local.run(profiles.load(profile), profile, data, runs, cache=cache, verbose=verbose)
     summary.show(finished)

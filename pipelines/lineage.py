@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from components.grpo.rewards import REWARD_VERSION
+from components.grpo.config import REWARD_VERSION
 from components.shared import fingerprint
 from components.shared.errors import DataError
 from components.shared.prompt import PROMPT_VERSION

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+REWARD_VERSION = "1"
+"""Bump it with every change of what a reward term computes; it travels in the lineage of each model."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RewardWeights:

@@ -16,7 +16,6 @@ from components.shared.metrics import ilad as list_ilad
 from components.shared.metrics import mean
 from components.shared.prompt_table import PromptRow
 
-REWARD_VERSION = "1"
 NOVELTY_SCALE_BITS = 20.0  # a catalogue of a million equally popular items has 20 bits an item
 REASONING_WORDS = (3, 120)
 

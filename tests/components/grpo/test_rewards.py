@@ -1,0 +1,141 @@
+"""Every term with its arithmetic, and a table of tricks that must not pay."""
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.grpo.config import RewardWeights
+from components.grpo.rewards import business_terms, lcs, outside, repeats, score, wrong_length
+from components.shared.errors import ConfigError
+from components.shared.prompt_table import PromptRow
+
+ROW = PromptRow(
+    user_id="u",
+    position=9,
+    messages=[],
+    labels=[4, 2],
+    weights=[1.0, 1.0],
+    candidates=["a", "b", "c", "d", "e"],
+    tags=[["tea"], ["chess", "game"], ["tea"], ["chess"], ["go"]],
+    novelty=[10.0, 5.0, 20.0, 8.0, 2.0],
+    label_items=["d", "b"],
+    answer_length=3,
+    prompt_version="1",
+    completion=None,
+)
+SECOND, THIRD = 1 / math.log2(3), 1 / 2
+
+
+@pytest.mark.parametrize(
+    ("ranking", "labels", "value"),
+    [
+        pytest.param([4, 2, 1], [4, 2], 1.0, id="ideal"),
+        pytest.param([4, 1, 2], [4, 2], (1 + THIRD) / (1 + SECOND), id="a stranger between"),
+        pytest.param([2, 4, 1], [4, 2], 1 / (1 + SECOND), id="wrong order: the better of the two counts"),
+        pytest.param([1, 4, 3], [4], SECOND, id="one label at rank two"),
+        pytest.param([1, 3], [4], 0.0, id="missed"),
+        pytest.param([], [4], 0.0, id="nothing ranked"),
+        pytest.param([1], [], 0.0, id="no label"),
+    ],
+)
+def test_lcs(ranking: list[int], labels: list[int], value: float) -> None:
+    assert lcs(ranking, labels) == pytest.approx(value)
+
+
+@given(st.permutations(range(5)), st.permutations(range(5)), st.integers(0, 5), st.integers(1, 5))
+def test_lcs_equals_the_best_of_all_common_subsequences(ranking, labels, n: int, m: int) -> None:
+    ranking, labels = ranking[:n], labels[:m]
+    best = 0.0
+    for size in range(len(ranking) + 1):
+        for ranks in itertools.combinations(range(len(ranking)), size):
+            rest = iter(labels)
+            if all(ranking[r] in rest for r in ranks):
+                best = max(best, sum(1 / math.log2(r + 2) for r in ranks))
+    ideal = sum(1 / math.log2(r + 2) for r in range(len(labels)))
+    assert lcs(ranking, labels) == pytest.approx(best / ideal)
+
+
+def test_penalties_by_hand() -> None:
+    assert repeats([3, 3, 3, 1]) == pytest.approx(1 / 2)
+    assert outside([0, 1, 6, 5], 5) == pytest.approx(1 / 2)
+    assert wrong_length([1, 2], 3) == pytest.approx(1 / 3)
+    assert wrong_length(list(range(50)), 3) == 1.0
+    assert repeats([]) == outside([], 5) == 0.0
+
+
+def reward(text: str, weights: RewardWeights | None = None) -> dict[str, float]:
+    weights = weights or RewardWeights()
+    return score(text, ROW, weights, business_terms(weights))
+
+
+IDEAL = "<think>Recent interests: chess, go.</think><answer>4, 2, 1</answer>"
+
+
+def test_the_ideal_answer_earns_every_term() -> None:
+    terms = reward(IDEAL)
+    assert terms["reward"] == pytest.approx(1.0 + 0.2 + 0.1)
+    assert [terms[name] for name in ("lcs", "format", "reasoning")] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(
+            "<think>Recent interests: chess, go.</think><answer>4, 2, 1, 3, 5</answer>", id="all candidates"
+        ),
+        pytest.param("<think>Recent interests: chess, go.</think><answer>4, 4, 4</answer>", id="repeats"),
+        pytest.param("<think>Recent interests: chess, go.</think><answer>4, 2, 99</answer>", id="outside"),
+        pytest.param("<think></think><answer>4, 2, 1</answer>", id="empty reasoning"),
+        pytest.param("<answer>4, 2, 1</answer>", id="no reasoning"),
+        pytest.param("<think>a<think>b</think></think><answer>4, 2, 1</answer>", id="nested"),
+        pytest.param("<think>chess now and then</think><answer>4, 2, 1", id="unclosed"),
+        pytest.param("<think>chess now and then</think><answer>4, 2, 1</answer> Enjoy!", id="text behind"),
+        pytest.param(
+            "<think>" + "chess " * 2000 + "</think><answer>4, 2, 1</answer>", id="12,000 characters"
+        ),
+        pytest.param(
+            "<think>x y chess</think><answer>" + "4, 2, " * 2000 + "1</answer>", id="10,000 numbers"
+        ),
+        pytest.param("<think>x y chess</think><answer>\u0664, \u0662, \u0661</answer>", id="Unicode digits"),
+        pytest.param("", id="nothing"),
+    ],
+)
+def test_no_trick_earns_as_much_as_the_ideal_answer(text: str) -> None:
+    assert reward(text)["reward"] < reward(IDEAL)["reward"] - 0.05
+
+
+def test_listing_everything_earns_less_than_one_right_guess_of_three() -> None:
+    everything = reward("<think>Recent interests: chess.</think><answer>1, 2, 3, 4, 5</answer>")
+    guess = reward("<think>Recent interests: chess.</think><answer>4, 1, 3</answer>")
+    assert everything["reward"] < guess["reward"]
+
+
+def test_business_terms_are_weighted_and_logged_alone() -> None:
+    terms = reward(IDEAL, RewardWeights(business={"ilad": 0.5, "novelty": 0.25}))
+    # tags {chess}, {chess, game}, {tea}: distances 1/2, 1, 1; novelty (8 + 5 + 10) / 3 of 20 bits
+    assert terms["ilad"] == pytest.approx(2.5 / 3)
+    assert terms["novelty"] == pytest.approx(23 / 3 / 20)
+    assert terms["reward"] == pytest.approx(1.3 + 0.5 * 2.5 / 3 + 0.25 * 23 / 60)
+
+
+def test_a_term_of_ones_own_and_its_faults() -> None:
+    assert reward(IDEAL, RewardWeights(business={"test_own_terms:one": 1.0}))["reward"] == pytest.approx(2.3)
+    for name, message in (("raises", "raised KeyError"), ("infinite", "returned inf")):
+        with pytest.raises(ConfigError, match=message):
+            reward(IDEAL, RewardWeights(business={f"test_own_terms:{name}": 1.0}))
+    for name in ("nowhere:one", "test_own_terms:absent", "freshness"):
+        with pytest.raises(ConfigError, match=f"'{name}' is neither ilad nor novelty"):
+            business_terms(RewardWeights(business={name: 1.0}))
+
+
+@pytest.fixture(autouse=True)
+def own_terms(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    (tmp_path / "test_own_terms.py").write_text(
+        "def one(answer, row): return 1.0\n"
+        "def raises(answer, row): return {}['x']\n"
+        "def infinite(answer, row): return float('inf')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)

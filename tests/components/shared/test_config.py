@@ -1,0 +1,65 @@
+"""Strict parsing: what is accepted, and that every refusal names the key."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from components.shared.config import from_mapping, parse, to_json
+from components.shared.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size must be at least 1, got {self.size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    rate: float
+    name: str = "a"
+    flag: bool = False
+    mode: Literal["x", "y"] = "x"
+    sizes: tuple[int, ...] = ()
+    weights: dict[str, float] = field(default_factory=dict)
+    inner: Inner = field(default_factory=Inner)
+    maybe: float | None = None
+
+
+def test_round_trip_through_json() -> None:
+    outer = Outer(rate=0.5, sizes=(1, 2), weights={"a": 1.0}, inner=Inner(size=3), maybe=2.0)
+    assert parse(Outer, to_json(outer)) == outer
+
+
+def test_whole_numbers_are_accepted_where_a_float_is_expected() -> None:
+    assert from_mapping(Outer, {"rate": 1, "weights": {"a": 2}}, "p").weights == {"a": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        pytest.param({}, "p: missing key 'rate'", id="missing key"),
+        pytest.param(
+            {"rate": 1.0, "rat": 2}, "p: unknown key 'rat'; known keys: flag, inner", id="unknown key"
+        ),
+        pytest.param({"rate": "1e-5"}, r"p.rate: expected float, got str '1e-5'; YAML reads 1e-5", id="1e-5"),
+        pytest.param({"rate": 1.0, "flag": 1}, "p.flag: expected bool, got int 1", id="int for bool"),
+        pytest.param({"rate": True}, "p.rate: expected float, got bool True", id="bool for float"),
+        pytest.param({"rate": 1.0, "mode": "z"}, "p.mode: 'z' is not one of 'x', 'y'", id="not a choice"),
+        pytest.param({"rate": 1.0, "sizes": [1, "b"]}, r"p.sizes\[1\]: expected int", id="list element"),
+        pytest.param({"rate": 1.0, "inner": {"size": 0}}, "p.inner: size must be at least 1", id="own check"),
+        pytest.param({"rate": 1.0, "inner": [1]}, "p.inner: expected a mapping of keys", id="not a mapping"),
+    ],
+)
+def test_refusals_name_the_key(values: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        from_mapping(Outer, values, "p")
+
+
+def test_text_that_is_not_json_is_refused() -> None:
+    with pytest.raises(ConfigError, match="sft: not valid JSON"):
+        parse(Outer, "{", "sft")

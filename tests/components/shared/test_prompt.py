@@ -1,0 +1,126 @@
+"""The words of the prompt, the answer that SFT teaches, and the token budget."""
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from components.shared.answer import parse
+from components.shared.prompt import (
+    Candidate,
+    Interaction,
+    PromptInput,
+    PromptVariant,
+    completion,
+    fit,
+    messages,
+    relative_time,
+    shorten,
+)
+
+NOW = datetime(2026, 1, 10, tzinfo=UTC)
+
+
+def interaction(title: str, topic: str, days: float, *actions: str) -> Interaction:
+    return Interaction(
+        title=title, topic=topic, actions=actions or ("view",), timestamp=NOW - timedelta(days=days)
+    )
+
+
+PROMPT = PromptInput(
+    profile={"age": 25, "city_tier": "1", "gender": None, "interests": ["tea", "chess"]},
+    history=[
+        interaction("Old", "tea", 9),
+        interaction("A", "chess", 2, "view", "like"),
+        interaction("B", "chess", 2),
+        interaction("C", "tea", 0.1, "save"),
+    ],
+    interests=[("chess", 7), ("tea", 3)],
+    candidates=[
+        Candidate(title=t, topic=c) for t, c in (("P", "go"), ("Q", "chess"), ("R", "tea"), ("S", "go"))
+    ],
+    now=NOW,
+    answer_length=3,
+)
+
+
+def test_every_line_of_a_prompt() -> None:
+    assert messages(PROMPT)[-1]["content"].splitlines() == [
+        "User profile: age 25; city tier 1; interests tea, chess.",
+        "Long-term interests: chess (7), tea (3).",
+        "Recent activity, oldest first:",
+        "- 1 week ago, tea: viewed 'Old'",
+        "- 2 days ago, chess: liked 'A', viewed 'B'",
+        "- today, tea: saved 'C'",
+        "Candidates:",
+        "1. go: P",
+        "2. chess: Q",
+        "3. tea: R",
+        "4. go: S",
+        "Which 3 come next?",
+    ]
+
+
+def test_variants_leave_their_part_out() -> None:
+    without = messages(PROMPT, PromptVariant(profile=False, interests=False))[-1]["content"]
+    assert "User profile" not in without
+    assert "Long-term" not in without
+    ids = messages(PROMPT, PromptVariant(natural_language=False))[-1]["content"]
+    assert "Old A B C" in ids
+    assert "1. P" in ids
+
+
+def test_an_empty_history_is_said() -> None:
+    assert "- none" in messages(dataclasses.replace(PROMPT, history=[]))[-1]["content"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbers"),
+    [
+        pytest.param([4], (4, 3, 2), id="label first, then the latest topic, then the one before"),
+        pytest.param([2], (2, 3, 1), id="a label that matches is not repeated"),
+        pytest.param([], (3, 2, 1), id="no label"),
+    ],
+)
+def test_completion_ranks_labels_then_matches_then_the_rest(
+    labels: list[int], numbers: tuple[int, ...]
+) -> None:
+    answer = parse(completion(PROMPT, labels))
+    assert answer.numbers == numbers
+    assert answer.is_valid(4, 3)
+
+
+def test_the_rationale_does_not_depend_on_the_label() -> None:
+    reasons = {parse(completion(PROMPT, [label])).reasoning for label in (1, 2, 3, 4)}
+    assert reasons == {"Recent interests: tea, chess."}
+    assert parse(completion(PROMPT, [1], rationale=False)).reasoning == ""
+
+
+def words(chat: list[dict[str, str]]) -> int:
+    return sum(len(message["content"].split()) for message in chat)
+
+
+def test_fit_cuts_the_oldest_history_and_no_more_than_needed() -> None:
+    whole = words(messages(PROMPT))
+    fitted, cut = fit(PROMPT, whole - 1, words)
+    assert (cut, [one.title for one in fitted.history]) == (1, ["A", "B", "C"])
+    assert fit(PROMPT, whole, words) == (PROMPT, 0)
+
+
+def test_fit_says_what_to_do_when_nothing_is_left_to_cut() -> None:
+    with pytest.raises(ValueError, match="max_prompt_tokens=5; raise it"):
+        fit(PROMPT, 5, words)
+
+
+@pytest.mark.parametrize(
+    ("days", "text"),
+    [(0, "today"), (1.5, "1 day ago"), (8, "1 week ago"), (65, "2 months ago"), (800, "2 years ago")],
+)
+def test_relative_time(days: float, text: str) -> None:
+    assert relative_time(NOW - timedelta(days=days), NOW) == text
+
+
+def test_shorten_cuts_at_a_word() -> None:
+    assert shorten("a quick brown fox", 12) == "a quick…"
+    assert shorten("short", 12) == "short"
+    assert shorten("x" * 20, 12) == "x" * 11 + "…"

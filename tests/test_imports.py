@@ -1,0 +1,86 @@
+"""The import rule: who may import whom, read off the source files."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted(
+    p for part in ("components", "data_contracts", "pipelines") for p in (ROOT / part).rglob("*.py")
+)
+HEAVY = {
+    "torch",
+    "transformers",
+    "pyspark",
+    "mlflow",
+    "great_expectations",
+    "plotly",
+    "pandas",
+    "pyarrow",
+    "numpy",
+}
+LIGHT_FILES = {"component.py", "config.py"}
+
+
+def imports(path: Path, top_level: bool) -> set[str]:
+    """Return the modules that a file imports: at its top level only, or anywhere."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level else ast.walk(tree)
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def step_of(module: str) -> str | None:
+    parts = module.split(".")
+    is_step = parts[0] == "components" and len(parts) > 1 and parts[1] not in ("shared", "step")
+    return parts[1] if is_step else None
+
+
+def room(path: Path) -> str:
+    relative = path.relative_to(ROOT)
+    return (
+        relative.parts[1]
+        if relative.parts[0] == "components" and len(relative.parts) > 2
+        else relative.parts[0]
+    )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_nobody_imports_upwards_or_another_step(path: Path) -> None:
+    mine, used = room(path), imports(path, top_level=False)
+    if mine == "data_contracts":
+        forbidden = {m for m in used if m.split(".")[0] in ("components", "pipelines", "kfp")}
+    elif mine == "pipelines":
+        forbidden = set()
+    else:
+        others = {m for m in used if step_of(m) and step_of(m) != mine}
+        upwards = {m for m in used if m.split(".")[0] == "pipelines"}
+        kfp = (
+            {m for m in used if m.split(".")[0] == "kfp"}
+            if path.name not in ("component.py", "step.py")
+            else set()
+        )
+        forbidden = others | upwards | kfp
+    assert not forbidden, f"{path.relative_to(ROOT)} must not import {sorted(forbidden)}"
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if p.name in LIGHT_FILES], ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_wrappers_and_configurations_import_nothing_heavy(path: Path) -> None:
+    heavy = {m for m in imports(path, top_level=True) if m.split(".")[0] in HEAVY}
+    jobs = {m for m in imports(path, top_level=True) if ".job" in m}
+    assert not heavy | jobs
+
+
+def test_pipelines_reach_steps_through_their_light_modules_at_import_time() -> None:
+    for path in (p for p in FILES if room(p) == "pipelines"):
+        for module in imports(path, top_level=True):
+            if step_of(module):
+                assert module.split(".")[2:3] in (["component"], ["config"]), f"{path.name} imports {module}"
