@@ -1,0 +1,91 @@
+"""The model folder that a version holds: weights, code, signature, settings, pinned requirements."""
+
+import dataclasses
+import importlib.metadata
+import shutil
+from pathlib import Path
+
+import mlflow.pyfunc
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import Array, Map, Object, Property
+
+import components
+from components.register.config import ServingConfig
+from components.shared.errors import ModelError
+
+REQUIREMENTS = ("mlflow", "torch", "transformers", "safetensors", "jinja2", "numpy", "pandas")
+_SHIPPED = ("__init__.py", "shared/*.py", "register/__init__.py", "register/pyfunc.py")
+
+
+def _text(name: str, required: bool = True) -> Property:
+    return Property(name, DataType.string, required=required)
+
+
+_INTERACTION = Object(
+    [
+        _text("title"),
+        _text("topic", required=False),
+        _text("item_id", required=False),
+        Property("actions", Array(DataType.string)),
+        _text("timestamp"),
+    ]
+)
+_CANDIDATE = Object([_text("item_id"), _text("title"), _text("topic", required=False)])
+_INTEREST = Object([_text("topic"), Property("count", DataType.long)])
+
+SIGNATURE = ModelSignature(
+    inputs=Schema(
+        [
+            ColSpec(Array(_INTERACTION), "history"),
+            ColSpec(Array(_CANDIDATE), "candidates"),
+            ColSpec(Map(DataType.string), "profile", required=False),
+            ColSpec(DataType.string, "now", required=False),
+            ColSpec(Array(_INTEREST), "interests", required=False),
+        ]
+    ),
+    outputs=Schema(
+        [
+            ColSpec(Array(DataType.string), "item_ids"),
+            ColSpec(DataType.string, "rationale"),
+            ColSpec(DataType.boolean, "valid"),
+        ]
+    ),
+)
+
+
+def build(model: Path, serving: ServingConfig, folder: Path) -> Path:
+    """Write the MLflow model folder `folder / "model"` around the Hugging Face folder `model`.
+
+    Raises:
+        ModelError: `model` is not a folder of safetensors.
+    """
+    check_folder(model)
+    code = folder / "code" / "components"
+    root = Path(components.__file__).parent
+    for pattern in _SHIPPED:
+        for source in sorted(root.glob(pattern)):
+            target = code / source.relative_to(root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    built = folder / "model"
+    mlflow.pyfunc.save_model(
+        path=built,
+        python_model=str(root / "register" / "pyfunc.py"),
+        artifacts={"model": str(model)},
+        model_config=dataclasses.asdict(serving),
+        signature=SIGNATURE,
+        code_paths=[str(code)],
+        pip_requirements=[f"{name}=={_version(name)}" for name in REQUIREMENTS],
+    )
+    return built
+
+
+def check_folder(model: Path) -> None:
+    """Raise ModelError unless `model` is a Hugging Face folder in safetensors (torch is not needed)."""
+    if not (model / "config.json").is_file() or not any(model.glob("*.safetensors")):
+        raise ModelError(f"{model}: no model here; a folder with config.json and *.safetensors is expected")
+
+
+def _version(name: str) -> str:
+    return importlib.metadata.version(name).split("+")[0]  # "2.13.0+cpu" is in no public index

@@ -1,0 +1,169 @@
+"""The registered model: rows of history and candidates in, ranked item ids and a rationale out.
+
+MLflow stores this file as the model's code and runs it when the model is loaded, with the copies of
+`components/shared` that were shipped beside it: the repository need not be installed.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+from components.shared import answer, prompt
+from components.shared.errors import DataError
+
+Row = Mapping[str, Any]
+
+
+class RankingModel(PythonModel):
+    """Ranks the candidates of each row; `model_config` holds the fields of ServingConfig.
+
+    Input columns (`?`: may be left out or null):
+        history: list of {title, topic?, item_id?, actions, timestamp}, one entry a distinct item, oldest
+            first; actions are words of the events table, timestamp is the ISO 8601 time (UTC without a
+            zone) of the first of them.
+        candidates: list of {item_id, title, topic?} in the retriever's order; at least one.
+        profile?: mapping of a field's name to text. now?: ISO 8601 time of the request; default: the
+            clock's. interests?: list of {topic, count}; default: counted over `history`.
+        A column that only some rows need holds None in the others (MLflow refuses NaN there).
+
+    Output columns: item_ids (all candidates, best first: those that the answer names, then the others in
+    their order), rationale (the model's reasons; "" if the answer is not valid), valid.
+    """
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load the language model from the version's own files."""
+        from components.shared import generate
+
+        self.settings = dict(context.model_config or {})
+        self.lm = generate.load(Path(context.artifacts["model"]), self.settings["dtype"])
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Rank every row of `model_input`; rows are independent of each other. No rows give no rows.
+
+        Raises:
+            DataError: a row has no candidates, a time that is none, or is too long for the prompt.
+        """
+        from components.shared import generate
+
+        rows = [
+            {str(key): value for key, value in row.items()} for row in model_input.to_dict(orient="records")
+        ]
+        answers = generate.complete(
+            self.lm,
+            [self._messages(number, row) for number, row in enumerate(rows)],
+            max_new_tokens=self.settings["max_new_tokens"],
+            batch_size=self.settings["batch_size"],
+        )
+        ranked = [
+            _ranked(row, one[0].text, self.settings["answer_length"])
+            for row, one in zip(rows, answers, strict=True)
+        ]
+        return pd.DataFrame(ranked, columns=["item_ids", "rationale", "valid"])
+
+    def _messages(self, number: int, row: Row) -> list[dict[str, str]]:
+        from components.shared.language_model import encode_prompt
+
+        settings = self.settings
+        variant = prompt.PromptVariant(
+            profile=settings["with_profile"],
+            interests=settings["with_interests"],
+            natural_language=settings["natural_language"],
+        )
+        try:
+            whole = prompt_input(row, settings)
+            fitted, _ = prompt.fit(
+                whole,
+                settings["max_prompt_tokens"],
+                lambda messages: len(encode_prompt(self.lm.tokenizer, messages)),
+                variant,
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"row {number}: {error}") from error
+        return prompt.messages(fitted, variant)
+
+
+def prompt_input(row: Row, settings: Mapping[str, Any]) -> prompt.PromptInput:
+    """Return what the prompt of a request is made of, as the prompts step makes it from the log.
+
+    Raises:
+        ValueError: no candidates, an entry without a needed key, or a time that is none.
+    """
+    candidates = _list(row, "candidates")
+    if not candidates:
+        raise ValueError("candidates is empty; send the retriever's list")
+    history = [_interaction(one, settings) for one in _list(row, "history")]
+    now = _given(row, "now")
+    interests = [(one["topic"], int(one["count"])) for one in _list(row, "interests")]
+    return prompt.PromptInput(
+        profile=dict(_given(row, "profile") or {}),
+        history=history[max(0, len(history) - settings["max_history"]) :],
+        interests=interests or _interests(history, settings["interests"]),
+        candidates=[
+            prompt.Candidate(title=_title(one, settings), topic=one.get("topic") or "") for one in candidates
+        ],
+        now=datetime.now(UTC) if now is None else _time(now),
+        answer_length=settings["answer_length"],
+    )
+
+
+def _ranked(row: Row, text: str, answer_length: int) -> dict[str, Any]:
+    ids = [one["item_id"] for one in _list(row, "candidates")]
+    said = answer.parse(text)
+    order = dict.fromkeys([*(n - 1 for n in said.ranking(len(ids))), *range(len(ids))])
+    valid = said.is_valid(len(ids), answer_length)
+    return {
+        "item_ids": [ids[i] for i in order],
+        "rationale": said.reasoning if valid else "",
+        "valid": valid,
+    }
+
+
+def _interaction(one: Row, settings: Mapping[str, Any]) -> prompt.Interaction:
+    strength = {action: rank for rank, action in enumerate(prompt.VERBS)}
+    actions = sorted(_list(one, "actions"), key=lambda action: strength.get(action, -1))
+    if not actions:
+        raise ValueError(f"history: {one.get('title')!r} has no actions")
+    return prompt.Interaction(
+        title=_title(one, settings),
+        topic=one.get("topic") or "",
+        actions=tuple(actions),
+        timestamp=_time(one["timestamp"]),
+    )
+
+
+def _interests(history: Sequence[prompt.Interaction], limit: int) -> list[tuple[str, int]]:
+    topics = Counter(one.topic for one in history if one.topic)
+    return sorted(topics.items(), key=lambda one: (-one[1], one[0]))[:limit]
+
+
+def _title(one: Row, settings: Mapping[str, Any]) -> str:
+    if settings["natural_language"]:
+        return prompt.shorten(one["title"], settings["title_chars"])
+    return one["item_id"]
+
+
+def _time(text: str) -> datetime:
+    time = datetime.fromisoformat(str(text))
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
+
+
+def _given(row: Row, key: str) -> Any:
+    """Return the value of an optional column; pandas writes None, NaN or NaT for one that was left out."""
+    value = row.get(key)
+    return None if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)) else value
+
+
+def _list(row: Row, key: str) -> list[Any]:
+    value = _given(row, key)
+    return [] if value is None else list(value)  # MLflow passes arrays on as numpy's
+
+
+mlflow.models.set_model(RankingModel())
