@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -56,7 +56,9 @@ def import_amazon(reviews: Path, meta: Path, out: Path) -> ImportReport:
 
 
 def _events(reviews: Path) -> pa.Table:
-    users, items, times = [], [], []
+    users: list[str] = []
+    items: list[str] = []
+    times: list[int] = []
     for row in _lines(reviews, json.loads):
         try:
             user, item, time = row["reviewerID"], row["asin"], int(row["unixReviewTime"])
@@ -105,11 +107,9 @@ def _items(wanted: list[str], found: dict[str, dict[str, Any]]) -> pa.Table:
 def _lines(path: Path, read: Callable[[str], Any]) -> Iterator[Any]:
     number = 0
     try:
-        opened = (
-            gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-        )
-        with opened as lines:
-            for number, line in enumerate(lines, start=1):
+        with _open(path) as lines:
+            for line in lines:
+                number += 1
                 if line.strip():
                     yield read(line)
     except FileNotFoundError as error:
@@ -120,6 +120,10 @@ def _lines(path: Path, read: Callable[[str], Any]) -> Iterator[Any]:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: line {number} is not in the official format ({error})") from error
+
+
+def _open(path: Path) -> IO[str]:
+    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
 
 
 def _literal(line: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -14,6 +14,7 @@ from components.shared.errors import ContractError
 
 SUITES = Path(data_contracts.__file__).parent / "expectations"
 SAMPLES = 5
+Format = Literal["BOOLEAN_ONLY", "SUMMARY"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,21 +55,24 @@ def validate(frame: DataFrame, name: str, parameters: Mapping[str, Any] | None =
     ]
 
 
-def raise_if_critical(findings: list[Finding], frame: DataFrame | None = None) -> None:
-    """Raise ContractError for the critical failures in `findings`, with sample rows of `frame`."""
-    broken = [f for f in findings if not f.success and f.severity == "critical"]
-    if not broken:
-        return
-    told = "; ".join(f"{f.expectation}: {f.detail}" for f in broken)
-    samples = ""
-    if frame is not None:
-        rows = frame.limit(SAMPLES).select(F.to_json(F.struct(*frame.columns)).alias("row")).collect()
+def check(docs: Any, name: str, frame: DataFrame, parameters: Mapping[str, Any] | None = None) -> None:
+    """Check `frame` against the suite `name`, add the findings to `docs`; raise if a critical one failed.
+
+    The ContractError names expectation and count, and shows sample rows: those with a `fault` where the
+    frame has that column.
+    """
+    findings = validate(frame, name, parameters)
+    docs.findings += findings
+    if broken := [f for f in findings if not f.success and f.severity == "critical"]:
+        told = "; ".join(f"{f.expectation}: {f.detail}" for f in broken)
+        shown = frame.where("fault is not null") if "fault" in frame.columns else frame
+        rows = shown.limit(SAMPLES).select(F.to_json(F.struct(*shown.columns)).alias("row")).collect()
         samples = "; sample rows: " + " ".join(row.row for row in rows) if rows else ""
-    raise ContractError(f"contract '{broken[0].suite}' is broken: {told}{samples}")
+        raise ContractError(f"contract '{name}' is broken: {told}{samples}")
 
 
 def _run(
-    frame: DataFrame, suite: Mapping[str, Any], parameters: Mapping[str, Any] | None, result_format: str
+    frame: DataFrame, suite: Mapping[str, Any], parameters: Mapping[str, Any] | None, result_format: Format
 ) -> list[Any]:
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -87,7 +91,8 @@ def _run(
         expectation_parameters=dict(parameters or {}),
         result_format=result_format,
     )
-    answers = {r.expectation_config.meta["number"]: r for r in result.results}
+    results: list[Any] = result.results
+    answers = {r.expectation_config.meta["number"]: r for r in results}
     for number, answer in answers.items():
         if (answer.exception_info or {}).get("raised_exception"):
             message = answer.exception_info["exception_message"]

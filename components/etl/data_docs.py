@@ -10,11 +10,14 @@ from components.etl.contracts import Finding, load_suite
 from components.shared.outputs import write_text
 
 STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1c2330;background:#fff}
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;
+color:#1c2330;background:#fff}
 h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}p.about{color:#556}
-table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid #e3e6ec;
-vertical-align:top}th{font-weight:600;background:#f5f6f9}td.n{text-align:right;font-variant-numeric:tabular-nums}
-code{font-size:.9em;word-break:break-word}.ok{color:#1a7f4b}.bad{color:#b42318;font-weight:600}.warn{color:#9a6700;font-weight:600}
+table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.35rem .6rem;
+border-bottom:1px solid #e3e6ec;vertical-align:top}th{font-weight:600;background:#f5f6f9}
+td.n{text-align:right;font-variant-numeric:tabular-nums}
+code{font-size:.9em;word-break:break-word}.ok{color:#1a7f4b}
+.bad{color:#b42318;font-weight:600}.warn{color:#9a6700;font-weight:600}
 .verdict{padding:.6rem 1rem;border-radius:.4rem;background:#eef7f1}.verdict.bad{background:#fdf0ee}
 """
 

@@ -52,7 +52,7 @@ def render(
     statistics: CatalogueStatistics,
     count_tokens: Callable[[list[dict[str, str]]], int],
 ) -> dict[str, Any]:
-    """Return the PROMPTS row of `case` (without extra_info.index), and `history_cut`.
+    """Return the PROMPTS row of `case` (extra_info.index 0), `history_cut` and `history_positions`.
 
     `case` has user_id, split, position, label_positions, item_ids (the sequence), engagement, events,
     candidates (item ids, retriever's order), profile (of the user) and items: item id -> catalogue
@@ -113,6 +113,7 @@ def render(
         },
         "completion": completion(fitted, labels, config.rationale) if teaches else None,
         "history_cut": cut,
+        "history_positions": sorted({event["position"] for event in history}),
     }
 
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from components.etl.faults import FAULT, quarantined
 from components.shared.errors import ContractError, DataError

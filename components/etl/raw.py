@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from components.etl import faults, sources
 from components.etl.config import SequencesConfig, parse_time
-from components.etl.contracts import raise_if_critical, validate
+from components.etl.contracts import check
 from components.etl.data_docs import DataDocs
 from components.etl.quarantine import Quarantine
 
@@ -54,9 +54,7 @@ def check_raw(config: SequencesConfig, raw: RawTables, docs: DataDocs) -> Quaran
             quarantine.count(table, frame)
         finally:
             docs.counts.update(quarantine.shown())
-        findings = validate(frame, f"raw_{table}", {"clean_share": 1 - config.max_quarantine_share})
-        docs.findings += findings
-        raise_if_critical(findings, frame)
+        check(docs, f"raw_{table}", frame, {"clean_share": 1 - config.max_quarantine_share})
         refused = sum(quarantine.reasons[table].values())
         print(f"{table}: {quarantine.rows[table]:,} rows, {refused:,} refused, contract checked", flush=True)
     return quarantine

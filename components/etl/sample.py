@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.etl.config import SampleConfig, parse_time
+from components.etl.config import SampleConfig
 from components.etl.dirt import add_dirt
-from components.etl.vocabulary import FORMS, STYLES, TOPICS
+from components.etl.sample_items import NAMES, SUBTOPICS, SampleItems, ids, start_us
+from components.etl.vocabulary import STYLES
 from components.shared.outputs import whole_folder
 from data_contracts import tables
 
@@ -29,9 +30,6 @@ KEEP_STYLE = 0.65
 NEW_SESSION = 0.22  # chance that an item opens a new session: about five items a session
 KEEP_SESSION_INTENT = 0.55  # a new session goes on with the last one's intent
 EXPOSED = 10  # items of an exposure list
-DAY_US = 86_400_000_000
-NAMES = list(TOPICS)
-SUBTOPICS = 3  # of each topic
 
 
 def generate(config: SampleConfig, folder: Path) -> None:
@@ -40,7 +38,7 @@ def generate(config: SampleConfig, folder: Path) -> None:
     The same configuration gives the same bytes. Types are those of data_contracts.tables; the columns
     of events may hold nulls where `dirty_share` > 0.
     """
-    catalogue = _Catalogue(config)
+    catalogue = SampleItems(config)
     with whole_folder(folder) as partial:
         pq.write_table(catalogue.table(), partial / "items.parquet")
         with _Writers(partial, config) as writers:
@@ -79,77 +77,9 @@ class _Writers:
         self._open[name].write_table(pa.table(columns, schema=self.schemas[name]))
 
 
-class _Catalogue:
-    """Items sorted by (topic, subtopic, style); within such a group the first are the most popular."""
-
-    def __init__(self, config: SampleConfig) -> None:
-        rng = np.random.default_rng([config.seed, 0])
-        share = rng.dirichlet(np.full(len(NAMES), 8.0))
-        topic = np.sort(rng.choice(len(NAMES), config.items, p=share))
-        subtopic = rng.integers(0, SUBTOPICS, config.items)
-        style = rng.integers(0, len(STYLES), config.items)
-        self._group = (topic * SUBTOPICS + subtopic) * len(STYLES) + style
-        order = np.argsort(self._group, kind="stable")
-        self._group = self._group[order]
-        self.topic, self.subtopic, self.style = topic, subtopic[order], style[order]
-        self.ids = _ids("i", rng.permutation(config.items), config.items)
-        start_us = _start_us(config)
-        self._created = start_us - rng.integers(0, 730 * DAY_US, config.items)
-        self._rng = rng
-        groups = len(NAMES) * SUBTOPICS * len(STYLES)
-        self._starts = np.searchsorted(self._group, np.arange(groups + 1))
-        self._topic_starts = np.searchsorted(topic, np.arange(len(NAMES) + 1))
-
-    def pick(
-        self, topic: np.ndarray, subtopic: np.ndarray, style: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Return one item index for each wish; an empty group falls back to the topic, then to all."""
-        group = (topic * SUBTOPICS + subtopic) * len(STYLES) + style
-        low, high = self._starts[group], self._starts[group + 1]
-        empty = low == high
-        low, high = (
-            np.where(empty, self._topic_starts[topic], low),
-            np.where(empty, self._topic_starts[topic + 1], high),
-        )
-        empty = low == high
-        low, high = np.where(empty, 0, low), np.where(empty, len(self.topic), high)
-        return low + ((high - low) * rng.random(len(topic)) ** 2.0).astype(np.int64)
-
-    def table(self) -> pa.Table:
-        """Return the items table."""
-        rng, count = self._rng, len(self.topic)
-        subtopics = [list(TOPICS[name]) for name in NAMES]
-        objects = [[TOPICS[name][sub] for sub in TOPICS[name]] for name in NAMES]
-        number = rng.integers(0, 1_000, count)
-        form = rng.integers(0, len(FORMS), count)
-        titles, tags, descriptions = [], [], []
-        for t, s, style, n, f in zip(self.topic, self.subtopic, self.style, number, form, strict=True):
-            things = objects[t][s]
-            thing = things[n % len(things)]
-            titles.append(f"{STYLES[style]} {thing} {FORMS[f]}")
-            tags.append([NAMES[t], subtopics[t][s]])
-            descriptions.append(f"{thing}: {subtopics[t][s]} for fans of {NAMES[t]}.")
-        likes = rng.poisson(40, count)
-        return pa.table(
-            {
-                "item_id": pa.array(self.ids),
-                "title": titles,
-                "description": descriptions,
-                "tags": tags,
-                "categories": pa.array([[name] for name in np.array(NAMES)[self.topic]]),
-                "brand": pa.nulls(count, pa.string()),
-                "created_at": pa.array(self._created).cast(pa.timestamp("us")).cast(tables.TIMESTAMP),
-                "like_count": likes,
-                "comment_count": likes // 5,
-                "share_count": likes // 9,
-            },
-            schema=tables.ITEMS,
-        )
-
-
 def _write_chunk(
     config: SampleConfig,
-    catalogue: _Catalogue,
+    catalogue: SampleItems,
     users: np.ndarray,
     rng: np.random.Generator,
     writers: _Writers,
@@ -158,7 +88,7 @@ def _write_chunk(
     """Draw and write the users of one chunk with all their events; return the number of events."""
     count = len(users)
     tastes, style = _tastes(count, rng), rng.integers(0, len(STYLES), count)
-    user_ids = _ids("u", users, config.users)
+    user_ids = ids("u", users, config.users)
     writers.write("users", _users(config, user_ids, tastes, rng))
 
     lengths = 1 + rng.negative_binomial(3, 3 / (config.items_per_user + 3), count)  # some meet an item again
@@ -173,15 +103,15 @@ def _write_chunk(
     events = _funnel(user, item, times, match, rng)
     events = add_dirt(events, config, rng) if config.dirty_share else events
     events_count = len(events["user"])
-    ids = {"user_id": user_ids, "item_id": catalogue.ids}
-    writers.write("events", _event_columns(events, ids, written))
+    names = {"user_id": user_ids, "item_id": catalogue.ids}
+    writers.write("events", _event_columns(events, names, written))
     if config.exposures:
         writers.write("exposures", _exposures(catalogue, user_ids, user, session, item, times, tastes, rng))
     return events_count
 
 
 def _tastes(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return topics of each user: (count, 5); columns 0-3 the first half (repeats weigh more), 4 the new one."""
+    """Return (count, 5) topics; columns 0-3 are the first half's (repeats weigh more), 4 the new one."""
     tastes = np.argsort(rng.random((count, len(NAMES))), axis=1)[:, :5]
     many = rng.integers(2, 5, count)  # two to four topics; the other columns repeat the first two
     for column in (2, 3):
@@ -229,7 +159,7 @@ def _intents(
 
 
 def _items(
-    catalogue: _Catalogue,
+    catalogue: SampleItems,
     user: np.ndarray,
     intent: np.ndarray,
     subtopic: np.ndarray,
@@ -280,7 +210,7 @@ def _times(
     seconds = start[session] * 3600.0 + since
     # Two sessions may overlap; the log still shows them one after the other.
     rising = np.maximum.accumulate(seconds + user * 1e9) - user * 1e9
-    return _start_us(config) + (rising * 1e6).astype(np.int64)
+    return start_us(config) + (rising * 1e6).astype(np.int64)
 
 
 def _hours() -> np.ndarray:
@@ -311,15 +241,17 @@ def _funnel(
     }
 
 
-def _event_columns(events: dict[str, np.ndarray], ids: dict[str, np.ndarray], written: int) -> dict[str, Any]:
+def _event_columns(
+    events: dict[str, np.ndarray], names: dict[str, np.ndarray], written: int
+) -> dict[str, Any]:
     def named(index: np.ndarray, names: np.ndarray, stranger: str) -> pa.Array:
         listed = pa.array([*names, stranger])
         return pa.DictionaryArray.from_arrays(pa.array(index, mask=index < 0), listed).dictionary_decode()
 
     dwell = events["dwell"]
     return {
-        "user_id": named(events["user"], ids["user_id"], ""),
-        "item_id": named(events["item"], ids["item_id"], "no-such-item"),
+        "user_id": named(events["user"], names["user_id"], ""),
+        "item_id": named(events["item"], names["item_id"], "no-such-item"),
         "action": named(events["action"], np.array(FUNNEL), "teleport"),
         "dwell_seconds": pa.array(dwell, mask=np.isnan(dwell)),
         "timestamp": pa.array(events["time"]).cast(pa.timestamp("us")).cast(tables.TIMESTAMP),
@@ -328,7 +260,7 @@ def _event_columns(events: dict[str, np.ndarray], ids: dict[str, np.ndarray], wr
 
 
 def _exposures(
-    catalogue: _Catalogue,
+    catalogue: SampleItems,
     user_ids: np.ndarray,
     user: np.ndarray,
     session: np.ndarray,
@@ -354,12 +286,3 @@ def _exposures(
         "timestamp": pa.array(times[first] - 1_000_000).cast(pa.timestamp("us")).cast(tables.TIMESTAMP),
         "item_ids": pa.ListArray.from_arrays(offsets, pa.array(catalogue.ids[shown.ravel()])),
     }
-
-
-def _ids(prefix: str, numbers: np.ndarray, count: int) -> np.ndarray:
-    width = len(str(count - 1))
-    return np.array([f"{prefix}{n:0{width}d}" for n in numbers], dtype=object)
-
-
-def _start_us(config: SampleConfig) -> int:
-    return int(parse_time("start", config.start).timestamp()) * 1_000_000

@@ -13,13 +13,15 @@ from pyspark.sql import functions as F
 from components.etl import faults
 from components.etl.catalogue import catalogue
 from components.etl.config import SequencesConfig, parse_time
+from components.etl.contracts import check
 from components.etl.data_docs import data_docs
 from components.etl.quarantine import Quarantine
 from components.etl.raw import RawTables, check_raw, read_raw
 from components.etl.sequences import SequenceRules, build, whole_users
 from components.etl.sink import PartWriter, write_parts
-from components.etl.spark import session
+from components.etl.spark import readable, session
 from components.etl.types import spark_schema
+from components.etl.views import sequences_view
 from components.shared.errors import DataError
 from components.shared.outputs import whole_folder
 from data_contracts import tables
@@ -62,7 +64,7 @@ def run_sequences(config: SequencesConfig, data: str, out: SequencesOutputs) -> 
             of a table are faulty.
     """
     spark = session(config.spark, "sequences")
-    with data_docs(out.data_docs, "Raw data and sequences") as docs, ExitStack() as whole:
+    with readable(data), data_docs(out.data_docs, "Raw data and sequences") as docs, ExitStack() as whole:
         raw = read_raw(spark, config, Path(data))
         quarantine = check_raw(config, raw, docs)
         folders = {
@@ -74,11 +76,13 @@ def run_sequences(config: SequencesConfig, data: str, out: SequencesOutputs) -> 
         docs.counts.update(quarantine.shown())
         if not counts["users"]:
             raise DataError(
-                f"{data}: no user has {config.min_interactions} distinct items; lower min_interactions or bring more"
+                f"{data}: no user has {config.min_interactions} distinct items; lower min_interactions, "
+                "or bring a longer log"
             )
         print(f"sequences: {counts['users']:,} users kept, {counts['dropped']:,} dropped", flush=True)
         _write_quarantine(raw, folders["quarantine"])
         sequences = spark.read.schema(spark_schema(tables.SEQUENCES)).parquet(str(folders["sequences"]))
+        check(docs, "sequences", sequences_view(sequences), {"min_interactions": config.min_interactions})
         items = _write_catalogue(config, raw, sequences, folders["catalogue"])
         _write_users(config, raw, sequences, folders["users"])
     return _report(quarantine, counts, items)

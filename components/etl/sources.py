@@ -1,7 +1,7 @@
 """Raw tables as Spark frames with the contract's columns and types, checked before Spark does real work.
 
 A table `events` in a folder is `events.parquet`, `.jsonl` or `.csv` (text also with `.gz`), or a folder
-`events/` of such files. In text files times are ISO 8601 or Unix seconds, and lists in CSV are separated by "|".
+`events/` of such files. In text files times are ISO 8601 or Unix seconds; lists in CSV are separated by "|".
 """
 
 import csv
@@ -98,8 +98,8 @@ def _check_parquet(file: Path, table: str) -> int:
     for field in tables.RAW[table]:
         if field.name in found.names and not _fits(found.field(field.name).type, field.type):
             raise DataError(
-                f"{file}: column '{field.name}' has type {found.field(field.name).type}, expected {field.type}; "
-                "cast it when you export the table"
+                f"{file}: column '{field.name}' has type {found.field(field.name).type}, expected "
+                f"{field.type}; cast it when you export the table"
             )
     return metadata.num_rows
 

@@ -7,12 +7,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from components.etl.config import SparkConfig
-from components.shared.errors import ConfigError
+from components.shared.errors import ConfigError, DataError
 
 OLDEST_JAVA = 17
 BATCH_ROWS = 65_536  # rows of an Arrow batch between the JVM and Python
@@ -25,6 +30,18 @@ for argument do
 done
 exec "{java}" "$@"
 """
+
+_UNREADABLE = re.compile(r"(?:while reading file|Could not read (?:footer for|or parse) file:?) (\S+?)\.? ")
+_CAUSES = (
+    "Unexpected end of input stream",
+    "not a Parquet file",
+    "incorrect data check",
+    "incorrect header check",
+    "invalid distance",
+    "Expected magic number",
+    "EOFException",
+    "could not read page",
+)
 
 LOG_SETTINGS = """rootLogger.level = error
 rootLogger.appenderRef.console.ref = console
@@ -64,6 +81,30 @@ def session(config: SparkConfig, name: str) -> SparkSession:
             f"{str(error).splitlines()[0]}; check spark.master, spark.memory and spark.conf"
         ) from error
     return spark
+
+
+@contextmanager
+def readable(source: str) -> Iterator[None]:
+    """Turn what Spark says about unreadable files and full disks into a DataError about `source`."""
+    try:
+        yield
+    except (Py4JJavaError, PySparkException) as error:
+        text = str(error)
+        if "No space left on device" in text:
+            raise DataError(
+                f"{source}: the disk is full while Spark writes; free some space, or set spark.local.dir in "
+                "spark.conf to a larger disk. No output was changed"
+            ) from error
+        if found := _UNREADABLE.search(text):
+            cause = next((hint for hint in _CAUSES if hint in text), "see above")
+            raise DataError(
+                f"{_path(found[1])}: unreadable or cut off ({cause}); export or download it again"
+            ) from error
+        raise
+
+
+def _path(uri: str) -> str:
+    return re.sub("^file:/+", "/", unquote(uri))
 
 
 def _defaults(config: SparkConfig) -> dict[str, str]:

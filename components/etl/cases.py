@@ -1,0 +1,64 @@
+"""Which prompts there are: the candidates joined with sequences, their labels, and the seeded sample."""
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from components.etl.config import PromptsConfig
+
+
+def label_cases(config: PromptsConfig, sequences: DataFrame, candidates: DataFrame) -> DataFrame:
+    """Return one row a prompt to ask: the candidates joined with the user's sequence, and the labels.
+
+    Columns of both tables, `candidates` for the candidates' item ids, `label_positions`, `retrieved`
+    (whether a label is among the candidates). A training prompt has the one label at its position; a
+    validation or test prompt has the first `answer_length` items of its window from there on with
+    engagement of at least `label_min_engagement`, and the item at its position if none is that strong.
+    The windows of leave-one-out hold one item each, so one rule serves both splits.
+    """
+    position, valid_end = F.col("position"), F.col("valid_end")
+    asked = candidates.select("user_id", "split", "position", "fold", F.col("item_ids").alias("candidates"))
+    end = (
+        F.when(F.col("split") == "train", position + 1)
+        .when(F.col("split") == "valid", F.greatest(valid_end, position + 1))
+        .otherwise(F.greatest(F.size("item_ids"), position + 1))
+    )
+    strong = F.filter(
+        F.sequence(position, end - 1), lambda p: _at("engagement", p) >= config.label_min_engagement
+    )
+    first = F.slice(strong, 1, config.answer_length)
+    labels = F.when(F.size(first) > 0, first).otherwise(F.array(position))
+    items = F.transform(F.col("label_positions"), lambda p: _at("item_ids", p))
+    joined = asked.join(sequences, "user_id").where(position < F.size("item_ids"))
+    return joined.withColumn("label_positions", labels).withColumn(
+        "retrieved", F.arrays_overlap(items, F.col("candidates"))
+    )
+
+
+def _at(column: str, index: Column) -> Column:
+    return F.element_at(F.col(column), index.cast("int") + 1)
+
+
+def count_train(cases: DataFrame) -> tuple[int, int]:
+    """Return how many training cases there are, and of how many no label is among the candidates."""
+    row = (
+        cases.where(F.col("split") == "train")
+        .agg(F.count("*").alias("cases"), F.sum((~F.col("retrieved")).cast("long")).alias("lost"))
+        .collect()[0]
+    )
+    return row.cases, row.lost or 0
+
+
+def sample_cases(config: PromptsConfig, cases: DataFrame) -> DataFrame:
+    """Return the seeded sample of each split: the users with the smallest seeded hash of their id."""
+    sizes = {"train": config.train_prompts, "valid": config.valid_prompts, "test": config.test_prompts}
+    parts = []
+    for split, size in sizes.items():
+        part = cases.where(F.col("split") == split)
+        if split == "train" and config.unretrieved == "drop":
+            part = part.where("retrieved")
+        if size:
+            lot = F.xxhash64(F.lit(config.seed), F.lit(split), F.col("user_id"))
+            # orderBy + limit keeps only the best `size` of each task: no full sort, no shuffle of the rest.
+            part = part.orderBy(lot, "user_id", "position").limit(size)
+        parts.append(part)
+    return parts[0].unionByName(parts[1]).unionByName(parts[2])

@@ -1,0 +1,61 @@
+"""Flat views of the nested tables: what their contracts speak about, computed with native expressions."""
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+
+def sequences_view(sequences: DataFrame) -> DataFrame:
+    """Return user_id, items, train_end and whether lists are aligned, distinct, ordered, ends in order."""
+    items, times = F.size("item_ids"), F.col("timestamps")
+    later = F.slice(times, F.lit(2), F.greatest(items - 1, F.lit(0)))
+    earlier = F.slice(times, F.lit(1), F.greatest(items - 1, F.lit(0)))
+    return sequences.select(
+        "user_id",
+        items.alias("items"),
+        "train_end",
+        ((F.size("timestamps") == items) & (F.size("engagement") == items)).alias("aligned"),
+        _distinct("item_ids").alias("distinct"),
+        F.forall(F.zip_with(earlier, later, lambda a, b: a <= b), lambda rises: rises).alias("ordered"),
+        ((F.col("train_end") <= F.col("valid_end")) & (F.col("valid_end") <= items)).alias("ends_in_order"),
+    )
+
+
+def candidates_view(candidates: DataFrame) -> DataFrame:
+    """Return user_id, split, position, the number of candidates, whether they are distinct and scored."""
+    return candidates.select(
+        "user_id",
+        "split",
+        "position",
+        F.size("item_ids").alias("candidates"),
+        _distinct("item_ids").alias("distinct"),
+        (F.size("scores") == F.size("item_ids")).alias("aligned"),
+    )
+
+
+def prompts_view(prompts: DataFrame) -> DataFrame:
+    """Return what the contract of the prompts table speaks about, one row a prompt."""
+    info = F.col("extra_info")
+    labels, weights = (F.col(f"reward_model.ground_truth.{name}") for name in ("labels", "weights"))
+    candidates = F.size(info["candidates"])
+    due = (info["split"] == "train") & (F.size(labels) > 0)
+    return prompts.select(
+        info["split"].alias("split"),
+        info["user_id"].alias("user_id"),
+        F.size("prompt").alias("messages"),
+        F.length(F.element_at("prompt", -1)["content"]).alias("prompt_chars"),
+        candidates.alias("candidates"),
+        F.size(info["label_items"]).alias("label_items"),
+        F.array_min(labels).alias("smallest_label"),
+        F.forall(labels, lambda n: n <= candidates).alias("labels_in_range"),
+        (
+            (F.size(info["tags"]) == candidates)
+            & (F.size(info["novelty"]) == candidates)
+            & (F.size(labels) == F.size(weights))
+        ).alias("aligned"),
+        _distinct(info["candidates"]).alias("distinct"),
+        (F.col("completion").isNotNull() == due).alias("completion_where_due"),
+    )
+
+
+def _distinct(items: Column | str) -> Column:
+    return F.size(F.array_distinct(items)) == F.size(items)
