@@ -2,10 +2,12 @@
 
 import dataclasses
 import importlib.metadata
+import json
 import shutil
 from pathlib import Path
 
 import mlflow.pyfunc
+import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array, Map, Object, Property
@@ -53,6 +55,27 @@ SIGNATURE = ModelSignature(
     ),
 )
 
+EXAMPLE = pd.DataFrame(
+    [
+        {
+            "history": [
+                {
+                    "title": "Chengdu Travel Guide",
+                    "topic": "travel",
+                    "actions": ["view", "save"],
+                    "timestamp": "2026-01-01T09:30:00Z",
+                }
+            ],
+            "candidates": [
+                {"item_id": "i1", "title": "Sichuan Cuisine at Home", "topic": "cooking"},
+                {"item_id": "i2", "title": "A Weekend in Chongqing", "topic": "travel"},
+            ],
+            "profile": {"age": "31"},
+            "now": "2026-01-03T18:00:00Z",
+        }
+    ]
+)
+
 
 def build(model: Path, serving: ServingConfig, folder: Path) -> Path:
     """Write the MLflow model folder `folder / "model"` around the Hugging Face folder `model`.
@@ -75,8 +98,9 @@ def build(model: Path, serving: ServingConfig, folder: Path) -> Path:
         artifacts={"model": str(model)},
         model_config=dataclasses.asdict(serving),
         signature=SIGNATURE,
+        input_example=EXAMPLE,
         code_paths=[str(code)],
-        pip_requirements=[f"{name}=={_version(name)}" for name in REQUIREMENTS],
+        pip_requirements=[_requirement(name, model) for name in REQUIREMENTS],
     )
     return built
 
@@ -87,5 +111,10 @@ def check_folder(model: Path) -> None:
         raise ModelError(f"{model}: no model here; a folder with config.json and *.safetensors is expected")
 
 
-def _version(name: str) -> str:
-    return importlib.metadata.version(name).split("+")[0]  # "2.13.0+cpu" is in no public index
+def _requirement(name: str, model: Path) -> str:
+    """Pin what is installed here; the registering image may lack what only the training image has."""
+    try:
+        return f"{name}=={importlib.metadata.version(name).split('+')[0]}"  # "+cpu" is in no public index
+    except importlib.metadata.PackageNotFoundError:
+        saved_by = json.loads((model / "config.json").read_text()).get("transformers_version")
+        return f"{name}=={saved_by}" if name == "transformers" and saved_by else name

@@ -2,8 +2,8 @@
 
 MLflow has no compare-and-swap. So a change first claims the next number of the history as a tag of the
 registered model, then looks whether anybody else claims the same number. Of two at once, at most one
-can see itself alone: whoever writes second sees the first, and the champion that the claim replaces is read
-after the history was. A claim turns into the history's entry when the aliases have moved.
+can see itself alone: whoever writes second sees the first. A claim turns into the history's entry when
+the aliases have moved.
 """
 
 import getpass
@@ -94,7 +94,7 @@ def _change(
     with registry.readable_errors(tracking_uri):
         _settle(client, model_name)
         number = max((number for number, _ in _finished(_claims(client, model_name))), default=0) + 1
-        champion = registry.version_by_alias(client, model_name, CHAMPION)  # after the history: see above
+        champion = registry.version_by_alias(client, model_name, CHAMPION)  # read after the history
         promotion = Promotion(
             model=model_name,
             action=action,
@@ -126,8 +126,8 @@ def _claim(client: MlflowClient, promotion: Promotion, number: int) -> str:
         rival = Promotion(**json.loads(rivals[0])["promotion"])
         raise UserError(
             f"{promotion.model}: {rival.by} is changing the champion to version {rival.version} at this "
-            f"moment (since {rival.at}); nothing was changed here. Look at the outcome and try again; the claim "
-            f"of a killed command lapses after {_ABANDONED.seconds // 60} minutes"
+            f"moment (since {rival.at}); nothing was changed here. Look at the outcome and try "
+            f"again; the claim of a killed command lapses after {_ABANDONED.seconds // 60} minutes"
         )
     return tag
 

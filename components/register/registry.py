@@ -120,8 +120,8 @@ def version_by_alias(client: MlflowClient, name: str, alias: str) -> str | None:
     try:
         return str(client.get_model_version_by_alias(name, alias).version)
     except MlflowException as error:
-        # A missing alias is RESOURCE_DOES_NOT_EXIST over HTTP and INVALID_PARAMETER_VALUE on SQLite.
-        if error.error_code == DOES_NOT_EXIST or "alias" in str(error) and "not found" in str(error):
+        # A missing model does not exist; a missing alias is an invalid parameter, says MLflow.
+        if error.error_code == DOES_NOT_EXIST or "alias" in str(error):
             return None
         raise
 
