@@ -116,5 +116,5 @@ def check_train_counts(catalogue: DataFrame, sequences: DataFrame) -> None:
     if more:
         raise LeakageError(
             f"item {more[0].item_id!r}: train_count {more[0].train_count} exceeds its "
-            f"{more[0].counted or 0} interactions within the train positions; statistics must not use later events"
+            f"{more[0].counted or 0} interactions within the train positions; later events leaked in"
         )

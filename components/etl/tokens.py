@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from components.shared.errors import ModelError
@@ -14,14 +15,10 @@ def token_counter(folder: str) -> Callable[[list[dict[str, str]]], int]:
     Raises:
         ModelError: `folder` holds no tokenizer with a chat template.
     """
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = _load(Path(folder))
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"{folder}: no readable tokenizer ({error}); is the model folder complete?"
-        ) from error
+        raise ModelError(f"{folder}: no readable tokenizer ({error}); is the model folder complete?") from error
     if not tokenizer.chat_template:
         raise ModelError(f"{folder}: the tokenizer has no chat template; use an instruction-tuned model")
 
@@ -30,3 +27,14 @@ def token_counter(folder: str) -> Callable[[list[dict[str, str]]], int]:
         return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     return count
+
+
+def _load(folder: Path) -> Any:
+    if (folder / "tokenizer.json").is_file():
+        # AutoTokenizer imports torch, which costs every Python worker several seconds.
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast.from_pretrained(folder)
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
