@@ -1,0 +1,160 @@
+"""Every rule of the gate, passing and failing."""
+
+import dataclasses
+
+import pytest
+
+from components.evaluate.config import EvaluateConfig, GateConfig, HealthConfig
+from components.evaluate.gate import decide, to_markdown
+from components.evaluate.health import alarms
+from components.evaluate.job import run_gate
+from components.shared.errors import ConfigError, DataError
+from data_contracts.evaluation import Alarm, Difference, EvaluationReport
+
+
+def change_difference(report: EvaluationReport, baseline: str, **values: float) -> EvaluationReport:
+    changed = tuple(
+        dataclasses.replace(one, **values) if one.baseline == baseline else one for one in report.differences
+    )
+    return dataclasses.replace(report, differences=changed)
+
+
+def test_a_clearly_better_model_passes(make_report) -> None:
+    decision = decide(GateConfig(), make_report())
+    assert decision.passed
+    assert [rule.figure for rule in decision.rules] == [
+        "+0.0500 [+0.0100, +0.0900]",  # against SASRec, the better of the two conventional ones
+        "there is none yet",  # no champion
+        "100.0%",
+        "none",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("low", "significant", "passed"),
+    [
+        pytest.param(0.001, True, True, id="interval above zero"),
+        pytest.param(0.0, True, False, id="interval touches zero"),
+        pytest.param(-0.01, True, False, id="interval holds zero"),
+        pytest.param(-0.01, False, True, id="the mean is enough"),
+    ],
+)
+def test_beating_needs_the_interval_unless_told_otherwise(make_report, low, significant, passed) -> None:
+    report = change_difference(make_report(), "sasrec", low=low)
+    assert decide(GateConfig(significant=significant), report).passed is passed
+
+
+def test_a_worse_mean_never_passes(make_report) -> None:
+    report = change_difference(make_report(), "sasrec", mean=-0.01, low=-0.05, high=0.03)
+    assert not decide(GateConfig(significant=False), report).passed
+
+
+def test_the_gain_must_exceed_its_bound(make_report) -> None:
+    assert decide(GateConfig(min_gain=0.009), make_report()).passed
+    assert not decide(GateConfig(min_gain=0.01), make_report()).passed
+
+
+def test_the_champion_must_be_beaten_once_there_is_one(make_report) -> None:
+    report = make_report()
+    champion = dataclasses.replace(report.comparators[2], name="champion", kind="champion")
+    lost = Difference(model="grpo", baseline="champion", metric="ndcg@10", mean=-0.01, low=-0.03, high=0.01)
+    report = dataclasses.replace(
+        report, comparators=(*report.comparators, champion), differences=(*report.differences, lost)
+    )
+    failed = [rule.name for rule in decide(GateConfig(), report).rules if not rule.passed]
+    assert failed == ["beats the champion on NDCG@10, the whole interval above zero"]
+
+
+def test_invalid_answers_fail(make_report) -> None:
+    report = make_report()
+    grpo = report.comparators[-1]
+    poor = dataclasses.replace(grpo, answers=dataclasses.replace(grpo.answers, valid_share=0.94))
+    report = dataclasses.replace(report, comparators=(*report.comparators[:-1], poor))
+    assert not decide(GateConfig(), report).passed
+    assert decide(GateConfig(min_valid_share=0.94), report).passed
+
+
+def test_alarms_of_the_judged_model_fail(make_report) -> None:
+    alarm = Alarm(name="truncated_answers", model="grpo", value=0.2, bound=0.05, remedy="more tokens")
+    report = make_report(alarms=(alarm,))
+    assert not decide(GateConfig(), report).passed
+    assert decide(GateConfig(refuse_alarms=False), report).passed
+    others = make_report(alarms=(dataclasses.replace(alarm, model="sft"),))
+    assert decide(GateConfig(), others).passed
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        pytest.param(GateConfig(model="llama"), "gate.model: 'llama' is not in the report", id="model"),
+        pytest.param(GateConfig(beats=("bert",)), "gate.beats: 'bert' is not in the report", id="opponent"),
+        pytest.param(GateConfig(model="base"), "does not compare 'base' with 'sasrec'", id="not compared"),
+    ],
+)
+def test_a_rule_about_a_stranger_is_a_mistake_of_the_profile(make_report, config, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        decide(config, make_report())
+
+
+def test_the_decision_is_a_table(make_report) -> None:
+    report = make_report()
+    text = to_markdown(decide(GateConfig(beats=("base",)), report), report)
+    assert "## Gate: grpo passes" in text
+    assert (
+        "| beats base on NDCG@10, the whole interval above zero | +0.0600 [+0.0200, +0.1000] | pass |" in text
+    )
+
+
+def test_a_failed_gate_ends_well_and_says_why(make_report, tmp_path, capsys) -> None:
+    report = change_difference(make_report(), "sasrec", low=-0.01)
+    (tmp_path / "report.json").write_text(report.to_json())
+    assert not run_gate(GateConfig(), tmp_path / "report.json", tmp_path / "decision.md").passed
+    assert "grpo is not registered" in (tmp_path / "decision.md").read_text()
+    assert "FAIL  beats the best conventional model (sasrec)" in capsys.readouterr().out
+
+
+def test_a_gate_without_a_report_says_so(tmp_path) -> None:
+    with pytest.raises(DataError, match=r"report\.json"):
+        run_gate(GateConfig(), tmp_path / "report.json", tmp_path / "decision.md")
+
+
+@pytest.mark.parametrize(
+    ("share", "value", "users", "names"),
+    [
+        pytest.param("valid_share", 0.89, 100, ["low_validity"], id="invalid"),
+        pytest.param("valid_share", 0.90, 100, [], id="just valid enough"),
+        pytest.param("truncated_share", 0.06, 100, ["truncated_answers"], id="cut off"),
+        pytest.param("constant_share", 0.51, 100, ["constant_answers"], id="everybody gets the same"),
+        pytest.param("constant_share", 0.51, 19, [], id="too few users to tell"),
+    ],
+)
+def test_alarms_have_bounds(make_report, share, value, users, names) -> None:
+    grpo = make_report().comparators[-1]
+    grpo = dataclasses.replace(grpo, answers=dataclasses.replace(grpo.answers, **{share: value}))
+    found = alarms(HealthConfig(), [grpo], [], users)
+    assert [one.name for one in found] == names
+    assert all(one.value == value for one in found)
+
+
+def test_grpo_below_sft_is_an_alarm() -> None:
+    lost = Difference(model="grpo", baseline="sft", metric="ndcg@10", mean=-0.05, low=-0.08, high=-0.02)
+    assert [one.name for one in alarms(HealthConfig(), [], [lost], 100)] == ["below_sft"]
+    tied = dataclasses.replace(lost, high=0.01)
+    assert alarms(HealthConfig(), [], [tied], 100) == []
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        (EvaluateConfig, {"max_users": -1}, "max_users is -1"),
+        (EvaluateConfig, {"batch_size": 0}, "batch_size is 0"),
+        (EvaluateConfig, {"confidence": 1.0}, "confidence is 1.0"),
+        (EvaluateConfig, {"temperature": 0.0}, "greedy"),
+        (HealthConfig, {"min_valid_share": 1.5}, "min_valid_share is 1.5"),
+        (GateConfig, {"min_valid_share": -0.1}, "min_valid_share is -0.1"),
+        (GateConfig, {"beats": ("grpo",)}, "the model that is judged"),
+    ],
+)
+def test_nonsense_settings_are_refused(section, values, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        section(**values)

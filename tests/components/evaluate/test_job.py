@@ -1,0 +1,223 @@
+"""The whole step with real tiny models: figures, pages, repeatability, bad input."""
+
+import dataclasses
+import html
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from kfp.dsl import HTML, Artifact, Dataset, Markdown, Metrics, Model
+
+from components.evaluate import component
+from components.evaluate.config import EvaluateConfig, GateConfig
+from components.evaluate.job import EvaluateInputs, EvaluateOutputs, run
+from components.shared.config import to_json
+from components.shared.errors import DataError, ModelError
+from data_contracts.evaluation import METRICS, EvaluationReport
+from data_contracts.tables import PROMPTS, RANKINGS
+
+CONFIG = EvaluateConfig(max_new_tokens=6, bootstrap_samples=200, dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def models(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    none = tmp_path_factory.mktemp("champion")
+    (none / "none.txt").write_text("no champion yet\n")
+    return {"base": tiny_model_folder, "grpo": tiny_model_folder, "champion": none}
+
+
+def outputs(folder: Path) -> EvaluateOutputs:
+    names = ("report.json", "report.html", "summary.md", "metrics.json")
+    return EvaluateOutputs(*(folder / name for name in names))
+
+
+@pytest.fixture(scope="module")
+def evaluated(world, models, tmp_path_factory: pytest.TempPathFactory) -> tuple[EvaluationReport, Path]:
+    folder = tmp_path_factory.mktemp("evaluated")
+    inputs = EvaluateInputs(world.prompts, world.catalogue, world.rankings, models, {"run_key": "r<1>"})
+    return run(CONFIG, inputs, outputs(folder)), folder
+
+
+def test_every_comparator_is_there_and_no_champion(evaluated) -> None:
+    report, _ = evaluated
+    assert [(one.name, one.kind) for one in report.comparators] == [
+        ("popularity", "conventional"),
+        ("sasrec", "conventional"),
+        ("candidates", "conventional"),
+        ("base", "llm"),
+        ("grpo", "llm"),
+    ]
+    assert all(set(one.metrics) == set(METRICS) for one in report.comparators)
+    assert report.sample.users == report.sample.users_available == 24
+    assert report.sample.recall_ceiling == 18 / 24  # one label in four is not retrieved
+
+
+def test_a_model_that_says_nothing_usable_scores_like_the_candidates(evaluated) -> None:
+    report, _ = evaluated
+    by_name = {one.name: one for one in report.comparators}
+    assert by_name["grpo"].answers.valid_share == 0.0
+    assert by_name["grpo"].metrics == by_name["candidates"].metrics
+    difference = report.difference("grpo", "candidates", "ndcg@10")
+    assert (difference.mean, difference.low, difference.high) == (0.0, 0.0, 0.0)
+
+
+def test_a_difference_is_the_difference_of_the_means(evaluated) -> None:
+    report, _ = evaluated
+    for one in report.differences:
+        model, baseline = report.comparator(one.model), report.comparator(one.baseline)
+        assert one.mean == pytest.approx(model.metrics[one.metric] - baseline.metrics[one.metric])
+        assert one.low <= one.mean <= one.high
+
+
+def test_the_report_file_is_the_report(evaluated) -> None:
+    report, folder = evaluated
+    assert EvaluationReport.read(folder / "report.json") == report
+    figures = json.loads((folder / "metrics.json").read_text())
+    assert figures["grpo_ndcg_at_10"] == report.comparator("grpo").metrics["ndcg@10"]
+
+
+class Balance(HTMLParser):
+    """Collects tags that are never closed, closed unopened, or fetch something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.faults: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+        self.faults += [f"{tag} {name}" for name, _ in attrs if name in ("src", "href")]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.faults.append(f"/{tag}")
+
+
+def test_the_page_is_whole_self_contained_and_escapes_data(evaluated) -> None:
+    _, folder = evaluated
+    page = (folder / "report.html").read_text()
+    balance = Balance()
+    balance.feed(page)
+    assert (balance.open, balance.faults) == ([], [])
+    assert "<script" not in page
+    assert html.escape("Title <i") in page  # titles of this world hold angle brackets
+    assert "Title <i" not in page
+    assert html.escape("r<1>") in page
+
+
+def test_equal_inputs_give_equal_figures(evaluated, world, models, tmp_path) -> None:
+    inputs = EvaluateInputs(world.prompts, world.catalogue, world.rankings, models, {"run_key": "r<1>"})
+    again = run(dataclasses.replace(CONFIG, batch_size=5), inputs, outputs(tmp_path))
+
+    def timeless(report: EvaluationReport) -> EvaluationReport:
+        stopped = tuple(
+            dataclasses.replace(
+                one, answers=one.answers and dataclasses.replace(one.answers, seconds_per_user=0)
+            )
+            for one in report.comparators
+        )
+        return dataclasses.replace(report, comparators=stopped, examples=())
+
+    assert timeless(again) == timeless(evaluated[0])
+
+
+def test_a_champion_is_compared_before_the_new_models(world, tiny_model_folder, tmp_path) -> None:
+    models = {"grpo": tiny_model_folder, "champion": tiny_model_folder}
+    inputs = EvaluateInputs(world.prompts, world.catalogue, world.rankings, models)
+    report = run(dataclasses.replace(CONFIG, max_users=6), inputs, outputs(tmp_path))
+    assert [one.name for one in report.comparators][-2:] == ["champion", "grpo"]
+    assert report.difference("grpo", "champion", "ndcg@10") is not None
+    assert report.sample.users == 6
+
+
+def corrupt(world, folder: Path, case: str) -> EvaluateInputs:
+    prompts, catalogue, rankings = world.prompts, world.catalogue, world.rankings
+    ranked = pq.read_table(rankings / "part-0.parquet").to_pylist()
+    if case == "no prompts":
+        prompts = folder
+    elif case == "empty prompts":
+        pq.write_table(PROMPTS.empty_table(), folder / "test.parquet")
+        prompts = folder
+    elif case == "no label":
+        rows = [dict(row, extra_info=dict(row["extra_info"], label_items=[])) for row in world.rows]
+        pq.write_table(pa.Table.from_pylist(rows, schema=PROMPTS), folder / "test.parquet")
+        prompts = folder
+    elif case == "no catalogue":
+        catalogue = folder / "nowhere"
+    elif case == "catalogue without tags":
+        pq.write_table(pa.table({"item_id": ["i1"]}), folder / "part.parquet")
+        catalogue = folder
+    elif case == "a user is missing":
+        pq.write_table(pa.Table.from_pylist(ranked[2:], schema=RANKINGS), folder / "part.parquet")
+        rankings = folder
+    elif case == "reserved name":
+        rows = [dict(row, model="grpo") if row["model"] == "popularity" else row for row in ranked]
+        pq.write_table(pa.Table.from_pylist(rows, schema=RANKINGS), folder / "part.parquet")
+        rankings = folder
+    elif case == "corrupt file":
+        (folder / "part.parquet").write_bytes(b"PAR1 nothing")
+        rankings = folder
+    return EvaluateInputs(prompts, catalogue, rankings, {"grpo": folder})
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("no prompts", "test.parquet: no such file"),
+        ("empty prompts", "test.parquet: no rows"),
+        ("no label", r"row 0 \(user u00\) has no label_items"),
+        ("no catalogue", "nowhere: no such table"),
+        ("catalogue without tags", "not a table with columns item_id, title, tags"),
+        ("a user is missing", "has no test row for user u00 at position 4"),
+        ("reserved name", "a model is called 'grpo'"),
+        ("corrupt file", "not a table with columns"),
+    ],
+)
+def test_bad_tables_are_named_and_nothing_is_written(world, tmp_path, case, message) -> None:
+    (tmp_path / "bad").mkdir()
+    inputs = corrupt(world, tmp_path / "bad", case)
+    with pytest.raises(DataError, match=message):
+        run(CONFIG, inputs, outputs(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_model_is_named(world, tmp_path) -> None:
+    inputs = EvaluateInputs(world.prompts, world.catalogue, world.rankings, {"sft": tmp_path / "sft"})
+    with pytest.raises(ModelError, match=r"sft: no config\.json"):
+        run(CONFIG, inputs, outputs(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_components_write_every_output(world, models, tmp_path) -> None:
+    report, metrics = Artifact(uri=str(tmp_path / "report")), Metrics(uri=str(tmp_path / "metrics"))
+    page, summary = HTML(uri=str(tmp_path / "page")), Markdown(uri=str(tmp_path / "summary"))
+    component.evaluate.python_func(
+        config=to_json(dataclasses.replace(CONFIG, max_users=4)),
+        lineage=json.dumps({"run_key": "k"}),
+        prompts=Dataset(uri=str(world.prompts)),
+        catalogue=Dataset(uri=str(world.catalogue)),
+        rankings=Dataset(uri=str(world.rankings)),
+        base_model=Model(uri=str(models["base"])),
+        sft_model=Model(uri=str(models["grpo"])),
+        grpo_model=Model(uri=str(models["grpo"])),
+        champion=Model(uri=str(models["champion"])),
+        report=report,
+        html=page,
+        summary=summary,
+        metrics=metrics,
+    )
+    for artifact in (report, page, summary, metrics):
+        assert Path(artifact.path).stat().st_size > 0
+    assert metrics.metadata["users"] == 4
+    decision = Markdown(uri=str(tmp_path / "decision"))
+    easy = GateConfig(beats=(), min_valid_share=0.0, refuse_alarms=False)
+    assert component.gate.python_func(to_json(easy), report, decision) is True
+    assert component.gate.python_func(to_json(GateConfig()), report, decision) is False
+    assert "is not registered" in Path(decision.path).read_text()

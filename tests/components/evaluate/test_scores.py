@@ -1,0 +1,148 @@
+"""Final rankings, metrics and answer statistics, with the arithmetic written out and ranx beside it."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ranx import Qrels, Run
+from ranx import evaluate as ranx_evaluate
+
+from components.evaluate.answers import Answers, answer_statistics, final_ranking
+from components.evaluate.scores import recall_ceiling, score
+from components.evaluate.tables import Catalogue, read_catalogue, read_rankings, sample_prompts
+from components.shared.metrics import self_information
+from components.shared.prompt_table import PromptRow
+
+
+def row(candidates: str, labels: str, answer_length: int = 2, position: int = 5) -> PromptRow:
+    return PromptRow(
+        user_id="u",
+        position=position,
+        messages=[],
+        labels=[],
+        weights=[],
+        candidates=list(candidates),
+        tags=[],
+        novelty=[],
+        label_items=list(labels),
+        answer_length=answer_length,
+        prompt_version="1",
+        completion=None,
+    )
+
+
+CATALOGUE = Catalogue(
+    titles=dict.fromkeys("abcd", "title"),
+    tags={"a": {"x"}, "b": {"x", "y"}, "c": {"z"}, "d": set()},
+    novelty={"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0},
+    head={"a"},
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "ranking"),
+    [
+        pytest.param("<think>t</think><answer>3, 1</answer>", "cab", id="named first, the rest in order"),
+        pytest.param("<think></think><answer>2, 2, 9</answer>", "bac", id="repeats and strangers skipped"),
+        pytest.param("I would pick 3.", "abc", id="unusable: prompt order"),
+        pytest.param("", "abc", id="nothing said"),
+        pytest.param("<think></think><answer>0</answer>", "abc", id="numbers start at 1"),
+    ],
+)
+def test_final_ranking(text: str, ranking: str) -> None:
+    assert final_ranking(text, "abc") == list(ranking)
+
+
+def test_metrics_of_one_user_by_hand() -> None:
+    scores = score("m", "llm", [["b", "a", "c"]], [row("abc", "a")], CATALOGUE)
+    values = {name: value[0] for name, value in scores.values.items()}
+    assert values["recall@5"] == values["recall@10"] == 1.0
+    assert values["ndcg@10"] == pytest.approx(1 / math.log2(3))  # rank 2, one label: ideal DCG is 1
+    # Jaccard distances: b-a 1/2, b-c 1, a-c 1.
+    assert values["ilad"] == pytest.approx(2.5 / 3)
+    assert values["novelty"] == pytest.approx((2 + 1 + 3) / 3)
+    assert scores.coverage == 3 / 4
+
+
+def test_a_label_outside_the_ranking_is_a_miss() -> None:
+    scores = score("m", "llm", [["b", "c"]], [row("bc", "a")], CATALOGUE)
+    assert scores.values["recall@10"].tolist() == scores.values["ndcg@10"].tolist() == [0.0]
+
+
+def test_an_item_that_the_catalogue_lacks_has_no_tags_and_the_highest_novelty() -> None:
+    scores = score("m", "conventional", [["a", "?"]], [row("a", "a")], CATALOGUE)
+    assert scores.values["novelty"].tolist() == [(1.0 + 4.0) / 2]
+    assert scores.values["ilad"].tolist() == [1.0]
+
+
+@pytest.mark.slow  # ranx compiles its metrics first
+def test_recall_and_ndcg_equal_ranx() -> None:
+    generator = np.random.default_rng(3)
+    items = [f"i{n}" for n in range(30)]
+    rankings = [[items[n] for n in generator.permutation(30)[:20]] for _ in range(50)]
+    labels = [[items[n] for n in generator.permutation(30)[: generator.integers(1, 5)]] for _ in range(50)]
+    catalogue = Catalogue(
+        titles=dict.fromkeys(items, "t"), tags={}, novelty=dict.fromkeys(items, 1.0), head=set()
+    )
+    prompts = [row("", "") for _ in labels]
+    prompts = [
+        PromptRow(**{**vars(one), "label_items": label}) for one, label in zip(prompts, labels, strict=True)
+    ]
+    ours = score("m", "conventional", rankings, prompts, catalogue)
+    qrels = Qrels({str(u): dict.fromkeys(label, 1) for u, label in enumerate(labels)})
+    run = Run({str(u): {i: 1 / r for r, i in enumerate(items, 1)} for u, items in enumerate(rankings)})
+    theirs = ranx_evaluate(qrels, run, ["recall@5", "recall@10", "ndcg@5", "ndcg@10"], return_mean=False)
+    order = [list(run.run).index(str(user)) for user in range(50)]
+    for metric, values in theirs.items():
+        np.testing.assert_allclose(ours.values[metric], np.asarray(values)[order], atol=1e-12)
+
+
+def test_answer_statistics_by_hand() -> None:
+    answers = Answers(
+        texts=[
+            "<think>a</think><answer>1, 2</answer>",  # valid
+            "<think>b</think><answer>1, 2</answer>",  # valid, the same numbers
+            "<think>c</think><answer>2, 2</answer>",  # a repeat
+            "no idea",  # no shape, cut off
+        ],
+        tokens=[10, 20, 30, 40],
+        finished=[True, True, True, False],
+        seconds=2.0,
+    )
+    found = answer_statistics(answers, [row("abc", "a")] * 4)
+    assert found.valid_share == 2 / 4
+    assert found.duplicate_share == 1 / 4
+    assert found.truncated_share == 1 / 4
+    assert found.constant_share == 2 / 4
+    assert found.seconds_per_user == 0.5
+    assert found.tokens_per_user == 25.0
+
+
+def test_recall_ceiling_counts_retrieved_labels() -> None:
+    # One of one label, one of two, none of one.
+    assert recall_ceiling([row("ab", "a"), row("ab", "bc"), row("ab", "d")]) == pytest.approx(1.5 / 3)
+
+
+def test_novelty_is_counted_on_train_positions(world) -> None:
+    catalogue = read_catalogue(world.catalogue)
+    total = sum(range(1, 41))  # train_count of item i is 40 - i
+    assert catalogue.novelty["i00"] == self_information(40, total, 40)
+    assert catalogue.head == {f"i{i:02d}" for i in range(8)}
+
+
+def test_rankings_come_in_the_order_of_the_prompts(world) -> None:
+    prompts, available = sample_prompts(world.prompts, 5, seed=1)
+    rankings = read_rankings(world.rankings, prompts)
+    assert (len(prompts), available) == (5, 24)
+    assert list(rankings) == ["popularity", "sasrec"]
+    # In this world SASRec found the candidates, so its ten first are theirs.
+    assert rankings["sasrec"] == [prompt.candidates[:10] for prompt in prompts]
+
+
+def test_the_sample_depends_on_the_seed_alone(world) -> None:
+    def users(seed: int) -> list[str]:
+        return [prompt.user_id for prompt in sample_prompts(Path(world.prompts), 8, seed)[0]]
+
+    assert users(1) == users(1) == sorted(users(1))
+    assert users(1) != users(2)

@@ -1,0 +1,136 @@
+"""The evaluation report survives its JSON form and refuses every other one."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from data_contracts.evaluation import (
+    METRICS,
+    AnswerStatistics,
+    Comparator,
+    EvaluationReport,
+    Interval,
+    Sample,
+    parse_lineage,
+)
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+INTERVALS = st.builds(Interval, low=NUMBERS, high=NUMBERS)
+COMPARATORS = st.builds(
+    Comparator,
+    metrics=st.fixed_dictionaries(dict.fromkeys(METRICS, NUMBERS)),
+    ndcg_at_10_interval=INTERVALS,
+    answers=st.none()
+    | st.builds(AnswerStatistics, **{field.name: NUMBERS for field in dataclasses.fields(AnswerStatistics)}),
+)
+SAMPLES = st.builds(
+    Sample, users=st.integers(), candidates=NUMBERS, recall_ceiling=NUMBERS, confidence=NUMBERS
+)
+REPORTS = st.builds(
+    EvaluationReport,
+    comparators=st.lists(COMPARATORS, max_size=3).map(tuple),
+    differences=st.just(()),
+    sample=SAMPLES,
+    slices=st.just(()),
+    alarms=st.just(()),
+    lineage=st.dictionaries(st.text(), JSON, max_size=3),
+    schema_version=st.just(1),
+)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(REPORTS)
+def test_what_is_written_is_read_again(report: EvaluationReport) -> None:
+    assert EvaluationReport.from_json(report.to_json()) == report
+
+
+def minimal() -> dict:
+    sample = dict.fromkeys(("users", "users_available", "seed", "catalogue_items", "bootstrap_samples"), 1)
+    sample |= dict.fromkeys(("candidates", "recall_ceiling", "confidence"), 0.5)
+    return {
+        "comparators": [],
+        "differences": [
+            {"model": "grpo", "baseline": "sft", "metric": "ndcg@10", "mean": 0, "low": -0.1, "high": 0.1}
+        ],
+        "sample": {"split": "test", **sample},
+        "slices": [],
+        "alarms": [],
+        "examples": [],
+        "lineage": {},
+        "schema_version": 1,
+    }
+
+
+def test_a_whole_number_is_a_float_where_one_is_due() -> None:
+    report = EvaluationReport.from_json(json.dumps(minimal()))
+    assert type(report.differences[0].mean) is float
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param({"schema_version": 2}, "schema_version is 2, this code reads 1", id="another version"),
+        pytest.param({"surprise": 1}, "r.json: unknown or missing keys: surprise", id="unknown key"),
+        pytest.param({"slices": None}, r"r.json.slices: expected", id="null where a list is due"),
+        pytest.param({"comparators": [{}]}, r"r.json.comparators\[0\]: unknown or missing", id="empty entry"),
+        pytest.param(
+            {"sample": minimal()["sample"] | {"users": 1.5}}, "r.json.sample.users: expected int", id="type"
+        ),
+        pytest.param(
+            {"sample": minimal()["sample"] | {"users": True}}, "r.json.sample.users: expected int", id="bool"
+        ),
+    ],
+)
+def test_anything_else_is_refused_by_its_key(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EvaluationReport.from_json(json.dumps(minimal() | change), "r.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("{", "r.json: not valid JSON", id="cut off"),
+        pytest.param("[]", "schema_version is None", id="a list"),
+        pytest.param('{"schema_version": NaN}', "NaN is not a JSON number", id="NaN"),
+    ],
+)
+def test_what_is_no_report_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EvaluationReport.from_json(text, "r.json")
+
+
+def test_a_comparator_has_exactly_the_named_metrics() -> None:
+    with pytest.raises(ValueError, match="comparator 'x'"):
+        Comparator(
+            name="x",
+            kind="llm",
+            metrics={"ndcg@10": 0.1},
+            ndcg_at_10_interval=Interval(low=0.0, high=0.2),
+        )
+
+
+def test_nan_is_never_written() -> None:
+    values = minimal()
+    report = EvaluationReport.from_json(json.dumps(values))
+    broken = dataclasses.replace(report, sample=dataclasses.replace(report.sample, candidates=float("nan")))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        broken.to_json()
+
+
+def test_a_missing_file_is_named(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"nowhere\.json: no report can be read here"):
+        EvaluationReport.read(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '"text"'])
+def test_lineage_is_a_mapping(text: str) -> None:
+    with pytest.raises(ValueError, match="lineage: "):
+        parse_lineage(text)
