@@ -1,6 +1,8 @@
 """Fixtures that more than one room uses."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,3 +25,60 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}")
     return folder
+
+
+TOPICS = ("tea", "chess", "jazz", "hiking")
+
+
+@pytest.fixture(scope="session")
+def prompts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prompts table of six candidates each, whose label is the candidate on the latest topic."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from data_contracts.tables import PROMPTS, SPLITS
+
+    folder = tmp_path_factory.mktemp("prompts")
+    for split, size in zip(SPLITS, (16, 6, 8), strict=True):
+        rows = [_prompt_row(index, split) for index in range(size)]
+        pq.write_table(pa.Table.from_pylist(rows, schema=PROMPTS), folder / f"{split}.parquet")
+    return folder
+
+
+def _prompt_row(index: int, split: str) -> dict[str, Any]:
+    from components.shared.prompt import Candidate, Interaction, PromptInput, completion, messages
+
+    now, latest = datetime(2026, 1, 10, tzinfo=UTC), TOPICS[index % 4]
+    topics = [TOPICS[(index + shift) % 4] for shift in (1, 2, 3, 1, 2, 3)]
+    label = index * 5 % 6 + 1
+    topics[label - 1] = latest
+    prompt = PromptInput(
+        profile={"age": 20 + index},
+        history=[
+            Interaction(title=f"H{n}", topic=topic, actions=("view",), timestamp=now - timedelta(days=3 - n))
+            for n, topic in enumerate((TOPICS[(index + 2) % 4], latest))
+        ],
+        interests=[],
+        candidates=[Candidate(title=f"T{n}", topic=topic) for n, topic in enumerate(topics)],
+        now=now,
+        answer_length=3,
+    )
+    return {
+        "data_source": "recllm",
+        "prompt": messages(prompt),
+        "ability": "ranking",
+        "reward_model": {"style": "rule", "ground_truth": {"labels": [label], "weights": [1.0]}},
+        "extra_info": {
+            "index": index,
+            "split": split,
+            "user_id": f"{split}-{index}",
+            "position": 5,
+            "prompt_version": "1",
+            "answer_length": 3,
+            "candidates": [f"i{index}-{n}" for n in range(6)],
+            "tags": [[topic] for topic in topics],
+            "novelty": [5.0] * 6,
+            "label_items": [f"i{index}-{label - 1}"],
+        },
+        "completion": completion(prompt, [label]) if split == "train" else None,
+    }

@@ -122,6 +122,7 @@ def _arguments(config: SftConfig, examples: int, place: Path) -> TrainingArgumen
         save_steps=config.save_steps or 500,
         save_total_limit=1,
         logging_steps=1,
+        logging_nan_inf_filter=False,  # a loss that is not finite must be seen, not smoothed over
         disable_tqdm=True,
         report_to=[],
         remove_unused_columns=False,

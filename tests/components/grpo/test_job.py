@@ -1,0 +1,130 @@
+"""GRPO end to end on a tiny model: learns, resumes, hands the SFT model on when nothing was better."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from components.grpo import local, rollout
+from components.grpo.config import GrpoConfig, RewardWeights
+from components.grpo.job import GrpoInputs, GrpoOutputs, run
+from components.shared.errors import DataError, TrainingError
+from components.shared.prompt_table import read_prompts
+
+CONFIG = GrpoConfig(
+    steps=4,
+    prompts_per_step=2,
+    group_size=4,
+    learning_rate=1.0e-3,
+    max_new_tokens=8,
+    eval_every=2,
+    eval_prompts=4,
+    dtype="float32",
+)
+
+
+def outputs(folder: Path) -> GrpoOutputs:
+    return GrpoOutputs(folder / "model", folder / "curves.html", folder / "metrics.json")
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def test_a_random_model_that_never_ranks_hands_the_sft_model_on(
+    prompts_folder, tiny_model_folder, tmp_path
+) -> None:
+    report = run(CONFIG, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+    assert (report.steps, report.best_step) == (4, 0)
+    before, after = weights(tiny_model_folder), weights(tmp_path / "model")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert "kept: the SFT model" in (tmp_path / "curves.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def sft_folder(prompts_folder: Path, tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model that has learnt the format of the answer, and little else."""
+    from components.sft.config import SftConfig
+    from components.sft.job import SftInputs, SftOutputs
+    from components.sft.job import run as run_sft
+
+    folder = tmp_path_factory.mktemp("sft")
+    config = SftConfig(epochs=25, batch_size=8, micro_batch_size=8, learning_rate=1.0e-2, dtype="float32")
+    run_sft(
+        config,
+        SftInputs(prompts_folder, tiny_model_folder),
+        SftOutputs(folder / "model", folder / "curves.html", folder / "metrics.json"),
+    )
+    return folder / "model"
+
+
+@pytest.mark.slow
+def test_the_reward_rises(prompts_folder, sft_folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dense reward, the share of digits and commas in what is sampled, is learnt in a few steps."""
+
+    def digits(text, row, weights, business):
+        share = sum(letter in "0123456789," for letter in text) / max(1, len(text))
+        return {"lcs": share, "reward": share}
+
+    monkeypatch.setattr(rollout, "score", digits)
+    config = dataclasses.replace(
+        CONFIG, steps=10, group_size=16, max_new_tokens=10, learning_rate=5.0e-4, beta=0.0, eval_every=10
+    )
+    rows, valid = read_prompts(prompts_folder, "train"), read_prompts(prompts_folder, "valid", 2)
+    rewards = local.train(config, sft_folder, rows, valid, tmp_path).history["reward"]
+    assert sum(rewards[-3:]) / 3 > rewards[0] + 0.1
+
+
+def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
+    prompts_folder, tiny_model_folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(CONFIG, save_every=2)
+    kept: dict[str, dict[str, torch.Tensor]] = {}
+    train = local.train
+
+    def keeping(name):
+        def spy(*args):
+            state = train(*args)
+            kept[name] = {key: value.clone() for key, value in state.policy.state_dict().items()}
+            return state
+
+        return spy
+
+    monkeypatch.setattr(local, "train", keeping("whole"))
+    run(config, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path / "whole"))
+    update, calls = local._update, []
+
+    def dies_in_step_four(*args):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return update(*args)
+
+    inputs = GrpoInputs(prompts_folder, tiny_model_folder, str(tmp_path / "checkpoints"))
+    monkeypatch.setattr(local, "_update", dies_in_step_four)
+    with pytest.raises(KeyboardInterrupt):
+        run(config, inputs, outputs(tmp_path / "cut"))
+    monkeypatch.setattr(local, "train", keeping("resumed"))
+    run(config, inputs, outputs(tmp_path / "cut"))
+    assert len(calls) == 4 + 2, "steps 3 and 4 were run after the resume"
+    assert all(torch.equal(kept["whole"][name], kept["resumed"][name]) for name in kept["whole"])
+
+
+def test_no_reference_is_read_without_a_kl_term(prompts_folder, tiny_model_folder, tmp_path) -> None:
+    report = run(
+        dataclasses.replace(CONFIG, beta=0.0, steps=1),
+        GrpoInputs(prompts_folder, tiny_model_folder),
+        outputs(tmp_path),
+    )
+    assert report.steps == 1
+
+
+def test_refusals(prompts_folder, tiny_model_folder, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"train\.parquet: no such file"):
+        run(CONFIG, GrpoInputs(tmp_path, tiny_model_folder), outputs(tmp_path))
+    nan = dataclasses.replace(CONFIG, reward=RewardWeights(lcs=float("nan")))
+    with pytest.raises(TrainingError, match=r"lower grpo\.learning_rate"):
+        run(nan, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+    assert not (tmp_path / "model").exists()

@@ -1,0 +1,110 @@
+"""Supervised fine-tuning end to end on a tiny model: learns, repeats, resumes, refuses."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from components.sft.config import SftConfig
+from components.sft.examples import IGNORED, LeftPadding, answer_loss, encode
+from components.sft.job import SftInputs, SftOutputs, run
+from components.shared.errors import DataError, ModelError, TrainingError
+from components.shared.language_model import encode_prompt, load
+from components.shared.prompt_table import read_prompts
+
+CONFIG = SftConfig(epochs=3, batch_size=4, micro_batch_size=2, learning_rate=5.0e-3, dtype="float32")
+
+
+def outputs(folder: Path) -> SftOutputs:
+    return SftOutputs(folder / "model", folder / "curves.html", folder / "metrics.json")
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def test_only_the_answer_is_learnt(prompts_folder: Path, tiny_model_folder: Path) -> None:
+    tokenizer = load(tiny_model_folder).tokenizer
+    row = read_prompts(prompts_folder, "train", 1)[0]
+    (example,) = encode([row], tokenizer, 1000)
+    prompt = encode_prompt(tokenizer, row.messages)
+    assert example["input_ids"][: len(prompt)] == prompt
+    assert set(example["labels"][: len(prompt)]) == {IGNORED}
+    answer = example["labels"][len(prompt) :]
+    assert tokenizer.decode(answer[:-1]) == row.completion
+    assert answer[-1] == tokenizer.eos_token_id
+
+
+def test_the_loss_equals_that_of_unpadded_examples(prompts_folder: Path, tiny_model_folder: Path) -> None:
+    lm = load(tiny_model_folder, "float32")
+    examples = encode(read_prompts(prompts_folder, "train", 3), lm.tokenizer, 1000)
+    examples[1] = {name: ids[-60:] for name, ids in examples[1].items()}  # a shorter one: padding matters
+    batch = LeftPadding(lm.tokenizer.pad_token_id)(examples)
+    total, count = 0.0, 0
+    for example in examples:
+        ids, labels = torch.tensor([example["input_ids"]]), torch.tensor(example["labels"])
+        log_probs = lm.model(ids).logits[0].log_softmax(-1)
+        for t in (labels != IGNORED).nonzero().flatten().tolist():
+            total, count = total - log_probs[t - 1, labels[t]].item(), count + 1
+    with torch.inference_mode():
+        assert answer_loss(lm.model, batch).item() == pytest.approx(total / count, abs=1e-4)
+        assert answer_loss(lm.model, batch, num_items=10).item() == pytest.approx(total / 10, abs=1e-3)
+
+
+def test_training_learns_and_repeats_itself(prompts_folder, tiny_model_folder, tmp_path: Path) -> None:
+    inputs = SftInputs(prompts_folder, tiny_model_folder)
+    report = run(CONFIG, inputs, outputs(tmp_path / "a"))
+    assert report.steps == 12
+    assert report.last_loss < report.first_loss - 1
+    run(CONFIG, inputs, outputs(tmp_path / "b"))
+    first, second = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert "<svg" in (tmp_path / "a" / "curves.html").read_text()
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint(
+    prompts_folder, tiny_model_folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import Trainer
+
+    config = SftConfig(
+        epochs=2, batch_size=4, micro_batch_size=4, learning_rate=5.0e-3, dtype="float32", save_steps=3
+    )
+    run(config, SftInputs(prompts_folder, tiny_model_folder), outputs(tmp_path / "whole"))
+    inputs = SftInputs(prompts_folder, tiny_model_folder, str(tmp_path / "checkpoints"))
+    original, calls = Trainer.training_step, []
+
+    def dies_in_step_six(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "training_step", dies_in_step_six)
+    with pytest.raises(KeyboardInterrupt):
+        run(config, inputs, outputs(tmp_path / "cut"))
+    assert not (tmp_path / "cut" / "model").exists()
+    (place,) = (tmp_path / "checkpoints").iterdir()
+    shutil.copytree(place / "checkpoint-3", place / "checkpoint-5")
+    (place / "checkpoint-5" / "trainer_state.json").unlink()  # what a kill while saving leaves
+    run(config, inputs, outputs(tmp_path / "cut"))
+    assert len(calls) == 6 + 5, "steps 4 to 8 were run after the resume"
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert not list((tmp_path / "checkpoints").iterdir()), "a finished training leaves no checkpoint"
+
+
+def test_refusals(prompts_folder: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"sft\.max_length=50; raise it"):
+        run(SftConfig(max_length=50), SftInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+    with pytest.raises(DataError, match=r"train\.parquet: no such file"):
+        run(CONFIG, SftInputs(tmp_path, tiny_model_folder), outputs(tmp_path))
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        run(CONFIG, SftInputs(prompts_folder, tmp_path), outputs(tmp_path))
+    wild = dataclasses.replace(CONFIG, learning_rate=1.0e38, weight_decay=1.0e10)
+    with pytest.raises(TrainingError, match=r"lower sft\.learning_rate"):
+        run(wild, SftInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+    assert not (tmp_path / "model").exists()
