@@ -1,0 +1,235 @@
+"""Registering and fetching on a real SQLite registry, with a real tiny model."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kfp.dsl import Artifact, Markdown, Model
+
+from components.register import component, job
+from components.register.config import RegisterConfig, ServingConfig
+from components.register.job import RegisterInputs, run, run_champion
+from components.register.promote import promote
+from components.register.registry import connect, version_by_alias, versions
+from components.shared.config import to_json
+from components.shared.errors import ConfigError, DataError, ModelError, UserError
+
+MODEL = "recllm-r1"
+
+
+@pytest.fixture
+def config(tracking_uri: str) -> RegisterConfig:
+    return RegisterConfig(tracking_uri=tracking_uri, serving=ServingConfig(max_new_tokens=4, dtype="float32"))
+
+
+@pytest.fixture
+def inputs(tiny_model_folder: Path, make_report, tmp_path: Path) -> RegisterInputs:
+    report = tmp_path / "report.json"
+    report.write_text(make_report().to_json())
+    return RegisterInputs(
+        tiny_model_folder, report, {"run_key": "run-1", "git_commit": "abc", "rows": {"n": 3}}
+    )
+
+
+def of_run(inputs: RegisterInputs, key: str) -> RegisterInputs:
+    return dataclasses.replace(inputs, lineage=inputs.lineage | {"run_key": key})
+
+
+def test_a_version_carries_lineage_figures_and_files(config, inputs, tmp_path) -> None:
+    registered = run(config, inputs, tmp_path / "info.md")
+    assert (registered.version, registered.created) == ("1", True)
+    client = connect(config.tracking_uri)
+    assert version_by_alias(client, MODEL, "challenger") == "1"
+    (version,) = versions(client, MODEL)
+    assert version.tags["run_key"] == "run-1"
+    assert version.tags["git_commit"] == "abc"
+    assert version.tags["rows"] == '{"n": 3}'
+    assert version.tags["grpo.ndcg_at_10"] == "0.200000"
+    metrics = client.get_run(registered.run_id).data.metrics
+    assert metrics["sasrec/ndcg_at_10"] == pytest.approx(0.15)
+    assert metrics["grpo/valid_share"] == 1.0
+    files = {one.path for one in client.list_artifacts(registered.run_id)}
+    assert files == {"model", "report.json", "lineage.json"}
+    assert "recllm-r1, version 1" in (tmp_path / "info.md").read_text()
+
+
+def test_a_run_has_one_version_however_often_it_registers(config, inputs, tmp_path) -> None:
+    first = run(config, inputs, tmp_path / "info.md")
+    again = run(config, inputs, tmp_path / "info.md")
+    other = run(config, of_run(inputs, "run-2"), tmp_path / "info.md")
+    assert (again.version, again.created, again.run_id) == (first.version, False, first.run_id)
+    assert other.version == "2"
+    assert version_by_alias(connect(config.tracking_uri), MODEL, "challenger") == "2"
+    run(config, inputs, tmp_path / "info.md")  # an older run again: the newer challenger stays
+    assert version_by_alias(connect(config.tracking_uri), MODEL, "challenger") == "2"
+
+
+@pytest.mark.parametrize("broken", ["_log_metrics", "packaging.build", "create_model_version"])
+def test_an_interrupted_call_leaves_no_version_and_the_next_one_goes_on(
+    config, inputs, tmp_path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    class Stop(BaseException):
+        pass
+
+    def stop(*_: object, **__: object) -> None:
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        target = "mlflow.MlflowClient." if broken.startswith("create") else "components.register.job."
+        patch.setattr(target + broken, stop)
+        with pytest.raises(Stop):
+            run(config, inputs, tmp_path / "info.md")
+    client = connect(config.tracking_uri)
+    assert versions(client, MODEL) == []
+    assert not (tmp_path / "info.md").exists()
+    assert run(config, inputs, tmp_path / "info.md").version == "1"
+    experiment = client.get_experiment_by_name(config.experiment)
+    runs = client.search_runs([experiment.experiment_id])
+    assert [one.info.status for one in runs] == ["FINISHED"]  # the interrupted run was taken up again
+
+
+def test_without_a_champion_the_folder_says_so(config, tmp_path) -> None:
+    assert run_champion(config, tmp_path / "champion") is None
+    assert [path.name for path in (tmp_path / "champion").iterdir()] == ["none.txt"]
+    nowhere = dataclasses.replace(config, tracking_uri=f"sqlite:///{tmp_path}/none/mlflow.db")
+    assert run_champion(nowhere, tmp_path / "champion") is None
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_champion_is_the_model_that_was_registered(config, inputs, tmp_path) -> None:
+    run(config, inputs, tmp_path / "info.md")
+    promote(config.tracking_uri, MODEL)
+    assert run_champion(config, tmp_path / "champion") == "1"
+    for path in inputs.model.iterdir():
+        assert (tmp_path / "champion" / path.name).read_bytes() == path.read_bytes()
+    assert [one.name for one in tmp_path.glob(".champion*")] == []
+
+
+def test_a_champion_whose_files_are_gone_is_named(config, tmp_path) -> None:
+    client = connect(config.tracking_uri)
+    client.create_registered_model(MODEL)
+    client.create_model_version(MODEL, (tmp_path / "gone").as_uri())
+    client.set_registered_model_alias(MODEL, "champion", "1")
+    with pytest.raises(
+        ConfigError, match=r"recllm-r1 version 1 \(alias champion\): its files cannot be read"
+    ):
+        run_champion(config, tmp_path / "champion")
+    assert not (tmp_path / "champion").exists()
+
+
+LOAD = """
+import sys
+import mlflow, pandas as pd
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model("models:/recllm-r1@challenger")
+import components
+assert components.__path__[0].startswith(sys.argv[2]), components.__path__
+candidates = [{"item_id": "b", "title": "B", "topic": "x"}, {"item_id": "a", "title": "A"}]
+history = [{"title": "C", "actions": ["like"], "timestamp": "2026-01-01"}]
+rows = [{"history": history, "candidates": candidates}, {"history": [], "candidates": candidates[:1]}]
+rows = pd.DataFrame(rows)
+answer = model.predict(rows)
+print(answer.to_json(orient="records"))
+print(len(model.predict(rows[:0])))
+try:
+    model.predict(pd.DataFrame([{"history": history, "candidates": []}]))
+except Exception as error:
+    print(error)
+try:
+    model.predict(pd.DataFrame([{"history": history}]))
+except Exception as error:
+    print("candidates" in str(error))
+"""
+
+
+@pytest.mark.slow
+def test_the_version_loads_and_answers_without_the_repository(config, inputs, tmp_path) -> None:
+    registered = run(config, inputs, tmp_path / "info.md")
+    source = connect(config.tracking_uri).get_model_version(MODEL, registered.version).source
+    folder = source.removeprefix("file://")
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, config.tracking_uri, folder],
+        cwd=tmp_path, capture_output=True, text=True, env={"PATH": "", "HOME": str(tmp_path)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows, empty, nothing_to_rank, missing = done.stdout.splitlines()[-4:]
+    assert json.loads(rows) == [
+        {"item_ids": ["b", "a"], "rationale": "", "valid": False},
+        {"item_ids": ["b"], "rationale": "", "valid": False},
+    ]
+    assert empty == "0"
+    assert nothing_to_rank == "row 0: candidates is empty; send the retriever's list"
+    assert missing == "True"
+
+
+@pytest.mark.parametrize(
+    ("lineage", "message"),
+    [
+        pytest.param({}, "'run_key' is None", id="missing"),
+        pytest.param({"run_key": ""}, "'run_key' is ''", id="empty"),
+        pytest.param({"run_key": "a' OR 1=1"}, "'run_key' is", id="quotes"),
+        pytest.param({"run_key": 7}, "'run_key' is 7", id="a number"),
+    ],
+)
+def test_a_version_belongs_to_a_run(config, inputs, tmp_path, lineage, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(config, dataclasses.replace(inputs, lineage=lineage), tmp_path / "info.md")
+
+
+@pytest.mark.parametrize(
+    ("field", "error"),
+    [pytest.param("model", ModelError, id="model"), pytest.param("report", DataError, id="report")],
+)
+def test_missing_inputs_are_named_and_register_nothing(config, inputs, tmp_path, field, error) -> None:
+    broken = dataclasses.replace(inputs, **{field: tmp_path / "nowhere"})
+    with pytest.raises(error, match="nowhere"):
+        run(config, broken, tmp_path / "info.md")
+    assert versions(connect(config.tracking_uri), MODEL) == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        pytest.param("http://127.0.0.1:9", "no answer from http://127.0.0.1:9", id="no server"),
+        pytest.param("ftp://x", "neither http", id="scheme"),
+        pytest.param("sqlite:////proc/none/mlflow.db", "/proc/none cannot be made", id="no folder"),
+    ],
+)
+def test_an_unusable_tracking_uri_is_named(config, inputs, tmp_path, uri, message) -> None:
+    with pytest.raises(UserError, match=message):
+        run(dataclasses.replace(config, tracking_uri=uri), inputs, tmp_path / "info.md")
+
+
+def test_the_environment_names_the_registry_where_the_profile_does_not(
+    config, inputs, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", config.tracking_uri)
+    run(dataclasses.replace(config, tracking_uri=""), inputs, tmp_path / "info.md")
+    assert len(versions(connect(config.tracking_uri), MODEL)) == 1
+
+
+def test_the_components_pass_everything_on(config, inputs, tmp_path) -> None:
+    info, champion = Markdown(uri=str(tmp_path / "info")), Model(uri=str(tmp_path / "champion"))
+    text = to_json(config)
+    component.champion.python_func(text, champion)
+    assert champion.metadata["version"] == "none"
+    assert (Path(champion.path) / "none.txt").is_file()
+    version = component.register.python_func(
+        text, json.dumps(inputs.lineage), Model(uri=str(inputs.model)), Artifact(uri=str(inputs.report)), info
+    )
+    assert version == "1"
+    assert Path(info.path).is_file()
+
+
+@pytest.mark.parametrize("values", [{"model_name": ""}, {"model_name": "a/b"}, {"experiment": "it's"}])
+def test_names_that_mlflow_would_stumble_over_are_refused(values) -> None:
+    with pytest.raises(ValueError, match="must not be empty or hold"):
+        RegisterConfig(**values)
+
+
+def test_names_of_metrics_hold_only_what_mlflow_takes() -> None:
+    assert job._name("ndcg@10") == "ndcg_at_10"
+    assert job._name("modèle/x|y") == "mod_le_x_y"

@@ -1,0 +1,153 @@
+"""Promotion and rollback on a real registry: aliases, history, and two people at once."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from mlflow import MlflowClient
+
+from components.register import promote as promotions
+from components.register.promote import HISTORY, history, promote, rollback
+from components.register.registry import connect, ensure_model, version_by_alias
+from components.shared.errors import ConfigError, UserError
+
+MODEL = "recllm-r1"
+
+
+@pytest.fixture
+def client(tracking_uri: str) -> MlflowClient:
+    """A registry with versions 1 to 4, of which 4 is the challenger."""
+    client = connect(tracking_uri)
+    ensure_model(client, MODEL)
+    for _ in range(4):
+        client.create_model_version(MODEL, "file:///nowhere")
+    client.set_registered_model_alias(MODEL, "challenger", "4")
+    return client
+
+
+def reigning(client: MlflowClient) -> tuple[str | None, str | None]:
+    return version_by_alias(client, MODEL, "champion"), version_by_alias(client, MODEL, "previous")
+
+
+def test_the_challenger_becomes_champion_and_the_champion_previous(client, tracking_uri) -> None:
+    first = promote(tracking_uri, MODEL, "1")
+    assert (first.version, first.replaced, reigning(client)) == ("1", None, ("1", None))
+    second = promote(tracking_uri, MODEL)
+    assert (second.version, second.replaced, reigning(client)) == ("4", "1", ("4", "1"))
+    assert str(second) == "recllm-r1 version 4 is the champion now; before: version 1, now `previous`"
+
+
+def test_promoting_the_champion_changes_nothing(client, tracking_uri) -> None:
+    promote(tracking_uri, MODEL, "1")
+    promote(tracking_uri, MODEL, "2")
+    again = promote(tracking_uri, MODEL, "2")
+    assert not again.changed
+    assert str(again) == "recllm-r1 version 2 is the champion already"
+    assert reigning(client) == ("2", "1")
+    assert len(history(tracking_uri, MODEL)) == 2
+
+
+def test_rollback_goes_back_and_a_second_one_forth(client, tracking_uri) -> None:
+    promote(tracking_uri, MODEL, "1")
+    promote(tracking_uri, MODEL, "2")
+    assert rollback(tracking_uri, MODEL).version == "1"
+    assert reigning(client) == ("1", "2")
+    rollback(tracking_uri, MODEL)
+    assert reigning(client) == ("2", "1")
+    told = [(one.action, one.version, one.replaced) for one in history(tracking_uri, MODEL)]
+    assert told == [
+        ("promote", "1", None),
+        ("promote", "2", "1"),
+        ("rollback", "1", "2"),
+        ("rollback", "2", "1"),
+    ]
+
+
+def test_history_only_grows(client, tracking_uri) -> None:
+    promote(tracking_uri, MODEL, "1")
+    before = dict(client.get_registered_model(MODEL).tags)
+    promote(tracking_uri, MODEL, "2")
+    after = client.get_registered_model(MODEL).tags
+    assert {name: after[name] for name in before} == before
+    assert len(after) == len(before) + 1
+
+
+def test_racing_promotions_leave_one_line_of_champions(client, tracking_uri) -> None:
+    def attempt(version: str) -> str | None:
+        try:
+            return promote(tracking_uri, MODEL, version).version
+        except UserError:
+            return None
+
+    for _ in range(3):
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(attempt, ["1", "2", "3", "4"]))
+    told = history(tracking_uri, MODEL)
+    # Each champion replaced the one before it: no change was made behind another's back.
+    assert [one.replaced for one in told] == [None, *(one.version for one in told)][: len(told)]
+    if told:
+        assert reigning(client) == (told[-1].version, told[-1].replaced)
+
+
+def claim(client: MlflowClient, version: str, age: timedelta) -> str:
+    promotion = promotions.Promotion(
+        model=MODEL,
+        action="promote",
+        version=version,
+        replaced=None,
+        at=(datetime.now(UTC) - age).isoformat(),
+        by="somebody",
+    )
+    tag = f"{HISTORY}000001.rival"
+    client.set_registered_model_tag(MODEL, tag, promotions._entry(promotion, done=False))
+    return tag
+
+
+def test_of_two_at_once_the_later_one_gives_way(client, tracking_uri) -> None:
+    tag = claim(client, "3", timedelta(seconds=1))
+    with pytest.raises(UserError, match="somebody is changing the champion to version 3"):
+        promote(tracking_uri, MODEL, "2")
+    assert reigning(client) == (None, None)
+    assert list(client.get_registered_model(MODEL).tags) == [tag]
+
+
+@pytest.mark.parametrize(
+    ("moved", "told"),
+    [
+        pytest.param(False, [("2", None)], id="killed before the aliases moved: it did not happen"),
+        pytest.param(True, [("3", None), ("2", "3")], id="killed after: it did"),
+    ],
+)
+def test_the_claim_of_a_killed_command_lapses(client, tracking_uri, moved, told) -> None:
+    claim(client, "3", timedelta(minutes=6))
+    if moved:
+        client.set_registered_model_alias(MODEL, "champion", "3")
+    promote(tracking_uri, MODEL, "2")
+    assert [(one.version, one.replaced) for one in history(tracking_uri, MODEL)] == told
+    assert all(json.loads(tag)["done"] for tag in client.get_registered_model(MODEL).tags.values())
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        pytest.param(lambda uri: promote(uri, MODEL, "9"), "no version 9; it has 1, 2, 3, 4", id="version"),
+        pytest.param(lambda uri: promote(uri, MODEL, "best"), "alias 'best'", id="alias"),
+        pytest.param(lambda uri: promote(uri, "other"), "no registered model 'other'", id="model"),
+        pytest.param(lambda uri: rollback(uri, MODEL), "no previous champion", id="nothing to go back to"),
+        pytest.param(lambda uri: promote(uri + ".not", MODEL), r"no database at .*\.not", id="database"),
+        pytest.param(lambda uri: promote("http://127.0.0.1:9", MODEL), "no answer from", id="server"),
+        pytest.param(lambda uri: promote("mongodb://x", MODEL), "neither http", id="scheme"),
+    ],
+)
+def test_what_is_not_there_is_named(client, tracking_uri, command: Callable, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        command(tracking_uri)
+    assert reigning(client) == (None, None)
+
+
+def test_no_registry_at_all_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI is not set"):
+        promote("", MODEL)

@@ -1,0 +1,174 @@
+"""What a request becomes: the same prompt as in training, and a ranking of all candidates."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from components.etl import prompts as etl_prompts
+from components.etl.config import PromptsConfig
+from components.register.config import ServingConfig
+from components.register.packaging import EXAMPLE
+from components.register.pyfunc import _ranked, prompt_input
+from components.shared import prompt
+
+SETTINGS = vars(ServingConfig(max_history=2, title_chars=12, interests=1, answer_length=2))
+CANDIDATES = [
+    {"item_id": "i1", "title": "One", "topic": "jazz"},
+    {"item_id": "i2", "title": "Two", "topic": None},
+    {"item_id": "i3", "title": "Three"},
+]
+
+
+def seen(title: str, topic: str, day: int, *actions: str) -> dict:
+    return {"title": title, "topic": topic, "actions": list(actions), "timestamp": f"2026-01-0{day}"}
+
+
+def test_history_is_cut_shortened_and_counted_like_in_training() -> None:
+    row = {
+        "history": [
+            seen("A", "chess", 1, "view"),
+            seen("B", "jazz", 2, "save", "view"),
+            seen("A very long title", "chess", 3, "follow"),
+        ],
+        "candidates": CANDIDATES,
+        "profile": {"age": "31"},
+        "now": "2026-01-05T00:00:00+00:00",
+    }
+    made = prompt_input(row, SETTINGS)
+    assert [one.title for one in made.history] == ["B", "A very…"]  # the last two, cut at a word
+    assert made.history[0].actions == ("view", "save")  # strongest last
+    assert made.interests == [("chess", 2)]  # counted over all of the history, the most frequent one
+    assert made.candidates[1] == prompt.Candidate(title="Two", topic="")
+    assert made.now == datetime(2026, 1, 5, tzinfo=UTC)
+    assert made.profile == {"age": "31"}
+
+
+def test_what_is_left_out_has_defaults() -> None:
+    made = prompt_input({"candidates": CANDIDATES, "history": None, "profile": float("nan")}, SETTINGS)
+    assert (made.history, made.profile, made.interests) == ([], {}, [])
+    assert abs((datetime.now(UTC) - made.now).total_seconds()) < 60
+
+
+def test_arrays_of_numpy_are_lists_too() -> None:
+    row = {"candidates": np.array(CANDIDATES, dtype=object), "history": np.array([], dtype=object)}
+    assert len(prompt_input(row, SETTINGS).candidates) == 3
+
+
+def test_given_interests_are_taken() -> None:
+    row = {"candidates": CANDIDATES, "interests": [{"topic": "tea", "count": 7.0}]}
+    assert prompt_input(row, SETTINGS).interests == [("tea", 7)]
+
+
+def test_ids_stand_for_titles_where_the_model_was_trained_so() -> None:
+    settings = SETTINGS | {"natural_language": False}
+    history = [{**seen("A", "chess", 1, "view"), "item_id": "i9"}]
+    made = prompt_input({"candidates": CANDIDATES, "history": history}, settings)
+    assert [one.title for one in made.history] == ["i9"]
+    assert [one.title for one in made.candidates] == ["i1", "i2", "i3"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        pytest.param({}, "candidates is empty", id="nothing to rank"),
+        pytest.param({"candidates": CANDIDATES, "now": "soon"}, "soon", id="a time that is none"),
+        pytest.param(
+            {"candidates": CANDIDATES, "history": [seen("A", "x", 1)]}, "'A' has no actions", id="no action"
+        ),
+    ],
+)
+def test_a_bad_row_is_refused(row: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        prompt_input(row, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("text", "ids", "rationale", "valid"),
+    [
+        pytest.param(
+            "<think>likes three</think><answer>3, 1</answer>", "312", "likes three", True, id="valid"
+        ),
+        pytest.param("<think>x</think><answer>2</answer>", "213", "", False, id="too short: order is used"),
+        pytest.param("hello", "123", "", False, id="no answer"),
+    ],
+)
+def test_an_answer_becomes_a_ranking_of_all_candidates(text, ids, rationale, valid) -> None:
+    assert _ranked({"candidates": CANDIDATES}, text, 2) == {
+        "item_ids": [f"i{n}" for n in ids],
+        "rationale": rationale,
+        "valid": valid,
+    }
+
+
+def test_the_example_request_is_rendered() -> None:
+    made = prompt_input(EXAMPLE.to_dict(orient="records")[0], SETTINGS | {"title_chars": 60})
+    text = prompt.messages(made)[-1]["content"]
+    assert "2 days ago" in text
+    assert "A Weekend in Chongqing" in text
+
+
+def logged_case(start: datetime) -> dict:
+    """Two topics, repeated actions, a long title, and the label's own event at the end."""
+    items = {
+        f"i{n}": {
+            "item_id": f"i{n}",
+            "title": f"Item number {n}" + " with a long tail of words" * (n == 2),
+            "topic": ("jazz", "tea", "jazz", "", "tea")[n],
+            "tags": [],
+            "train_count": n,
+        }
+        for n in range(5)
+    }
+    events = [(0, "click"), (1, "view"), (0, "view"), (2, "save"), (3, "like"), (1, "share"), (4, "view")]
+    return {
+        "user_id": "u",
+        "split": "test",
+        "position": 4,
+        "label_positions": [4],
+        "item_ids": list(items),
+        "engagement": [1.0] * 5,
+        "events": [
+            {"position": position, "action": action, "timestamp": start + timedelta(days=day)}
+            for day, (position, action) in enumerate(events)
+        ],
+        "candidates": ["i4", "i2", "i3"],
+        "profile": {"age": 31, "interests": ["jazz"]},
+        "items": items,
+    }
+
+
+def request_of(case: dict) -> dict:
+    """What an online service sends for the same user at the moment of the label."""
+    history: dict[str, dict] = {}
+    for event in case["events"][:-1]:
+        item = case["item_ids"][event["position"]]
+        seen = {"item_id": item, "timestamp": event["timestamp"].isoformat(), "actions": []}
+        history.setdefault(item, seen | {key: case["items"][item][key] for key in ("title", "topic")})
+        history[item]["actions"].append(event["action"])
+    return {
+        "history": list(history.values()),
+        "candidates": [case["items"][i] for i in case["candidates"]],
+        "profile": {"age": "31", "interests": "jazz"},
+        "now": case["events"][-1]["timestamp"].isoformat(),
+    }
+
+
+@pytest.mark.parametrize("natural_language", [True, False])
+@pytest.mark.parametrize("max_history", [1, 12])
+def test_a_request_is_asked_in_the_words_of_training(natural_language: bool, max_history: int) -> None:
+    shared = {"max_history": max_history, "title_chars": 20, "natural_language": natural_language}
+    case = logged_case(datetime(2026, 1, 1, 8, tzinfo=UTC))
+    trained = etl_prompts.render(
+        case, PromptsConfig(**shared), etl_prompts.CatalogueStatistics(interactions=10, items=5), lambda _: 0
+    )
+    variant = prompt.PromptVariant(natural_language=natural_language)
+    served = prompt.messages(prompt_input(request_of(case), vars(ServingConfig(**shared))), variant)
+    assert served == trained["prompt"]
+
+
+def test_serving_defaults_are_those_of_the_prompts_step() -> None:
+    prompts, serving = vars(PromptsConfig()), vars(ServingConfig())
+    common = set(prompts) & set(serving)
+    assert common >= {"max_history", "max_prompt_tokens", "title_chars", "answer_length", "interests"}
+    assert {name: serving[name] for name in common} == {name: prompts[name] for name in common}
