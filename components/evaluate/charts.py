@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from data_contracts.evaluation import Interval
 
-_WIDTH, _LABELS, _FIGURES, _ROW, _AXIS = 760, 170, 150, 30, 24
+_WIDTH, _LABELS, _FIGURES, _ROW, _AXIS = 800, 170, 190, 30, 24
 _PLOT = _WIDTH - _LABELS - _FIGURES
 
 
@@ -100,7 +100,5 @@ def _chart(title: str, scale: _Scale, rows: Sequence[str], count: int | None = N
         f"{tick:.{digits}f}</text>"
         for tick in scale.ticks()
     )
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {bottom + _AXIS}" role="img" aria-label="{html.escape(title)}">'
-        f"{grid}{''.join(rows)}</svg>"
-    )
+    box = f'viewBox="0 0 {_WIDTH} {bottom + _AXIS}" role="img" aria-label="{html.escape(title)}"'
+    return f'<div class="scroll"><svg {box}>{grid}{"".join(rows)}</svg></div>'

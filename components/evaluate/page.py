@@ -86,7 +86,8 @@ def _cards(report: EvaluationReport) -> str:
         name = html.escape(model.name)
         cards.append((f"{model.answers.valid_share:.1%}", f"valid answers of {name}"))
         cards.append((f"{model.answers.seconds_per_user:.2f} s", f"a user, {name}, batched, this machine"))
-    cards.append((str(len(report.alarms)), "health alarms"))
+    alarms = len(report.alarms)
+    cards.append((str(alarms), "health alarm" if alarms == 1 else "health alarms"))
     return (
         '<div class="cards">'
         + "".join(f'<div class="card"><b>{figure}</b><span>{text}</span></div>' for figure, text in cards)
@@ -185,8 +186,8 @@ def _answers_table(report: EvaluationReport) -> str:
         "s a user",
     ]
     note = (
-        "<p><small>An answer that is not valid falls back to the order of the candidates, so a model that "
-        "answers nothing usable scores like them.</small></p>"
+        "<p><small>What an answer names usably comes first, the other candidates keep their order; so a "
+        "model that says nothing usable scores like the candidates.</small></p>"
     )
     return _table(header, rows) + note if rows else '<p class="faint">No language model was asked.</p>'
 
@@ -231,7 +232,7 @@ def _examples(examples: Sequence[Example]) -> str:
 
 def _answer(one: ExampleAnswer) -> str:
     rank = f"label at rank {one.label_rank}" if one.label_rank else "label not in the top 10"
-    validity = "valid" if one.valid else "not valid: candidate order is used"
+    validity = "valid" if one.valid else "not valid"
     text = html.escape(one.text) or "(nothing)"
     return f"<p><b>{html.escape(one.model)}</b> <small>{validity}; {rank}</small></p><pre>{text}</pre>"
 

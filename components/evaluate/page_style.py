@@ -22,7 +22,7 @@ th:first-child,td:first-child,.text td,.text th{text-align:left}
 .dot{display:inline-block;width:10px;height:10px;border-radius:2px;margin-right:8px}
 .dot.llm{background:var(--llm)}.dot.conventional{background:var(--conventional)}
 .dot.champion{background:var(--champion)}
-svg{display:block;width:100%;height:auto;margin:8px 0}svg text{font-size:13px;fill:var(--ink)}
+svg{display:block;width:100%;min-width:640px;height:auto;margin:8px 0}svg text{font-size:13px;fill:var(--ink)}
 svg text.faint,svg .faint{fill:var(--faint);font-size:12px}svg .figure{font-weight:600}
 svg .llm{fill:var(--llm)}svg .conventional{fill:var(--conventional)}svg .champion{fill:var(--champion)}
 svg .better{fill:var(--better)}svg .worse{fill:var(--worse)}svg .undecided{fill:var(--faint)}
