@@ -1,0 +1,1 @@
+"""Conventional recommenders: they find the candidates of every prompt and set the bar for the LLM."""

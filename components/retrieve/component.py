@@ -1,0 +1,31 @@
+"""KFP wrapper of the step `retrieve`."""
+
+from kfp.dsl import HTML, Dataset, Input, Metrics, Output
+
+from components.step import step
+
+
+@step()
+def retrieve(
+    config: str,
+    sequences: Input[Dataset],
+    catalogue: Input[Dataset],
+    candidates: Output[Dataset],
+    rankings: Output[Dataset],
+    report: Output[HTML],
+    metrics: Output[Metrics],
+):
+    """Train the conventional recommenders and list candidates; `config` is JSON of RetrieveConfig."""
+    from pathlib import Path
+
+    from components.retrieve.config import RetrieveConfig
+    from components.retrieve.job import RetrieveInputs, RetrieveOutputs, run
+    from components.shared.config import parse
+    from components.shared.outputs import write_json
+
+    inputs = RetrieveInputs(Path(sequences.path), Path(catalogue.path))
+    outputs = RetrieveOutputs(Path(candidates.path), Path(rankings.path), Path(report.path))
+    figures = run(parse(RetrieveConfig, config, "retrieve"), inputs, outputs).metrics()
+    write_json(Path(metrics.path), figures)
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

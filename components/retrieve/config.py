@@ -1,0 +1,141 @@
+"""Configuration of the conventional recommenders."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+MODELS = ("popularity", "item_to_item", "sasrec", "sasrec_bce")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How a neural recommender is trained.
+
+    Attributes:
+        epochs: passes over the training sequences at most.
+        batch_size: sequences an optimiser step, windows of like length together.
+        patience: evaluations without a better validation NDCG@10 before training stops; 0 = never.
+        eval_every: epochs between evaluations.
+        valid_users: users (a seeded sample) that an evaluation ranks for; 0 = all.
+        clip_norm: ceiling of the gradient's norm; 0 = none.
+    """
+
+    epochs: int = 60
+    batch_size: int = 128
+    learning_rate: float = 1.0e-3
+    weight_decay: float = 0.0
+    patience: int = 5
+    eval_every: int = 1
+    valid_users: int = 4000
+    clip_norm: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot train."""
+        _at_least(self, 1, "epochs", "batch_size", "eval_every")
+        _at_least(self, 0, "patience", "valid_users", "weight_decay", "clip_norm")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SasrecConfig:
+    """Self-attentive sequential recommendation.
+
+    Attributes:
+        dim: width of item embeddings and layers; a multiple of `heads`.
+        max_length: items of history that the network sees, the latest ones.
+        negatives: uniform negatives that a batch shares in the softmax loss; 0 = the whole catalogue.
+    """
+
+    dim: int = 64
+    layers: int = 2
+    heads: int = 2
+    max_length: int = 50
+    dropout: float = 0.5
+    negatives: int = 0
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse shapes that cannot be built."""
+        _at_least(self, 1, "dim", "layers", "heads", "max_length")
+        _at_least(self, 0, "negatives")
+        if self.dim % self.heads:
+            raise ValueError(f"dim ({self.dim}) must be a multiple of heads ({self.heads})")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemToItemConfig:
+    """Item-to-item co-occurrence.
+
+    Attributes:
+        window: items apart at most for a pair to count; the weight of a pair is 1 / distance.
+        neighbours: nearest items kept of each item.
+        last: items of the history that vote, the latest ones; `decay` is the weight from one to the
+            one before it.
+    """
+
+    window: int = 5
+    neighbours: int = 200
+    last: int = 10
+    decay: float = 0.8
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that find nothing."""
+        _at_least(self, 1, "window", "neighbours", "last")
+        if not 0 < self.decay <= 1:
+            raise ValueError(f"decay must lie in (0, 1], got {self.decay}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrieveConfig:
+    """Which recommenders are trained, and which of them names the candidates.
+
+    Attributes:
+        models: every one gets a row in the evaluation report; any of `MODELS`.
+        candidates_from: the model whose order the candidates have, or several joined by "+"
+            ("sasrec+item_to_item"): their reciprocal ranks are fused.
+        num_candidates: items N per prompt.
+        ranking_depth: items kept of each model's ranking of the full catalogue.
+        folds: user folds of the cross-fitting of training prompts; more folds come closer to the model
+            that makes the candidates of valid and test, and cost one training each.
+        ceiling_gap: the train and test recall of the candidates are flagged when they differ by more
+            than this share of the test recall.
+        device: "auto" takes a GPU where there is one.
+    """
+
+    models: tuple[str, ...] = ("popularity", "item_to_item", "sasrec")
+    candidates_from: str = "sasrec"
+    num_candidates: int = 15
+    ranking_depth: int = 100
+    folds: int = 2
+    seed: int = 0
+    ceiling_gap: float = 0.3
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    item_to_item: ItemToItemConfig = field(default_factory=ItemToItemConfig)
+    sasrec: SasrecConfig = field(default_factory=SasrecConfig)
+    sasrec_bce: SasrecConfig = field(default_factory=SasrecConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse unknown models and sizes that give no candidates."""
+        _at_least(self, 1, "num_candidates", "ranking_depth")
+        _at_least(self, 2, "folds")
+        _at_least(self, 0, "ceiling_gap")
+        if not self.models or len(set(self.models)) != len(self.models):
+            raise ValueError(f"models must name at least one model, each once, got {list(self.models)}")
+        for name in (*self.models, *self.sources):
+            if name not in MODELS:
+                raise ValueError(f"unknown model '{name}'; known models: {', '.join(MODELS)}")
+        if len(set(self.sources)) != len(self.sources):
+            raise ValueError(f"candidates_from names a model twice: {self.candidates_from}")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The models that `candidates_from` names."""
+        return tuple(name.strip() for name in self.candidates_from.split("+"))
+
+
+def _at_least(section: object, least: int, *names: str) -> None:
+    for name in names:
+        if getattr(section, name) < least:
+            raise ValueError(f"{name} must be at least {least}, got {getattr(section, name)}")

@@ -1,0 +1,203 @@
+"""The interactions as integers: one flat array of items, and views of it as histories."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from components.shared.errors import DataError
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Slices of one flat array of item indices: history i is items[start[i]:end[i]], oldest first."""
+
+    items: Ints
+    start: Ints
+    end: Ints
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def __getitem__(self, row: int) -> Ints:
+        return self.items[self.start[row] : self.end[row]]
+
+    def __iter__(self) -> Iterator[Ints]:
+        return (self[row] for row in range(len(self)))
+
+    @property
+    def lengths(self) -> Ints:
+        """Items of each history."""
+        return self.end - self.start
+
+    def take(self, rows: npt.NDArray) -> "Histories":
+        """Return the histories at `rows` (indices or a mask), in that order."""
+        return Histories(self.items, self.start[rows], self.end[rows])
+
+    def last(self, count: int) -> "Histories":
+        """Return each history cut to its latest `count` items."""
+        return Histories(self.items, np.maximum(self.start, self.end - count), self.end)
+
+    def windows(self, length: int) -> "Histories":
+        """Return every history cut into windows of at most `length` items, counted from its end.
+
+        Neighbouring windows share one item, so that each transition lies in exactly one window; what
+        holds no transition (fewer than two items) is left out.
+        """
+        if length < 2:
+            raise ValueError(f"a window needs two items to hold a transition, got length {length}")
+        starts, ends = [], []
+        start, end = self.start, self.end
+        while len(end):
+            cut = np.maximum(start, end - length)
+            whole = end - cut >= 2
+            starts.append(cut[whole])
+            ends.append(end[whole])
+            rest = cut > start
+            start, end = start[rest], cut[rest] + 1
+        if not starts:
+            return self
+        return Histories(self.items, np.concatenate(starts), np.concatenate(ends))
+
+    def flat(self) -> tuple[Ints, Ints]:
+        """Return (rows, items): each item of every history beside the row it belongs to."""
+        lengths = self.lengths
+        rows = np.repeat(np.arange(len(self)), lengths)
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return rows, self.items[np.repeat(self.start, lengths) + within]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Questions with their answers: what follows `histories[i]` are the items `labels[i]`.
+
+    `position` is the first label's place in the user's `item_ids`, `users` are row numbers of users.
+    """
+
+    users: Ints
+    position: Ints
+    histories: Histories
+    labels: Histories
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def take(self, rows: npt.NDArray) -> "Examples":
+        """Return the examples at `rows` (indices or a mask)."""
+        return Examples(
+            self.users[rows], self.position[rows], self.histories.take(rows), self.labels.take(rows)
+        )
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Every user's items in time order. Users are sorted by id, items are the catalogue sorted by id."""
+
+    user_ids: list[str]
+    item_ids: list[str]
+    items: Ints
+    offsets: Ints
+    train_end: Ints
+    valid_end: Ints
+
+    @property
+    def num_items(self) -> int:
+        """Items of the catalogue."""
+        return len(self.item_ids)
+
+    def train(self, users: Ints | None = None) -> Histories:
+        """Return the train part of `users` (all by default): what a recommender may learn from."""
+        start, train_end = self.offsets[:-1], self.train_end
+        if users is not None:
+            start, train_end = start[users], train_end[users]
+        return Histories(self.items, start, start + train_end)
+
+    def examples(self, split: str) -> Examples:
+        """Return the questions of `split`, a user at most one, users without one left out.
+
+        train: the last train item, asked with at least one item before it; valid and test: all items of
+        that part, asked with everything before it (which may be nothing under a temporal split).
+        """
+        start, length = self.offsets[:-1], np.diff(self.offsets)
+        if split == "train":
+            first, last = self.train_end - 1, self.train_end
+            asked = first >= 1
+        elif split == "valid":
+            first, last = self.train_end, self.valid_end
+            asked = first < last
+        elif split == "test":
+            first, last = self.valid_end, length
+            asked = first < last
+        else:
+            raise ValueError(f"unknown split '{split}'")
+        users = np.flatnonzero(asked)
+        histories = Histories(self.items, start[users], (start + first)[users])
+        labels = Histories(self.items, (start + first)[users], (start + last)[users])
+        return Examples(users, first[users], histories, labels)
+
+
+def load(sequences: Path, catalogue: Path) -> Interactions:
+    """Read the tables SEQUENCES and CATALOGUE; the order of their rows and files does not matter.
+
+    Raises:
+        DataError: a missing or empty table, a user or item twice, an item that the catalogue lacks, or
+            split positions outside the sequence.
+    """
+    item_ids = _read(catalogue, ["item_id"]).column("item_id").combine_chunks().sort()
+    _refuse_twice(item_ids, catalogue, "item_id")
+    table = _read(sequences, ["user_id", "item_ids", "train_end", "valid_end"])
+    table = table.take(pc.sort_indices(table, sort_keys=[("user_id", "ascending")])).combine_chunks()
+    _refuse_twice(_column(table, "user_id"), sequences, "user_id")
+    lists = _column(table, "item_ids")
+    items = pc.index_in(lists.flatten(), value_set=item_ids)
+    if items.null_count:
+        unknown = lists.flatten().filter(pc.is_null(items))[0].as_py()
+        raise DataError(f"{sequences}: item '{unknown}' is not in the catalogue {catalogue}; rebuild both")
+    lengths = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
+    ends = {name: _column(table, name).to_numpy().astype(np.int64) for name in ("train_end", "valid_end")}
+    wrong = (ends["train_end"] < 0) | (ends["train_end"] > ends["valid_end"]) | (ends["valid_end"] > lengths)
+    if wrong.any():
+        user = _column(table, "user_id")[int(np.flatnonzero(wrong)[0])]
+        raise DataError(f"{sequences}: user '{user}' has split positions outside its sequence")
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Interactions(
+        user_ids=_column(table, "user_id").to_pylist(),
+        item_ids=item_ids.to_pylist(),
+        items=items.to_numpy().astype(np.int64),
+        offsets=offsets,
+        **ends,
+    )
+
+
+def _read(path: Path, columns: list[str]) -> pa.Table:
+    if not path.exists():
+        raise DataError(f"{path}: no such table; run the step before this one")
+    try:
+        table = pq.read_table(path, columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: not a readable Parquet table ({error})") from error
+    missing = [name for name in columns if name not in table.column_names]
+    if missing:
+        raise DataError(f"{path}: no column '{missing[0]}'")
+    if not table.num_rows:
+        raise DataError(f"{path}: the table has no rows, so there is nothing to learn from")
+    return table
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name)
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def _refuse_twice(ids: pa.Array, path: Path, column: str) -> None:
+    counts = pc.value_counts(ids)
+    twice = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(twice):
+        raise DataError(f"{path}: {column} '{twice[0]['values']}' stands in {twice[0]['counts']} rows")

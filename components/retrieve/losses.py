@@ -1,0 +1,67 @@
+"""Losses over a large catalogue: full softmax in chunks, sampled softmax, binary cross-entropy."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CHUNK = 512
+"""Positions a block of the full softmax: its logits (chunk x items x 4 bytes) are all that is ever held."""
+
+
+class _FullSoftmax(torch.autograd.Function):
+    """Cross-entropy over every item; gradients are made in the forward pass, a chunk of logits at a time."""
+
+    @staticmethod
+    def forward(ctx, hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:  # type: ignore[override]
+        """Return the mean loss of `hidden` [positions, dim] against `targets` [positions] in `table`."""
+        loss = hidden.new_zeros(())
+        grad_hidden, grad_table = torch.empty_like(hidden), torch.zeros_like(table)
+        for start in range(0, len(hidden), CHUNK):
+            h, target = hidden[start : start + CHUNK], targets[start : start + CHUNK]
+            logits = h @ table.T
+            loss -= logits.gather(1, target[:, None]).sum()
+            top = logits.amax(1, keepdim=True)
+            weights = logits.sub_(top).exp_()
+            total = weights.sum(1, keepdim=True)
+            loss += (total.log() + top).sum()
+            weights.div_(total)
+            weights[torch.arange(len(target), device=target.device), target] -= 1
+            torch.mm(weights, table, out=grad_hidden[start : start + CHUNK])
+            grad_table.addmm_(weights.T, h)
+        ctx.save_for_backward(grad_hidden, grad_table)
+        ctx.positions = len(hidden)
+        return loss / len(hidden)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        """Scale the gradients made in the forward pass."""
+        grad_hidden, grad_table = ctx.saved_tensors
+        scale = grad / ctx.positions
+        return grad_hidden.mul_(scale), grad_table.mul_(scale), None
+
+
+def full_softmax(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean cross-entropy of `hidden` [positions, dim] over all of `table` [items, dim]."""
+    return _FullSoftmax.apply(hidden, table, targets)
+
+
+def sampled_softmax(hidden: Tensor, table: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
+    """Return the mean cross-entropy against `negatives` [S], uniform items shared by the batch.
+
+    The logits of the S negatives get + log((items - 1) / S), so that their sum estimates the sum over
+    every other item (Bengio & Senécal 2008); a negative that is the position's target is left out.
+    """
+    positive = (hidden * table[targets]).sum(1, keepdim=True)
+    logits = hidden @ table[negatives].T + math.log((len(table) - 1) / len(negatives))
+    logits = logits.masked_fill(negatives[None, :] == targets[:, None], -torch.inf)
+    everything = torch.cat([positive, logits], 1)
+    return F.cross_entropy(everything, torch.zeros_like(targets))
+
+
+def binary(hidden: Tensor, table: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
+    """Return the mean binary cross-entropy of a target and one negative [positions] each."""
+    positive = (hidden * table[targets]).sum(1)
+    negative = (hidden * table[negatives]).sum(1)
+    return F.softplus(-positive).mean() + F.softplus(negative).mean()

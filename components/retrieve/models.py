@@ -1,0 +1,64 @@
+"""From a model's name to the trained recommender."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from components.retrieve.config import RetrieveConfig
+from components.retrieve.counts import ItemToItem, Popularity
+from components.retrieve.interactions import Examples, Histories, Ints
+from components.retrieve.ranking import Recommender
+from components.retrieve.sasrec import Sasrec
+from components.retrieve.training import TrainingLog, train
+
+
+def fit(
+    name: str, config: RetrieveConfig, train_part: Histories, valid: Examples, num_items: int, fold: int
+) -> tuple[Recommender, TrainingLog]:
+    """Train model `name` on `train_part`; `valid` (of the same users) only says when to stop.
+
+    `fold` is the fold held out, -1 for none; it only enters the seed.
+    """
+    if name == "popularity":
+        return Popularity(train_part, num_items), TrainingLog()
+    if name == "item_to_item":
+        return ItemToItem(train_part, num_items, config.item_to_item), TrainingLog()
+    seed = stable_seed(config.seed, f"{name}:{fold}")
+    with seeded(seed):
+        if name == "sasrec":
+            section, network = config.sasrec, Sasrec(num_items, config.sasrec, "softmax")
+        elif name == "sasrec_bce":
+            section, network = config.sasrec_bce, Sasrec(num_items, config.sasrec_bce, "bce")
+        else:
+            raise ValueError(f"unknown model '{name}'")
+        label = name if fold < 0 else f"{name} without fold {fold}"
+        return train(label, network, train_part, valid, section.training, seed, device(config))
+
+
+def device(config: RetrieveConfig) -> torch.device:
+    """Return the device that the configuration asks for."""
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(config.device)
+
+
+def stable_seed(seed: int, text: str) -> int:
+    """Return a 31-bit seed of (seed, text), the same in every process."""
+    digest = hashlib.blake2b(f"{seed}:{text}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def user_folds(user_ids: list[str], folds: int, seed: int) -> Ints:
+    """Return each user's fold in [0, folds): a stable hash of its id, so other users do not move it."""
+    return np.array([stable_seed(seed, f"fold:{user}") % folds for user in user_ids], dtype=np.int64)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch inside the block, and leave its random state as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,146 @@
+"""What retrieval reached: figures per model, the recall ceiling of the candidates, and their page."""
+
+import html
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from components.retrieve.interactions import Examples
+from components.retrieve.ranking import Ranked, hits, ndcg, recall
+
+CEILINGS = (10, 20, 50, 100)
+CUTS = (5, 10)
+_STYLE = (
+    "body{font:14px/1.5 system-ui,sans-serif;color:#1b1f24;margin:24px;max-width:900px}"
+    "h1{font-size:20px}h2{font-size:16px;margin-top:28px}table{border-collapse:collapse}"
+    "td,th{padding:4px 12px;border-bottom:1px solid #d0d7de;text-align:right}"
+    "td:first-child,th:first-child{text-align:left}"
+    ".flag{background:#fff8c5;border-left:4px solid #d4a72c;padding:8px 12px}"
+)
+
+
+@dataclass(kw_only=True)
+class RetrieveReport:
+    """Figures of one run; all in [0, 1] unless named otherwise.
+
+    Attributes:
+        models: model -> split -> "recall@5" … -> mean over users; and model -> seconds of training.
+        ceilings: split -> N -> share of labels among the first N candidates' order.
+        users: split -> rows.
+        flags: what a person should look at, in words.
+        cold: split -> rows whose history is empty and that popularity answers.
+        short: rows with fewer candidates than asked for, because the catalogue has no more.
+    """
+
+    candidates_from: str
+    num_candidates: int
+    num_items: int
+    models: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    ceilings: dict[str, dict[int, float]] = field(default_factory=dict)
+    users: dict[str, int] = field(default_factory=dict)
+    cold: dict[str, int] = field(default_factory=dict)
+    short: int = 0
+    flags: list[str] = field(default_factory=list)
+
+    def metrics(self) -> dict[str, float]:
+        """Return the figures flat, for the Kubeflow UI: "sasrec_test_ndcg_at_10", "ceiling_test_at_20" …."""
+        flat: dict[str, float] = {}
+        for model, splits in self.models.items():
+            for split, figures in splits.items():
+                for name, value in figures.items():
+                    flat[f"{model}_{split}_{name.replace('@', '_at_')}"] = value
+        for split, ceilings in self.ceilings.items():
+            flat |= {f"ceiling_{split}_at_{n}": value for n, value in ceilings.items()}
+            flat[f"users_{split}"] = float(self.users[split])
+            flat[f"cold_{split}"] = float(self.cold[split])
+        flat["short_lists"] = float(self.short)
+        return {name: value for name, value in flat.items() if math.isfinite(value)}
+
+
+def figures(ranked: Ranked, examples: Examples, num_items: int) -> dict[str, float]:
+    """Return mean Recall and NDCG at 5 and 10 over the full catalogue; empty without examples."""
+    if not len(examples):
+        return {}
+    found, labels = hits(ranked, examples.labels, num_items), examples.labels.lengths
+    return {f"recall@{k}": float(recall(found, labels, k).mean()) for k in CUTS} | {
+        f"ndcg@{k}": float(ndcg(found, labels, k).mean()) for k in CUTS
+    }
+
+
+def ceilings(ranked: Ranked, examples: Examples, num_items: int, at: tuple[int, ...]) -> dict[int, float]:
+    """Return the mean recall of the first N, for each N of `at`: the ceiling of any reranking."""
+    if not len(examples):
+        return {}
+    found = hits(ranked, examples.labels, num_items)
+    return {n: float(recall(found, examples.labels.lengths, n).mean()) for n in at}
+
+
+def gap_flags(report: RetrieveReport, allowed: float) -> list[str]:
+    """Return a warning for each N where train and test ceilings differ by more than chance and `allowed`.
+
+    Chance is three standard errors of the difference of two proportions; `allowed` is a share of the
+    larger ceiling. A train ceiling far above test hints at a leak, one far below at a shift.
+    """
+    train, test = report.ceilings.get("train", {}), report.ceilings.get("test", {})
+    found = []
+    for n in sorted(train.keys() & test.keys()):
+        a, b = train[n], test[n]
+        error = math.sqrt(a * (1 - a) / report.users["train"] + b * (1 - b) / report.users["test"])
+        if abs(a - b) > max(3 * error, allowed * max(a, b)):
+            cause = (
+                "train labels may have leaked into the fold models"
+                if a > b
+                else "prompts of training are harder than those of test: more folds, or a shift in time"
+            )
+            found.append(f"At N = {n} the ceiling is {a:.3f} on train and {b:.3f} on test: {cause}.")
+    return found
+
+
+def page(report: RetrieveReport) -> str:
+    """Return the report as one self-contained HTML page."""
+    flags = "".join(f"<p class=flag>{html.escape(flag)}</p>" for flag in report.flags)
+    splits = list(report.ceilings)
+    cuts = sorted({n for ceiling in report.ceilings.values() for n in ceiling})
+    ceiling_rows = [
+        [f"N = {n}", *(_number(report.ceilings[split].get(n, math.nan)) for split in splits)] for n in cuts
+    ]
+    names = [f"{name}@{k}" for k in CUTS for name in ("recall", "ndcg")]
+    headers = [f"{split} {name}" for split in ("valid", "test") for name in names]
+    model_rows = [
+        [
+            model,
+            *(
+                _number(by.get(split, {}).get(name, math.nan))
+                for split in ("valid", "test")
+                for name in names
+            ),
+            f"{report.seconds.get(model, 0):.1f}",
+        ]
+        for model, by in report.models.items()
+    ]
+    count_rows = [[split, str(report.users[split]), str(report.cold[split])] for split in splits]
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Retrieval</title>"
+        f"<style>{_STYLE}</style><h1>Retrieval</h1>{flags}"
+        f"<p>{report.num_items:,} items. Candidates: {report.num_candidates} a prompt, from "
+        f"{html.escape(report.candidates_from)}. Rankings are over the full catalogue, seen items excluded.</p>"
+        "<h2>Recall ceiling of the candidates</h2><p>No reranking of N candidates can have a higher "
+        f"recall. Lists shorter than asked for: {report.short}.</p>{_table(['', *splits], ceiling_rows)}"
+        f"<h2>Models</h2>{_table(['model', *headers, 'seconds'], model_rows)}"
+        "<h2>Prompts</h2><p>Cold: nothing before the label; popularity answers.</p>"
+        f"{_table(['split', 'prompts', 'cold'], count_rows)}</html>\n"
+    )
+
+
+def _table(headers: list[str], rows: list[list[str]]) -> str:
+    head = "".join(f"<th>{html.escape(header)}</th>" for header in headers)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _number(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.4f}"  # noqa: RUF001

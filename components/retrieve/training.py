@@ -1,0 +1,190 @@
+"""The one trainer of the neural recommenders: batches of like length, early stopping, best weights."""
+
+import abc
+import copy
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from components.retrieve.config import TrainingConfig
+from components.retrieve.interactions import Examples, Histories
+from components.retrieve.ranking import Recommender, hits, ndcg
+from components.shared.errors import TrainingError
+
+BUCKET = 16
+"""Batches whose sequences are sorted by length together, so that padding is little work."""
+
+
+class SequenceNetwork(nn.Module, abc.ABC):
+    """A network that turns a history into a vector; its product with the item vectors is the score."""
+
+    num_items: int
+    max_length: int
+
+    @abc.abstractmethod
+    def loss(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Return the training loss of sequences [rows, <= max_length + 1], padded on the right."""
+
+    @abc.abstractmethod
+    def user_vectors(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Return [rows, dim] for histories [rows, <= max_length] padded on the right; lengths >= 1."""
+
+    @abc.abstractmethod
+    def item_vectors(self) -> Tensor:
+        """Return [items, dim]."""
+
+
+@dataclass
+class TrainingLog:
+    """What happened: a loss an epoch, a validation NDCG@10 an evaluation, and the best one's epoch."""
+
+    losses: list[float] = field(default_factory=list)
+    valid_ndcg: list[float] = field(default_factory=list)
+    best_epoch: int = 0
+    seconds: float = 0.0
+
+
+class NetworkRecommender(Recommender):
+    """Scores of a trained network."""
+
+    def __init__(self, network: SequenceNetwork, device: torch.device) -> None:
+        self.network = network.eval()
+        self.num_items = network.num_items
+        self.device = device
+        self._table: Tensor | None = None
+
+    @torch.no_grad()
+    def scores(self, histories: Histories) -> Tensor:
+        """Return user vectors times item vectors; an empty history scores 0 everywhere."""
+        latest = histories.last(self.network.max_length)
+        if self._table is None:
+            self._table = self.network.item_vectors().clone()
+        users = torch.zeros(len(latest), self._table.shape[1], device=self.device)
+        order = np.argsort(latest.lengths, kind="stable")
+        for rows in np.array_split(order, max(1, len(order) // 256)):
+            rows = rows[latest.lengths[rows] > 0]
+            if len(rows):
+                batch = pad(latest.take(rows), self.num_items, self.device)
+                users[torch.from_numpy(rows).to(self.device)] = self.network.user_vectors(*batch)
+        return users @ self._table.T
+
+
+def pad(histories: Histories, filler: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return items [rows, longest] padded on the right with `filler`, and lengths [rows]."""
+    lengths = histories.lengths
+    rows, items = histories.flat()
+    columns = np.arange(len(items)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    padded = np.full((len(histories), lengths.max()), filler, np.int64)
+    padded[rows, columns] = items
+    return torch.from_numpy(padded).to(device), torch.from_numpy(lengths).to(device)
+
+
+def batches(
+    sequences: Histories, size: int, generator: np.random.Generator, filler: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield every sequence once, in shuffled batches of `size` sequences of like length."""
+    order = generator.permutation(len(sequences))
+    groups: list[np.ndarray] = []
+    for start in range(0, len(order), size * BUCKET):
+        chunk = order[start : start + size * BUCKET]
+        chunk = chunk[np.argsort(sequences.lengths[chunk], kind="stable")]
+        groups += [chunk[i : i + size] for i in range(0, len(chunk), size)]
+    for index in generator.permutation(len(groups)):
+        yield pad(sequences.take(groups[index]), filler, device)
+
+
+def train(
+    name: str,
+    network: SequenceNetwork,
+    sequences: Histories,
+    valid: Examples,
+    config: TrainingConfig,
+    seed: int,
+    device: torch.device,
+) -> tuple[NetworkRecommender, TrainingLog]:
+    """Train `network` on `sequences` and return it with the weights of its best evaluation.
+
+    `valid` judges when to stop; without examples the last epoch's weights are kept. The same input, seed
+    and number of threads give the same weights.
+
+    Raises:
+        TrainingError: the loss is not a number.
+    """
+    log = TrainingLog()
+    started = time.monotonic()
+    windows = sequences.windows(network.max_length + 1)
+    if len(valid) > config.valid_users > 0:
+        chosen = np.random.default_rng(seed).choice(len(valid), config.valid_users, replace=False)
+        valid = valid.take(np.sort(chosen))
+    network.to(device)
+    best = copy.deepcopy(network.state_dict())
+    if not windows.lengths.min(initial=2) >= 2 or not len(windows):
+        print(f"retrieve: {name}: no transition to learn from, it stays as initialised", flush=True)
+        return NetworkRecommender(network, device), log
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
+    )
+    generator = np.random.default_rng(seed)
+    highest, since = -1.0, 0
+    for epoch in range(1, config.epochs + 1):
+        network.train()
+        feed = batches(windows, config.batch_size, generator, network.num_items, device)
+        log.losses.append(_epoch(name, network, feed, optimizer, config))
+        if not len(valid):
+            log.best_epoch = epoch
+        elif epoch % config.eval_every == 0 or epoch == config.epochs:
+            reached = validation_ndcg(NetworkRecommender(network, device), valid)
+            log.valid_ndcg.append(reached)
+            since += 1
+            if reached > highest:
+                highest, since, log.best_epoch = reached, 0, epoch
+                best = copy.deepcopy(network.state_dict())
+            print(
+                f"retrieve: {name}: epoch {epoch}/{config.epochs} loss {log.losses[-1]:.4f} "
+                f"valid ndcg@10 {reached:.4f} ({time.monotonic() - started:.0f} s)",
+                flush=True,
+            )
+            if 0 < config.patience <= since:
+                break
+    if len(valid):
+        network.load_state_dict(best)
+    log.seconds = time.monotonic() - started
+    return NetworkRecommender(network, device), log
+
+
+def validation_ndcg(recommender: Recommender, valid: Examples, k: int = 10) -> float:
+    """Return the mean NDCG@k over the full catalogue, seen items excluded; NaN without examples."""
+    ranked = recommender.rank(valid.histories, k)
+    found = hits(ranked, valid.labels, recommender.num_items)
+    return float(ndcg(found, valid.labels.lengths, k).mean())
+
+
+def _epoch(
+    name: str,
+    network: SequenceNetwork,
+    feed: Iterator[tuple[Tensor, Tensor]],
+    optimizer: torch.optim.Optimizer,
+    config: TrainingConfig,
+) -> float:
+    """Train on every batch once and return the mean loss."""
+    total, count = 0.0, 0
+    for items, lengths in feed:
+        with torch.autocast(items.device.type, torch.bfloat16, enabled=items.device.type == "cuda"):
+            loss = network.loss(items, lengths)
+        value = loss.item()
+        if not np.isfinite(value):
+            raise TrainingError(
+                f"{name}: the loss became {value} after {count} batches; lower training.learning_rate "
+                f"(now {config.learning_rate}) or training.clip_norm (now {config.clip_norm})"
+            )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if config.clip_norm:
+            nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+        optimizer.step()
+        total, count = total + value, count + 1
+    return total / max(count, 1)
