@@ -97,7 +97,7 @@ class SequencesConfig:
         _positive(partitions=self.partitions, valid_days=self.valid_days, test_days=self.test_days)
         _positive(full_dwell_seconds=self.full_dwell_seconds)
         _within(0, 1, max_quarantine_share=self.max_quarantine_share)
-        if self.core < 0:
+        if self.core < 0 or self.core == 1:
             raise ValueError(f"core={self.core}: 0 switches it off, otherwise at least 2")
         if unknown := set(self.action_weights) - set(ACTION_WEIGHTS):
             raise ValueError(

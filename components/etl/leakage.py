@@ -65,12 +65,12 @@ def _text_leaks(case: Row, row: Row, history_positions: Sequence[int]) -> Iterat
     for known in sorted({*shown, *topics} - {""}, key=len, reverse=True):
         texts = [text.replace(known, " ") for text in texts]
     for label in row["extra_info"]["label_items"]:
-        if not (label.isdigit() and len(label) < 5) and any(_says(text, label) for text in texts):
-            yield f"the label's id {label!r} stands in the text before the candidates"
         title = (case["items"].get(label) or {}).get("title", "")
         telling = title not in topics and (" " in title or len(title) >= SHORT_TITLE)
         if telling and any(_says(text, title) for text in texts):
             yield f"the label's title {title!r} stands in the text before the candidates"
+        if not (label.isdigit() and len(label) < 5) and any(_says(text, label) for text in texts):
+            yield f"the label's id {label!r} stands in the text before the candidates"
 
 
 def _says(text: str, phrase: str) -> bool:

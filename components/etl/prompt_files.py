@@ -8,14 +8,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.etl.types import conform
+from components.etl.types import conform, relaxed
 from data_contracts import tables
 
 GROUP_ROWS = 1024
 # Rows on their way: everything may be null, because a row with a problem has nothing else.
 RENDERED = pa.schema(
     [
-        *(field.with_nullable(True) for field in tables.PROMPTS),
+        *(pa.field(field.name, relaxed(field.type)) for field in tables.PROMPTS),
         pa.field("history_cut", pa.int32()),
         pa.field("problem", pa.string()),
         pa.field("leak", pa.string()),

@@ -170,12 +170,7 @@ def _rendered(
     key = ("user_id", "split", "position")
     # Titles come by joins on the items that the chosen cases name, so nothing as large as the catalogue
     # is sent to every task; Spark broadcasts it by itself where it is small.
-    named = cases.select(
-        *key,
-        F.explode(F.array_union(F.slice("item_ids", F.lit(1), F.col("position")), "candidates")).alias(
-            "item_id"
-        ),
-    )
+    named = cases.select(*key, F.explode(F.array_union("item_ids", "candidates")).alias("item_id"))
     described = named.join(catalogue, "item_id").groupBy(*key)
     items = described.agg(
         F.collect_list(F.struct("item_id", "title", "topic", "tags", "train_count")).alias("items")

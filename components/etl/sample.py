@@ -26,9 +26,10 @@ DEEPER = np.array([0.55, 0.40, 0.45, 0.35, 0.45, 0.40])  # chance to take the ne
 MATCH_BONUS = 0.15  # added to it for each of topic and style that match
 KEEP_INTENT = 0.80  # the next item is of the session's intent
 KEEP_SUBTOPIC = 0.75
-KEEP_STYLE = 0.65
+KEEP_STYLE = 0.90
 NEW_SESSION = 0.22  # chance that an item opens a new session: about five items a session
 KEEP_SESSION_INTENT = 0.55  # a new session goes on with the last one's intent
+FUNNEL_SECONDS = 15.0  # all events on one item happen within this time
 EXPOSED = 10  # items of an exposure list
 
 
@@ -204,12 +205,13 @@ def _times(
     hour = rng.choice(24, len(first), p=_hours())
     start = day * 24.0 + hour + rng.random(len(first)) * 0.3
     start = start[np.lexsort((start, owner))]  # sessions of a user in time order
-    gap = rng.exponential(90.0, len(user)) + 5.0  # seconds between two items of a session
+    gap = rng.exponential(90.0, len(user)) + FUNNEL_SECONDS  # seconds between two items of a session
     total = np.cumsum(gap)
     since = total - total[first][session]
     seconds = start[session] * 3600.0 + since
-    # Two sessions may overlap; the log still shows them one after the other.
-    rising = np.maximum.accumulate(seconds + user * 1e9) - user * 1e9
+    # Two sessions may overlap; the log still shows them one after the other, a funnel's length apart.
+    apart = FUNNEL_SECONDS * np.arange(len(user)) - user * 1e9
+    rising = np.maximum.accumulate(seconds - apart) + apart
     return start_us(config) + (rising * 1e6).astype(np.int64)
 
 

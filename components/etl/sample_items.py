@@ -13,7 +13,7 @@ SUBTOPICS = 3  # of each topic
 
 
 class SampleItems:
-    """Items sorted by (topic, subtopic, style); within such a group the first are the most popular."""
+    """Items sorted by (topic, style, subtopic); within such a group the first are the most popular."""
 
     def __init__(self, config: SampleConfig) -> None:
         rng = np.random.default_rng([config.seed, 0])
@@ -21,7 +21,7 @@ class SampleItems:
         topic = np.sort(rng.choice(len(NAMES), config.items, p=share))
         subtopic = rng.integers(0, SUBTOPICS, config.items)
         style = rng.integers(0, len(STYLES), config.items)
-        self._group = (topic * SUBTOPICS + subtopic) * len(STYLES) + style
+        self._group = (topic * len(STYLES) + style) * SUBTOPICS + subtopic
         order = np.argsort(self._group, kind="stable")
         self._group = self._group[order]
         self.topic, self.subtopic, self.style = topic, subtopic[order], style[order]
@@ -36,9 +36,16 @@ class SampleItems:
     def pick(
         self, topic: np.ndarray, subtopic: np.ndarray, style: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Return one item index for each wish; an empty group falls back to the topic, then to all."""
-        group = (topic * SUBTOPICS + subtopic) * len(STYLES) + style
+        """Return one item index for each wish; an empty group falls back to topic and style, then to
+        the topic, then to all."""
+        group = (topic * len(STYLES) + style) * SUBTOPICS + subtopic
         low, high = self._starts[group], self._starts[group + 1]
+        empty = low == high
+        wider = group - subtopic  # every subtopic of this topic and style
+        low, high = (
+            np.where(empty, self._starts[wider], low),
+            np.where(empty, self._starts[wider + SUBTOPICS], high),
+        )
         empty = low == high
         low, high = (
             np.where(empty, self._topic_starts[topic], low),

@@ -79,7 +79,7 @@ def build(events: pa.Table, rules: SequenceRules) -> SequenceChunk:
     slot, first = slot[inverse], first[by_time]
 
     weight = np.array(rules.action_weights)[action] + rules.dwell_weight * _dwell_share(dwell, rules)
-    engagement = np.bincount(slot, weights=weight, minlength=len(first))
+    engagement = np.bincount(slot, weights=weight, minlength=len(first)).astype(np.float64)
     lengths = np.bincount(user[first], minlength=len(users)) if len(first) else np.zeros(len(users), np.int64)
     keep = lengths >= rules.min_interactions
     kept_slots, kept_events = keep[user[first]], keep[user]

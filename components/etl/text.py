@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 # Control and format characters. The zero-width joiner stays where emoji stay: it glues some of them.
 _CONTROLS = r"[\x{0}-\x{8}\x{E}-\x{1F}\x{7F}-\x{84}\x{86}-\x{9F}]|[^\P{Cf}\x{200D}]|\p{Co}"
-_SPACES = r"[\s\x{85}\p{Z}]+"
+_SPACES = r"[\s\x{B}\x{85}\p{Z}]+"
 _EMOJI = (
     r"[\x{200D}\x{FE0E}\x{FE0F}\x{20E3}\x{2190}-\x{21FF}\x{2300}-\x{27BF}\x{2B00}-\x{2BFF}"
     r"\x{1F000}-\x{1FAFF}\x{E0020}-\x{E007F}]"

@@ -18,7 +18,9 @@ def token_counter(folder: str) -> Callable[[list[dict[str, str]]], int]:
     try:
         tokenizer = _load(Path(folder))
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder}: no readable tokenizer ({error}); is the model folder complete?") from error
+        raise ModelError(
+            f"{folder}: no readable tokenizer ({error}); is the model folder complete?"
+        ) from error
     if not tokenizer.chat_template:
         raise ModelError(f"{folder}: the tokenizer has no chat template; use an instruction-tuned model")
 

@@ -15,6 +15,15 @@ def spark_schema(schema: pa.Schema) -> StructType:
     return StructType([StructField(field.name, spark_type(field.type), True) for field in schema])
 
 
+def relaxed(kind: pa.DataType) -> pa.DataType:
+    """Return `kind` with every nested field nullable."""
+    if pa.types.is_list(kind):
+        return pa.list_(relaxed(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, relaxed(field.type)) for field in kind])
+    return kind
+
+
 def conform(batch: pa.RecordBatch | pa.Table, schema: pa.Schema) -> pa.Table:
     """Return the columns that `schema` names, in its order and with its exact types, nested ones included.
 

@@ -127,7 +127,18 @@ TOPICS: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 
-STYLES = ("Quick", "Budget", "Family", "Luxury", "Expert", "Minimalist")
+STYLES = (
+    "Quick",
+    "Budget",
+    "Family",
+    "Luxury",
+    "Expert",
+    "Minimalist",
+    "Vintage",
+    "Beginner",
+    "Creative",
+    "Healthy",
+)
 FORMS = (
     "Guide",
     "at Home",

@@ -1,0 +1,101 @@
+"""The whole sequences step on generated logs: what comes out, what is refused, what repeats."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from components.etl.config import SampleConfig
+from components.etl.sample import generate
+from components.shared.errors import ContractError, DataError
+from data_contracts import tables
+
+
+def digest(folder: Path) -> dict[str, str]:
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*.parquet"))
+    }
+
+
+def test_tables_have_exactly_the_contracts_types(prepared):
+    for name in ("sequences", "catalogue", "users", "quarantine"):
+        schema = getattr(tables, name.upper())
+        for file in (prepared.folder / name).glob("*.parquet"):
+            assert pq.read_schema(file) == schema, file
+
+
+def test_sequences_equal_a_plain_computation(prepared):
+    events = pq.read_table(prepared.data / "events.parquet").to_pylist()
+    events.sort(key=lambda e: (e["user_id"], e["timestamp"], e["ordinal"]))
+    expected: dict[str, list[str]] = {}
+    for event in events:
+        items = expected.setdefault(event["user_id"], [])
+        if event["item_id"] not in items:
+            items.append(event["item_id"])
+    expected = {user: items for user, items in expected.items() if len(items) >= 5}
+    found = {row["user_id"]: row["item_ids"] for row in prepared.table("sequences")}
+    assert found == expected
+
+
+def test_train_count_counts_train_positions_only(prepared):
+    counts: dict[str, int] = {}
+    for row in prepared.table("sequences"):
+        for item in row["item_ids"][: row["train_end"]]:
+            counts[item] = counts.get(item, 0) + 1
+    catalogue = prepared.table("catalogue")
+    assert {row["item_id"]: row["train_count"] for row in catalogue if row["train_count"]} == counts
+    assert len(catalogue) == 150
+    assert all(row["title"] and row["topic"] == row["tags"][0] for row in catalogue)
+
+
+def test_the_same_input_gives_the_same_bytes(prepared, run_step, tmp_path):
+    run_step(prepared.data, tmp_path)
+    names = ("sequences", "catalogue", "users", "quarantine")
+    first = {name: digest(prepared.folder / name) for name in names}
+    assert {name: digest(tmp_path / name) for name in names} == first
+
+
+def test_dirty_rows_are_quarantined_and_change_nothing(prepared, run_step, tmp_path):
+    generate(SampleConfig(users=60, items=150, items_per_user=9, seed=3, dirty_share=0.04), tmp_path / "data")
+    report = run_step(tmp_path / "data", tmp_path / "out")
+    assert digest(tmp_path / "out" / "sequences") == digest(prepared.folder / "sequences")
+    refused = pq.read_table(tmp_path / "out" / "quarantine").to_pylist()
+    assert len(refused) == report.events_quarantined
+    kinds = {
+        "null_user_id",
+        "null_item_id",
+        "unknown_item",
+        "unknown_action",
+        "negative_dwell",
+        "future",
+        "pre_epoch",
+    }
+    assert {row["reason"] for row in refused} == kinds | {"duplicate"}
+    page = (tmp_path / "out" / "docs.html").read_text()
+    assert "negative_dwell" in page and "raw_events" in page and not re.search(r'(src|href)="http', page)
+
+
+def test_too_many_dirty_rows_stop_the_run_and_leave_no_output(run_step, tmp_path):
+    generate(SampleConfig(users=20, items=50, dirty_share=0.3, exposures=False), tmp_path / "data")
+    with pytest.raises(ContractError, match=r"max_quarantine_share=0.05; sample rows: \[") as failure:
+        run_step(tmp_path / "data", tmp_path / "out")
+    assert "null_user_id" in str(failure.value)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["docs.html"]
+
+
+def test_temporal_split_counts_windows_from_the_end(prepared, run_step, tmp_path):
+    run_step(prepared.data, tmp_path, split="temporal", as_of="2025-02-20", valid_days=5, test_days=10)
+    for row in pq.read_table(tmp_path / "sequences").to_pylist():
+        days = [time.strftime("%Y-%m-%d") for time in row["timestamps"]]
+        assert max(days) < "2025-02-20"
+        assert row["train_end"] == sum(day < "2025-02-05" for day in days)
+        assert row["valid_end"] == sum(day < "2025-02-10" for day in days)
+
+
+def test_nobody_with_enough_items_is_an_error(prepared, run_step, tmp_path):
+    with pytest.raises(DataError, match="min_interactions"):
+        run_step(prepared.data, tmp_path, min_interactions=500)
+    assert not (tmp_path / "sequences").exists()

@@ -1,0 +1,195 @@
+"""Reading raw tables: three formats give one result, and what cannot be read is named."""
+
+import gzip
+import json
+import shutil
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from components.etl import sources
+from components.shared.errors import DataError
+
+EVENTS = [
+    {
+        "user_id": "u1",
+        "item_id": "i1",
+        "action": "view",
+        "dwell_seconds": 1.5,
+        "timestamp": "2025-01-01T00:00:00Z",
+    },
+    {
+        "user_id": "ü",
+        "item_id": 'i,"2"',
+        "action": "like",
+        "dwell_seconds": None,
+        "timestamp": "2025-01-01T01:00:00.25+01:00",
+    },
+]
+ITEMS = [{"item_id": "i1", "title": 'A "big", red\nbox', "tags": ["a", "b"]}]
+
+
+def write(folder, name, rows, form):
+    folder.mkdir(exist_ok=True)
+    if form == "parquet":
+        table = pa.Table.from_pylist(rows)
+        if "timestamp" in table.column_names:
+            at = table.column_names.index("timestamp")
+            text = pa.array([r["timestamp"].replace("Z", "+00:00") for r in rows])
+            table = table.set_column(at, "timestamp", pa.compute.cast(text, pa.timestamp("ms", "UTC")))
+        pq.write_table(table, folder / f"{name}.parquet")
+    elif form.startswith("jsonl"):
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        _text(folder / f"{name}.{form}", text)
+    else:
+
+        def cell(value):
+            value = "|".join(value) if isinstance(value, list) else value
+            return "" if value is None else '"' + str(value).replace('"', '""') + '"'
+
+        lines = [",".join(rows[0]), *(",".join(cell(v) for v in row.values()) for row in rows)]
+        _text(folder / f"{name}.{form}", "\n".join(lines) + "\n")
+
+
+def _text(path, text):
+    data = text.encode()
+    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+
+
+def read(spark, folder, table):
+    source = sources.locate(folder, table)
+    sources.check(source)
+    return sources.read(spark, source)
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl", "jsonl.gz", "csv", "csv.gz"])
+def test_every_format_reads_the_same(spark, tmp_path, form):
+    write(tmp_path, "events", EVENTS, form)
+    write(tmp_path, "items", ITEMS, form)
+    events = read(spark, tmp_path, "events").collect()
+    assert [(e.user_id, e.item_id, e.action, e.dwell_seconds) for e in events] == [
+        ("u1", "i1", "view", 1.5),
+        ("ü", 'i,"2"', "like", None),
+    ]
+    micros = read(spark, tmp_path, "events").selectExpr("unix_micros(timestamp)").collect()
+    assert [row[0] for row in micros] == [1735689600_000_000, 1735689600_250_000]
+    (item,) = read(spark, tmp_path, "items").collect()
+    assert (item.title, item.tags, item.brand, item._malformed) == (
+        'A "big", red\nbox',
+        ["a", "b"],
+        None,
+        None,
+    )
+
+
+def test_part_files_are_one_table(spark, tmp_path):
+    for number in range(3):
+        write(tmp_path / "events", f"part-{number}", EVENTS, "jsonl")
+    (tmp_path / "events" / "_SUCCESS").touch()
+    assert read(spark, tmp_path, "events").count() == 6
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_values_of_a_wrong_type_are_malformed_not_fatal(spark, tmp_path, form):
+    rows = [*EVENTS, {**EVENTS[0], "timestamp": "yesterday"}, {**EVENTS[0], "dwell_seconds": "long"}]
+    write(tmp_path, "events", rows, form)
+    assert [r._malformed for r in read(spark, tmp_path, "events").collect()] == [
+        None,
+        None,
+        "timestamp=yesterday",
+        "dwell_seconds=long",
+    ]
+
+
+def test_broken_json_lines_are_malformed(spark, tmp_path):
+    text = json.dumps(EVENTS[0]) + '\n{"user_id": "u2", \n[1, 2]\n'
+    (tmp_path / "events.jsonl").write_text(text)
+    found = read(spark, tmp_path, "events").collect()
+    assert [r._malformed for r in found] == [None, '{"user_id": "u2", ', "[1, 2]"]
+
+
+def test_unix_seconds_are_times(spark, tmp_path):
+    write(tmp_path, "events", [{**EVENTS[0], "timestamp": 1735689600.5}], "jsonl")
+    (row,) = read(spark, tmp_path, "events").selectExpr("unix_micros(timestamp)").collect()
+    assert row[0] == 1735689600_500_000
+
+
+def _table(folder, name="events.parquet", **columns):
+    pq.write_table(pa.table(columns), folder / name)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        pytest.param(lambda f: None, "no events table", id="missing table"),
+        pytest.param(
+            lambda f: (f / "events.parquet").write_bytes(b"PAR1 nonsense"),
+            "not a readable Parquet",
+            id="corrupt",
+        ),
+        pytest.param(lambda f: _table(f, user_id=["u"]), "column 'item_id' is missing", id="missing column"),
+        pytest.param(
+            lambda f: _table(f, user_id=[1], item_id=["i"], action=["view"], timestamp=[0]),
+            "column 'user_id' has type int64, expected string",
+            id="wrong type",
+        ),
+        pytest.param(
+            lambda f: _table(f, user_id=["u"], item_id=["i"], action=["view"], timestamp=[0]),
+            "column 'timestamp' has type int64, expected timestamp",
+            id="number for a time",
+        ),
+        pytest.param(
+            lambda f: pq.write_table(sources.tables.EVENTS.empty_table(), f / "events.parquet"),
+            "no rows",
+            id="empty",
+        ),
+        pytest.param(
+            lambda f: (f / "events.csv").write_text("user_id,item_id,action,timestamp\n"),
+            "no rows",
+            id="only a header",
+        ),
+        pytest.param(
+            lambda f: (f / "events.csv.gz").write_bytes(b"text"), "not readable as text", id="not gzip"
+        ),
+        pytest.param(
+            lambda f: (f / "events.csv").write_text("user_id,item_id\nu,i\n"),
+            "column 'action' is missing",
+            id="csv column",
+        ),
+        pytest.param(lambda f: (f / "events.jsonl").write_text("[1]\n"), "not a JSON object", id="json list"),
+        pytest.param(
+            lambda f: [(f / n).touch() for n in ("events.csv", "events.jsonl")], "several events", id="two"
+        ),
+        pytest.param(lambda f: (f / "events").mkdir(), "part files of one format", id="empty folder"),
+    ],
+)
+def test_what_cannot_be_read_is_named(spark, tmp_path, prepare, message):
+    prepare(tmp_path)
+    with pytest.raises(DataError, match=message) as failure:
+        read(spark, tmp_path, "events")
+    assert str(tmp_path) in str(failure.value)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        sources.locate(tmp_path / "nowhere", "events")
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl.gz"])
+def test_a_part_file_cut_off_in_the_middle_is_named(sample_folder, run_step, tmp_path, form):
+    shutil.copytree(sample_folder, tmp_path / "data")
+    source = tmp_path / "data/events.parquet"
+    if form == "parquet":
+        data = bytearray(source.read_bytes())
+        data[100 : len(data) // 2] = bytes(len(data) // 2 - 100)  # the footer is whole, the pages are not
+        source.write_bytes(data)
+    else:
+        rows = pq.read_table(source).to_pylist()
+        source.unlink()
+        lines = "".join(json.dumps({**r, "timestamp": r["timestamp"].isoformat()}) + "\n" for r in rows)
+        (tmp_path / "data/events.jsonl.gz").write_bytes(gzip.compress(lines.encode())[:-2000])
+    with pytest.raises(DataError, match=rf"events\.{form}: unreadable or cut off"):
+        run_step(tmp_path / "data", tmp_path / "out")
+    assert not (tmp_path / "out/sequences").exists()

@@ -1,0 +1,69 @@
+"""Finding a Java, and Spark on the one that travels in a wheel."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from components.etl import spark
+from components.etl.config import SparkConfig
+from components.shared.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_the_shim_drops_the_missing_module_and_keeps_the_rest(tmp_path):
+    java = tmp_path / "runtime/bin/java"
+    java.parent.mkdir(parents=True)
+    java.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    java.chmod(0o755)
+    home = spark.shim_home(tmp_path / "runtime")
+    arguments = ["-cp", "a b", "--add-modules=jdk.incubator.vector", "Main", "$x"]
+    told = subprocess.run([home / "bin/java", *arguments], capture_output=True, text=True, check=True).stdout
+    assert told.splitlines() == ["-cp", "a b", "Main", "$x"]
+
+
+def test_too_old_a_java_is_passed_over(tmp_path, monkeypatch):
+    java = tmp_path / "bin/java"
+    java.parent.mkdir()
+    java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n")
+    java.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    assert spark.java_home() != tmp_path
+
+
+@pytest.mark.slow
+def test_spark_runs_on_the_java_of_the_wheel():
+    code = (
+        "from components.etl import spark\n"
+        "from components.etl.config import SparkConfig\n"
+        "spark._installed = lambda: []\n"
+        "s = spark.session(SparkConfig(master='local[1]', memory='512m'), 'wheel')\n"
+        "print(s.range(9).mapInArrow(lambda b: b, 'id long').count())\n"
+        "print(s.conf.get('spark.sql.session.timeZone'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == ["9", "UTC"], done.stderr
+
+
+@pytest.mark.slow
+def test_a_configuration_that_spark_refuses_is_named():
+    code = (
+        "from components.etl import spark\n"
+        "from components.etl.config import SparkConfig\n"
+        "from components.shared.errors import ConfigError\n"
+        "try:\n"
+        "    spark.session(SparkConfig(master='nonsense'), 'refused')\n"
+        "except ConfigError as error:\n"
+        "    print('told:', error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert "told: Spark did not start on master 'nonsense'" in done.stdout, done.stderr
+
+
+def test_other_errors_pass_through():
+    with pytest.raises(KeyError), spark.readable("x"):
+        raise KeyError("bug")
+    assert SparkConfig().conf == {}
+    assert issubclass(ConfigError, ValueError)
