@@ -44,6 +44,7 @@ class SasrecConfig:
         dim: width of item embeddings and layers; a multiple of `heads`.
         max_length: items of history that the network sees, the latest ones.
         negatives: uniform negatives that a batch shares in the softmax loss; 0 = the whole catalogue.
+        temperature: scores are cosines divided by it; 0 = plain inner products.
     """
 
     dim: int = 64
@@ -52,12 +53,13 @@ class SasrecConfig:
     max_length: int = 50
     dropout: float = 0.5
     negatives: int = 0
+    temperature: float = 0.0
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
         """Refuse shapes that cannot be built."""
         _at_least(self, 1, "dim", "layers", "heads", "max_length")
-        _at_least(self, 0, "negatives")
+        _at_least(self, 0, "negatives", "temperature")
         if self.dim % self.heads:
             raise ValueError(f"dim ({self.dim}) must be a multiple of heads ({self.heads})")
         if not 0 <= self.dropout < 1:

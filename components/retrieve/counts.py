@@ -73,7 +73,8 @@ def _pairs(train: Histories, num_items: int, window: int) -> tuple[Ints, Floats]
             codes.append(left * num_items + right)
             weights.append(np.full(len(left), 1.0 / distance))
     pairs, place = np.unique(np.concatenate(codes), return_inverse=True)
-    return pairs, np.bincount(place, weights=np.concatenate(weights), minlength=len(pairs))
+    total = np.bincount(place, weights=np.concatenate(weights), minlength=len(pairs))
+    return pairs.astype(np.int64), total.astype(np.float64)
 
 
 def _nearest(left: Ints, right: Ints, similarity: Floats, count: int) -> tuple[Ints, Ints, Floats]:

@@ -14,7 +14,7 @@ class _FullSoftmax(torch.autograd.Function):
     """Cross-entropy over every item; gradients are made in the forward pass, a chunk of logits at a time."""
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx, hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of `hidden` [positions, dim] against `targets` [positions] in `table`."""
         loss = hidden.new_zeros(())
         grad_hidden, grad_table = torch.empty_like(hidden), torch.zeros_like(table)
@@ -35,11 +35,11 @@ class _FullSoftmax(torch.autograd.Function):
         return loss / len(hidden)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         """Scale the gradients made in the forward pass."""
         grad_hidden, grad_table = ctx.saved_tensors
         scale = grad / ctx.positions
-        return grad_hidden.mul_(scale), grad_table.mul_(scale), None
+        return grad_hidden * scale, grad_table * scale, None
 
 
 def full_softmax(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
@@ -50,11 +50,11 @@ def full_softmax(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
 def sampled_softmax(hidden: Tensor, table: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
     """Return the mean cross-entropy against `negatives` [S], uniform items shared by the batch.
 
-    The logits of the S negatives get + log((items - 1) / S), so that their sum estimates the sum over
-    every other item (Bengio & Senécal 2008); a negative that is the position's target is left out.
+    A negative that is the position's target is left out, the others' logits get + log(items / S): so the
+    partition's expectation is that of the full softmax (Bengio & Senécal 2008).
     """
     positive = (hidden * table[targets]).sum(1, keepdim=True)
-    logits = hidden @ table[negatives].T + math.log((len(table) - 1) / len(negatives))
+    logits = hidden @ table[negatives].T + math.log(len(table) / len(negatives))
     logits = logits.masked_fill(negatives[None, :] == targets[:, None], -torch.inf)
     everything = torch.cat([positive, logits], 1)
     return F.cross_entropy(everything, torch.zeros_like(targets))

@@ -60,14 +60,15 @@ def top_unseen(scores: torch.Tensor, histories: Histories, depth: int) -> Ranked
     rows, seen = histories.flat()
     scores[torch.from_numpy(rows).to(scores.device), torch.from_numpy(seen).to(scores.device)] = -torch.inf
     kept = min(depth, scores.shape[1])
-    best, items = scores.topk(kept, dim=1, sorted=False)
-    worst = best.min(dim=1, keepdim=True).values
+    top = scores.topk(kept, dim=1, sorted=False)
+    worst = top.values.min(dim=1, keepdim=True).values
     # topk takes any of the items tied at the border; only those rows where it had a choice need a fix.
-    choice = (scores == worst).sum(1) > (best == worst).sum(1)
-    items, best = items.cpu().numpy(), best.cpu().numpy()
+    choice = (scores == worst).sum(1) > (top.values == worst).sum(1)
+    items, best = top.indices.cpu().numpy(), top.values.cpu().numpy()
     for row in torch.nonzero(choice).flatten().tolist():
-        items[row] = _with_lowest_ties(scores[row].cpu().numpy(), best[row].min(), kept)
-        best[row] = scores[row].cpu().numpy()[items[row]]
+        all_scores = scores[row].cpu().numpy()
+        items[row] = _with_lowest_ties(all_scores, best[row].min(), kept)
+        best[row] = all_scores[items[row]]
     order = np.lexsort((items, -best), axis=1)
     items, best = np.take_along_axis(items, order, 1), np.take_along_axis(best, order, 1)
     found = np.full((len(items), depth), -1, np.int64)

@@ -125,7 +125,7 @@ def page(report: RetrieveReport) -> str:
         "<!doctype html><html lang=en><meta charset=utf-8><title>Retrieval</title>"
         f"<style>{_STYLE}</style><h1>Retrieval</h1>{flags}"
         f"<p>{report.num_items:,} items. Candidates: {report.num_candidates} a prompt, from "
-        f"{html.escape(report.candidates_from)}. Rankings are over the full catalogue, seen items excluded.</p>"
+        f"{html.escape(report.candidates_from)}. Rankings: full catalogue, seen items excluded.</p>"
         "<h2>Recall ceiling of the candidates</h2><p>No reranking of N candidates can have a higher "
         f"recall. Lists shorter than asked for: {report.short}.</p>{_table(['', *splits], ceiling_rows)}"
         f"<h2>Models</h2>{_table(['model', *headers, 'seconds'], model_rows)}"

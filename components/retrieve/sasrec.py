@@ -50,7 +50,7 @@ class Sasrec(SequenceNetwork):
     def __init__(self, num_items: int, config: SasrecConfig, loss: Literal["softmax", "bce"]) -> None:
         super().__init__()
         self.num_items, self.max_length = num_items, config.max_length
-        self.kind, self.negatives = loss, config.negatives
+        self.kind, self.negatives, self.temperature = loss, config.negatives, config.temperature
         self.items = nn.Embedding(num_items + 1, config.dim)
         self.positions = nn.Embedding(config.max_length, config.dim)
         self.drop = nn.Dropout(config.dropout)
@@ -70,7 +70,8 @@ class Sasrec(SequenceNetwork):
         x = self.drop(self.items(items) + self.positions(places))
         for block in self.blocks:
             x = block(x)
-        return self.norm(x)
+        x = self.norm(x)
+        return F.normalize(x, dim=-1) / self.temperature if self.temperature else x
 
     def user_vectors(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Return what stands at the last item of each history."""
@@ -78,7 +79,8 @@ class Sasrec(SequenceNetwork):
 
     def item_vectors(self) -> Tensor:
         """Return the item table without its padding row."""
-        return self.items.weight[: self.num_items]
+        table = self.items.weight[: self.num_items]
+        return F.normalize(table, dim=-1) if self.temperature else table
 
     def loss(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Return the mean loss of predicting each item from those before it."""

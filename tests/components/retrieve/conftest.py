@@ -1,0 +1,94 @@
+"""Small tables in the contract's own schemas, and one torch thread: tiny networks gain nothing by two."""
+
+import datetime
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from components.retrieve.job import RetrieveInputs, RetrieveOutputs
+from data_contracts.tables import CATALOGUE, SEQUENCES
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+Sequences = dict[str, list[str]]
+WriteTables = Callable[..., RetrieveInputs]
+
+
+@pytest.fixture
+def write_tables(tmp_path: Path) -> WriteTables:
+    """Write users' sequences (leave-one-out unless `ends` says otherwise) and their catalogue."""
+
+    def write(
+        sequences: Sequences,
+        catalogue: list[str] | None = None,
+        ends: dict[str, tuple[int, int]] | None = None,
+        name: str = "tables",
+        tags: dict[str, list[str]] | None = None,
+    ) -> RetrieveInputs:
+        folder = tmp_path / name
+        rows = []
+        for user, items in sequences.items():
+            train_end, valid_end = (ends or {}).get(user, (len(items) - 2, len(items) - 1))
+            rows.append(
+                {
+                    "user_id": user,
+                    "item_ids": items,
+                    "timestamps": [datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)] * len(items),
+                    "engagement": [1.0] * len(items),
+                    "train_end": train_end,
+                    "valid_end": valid_end,
+                    "events": [],
+                }
+            )
+        known = catalogue if catalogue is not None else sorted({i for s in sequences.values() for i in s})
+        items = [
+            {
+                "item_id": item,
+                "title": item,
+                "topic": "",
+                "tags": (tags or {}).get(item, []),
+                "brand": None,
+                "created_at": None,
+                "train_count": 0,
+            }
+            for item in known
+        ]
+        for table, values, schema in (("sequences", rows, SEQUENCES), ("catalogue", items, CATALOGUE)):
+            (folder / table).mkdir(parents=True)
+            pq.write_table(pa.Table.from_pylist(values, schema=schema), folder / table / "part-0.parquet")
+        return RetrieveInputs(folder / "sequences", folder / "catalogue")
+
+    return write
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> RetrieveOutputs:
+    return RetrieveOutputs(tmp_path / "candidates", tmp_path / "rankings", tmp_path / "report.html")
+
+
+def cycles(users: int, items: int, length: int, seed: int = 0) -> Sequences:
+    """Users who walk round a ring of items, one step at a time with few jumps: easy for a sequence model."""
+    generator = np.random.default_rng(seed)
+    sequences = {}
+    for user in range(users):
+        steps = generator.choice([1, 2], size=length, p=[0.9, 0.1])
+        path = (generator.integers(items) + np.cumsum(steps)) % items
+        sequences[f"u{user:04d}"] = list(dict.fromkeys(f"i{item:04d}" for item in path))
+    return sequences
+
+
+@pytest.fixture
+def ring() -> Sequences:
+    return cycles(users=80, items=60, length=10)

@@ -1,0 +1,249 @@
+import dataclasses
+import json
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from kfp.dsl import HTML, Dataset, Metrics
+
+from components.retrieve.component import retrieve
+from components.retrieve.config import RetrieveConfig, SasrecConfig, TrainingConfig
+from components.retrieve.job import run
+from components.retrieve.models import user_folds
+from components.retrieve.report import RetrieveReport, gap_flags, page
+from components.shared.config import parse, to_json
+from components.shared.errors import ConfigError, DataError
+from data_contracts.tables import CANDIDATES, RANKINGS
+
+CONFIG = RetrieveConfig(
+    num_candidates=5,
+    ranking_depth=12,
+    sasrec=SasrecConfig(
+        dim=16, layers=1, heads=1, max_length=8, training=TrainingConfig(epochs=3, batch_size=32)
+    ),
+)
+COUNTING = dataclasses.replace(CONFIG, models=("popularity", "item_to_item"), candidates_from="item_to_item")
+
+
+def rows(folder) -> list[dict]:
+    return pq.read_table(folder).to_pylist()
+
+
+def by_prompt(table: list[dict]) -> dict:
+    return {(row["user_id"], row["split"]): row for row in table}
+
+
+def test_every_prompt_gets_candidates_under_the_contract(write_tables, ring, outputs) -> None:
+    report = run(CONFIG, write_tables(ring), outputs)
+    table = pq.read_table(outputs.candidates)
+    assert table.schema.equals(CANDIDATES)
+    found = by_prompt(table.to_pylist())
+    folds = dict(zip(sorted(ring), user_folds(sorted(ring), 2, 0).tolist(), strict=True))
+    assert set(folds.values()) == {0, 1}
+    for user, items in ring.items():
+        n = len(items)
+        for split, position in (("train", n - 3), ("valid", n - 2), ("test", n - 1)):
+            row = found.pop((user, split))
+            assert row["position"] == position
+            assert row["fold"] == (folds[user] if split == "train" else -1)
+            assert len(set(row["item_ids"])) == 5
+            assert not set(row["item_ids"]) & set(items[:position])
+            assert row["scores"] == sorted(row["scores"], reverse=True)
+    assert not found
+    assert report.users == {"train": 80, "valid": 80, "test": 80}
+
+
+def test_every_model_ranks_valid_and_test(write_tables, ring, outputs) -> None:
+    report = run(CONFIG, write_tables(ring), outputs)
+    table = pq.read_table(outputs.rankings)
+    assert table.schema.equals(RANKINGS)
+    ranked = table.to_pylist()
+    assert len(ranked) == 3 * 2 * 80
+    for model in CONFIG.models:
+        mine = [row for row in ranked if row["model"] == model and row["split"] == "test"]
+        at_10 = [ring[row["user_id"]][-1] in row["item_ids"][:10] for row in mine]
+        assert report.models[model]["test"]["recall@10"] == pytest.approx(sum(at_10) / 80)
+        assert all(not set(row["item_ids"]) & set(ring[row["user_id"]][:-1]) for row in mine)
+    candidates = by_prompt(rows(outputs.candidates))
+    for row in ranked:
+        if row["model"] == "sasrec":
+            assert candidates[row["user_id"], row["split"]]["item_ids"] == row["item_ids"][:5]
+
+
+def test_the_ceiling_is_the_share_of_labels_among_the_candidates(write_tables, ring, outputs) -> None:
+    config = dataclasses.replace(COUNTING, num_candidates=10)
+    report = run(config, write_tables(ring), outputs)
+    for split in ("train", "valid", "test"):
+        asked = [row for row in rows(outputs.candidates) if row["split"] == split]
+        inside = [ring[row["user_id"]][row["position"]] in row["item_ids"] for row in asked]
+        assert report.ceilings[split][10] == pytest.approx(sum(inside) / 80)
+    assert report.metrics()["ceiling_test_at_10"] == report.ceilings["test"][10]
+
+
+@pytest.mark.parametrize("source", ["popularity", "item_to_item", "sasrec"])
+def test_a_train_prompt_owes_nothing_to_its_users_labels(write_tables, ring, outputs, source) -> None:
+    """Change what a user does from the train label on: the candidates of this train prompt stay."""
+    config = dataclasses.replace(CONFIG, models=("popularity",), candidates_from=source)
+    run(config, write_tables(ring), outputs)
+    before = by_prompt(rows(outputs.candidates))["u0007", "train"]
+    changed = dict(ring)
+    unseen = sorted({i for items in ring.values() for i in items} - set(ring["u0007"]))
+    changed["u0007"] = [*ring["u0007"][:-3], *unseen[:3]]
+    run(config, write_tables(changed, name="changed"), outputs)
+    assert by_prompt(rows(outputs.candidates))["u0007", "train"] == before
+
+
+@pytest.mark.parametrize("source", ["popularity", "item_to_item", "sasrec"])
+def test_no_model_owes_anything_to_test_labels(write_tables, ring, outputs, source) -> None:
+    config = dataclasses.replace(CONFIG, models=("popularity",), candidates_from=source)
+    catalogue = sorted({i for items in ring.values() for i in items})
+    run(config, write_tables(ring, catalogue), outputs)
+    before = rows(outputs.candidates)
+    changed = {}
+    for user, items in ring.items():
+        other = next(i for i in reversed(catalogue) if i not in items)
+        changed[user] = [*items[:-1], other]
+    run(config, write_tables(changed, catalogue, name="changed"), outputs)
+    assert rows(outputs.candidates) == before
+
+
+def test_the_same_input_gives_the_same_bytes(write_tables, ring, outputs) -> None:
+    written = []
+    for name in ("one", "two"):
+        run(CONFIG, write_tables(ring, name=name), outputs)
+        files = [*outputs.candidates.iterdir(), *outputs.rankings.iterdir()]
+        written.append([file.read_bytes() for file in sorted(files)])
+    assert written[0] == written[1]
+
+
+def test_a_blend_fuses_the_reciprocal_ranks(write_tables, ring, outputs) -> None:
+    config = dataclasses.replace(COUNTING, candidates_from="item_to_item+popularity", ranking_depth=100)
+    run(config, write_tables(ring), outputs)
+    gains: dict = {}
+    for row in rows(outputs.rankings):
+        mine = gains.setdefault((row["user_id"], row["split"]), {})
+        for rank, item in enumerate(row["item_ids"], 1):
+            mine[item] = mine.get(item, 0.0) + 1 / (60 + rank)
+    for prompt, row in by_prompt(rows(outputs.candidates)).items():
+        if prompt[1] != "train":
+            expected = sorted(gains[prompt], key=lambda item: (-round(gains[prompt][item], 12), item))
+            assert row["item_ids"] == expected[:5]
+
+
+def test_users_of_few_items(write_tables, outputs) -> None:
+    """One train item: no train prompt, still valid and test. No train item: popularity answers."""
+    sequences = {"few": ["a", "b", "c"], "many": ["a", "b", "c", "d", "e"], "new": ["a", "b"], "one": ["c"]}
+    ends = {"few": (1, 2), "many": (3, 4), "new": (0, 1), "one": (0, 0)}
+    config = dataclasses.replace(COUNTING, num_candidates=3)
+    report = run(config, write_tables(sequences, ends=ends), outputs)
+    found = by_prompt(rows(outputs.candidates))
+    assert sorted(found) == [
+        ("few", "test"),
+        ("few", "valid"),
+        ("many", "test"),
+        ("many", "train"),
+        ("many", "valid"),
+        ("new", "test"),
+        ("new", "valid"),
+        ("one", "test"),
+    ]
+    assert found["one", "test"]["item_ids"] == ["a", "b", "c"]  # counts: a 2, b 1, c 1
+    assert report.cold == {"train": 0, "valid": 1, "test": 1}
+
+
+def test_fewer_items_than_candidates_gives_short_lists(write_tables, outputs) -> None:
+    sequences = {"u": ["a", "b", "c", "d"], "v": ["b", "c", "d", "a"], "w": ["c", "d", "a", "b"]}
+    report = run(COUNTING, write_tables(sequences), outputs)
+    lengths = {row["split"]: len(row["item_ids"]) for row in rows(outputs.candidates)}
+    assert lengths == {"train": 3, "valid": 2, "test": 1}
+    assert report.short == 9
+    assert pc.all(pc.equal(pc.list_value_length(pq.read_table(outputs.candidates)["scores"]), 1)) is not None
+
+
+def test_an_item_never_seen_in_training_is_ranked_last_by_counting(write_tables, ring, outputs) -> None:
+    catalogue = sorted({"zzz", *(i for items in ring.values() for i in items)})
+    config = dataclasses.replace(COUNTING, ranking_depth=100)
+    run(config, write_tables(ring, catalogue), outputs)
+    assert all(row["item_ids"][-1] == "zzz" for row in rows(outputs.rankings))
+
+
+def test_a_failure_leaves_no_output(write_tables, ring, outputs) -> None:
+    inputs = write_tables(ring, catalogue=["i0001"])
+    with pytest.raises(DataError, match="not in the catalogue"):
+        run(COUNTING, inputs, outputs)
+    left = [path.name for path in outputs.candidates.parent.iterdir() if path.name != "tables"]
+    assert left == []
+
+
+def _gap(train: float, test: float, users: int) -> list[str]:
+    report = RetrieveReport(candidates_from="sasrec", num_candidates=10, num_items=100)
+    report.ceilings = {"train": {10: train}, "test": {10: test}}
+    report.users = {"train": users, "test": users}
+    return gap_flags(report, allowed=0.3)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "users", "word"),
+    [
+        pytest.param(0.40, 0.10, 1000, "leaked", id="train far above"),
+        pytest.param(0.10, 0.40, 1000, "harder", id="train far below"),
+        pytest.param(0.12, 0.10, 1000, None, id="within the allowed share"),
+        # Three standard errors: 3 * sqrt((0.4 * 0.6 + 0.2 * 0.8) / 20) = 0.42.
+        pytest.param(0.40, 0.20, 20, None, id="within chance"),
+    ],
+)
+def test_a_gap_between_train_and_test_is_flagged(train, test, users, word) -> None:
+    flags = _gap(train, test, users)
+    assert [word in flag for flag in flags] == ([True] if word else [])
+
+
+def test_the_page_escapes_and_needs_no_network() -> None:
+    report = RetrieveReport(candidates_from="a<b", num_candidates=10, num_items=100, flags=["x < y"])
+    text = page(report)
+    assert "a&lt;b" in text
+    assert "x &lt; y" in text
+    assert "http" not in text
+
+
+def test_the_component_runs_as_the_pipeline_calls_it(write_tables, ring, tmp_path) -> None:
+    inputs = write_tables(ring)
+    out = {name: tmp_path / "out" / name for name in ("candidates", "rankings", "report.html", "metrics")}
+    metrics = Metrics(uri=str(out["metrics"]))
+    retrieve.python_func(
+        config=to_json(COUNTING),
+        sequences=Dataset(uri=str(inputs.sequences)),
+        catalogue=Dataset(uri=str(inputs.catalogue)),
+        candidates=Dataset(uri=str(out["candidates"])),
+        rankings=Dataset(uri=str(out["rankings"])),
+        report=HTML(uri=str(out["report.html"])),
+        metrics=metrics,
+    )
+    assert json.loads(out["metrics"].read_text()) == metrics.metadata
+    assert 0 < metrics.metadata["item_to_item_test_recall_at_10"] <= 1
+    assert "item_to_item" in out["report.html"].read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param('{"models": ["bm25"]}', "unknown model 'bm25'", id="unknown model"),
+        pytest.param('{"models": []}', "at least one model", id="no model"),
+        pytest.param('{"candidates_from": "sasrec+nothing"}', "unknown model 'nothing'", id="blend"),
+        pytest.param('{"candidates_from": "sasrec+sasrec"}', "twice", id="twice in a blend"),
+        pytest.param('{"num_candidates": 0}', "num_candidates must be at least 1", id="no candidates"),
+        pytest.param('{"folds": 1}', "folds must be at least 2", id="no cross-fitting"),
+        pytest.param('{"sasrec": {"dim": 10, "heads": 3}}', "multiple of heads", id="heads"),
+        pytest.param('{"sasrec": {"training": {"learning_rate": 0}}}', "learning_rate", id="rate"),
+        pytest.param('{"item_to_item": {"decay": 0}}', "decay", id="decay"),
+    ],
+)
+def test_nonsense_configuration_is_named(text, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(RetrieveConfig, text, "retrieve")
+
+
+def test_one_users_fold_does_not_depend_on_the_others() -> None:
+    everyone = [f"user{i}" for i in range(500)]
+    folds = dict(zip(everyone, user_folds(everyone, 5, seed=3).tolist(), strict=True))
+    assert user_folds(everyone[40:60], 5, seed=3).tolist() == [folds[u] for u in everyone[40:60]]
+    assert {count > 60 for count in map(list(folds.values()).count, range(5))} == {True}
