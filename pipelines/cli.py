@@ -59,13 +59,11 @@ def sample(
     seed: Annotated[int, typer.Option(help="Same seed, same log.")] = 0,
 ) -> None:
     """Generate a seeded log of a social platform."""
-    import dataclasses
-
     from components.etl.config import SampleConfig
     from components.etl.sample import generate
 
-    sizes = {name: size for name, size in (("users", users), ("items", items)) if size}
-    generate(dataclasses.replace(SampleConfig(seed=seed), **sizes), out)
+    default = SampleConfig()
+    generate(SampleConfig(users=users or default.users, items=items or default.items, seed=seed), out)
     typer.echo(f"wrote {out}; next: recllm run --data {out}")
 
 
@@ -83,21 +81,40 @@ def amazon(
     typer.echo(f"next: recllm run --data {out}")
 
 
+ModelOption = Annotated[str, typer.Option("--model", help="The registered model's name.")]
+TrackingOption = Annotated[
+    str | None,
+    typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="Default: the local runs' database."),
+]
+
+
 @app.command()
 def promote(
     version: Annotated[str, typer.Argument(help="A version's number or an alias.")] = "challenger",
-    model: Annotated[str, typer.Option(help="The registered model's name.")] = "recllm-r1",
-    tracking_uri: Annotated[
-        str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="Default: the local runs' database.")
-    ] = None,
+    model: ModelOption = "recllm-r1",
+    tracking_uri: TrackingOption = None,
     runs: RunsOption = Path("runs"),
 ) -> None:
     """Make a registered version the champion; the old champion becomes `previous`."""
     from components.register.promote import promote as promote_version
 
-    uri = tracking_uri or f"sqlite:///{(runs / 'mlflow.db').resolve()}"
-    promotion = promote_version(uri, model, version)
-    typer.echo(str(promotion))
+    typer.echo(str(promote_version(tracking_uri or _local_registry(runs), model, version)))
+
+
+@app.command()
+def rollback(
+    model: ModelOption = "recllm-r1", tracking_uri: TrackingOption = None, runs: RunsOption = Path("runs")
+) -> None:
+    """Make `previous` the champion again."""
+    from components.register.promote import rollback as roll_back
+
+    typer.echo(str(roll_back(tracking_uri or _local_registry(runs), model)))
+
+
+def _local_registry(runs: Path) -> str:
+    from pipelines.local import registry_of
+
+    return registry_of(runs)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 # kfp.local indents what a step prints; our steps begin every line with their own name.
-_PROGRESS = re.compile(r"^\s{4}(?P<step>[a-z][a-z_ ]{2,20}): (?P<text>.*)$")
+_PROGRESS = re.compile(r"^\s{4}(?P<step>[a-z][a-z_ ]{2,20}): (?P<text>(?![A-Z]\w+\( name=).*)$")
 _STARTING = re.compile(r"Executing task .*?'(?P<step>[a-z-]+)'")
 _CACHED = re.compile(r"[Cc]ache hit.*?'(?P<step>[a-z-]+)'|task .*?'(?P<again>[a-z-]+)'.*[Cc]ached")
 _CAUSE = re.compile(r"^\s*components\.shared\.errors\.\w+: (?P<message>.*)$")

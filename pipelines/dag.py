@@ -4,13 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from components.register.component import champion, register
 from kfp import compiler, dsl
 
 from components.base_model.component import base_model
 from components.etl.component import prompts, sequences
 from components.evaluate.component import evaluate, gate
 from components.grpo.component import grpo
+from components.register.component import champion, register
 from components.retrieve.component import retrieve
 from components.run_end.component import run_end
 from components.sft.component import sft

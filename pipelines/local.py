@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,9 +52,10 @@ def run(
     run_key = f"{Path(profile_name).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
     folder = runs / run_key
     folder.mkdir(parents=True)
-    tracking_uri = profile.register.tracking_uri or f"sqlite:///{runs / 'mlflow.db'}"
-    register = dataclasses.replace(profile.register, tracking_uri=tracking_uri)
-    profile = dataclasses.replace(profile, register=register)
+    tracking_uri = profile.register.tracking_uri or registry_of(runs)
+    profile = dataclasses.replace(
+        profile, register=dataclasses.replace(profile.register, tracking_uri=tracking_uri)
+    )
     console = Console(sys.stdout, folder / "run.log", verbose)
     data = data or sample_data(profile, runs, console)
     data_fingerprint, code = lineage.of_data(data), lineage.of_code()
@@ -69,6 +71,11 @@ def run(
         _execute(profile, folder, runs / "cache" if cache else None, arguments, console)
     console.close()
     return LocalRun(folder=folder, tracking_uri=tracking_uri, run_key=run_key, outputs=folder)
+
+
+def registry_of(runs: Path) -> str:
+    """Return the tracking URI of the SQLite registry that local runs in `runs` share."""
+    return f"sqlite:///{runs.resolve() / 'mlflow.db'}"
 
 
 def sample_data(profile: Profile, runs: Path, console: Console) -> str:
@@ -89,6 +96,9 @@ def _execute(
     from kfp import local
 
     from pipelines.dag import compile_to
+
+    # The images are for clusters; here every step runs in this very environment.
+    warnings.filterwarnings("ignore", message="You may be attemping to run a task", category=RuntimeWarning)
 
     compiled = folder / "pipeline.yaml"
     compile_to(profile, compiled)

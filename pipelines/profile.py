@@ -1,6 +1,6 @@
 """Profiles: all configuration of a run in one YAML file, parsed strictly."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import yaml
@@ -9,7 +9,7 @@ from components.base_model.config import BaseModelConfig
 from components.etl.config import PromptsConfig, SampleConfig, SequencesConfig
 from components.evaluate.config import EvaluateConfig, GateConfig
 from components.grpo.config import GrpoConfig
-from components.register.config import RegisterConfig
+from components.register.config import RegisterConfig, ServingConfig
 from components.retrieve.config import RetrieveConfig
 from components.sft.config import SftConfig
 from components.shared.config import from_mapping
@@ -42,6 +42,16 @@ class Profile:
     gate: GateConfig = field(default_factory=GateConfig)
     register: RegisterConfig = field(default_factory=RegisterConfig)
     images: Images = field(default_factory=Images)
+
+    def __post_init__(self) -> None:
+        """Make the registered model ask in the very words that the prompts step wrote."""
+        shared = {
+            f.name: getattr(self.prompts, f.name)
+            for f in fields(ServingConfig)
+            if hasattr(self.prompts, f.name)
+        }
+        serving = replace(self.register.serving, **shared)
+        object.__setattr__(self, "register", replace(self.register, serving=serving))
 
 
 def names() -> list[str]:

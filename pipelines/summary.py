@@ -6,13 +6,14 @@ from rich.table import Table
 from data_contracts.evaluation import EvaluationReport
 from pipelines.local import LocalRun
 
+WIDTH = 120  # the table's; a log or a pipe has no width of its own
 COLUMNS = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "ilad", "novelty")
 
 
 def show(run: LocalRun) -> None:
     """Print the table of comparators, the gate's decision, the places and the next commands."""
-    screen = Console(soft_wrap=True)
-    report = EvaluationReport.from_json(run.artifact("evaluate", "report").read_text(encoding="utf-8"))
+    screen = Console(width=max(WIDTH, Console().width), soft_wrap=True)
+    report = EvaluationReport.read(run.artifact("evaluate", "report"))
     screen.print(_table(report))
     screen.print(run.artifact("gate", "decision").read_text(encoding="utf-8"), markup=False)
     places = {

@@ -6,6 +6,8 @@ it travels in the lineage of each model.
 """
 
 import dataclasses
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -95,22 +97,51 @@ def messages(prompt: PromptInput, variant: PromptVariant | None = None) -> list[
 
 
 def completion(prompt: PromptInput, labels: Sequence[int], rationale: bool = True) -> str:
-    """Return the answer that SFT teaches: labels first, then topic matches, then the retriever's order.
+    """Return the answer that SFT teaches: labels first, then who matches most cues, then prompt order.
 
-    `labels` are candidate numbers (1-based) in label order. The rationale is built from what the prompt
-    shows and never from the label: the cold start of the reasoning format, not a hint.
+    `labels` are candidate numbers (1-based) in label order. The rationale names the cues, which are built
+    from what the prompt shows and never from the label: the cold start of the reasoning format, no hint.
     """
-    recent = recent_topics(prompt.history)
-    numbers = range(1, len(prompt.candidates) + 1)
-    matching = [n for topic in recent for n in numbers if prompt.candidates[n - 1].topic == topic]
-    ranked = list(dict.fromkeys([*labels, *matching, *numbers]))[: prompt.answer_length]
-    reasons = f"Recent interests: {', '.join(recent) or 'none'}." if rationale else ""
-    return f"<think>{reasons}</think><answer>{', '.join(map(str, ranked))}</answer>"
+    topics, words = recent_topics(prompt.history), recurring_words(prompt.history)
+    matches = [_matches(candidate, topics, words) for candidate in prompt.candidates]
+    others = sorted(range(1, len(matches) + 1), key=lambda number: -matches[number - 1])
+    ranked = list(dict.fromkeys([*labels, *others]))[: prompt.answer_length]
+    reasons = f"Recent interests: {', '.join(topics) or 'none'}."
+    if words:
+        reasons += f" Recurring words: {', '.join(words)}."
+    return f"<think>{reasons if rationale else ''}</think><answer>{', '.join(map(str, ranked))}</answer>"
+
+
+def _matches(candidate: Candidate, topics: Sequence[str], words: Sequence[str]) -> int:
+    found = _words(candidate.title)
+    return (candidate.topic in topics) + sum(word.casefold() in found for word in words)
 
 
 def recent_topics(history: Sequence[Interaction], limit: int = 2) -> list[str]:
     """Return the latest `limit` distinct topics, the most recent first."""
     return list(dict.fromkeys(one.topic for one in reversed(history) if one.topic))[:limit]
+
+
+def recurring_words(history: Sequence[Interaction], limit: int = 1) -> list[str]:
+    """Return the `limit` words that most titles share, at least two of them; of equals the latest.
+
+    Such words are tastes that cross topics: a brand, a style. Short words (under four letters) and the
+    topics' own words do not count.
+    """
+    topical = {word for one in history for word in _words(one.topic)}
+    seen: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for one in reversed(history):
+        spellings = _words(one.title)
+        counts.update(spellings.keys() - topical)
+        seen = {**spellings, **seen}
+    recurring = [word for word in seen if counts[word] >= 2]
+    return [seen[word] for word in sorted(recurring, key=lambda word: -counts[word])[:limit]]
+
+
+def _words(text: str) -> dict[str, str]:
+    """Return the words of four letters or more, by their case-folded form, in the order of the text."""
+    return {word.casefold(): word for word in re.findall(r"[^\W\d_]{4,}", text)}
 
 
 def fit(

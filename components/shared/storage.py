@@ -23,7 +23,7 @@ def stamp(uri: str) -> list[str]:
     Raises:
         DataError: nothing is there, or the store refuses; names the URI.
     """
-    store, root, files = _listing(uri)
+    files = _listing(uri)[2]
     return [f"{file.path} {file.size} {file.mtime_ns}" for file in sorted(files, key=lambda f: f.path)]
 
 
@@ -58,5 +58,6 @@ def _listing(uri: str) -> tuple[Any, str, list[Any]]:
 
 def _refused(uri: str, error: OSError) -> DataError:
     return DataError(
-        f"{uri}: cannot be read ({error}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
+        f"{uri}: cannot be read ({error}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
+        "AWS_ENDPOINT_URL"
     )

@@ -14,6 +14,7 @@ from components.shared.prompt import (
     completion,
     fit,
     messages,
+    recurring_words,
     relative_time,
     shorten,
 )
@@ -77,9 +78,9 @@ def test_an_empty_history_is_said() -> None:
 @pytest.mark.parametrize(
     ("labels", "numbers"),
     [
-        pytest.param([4], (4, 3, 2), id="label first, then the latest topic, then the one before"),
+        pytest.param([4], (4, 2, 3), id="label first, then the two on recent topics"),
         pytest.param([2], (2, 3, 1), id="a label that matches is not repeated"),
-        pytest.param([], (3, 2, 1), id="no label"),
+        pytest.param([], (2, 3, 1), id="no label"),
     ],
 )
 def test_completion_ranks_labels_then_matches_then_the_rest(
@@ -88,6 +89,19 @@ def test_completion_ranks_labels_then_matches_then_the_rest(
     answer = parse(completion(PROMPT, labels))
     assert answer.numbers == numbers
     assert answer.is_valid(4, 3)
+
+
+def test_a_candidate_with_two_cues_comes_before_those_with_one() -> None:
+    history = [interaction(title, "tea", 1) for title in ("Green Pots", "Red pots", "Tea")]
+    candidates = [Candidate(title=t, topic=c) for t, c in (("Cups", "tea"), ("Pots", "tea"), ("POTS", "go"))]
+    prompt = dataclasses.replace(PROMPT, history=history, candidates=candidates)
+    assert recurring_words(history) == ["pots"]
+    assert parse(completion(prompt, [])).numbers == (2, 1, 3)
+
+
+def test_recurring_words_leave_out_topics_short_words_and_single_mentions() -> None:
+    history = [interaction(t, "chess", 1) for t in ("Chess for kids", "Chess for all", "Openings")]
+    assert recurring_words(history) == []
 
 
 def test_the_rationale_does_not_depend_on_the_label() -> None:
