@@ -1,6 +1,7 @@
-"""The data steps: `run_sequences` (raw logs in) and `run_prompts` (chat prompts out)."""
+"""The data steps: `run_sequences` (logs in), `run_prompts` (prompts out), `validate` (contracts alone)."""
 
 from components.etl.prompts_job import PromptsInputs, PromptsOutputs, PromptsReport, run_prompts
+from components.etl.raw import validate_raw as validate
 from components.etl.sequences_job import SequencesOutputs, SequencesReport, run_sequences
 
 __all__ = [
@@ -11,4 +12,5 @@ __all__ = [
     "SequencesReport",
     "run_prompts",
     "run_sequences",
+    "validate",
 ]

@@ -1,5 +1,8 @@
 """The raw tables of one data folder: read, every row's fault named, contracts checked."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,8 +12,10 @@ from pyspark.sql import DataFrame, SparkSession
 from components.etl import faults, sources
 from components.etl.config import SequencesConfig, parse_time
 from components.etl.contracts import check
-from components.etl.data_docs import DataDocs
+from components.etl.data_docs import DataDocs, data_docs
 from components.etl.quarantine import Quarantine
+from components.etl.spark import readable, session
+from components.shared.storage import download, is_remote
 
 TABLES = ("users", "items", "events")
 
@@ -22,6 +27,29 @@ class RawTables:
     users: DataFrame
     items: DataFrame
     events: DataFrame
+
+
+@contextmanager
+def local_copy(data: str) -> Iterator[Path]:
+    """Yield the folder of the raw tables: `data` itself, or a copy of what lies at an s3:// URI."""
+    if not is_remote(data):
+        yield Path(data)
+        return
+    with tempfile.TemporaryDirectory(prefix="recllm-data-") as folder:
+        print(f"raw data: copying {data}", flush=True)
+        download(data, Path(folder))
+        yield Path(folder)
+
+
+def validate_raw(config: SequencesConfig, data: str, page: Path) -> Quarantine:
+    """Run the contracts of the raw tables in `data` alone; `page` shows what they found.
+
+    Raises:
+        DataError, ContractError: as the sequences step raises them.
+    """
+    spark = session(config.spark, "validate")
+    with readable(data), data_docs(page, "Raw data") as docs, local_copy(data) as folder:
+        return check_raw(config, read_raw(spark, config, folder), docs)
 
 
 def read_raw(spark: SparkSession, config: SequencesConfig, folder: Path) -> RawTables:

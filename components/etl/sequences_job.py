@@ -14,9 +14,10 @@ from components.etl import faults
 from components.etl.catalogue import catalogue
 from components.etl.config import SequencesConfig, parse_time
 from components.etl.contracts import check
+from components.etl.core import k_core
 from components.etl.data_docs import data_docs
 from components.etl.quarantine import Quarantine
-from components.etl.raw import RawTables, check_raw, read_raw
+from components.etl.raw import RawTables, check_raw, local_copy, read_raw
 from components.etl.sequences import SequenceRules, build, whole_users
 from components.etl.sink import PartWriter, write_parts
 from components.etl.spark import readable, session
@@ -56,7 +57,7 @@ class SequencesReport:
 
 
 def run_sequences(config: SequencesConfig, data: str, out: SequencesOutputs) -> SequencesReport:
-    """Read the raw tables in the folder `data` and write every output, each whole or not at all.
+    """Read the raw tables in `data` (a folder or an s3:// URI) and write every output, whole or not at all.
 
     Raises:
         DataError: a table is missing, unreadable, empty, or lacks a column.
@@ -65,7 +66,7 @@ def run_sequences(config: SequencesConfig, data: str, out: SequencesOutputs) -> 
     """
     spark = session(config.spark, "sequences")
     with readable(data), data_docs(out.data_docs, "Raw data and sequences") as docs, ExitStack() as whole:
-        raw = read_raw(spark, config, Path(data))
+        raw = read_raw(spark, config, whole.enter_context(local_copy(data)))
         quarantine = check_raw(config, raw, docs)
         folders = {
             name: whole.enter_context(whole_folder(getattr(out, name)))
@@ -125,6 +126,8 @@ def _write_sequences(config: SequencesConfig, events: DataFrame, out: Path, refu
         usable = usable.where(F.col("timestamp") < F.lit(as_of))
     elif config.split == "temporal":
         as_of = _after_last(usable)
+    if config.core:
+        usable = k_core(usable, config.core)
     plan = rules(config, as_of or datetime(1970, 1, 1, tzinfo=UTC))
     folder, duplicates = str(out), str(refused / "duplicates")
     columns = tables.EVENTS.names

@@ -68,9 +68,7 @@ def session(config: SparkConfig, name: str) -> SparkSession:
     builder = SparkSession.builder.appName(name).master(config.master)
     settings = {**_defaults(config), **config.conf}
     if starting:
-        settings.setdefault(
-            "spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile=file:{_log_settings()}"
-        )
+        settings["spark.driver.extraJavaOptions"] = _java_options(config)
     for key, value in settings.items():
         builder = builder.config(key, value)
     try:
@@ -187,6 +185,13 @@ def shim_home(runtime: Path) -> Path:
     java.write_text(SHIM.format(java=runtime / "bin" / "java"))
     java.chmod(0o755)
     return home
+
+
+def _java_options(config: SparkConfig) -> str:
+    options = [f"-Dlog4j2.configurationFile=file:{_log_settings()}"]
+    if config.quick_start:
+        options.append("-XX:TieredStopAtLevel=1")
+    return " ".join([*options, config.conf.get("spark.driver.extraJavaOptions", "")])
 
 
 def _log_settings() -> Path:
