@@ -1,0 +1,72 @@
+"""The command line: answers at once, and a mistake is one message and exit code 1."""
+
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RECLLM = [sys.executable, "-m", "pipelines.cli"]
+
+
+def recllm(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*RECLLM, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def test_help_lists_the_commands_without_loading_anything_heavy(tmp_path: Path) -> None:
+    shown = recllm("--help", cwd=tmp_path).stdout
+    for command in ("run", "compile", "sample", "import", "promote", "rollback"):
+        assert f"  {command} " in shown
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, pipelines.cli; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert not {"torch", "kfp", "pyspark", "mlflow", "pandas", "transformers", "yaml"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["run", "--profile", "huge"], "profile 'huge': neither one of", id="unknown profile"),
+        pytest.param(
+            ["run", "--profile", "tiny", "--data", "nowhere"],
+            "nowhere: no such folder; it must hold",
+            id="no data",
+        ),
+        pytest.param(["promote"], "no database at", id="nothing to promote"),
+        pytest.param(
+            ["import", "amazon", "--reviews", "r.json.gz", "--meta", "m.json.gz", "--out", "out"],
+            "r.json.gz",
+            id="no reviews",
+        ),
+    ],
+)
+def test_a_mistake_is_one_message(arguments: list[str], message: str, tmp_path: Path) -> None:
+    finished = recllm(*arguments, cwd=tmp_path)
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("recllm: ")
+    assert message in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_corrupt_gzip_names_the_file(tmp_path: Path) -> None:
+    whole = gzip.compress(b'{"reviewerID": "A", "asin": "B", "unixReviewTime": 1}\n' * 500)
+    (tmp_path / "r.json.gz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "m.json.gz").write_bytes(gzip.compress(b"{'asin': 'B', 'title': 'T'}\n"))
+    finished = recllm(
+        "import", "amazon", "--reviews", "r.json.gz", "--meta", "m.json.gz", "--out", "out", cwd=tmp_path
+    )
+    assert (finished.returncode, (tmp_path / "out").exists()) == (1, False)
+    assert "r.json.gz" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_sample_and_compile_write_what_they_say(tmp_path: Path) -> None:
+    assert recllm("sample", "--out", "log", "--users", "30", "--items", "40", cwd=tmp_path).returncode == 0
+    assert {path.stem for path in (tmp_path / "log").iterdir()} == {"users", "items", "events", "exposures"}
+    assert recllm("compile", "--profile", "tiny", "--out", "p.yaml", cwd=tmp_path).returncode == 0
+    assert "pipelineInfo" in (tmp_path / "p.yaml").read_text()

@@ -1,0 +1,61 @@
+"""The compiled pipeline: what a cluster gets."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines import profile
+from pipelines.dag import compile_to
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("dag") / "pipeline.yaml"
+    compile_to(profile.load("tiny"), path)
+    return path
+
+
+def test_every_step_has_its_image_and_installs_nothing(compiled: Path) -> None:
+    spec = next(yaml.safe_load_all(compiled.read_text()))
+    images = {
+        name.removeprefix("exec-"): executor["container"]["image"]
+        for name, executor in spec["deploymentSpec"]["executors"].items()
+    }
+    assert images == {
+        "sequences": "recllm-r1/spark:0.1.0",
+        "prompts": "recllm-r1/spark:0.1.0",
+        "retrieve": "recllm-r1/trainer:0.1.0",
+        "base-model": "recllm-r1/trainer:0.1.0",
+        "sft": "recllm-r1/trainer:0.1.0",
+        "grpo": "recllm-r1/trainer:0.1.0",
+        "evaluate": "recllm-r1/trainer:0.1.0",
+        "champion": "recllm-r1/ops:0.1.0",
+        "gate": "recllm-r1/ops:0.1.0",
+        "register": "recllm-r1/ops:0.1.0",
+        "run-end": "recllm-r1/ops:0.1.0",
+    }
+    assert "pip install" not in compiled.read_text()
+
+
+def test_only_what_changes_from_run_to_run_is_a_parameter(compiled: Path) -> None:
+    spec = next(yaml.safe_load_all(compiled.read_text()))
+    parameters = spec["root"]["inputDefinitions"]["parameters"]
+    assert set(parameters) == {"data", "data_fingerprint", "code_fingerprint", "lineage", "checkpoints"}
+
+
+def test_what_reads_or_writes_the_registry_is_never_cached(compiled: Path) -> None:
+    spec = next(yaml.safe_load_all(compiled.read_text()))
+    tasks = {
+        name: task
+        for component in spec["components"].values()
+        for name, task in component.get("dag", {}).get("tasks", {}).items()
+    }
+    cached = {name for name, task in tasks.items() if task.get("cachingOptions", {}).get("enableCache")}
+    assert {"champion", "register"} & cached == set()
+    assert {"sequences", "retrieve", "prompts", "base-model", "sft", "grpo"} <= cached
+
+
+def test_compiling_twice_gives_the_same_file(compiled: Path, tmp_path: Path) -> None:
+    compile_to(profile.load("tiny"), tmp_path / "again.yaml")
+    assert (tmp_path / "again.yaml").read_text() == compiled.read_text()

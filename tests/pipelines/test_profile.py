@@ -1,0 +1,43 @@
+"""Profiles: those that come along are whole, and a mistake is named with file and key."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from components.register.config import ServingConfig
+from components.shared.errors import ConfigError
+from pipelines import profile
+
+
+@pytest.mark.parametrize("name", profile.names())
+def test_every_profile_loads_and_serves_in_the_words_of_training(name: str) -> None:
+    loaded = profile.load(name)
+    for field in fields(ServingConfig):
+        if hasattr(loaded.prompts, field.name):
+            assert getattr(loaded.register.serving, field.name) == getattr(loaded.prompts, field.name)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("sft: {epoch: 2}", r"mine\.yaml\.sft: unknown key 'epoch'", id="unknown key"),
+        pytest.param("stf: {}", r"mine\.yaml: unknown key 'stf'", id="unknown section"),
+        pytest.param("sft: {learning_rate: 1e-5}", "YAML reads 1e-5 as text, write 1.0e-5", id="1e-5"),
+        pytest.param(
+            "grpo: {group_size: 1}", r"mine\.yaml\.grpo: group_size must be at least 2", id="bad value"
+        ),
+        pytest.param("sft: [", r"mine\.yaml: not valid YAML", id="not YAML"),
+        pytest.param("- sft", r"mine\.yaml: expected a mapping", id="a list"),
+    ],
+)
+def test_mistakes_name_the_file_and_the_key(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        profile.load(str(path))
+
+
+def test_an_unknown_profile_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="profile 'gpu': neither one of laptop, tiny nor a YAML file"):
+        profile.load("gpu")

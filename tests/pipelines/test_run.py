@@ -1,0 +1,140 @@
+"""Whole runs of the compiled DAG with the `tiny` profile: real Spark, real training, a real registry."""
+
+import gzip
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+RECLLM = [sys.executable, "-m", "pipelines.cli"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+def recllm(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*RECLLM, *arguments], cwd=cwd, capture_output=True, text=True, timeout=1100)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A finished run on the generated log: its folder, and what it printed."""
+    folder = tmp_path_factory.mktemp("run")
+    run = recllm("run", "--profile", "tiny", cwd=folder)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return folder, run.stdout
+
+
+def test_the_run_compares_all_models_and_says_where_everything_lies(finished: tuple[Path, str]) -> None:
+    folder, shown = finished
+    for comparator in ("popularity", "item_to_item", "sasrec", "candidates", "base", "sft", "grpo"):
+        assert f"│ {comparator} " in shown
+    places = dict(
+        line.split(maxsplit=1) for line in shown.splitlines() if line.startswith(("report:", "log:"))
+    )
+    assert "<html" in Path(places["report:"]).read_text()
+    assert Path(places["log:"]).is_file()
+    assert "mlflow ui --backend-store-uri sqlite:///" in shown
+    assert "recllm promote" in shown
+    assert not list((folder / "runs" / "checkpoints").iterdir())
+
+
+def test_the_challenger_answers_and_can_be_promoted(finished: tuple[Path, str]) -> None:
+    import mlflow
+
+    folder, _ = finished
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/runs/mlflow.db")
+    client = mlflow.MlflowClient()
+    version = client.get_model_version_by_alias("recllm-r1", "challenger")
+    assert version.tags["data_fingerprint"]
+    assert version.tags["run_key"].startswith("tiny-")
+    model = mlflow.pyfunc.load_model("models:/recllm-r1@challenger")
+    candidates = [{"item_id": f"i{n}", "title": f"Title {n}", "topic": "tea"} for n in range(6)]
+    history = [{"title": "Old", "topic": "tea", "action": "like", "timestamp": "2026-01-01T00:00:00Z"}]
+    answer = model.predict(pd.DataFrame([{"history": history, "candidates": candidates}]))
+    assert sorted(answer["item_ids"][0]) == sorted(one["item_id"] for one in candidates)
+    promoted = recllm("promote", cwd=folder)
+    assert promoted.returncode == 0, promoted.stderr
+    assert client.get_model_version_by_alias("recllm-r1", "champion").version == version.version
+
+
+def test_a_second_run_uses_finished_steps_again_and_meets_the_champion(finished: tuple[Path, str]) -> None:
+    folder, shown = finished
+    again = recllm("run", "--profile", "tiny", cwd=folder)
+    assert again.returncode == 0, again.stdout + again.stderr
+    for step in ("sequences", "retrieve", "prompts", "base-model", "sft", "grpo"):
+        assert f"{step}: done before" in again.stdout
+    assert "│ champion " in again.stdout
+
+    def figures(text: str) -> list[str]:
+        return [line for line in text.splitlines() if line.startswith(("│ sft", "│ grpo", "│ sasrec"))]
+
+    assert figures(again.stdout) == figures(shown)
+
+
+def test_a_broken_table_ends_the_run_with_its_cause(tmp_path: Path) -> None:
+    assert recllm("sample", "--out", "log", "--users", "30", "--items", "40", cwd=tmp_path).returncode == 0
+    events = pd.read_parquet(tmp_path / "log" / "events.parquet").drop(columns="action")
+    events.to_parquet(tmp_path / "log" / "events.parquet")
+    run = recllm("run", "--profile", "tiny", "--data", "log", cwd=tmp_path)
+    assert run.returncode == 1
+    assert "step 'sequences' failed" in run.stderr
+    assert "events.parquet" in run.stderr
+    assert "action" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not list(tmp_path.glob("runs/*/*/sequences/sequences/*"))
+
+
+def test_an_interrupted_run_leaves_no_process_and_goes_on(tmp_path: Path) -> None:
+    assert recllm("sample", "--out", "log", "--users", "30", "--items", "40", cwd=tmp_path).returncode == 0
+    command = [*RECLLM, "run", "--profile", "tiny", "--data", "log"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+    )
+    assert process.stdout
+    for line in process.stdout:
+        if "users: 30 rows" in line:
+            break
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "interrupted; the same command goes on" in error
+    assert "Traceback" not in error
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
+    assert not list(tmp_path.glob("runs/*/*/sequences/sequences/*")), "nothing half-written"
+
+
+def test_amazon_reviews_go_through_the_whole_pipeline(shared_data: Path, tmp_path: Path) -> None:
+    """The first 400 users of Amazon Beauty, from the official files to a registered model."""
+    source = shared_data / "amazon2014"
+    users: dict[str, None] = {}
+    with gzip.open(source / "reviews_Beauty_5.json.gz", "rt") as lines:
+        kept = []
+        for line in lines:
+            user = line.split('"reviewerID": "')[1].split('"')[0]
+            if user in users or len(users) < 400:
+                users[user] = None
+                kept.append(line)
+    with gzip.open(tmp_path / "reviews_Beauty_5.json.gz", "wt") as file:
+        file.writelines(kept)
+    arguments = [
+        "--reviews",
+        "reviews_Beauty_5.json.gz",
+        "--meta",
+        str(source / "meta_Beauty.json.gz"),
+        "--out",
+        "beauty",
+    ]
+    imported = recllm("import", "amazon", *arguments, cwd=tmp_path)
+    assert imported.returncode == 0, imported.stderr
+    assert "400 users" in imported.stdout
+    run = recllm("run", "--profile", "tiny", "--data", "beauty", cwd=tmp_path)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "│ sasrec " in run.stdout
