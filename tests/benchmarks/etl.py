@@ -1,0 +1,216 @@
+"""Events a second and peak memory of the sequences step, beside the same transformation in polars.
+
+    python tests/benchmarks/etl.py 1_000_000 5_000_000 20_000_000 [--memory 4g]
+
+For each size a log is generated (kept in a temporary folder), the step runs without and with its contracts,
+and polars computes the same sequences on two threads; each run is a process of its own. The last line is
+the slope of time over events between the smallest and the largest size (1.0 is linear).
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+EVENTS_A_USER = 29.4  # of the generator's defaults
+
+
+def main() -> None:
+    """Run every size and print one line a run."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("sizes", nargs="+", type=lambda text: int(text.replace("_", "")))
+    options.add_argument("--memory", default="4g")
+    options.add_argument("--partitions", type=int, default=0, help="0: one for each 500,000 events")
+    chosen = options.parse_args()
+    seconds: dict[str, list[float]] = {}
+    for size in chosen.sizes:
+        with tempfile.TemporaryDirectory(prefix="recllm-benchmark-") as scratch:
+            data = Path(scratch) / "data"
+            _child("generate", data, data, size, chosen)
+            for engine in ("polars", "transform", "step"):
+                told = _child(engine, data, Path(scratch) / engine, size, chosen)
+                seconds.setdefault(engine, []).append(told["seconds"])
+            ratio = seconds["polars"][-1] / seconds["transform"][-1]
+            print(f"{size:>12,} events: transform runs at {ratio:.2f} of polars", flush=True)
+    if len(chosen.sizes) > 1:
+        for engine, times in seconds.items():
+            slope = math.log(times[-1] / times[0]) / math.log(chosen.sizes[-1] / chosen.sizes[0])
+            print(f"{engine}: slope {slope:.2f}")
+
+
+def _child(engine: str, data: Path, out: Path, size: int, chosen: argparse.Namespace) -> dict:
+    partitions = chosen.partitions or max(4, math.ceil(size / 500_000))
+    task = {"engine": engine, "data": str(data), "out": str(out), "size": size}
+    task |= {"memory": chosen.memory, "partitions": partitions}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "POLARS_MAX_THREADS": "2"}
+    command = [sys.executable, __file__, "--task", json.dumps(task)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    peak = _PeakMemory(process.pid)
+    lines = [line for line in process.stdout or [] if line.startswith("{")]
+    if process.wait():
+        raise SystemExit(f"{engine} failed at {size:,} events")
+    told = json.loads(lines[-1])
+    rate = told["events"] / told["seconds"]
+    print(
+        f"{size:>12,} events  {engine:<10} {told['seconds']:7.1f} s  {rate:>10,.0f} events/s  "
+        f"peak {peak.stop() / 2**20:,.0f} MiB",
+        flush=True,
+    )
+    return told
+
+
+class _PeakMemory(threading.Thread):
+    """The largest sum of proportional memory over a process and its children, sampled from /proc."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._pid, self._peak, self._running = pid, 0, True
+        self.start()
+
+    def run(self) -> None:
+        while self._running:
+            self._peak = max(self._peak, sum(map(_proportional, _family(self._pid))))
+            time.sleep(0.5)
+
+    def stop(self) -> int:
+        self._running = False
+        return self._peak
+
+
+def _family(pid: int) -> list[int]:
+    try:
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        children = [int(c) for task in tasks for c in (task / "children").read_text().split()]
+    except OSError:
+        return []
+    return [pid, *(one for child in children for one in _family(child))]
+
+
+def _proportional(pid: int) -> int:
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return 1024 * sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+
+
+def run_task(task: dict) -> None:
+    """Run one engine in this process and print what it took as JSON."""
+    started = time.perf_counter()
+    events = ENGINES[task["engine"]](task)
+    print(json.dumps({"seconds": time.perf_counter() - started, "events": events}))
+
+
+def _generate(task: dict) -> int:
+    import pyarrow.parquet as pq
+
+    from components.etl.config import SampleConfig
+    from components.etl.sample import generate
+
+    users = round(task["size"] / EVENTS_A_USER)
+    config = SampleConfig(users=users, items=max(1000, users // 5), exposures=False)
+    generate(config, Path(task["data"]))
+    return pq.read_metadata(Path(task["data"]) / "events.parquet").num_rows
+
+
+def _spark(task: dict, contracts: bool) -> int:
+    from components.etl import job, sequences_job
+    from components.etl.config import SequencesConfig, SparkConfig
+    from components.etl.quarantine import Quarantine
+
+    if not contracts:  # what polars does too: no counting of faults, no expectations, no quarantine
+
+        def uncounted(config, raw, docs):
+            names = ("users", "items", "events")
+            return Quarantine(max_share=1, rows=dict.fromkeys(names, 0), reasons={name: {} for name in names})
+
+        sequences_job.check_raw = uncounted
+        sequences_job.check = lambda *_: None
+        sequences_job._write_quarantine = lambda *_: None
+    spark = SparkConfig(master="local[2]", memory=task["memory"], quick_start=task["size"] < 3_000_000)
+    config = SequencesConfig(partitions=task["partitions"], spark=spark)
+    out = Path(task["out"])
+    places = {name: out / name for name in ("sequences", "catalogue", "users", "quarantine")}
+    report = job.run_sequences(
+        config, task["data"], job.SequencesOutputs(**places, data_docs=out / "docs.html")
+    )
+    return report.events_kept
+
+
+def _polars(task: dict) -> int:
+    import polars as pl
+
+    from components.etl.config import ACTION_WEIGHTS
+
+    data, out = Path(task["data"]), Path(task["out"])
+    out.mkdir()
+    events = pl.scan_parquet(data / "events.parquet")
+    items = pl.scan_parquet(data / "items.parquet")
+    order = ["user_id", "timestamp", "ordinal", "item_id", "action", "dwell_seconds"]
+    clean = (
+        events.filter(pl.col("timestamp").dt.epoch("us") >= 0, pl.col("action").is_in(list(ACTION_WEIGHTS)))
+        .join(items.select("item_id"), on="item_id", how="semi")
+        .sort(order)
+        .unique(["user_id", "item_id", "action", "timestamp"], keep="first", maintain_order=True)
+        .with_columns(
+            strength=pl.col("action").replace_strict(ACTION_WEIGHTS, return_dtype=pl.Float64)
+            + (pl.col("dwell_seconds").fill_null(0.0) / 60).clip(0, 1)
+        )
+        .collect()
+    )
+    firsts = (
+        clean.group_by("user_id", "item_id", maintain_order=True)
+        .agg(pl.col("timestamp").first(), pl.col("strength").sum())
+        .with_columns(position=pl.int_range(pl.len(), dtype=pl.Int32).over("user_id"))
+    )
+    nested = clean.join(
+        firsts.select("user_id", "item_id", "position"), on=["user_id", "item_id"], how="left"
+    )
+    logs = nested.group_by("user_id", maintain_order=True).agg(
+        events=pl.struct("position", "action", "timestamp", "dwell_seconds")
+    )
+    sequences = (
+        firsts.group_by("user_id", maintain_order=True)
+        .agg(item_ids="item_id", timestamps="timestamp", engagement="strength")
+        .filter(pl.col("item_ids").list.len() >= 5)
+        .with_columns(
+            train_end=pl.col("item_ids").list.len().cast(pl.Int32) - 2,
+            valid_end=pl.col("item_ids").list.len().cast(pl.Int32) - 1,
+        )
+        .join(logs, on="user_id", how="left")
+    )
+    sequences.write_parquet(out / "sequences.parquet")
+    counts = (
+        sequences.lazy()
+        .select(pl.col("item_ids").list.head(pl.col("train_end")))
+        .explode("item_ids")
+        .group_by("item_ids")
+        .len()
+    )
+    items.join(counts, left_on="item_id", right_on="item_ids", how="left").collect().write_parquet(
+        out / "items.parquet"
+    )
+    return int(sequences["events"].list.len().sum())
+
+
+ENGINES = {
+    "generate": _generate,
+    "polars": _polars,
+    "transform": lambda task: _spark(task, contracts=False),
+    "step": lambda task: _spark(task, contracts=True),
+}
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--task"]:
+        run_task(json.loads(sys.argv[2]))
+    else:
+        main()
