@@ -86,11 +86,11 @@ def readable(source: str) -> Iterator[None]:
     """Turn what Spark says about unreadable files and full disks into a DataError about `source`."""
     try:
         yield
-    except (Py4JJavaError, PySparkException) as error:
+    except (Py4JJavaError, PySparkException, OSError) as error:
         text = str(error)
         if "No space left on device" in text:
             raise DataError(
-                f"{source}: the disk is full while Spark writes; free some space, or set spark.local.dir in "
+                f"{source}: the disk is full; free some space, or set spark.local.dir in "
                 "spark.conf to a larger disk. No output was changed"
             ) from error
         if found := _UNREADABLE.search(text):

@@ -1,0 +1,88 @@
+"""Killed at any moment and started again, a step gives the same bytes and never half an output."""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+TABLES = ("sequences", "catalogue", "users", "quarantine")
+RUN = """
+import sys
+from pathlib import Path
+from components.etl.config import SequencesConfig, SparkConfig
+from components.etl.job import SequencesOutputs, run_sequences
+data, out = sys.argv[1], Path(sys.argv[2])
+spark = SparkConfig(master="local[2]", memory="1g", shuffle_partitions=2)
+places = {n: out / n for n in ("sequences", "catalogue", "users", "quarantine")}
+run_sequences(
+    SequencesConfig(partitions=2, spark=spark), data, SequencesOutputs(**places, data_docs=out / "docs.html")
+)
+print("done", flush=True)
+"""
+
+
+def digest(folder):
+    return {
+        n: [hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted((folder / n).iterdir())]
+        for n in TABLES
+    }
+
+
+def start(data, out):
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, str(data), str(out)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def kill(process):
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_started_again(prepared, tmp_path):
+    moments = int(os.environ.get("RECLLM_KILLS", "2"))  # the full check takes twenty
+    whole = digest(prepared.folder)
+    begun = time.monotonic()
+    assert start(prepared.data, tmp_path).wait() == 0
+    length = time.monotonic() - begun
+    chance = random.Random(7)
+    for _ in range(moments):
+        process = start(prepared.data, tmp_path)
+        time.sleep(chance.uniform(0.3, 1.0) * length)
+        if process.poll() is None:
+            kill(process)
+        visible = [name for name in TABLES if (tmp_path / name).exists()]
+        for name in visible:  # what a reader sees is whole, from this run or the one before
+            assert {**whole, name: digest_one(tmp_path / name)} == whole
+    assert start(prepared.data, tmp_path).wait() == 0
+    assert digest(tmp_path) == whole
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*TABLES, "docs.html"])
+
+
+def digest_one(folder):
+    return [hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.iterdir())]
+
+
+def test_a_full_disk_is_named(prepared, run_step, tmp_path, monkeypatch):
+    from components.etl import sequences_job
+    from components.shared.errors import DataError
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sequences_job, "_write_users", full)
+    with pytest.raises(DataError, match="disk is full"):
+        run_step(prepared.data, tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["docs.html"]
