@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-MODELS = ("popularity", "item_to_item", "sasrec", "sasrec_bce")
+MODELS = ("popularity", "item_to_item", "gru4rec", "sasrec", "sasrec_bce")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +19,11 @@ class TrainingConfig:
         clip_norm: ceiling of the gradient's norm; 0 = none.
     """
 
-    epochs: int = 60
-    batch_size: int = 128
-    learning_rate: float = 1.0e-3
+    epochs: int = 40
+    batch_size: int = 64
+    learning_rate: float = 3.0e-3
     weight_decay: float = 0.0
-    patience: int = 5
+    patience: int = 6
     eval_every: int = 1
     valid_users: int = 4000
     clip_norm: float = 5.0
@@ -37,33 +37,54 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SasrecConfig:
-    """Self-attentive sequential recommendation.
+class NextItemConfig:
+    """What the networks that predict the next item share.
 
     Attributes:
-        dim: width of item embeddings and layers; a multiple of `heads`.
+        dim: width of item embeddings and layers.
         max_length: items of history that the network sees, the latest ones.
         negatives: uniform negatives that a batch shares in the softmax loss; 0 = the whole catalogue.
-        temperature: scores are cosines divided by it; 0 = plain inner products.
+        temperature: scores are cosines divided by it, which learns from little data and in few epochs;
+            0 = plain inner products, as published.
     """
 
     dim: int = 64
-    layers: int = 2
-    heads: int = 2
+    layers: int = 1
     max_length: int = 50
-    dropout: float = 0.5
+    dropout: float = 0.3
     negatives: int = 0
-    temperature: float = 0.0
+    temperature: float = 0.15
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
         """Refuse shapes that cannot be built."""
-        _at_least(self, 1, "dim", "layers", "heads", "max_length")
+        _at_least(self, 1, "dim", "layers", "max_length")
         _at_least(self, 0, "negatives", "temperature")
-        if self.dim % self.heads:
-            raise ValueError(f"dim ({self.dim}) must be a multiple of heads ({self.heads})")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SasrecConfig(NextItemConfig):
+    """Self-attentive sequential recommendation; `dim` is a multiple of `heads`."""
+
+    heads: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse shapes that cannot be built."""
+        super().__post_init__()
+        _at_least(self, 1, "heads")
+        if self.dim % self.heads:
+            raise ValueError(f"dim ({self.dim}) must be a multiple of heads ({self.heads})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gru4recConfig(NextItemConfig):
+    """Recurrent recommendation; `layers` are stacked GRUs."""
+
+
+def _published_sasrec() -> SasrecConfig:
+    return SasrecConfig(layers=2, dropout=0.5, temperature=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +137,8 @@ class RetrieveConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     item_to_item: ItemToItemConfig = field(default_factory=ItemToItemConfig)
     sasrec: SasrecConfig = field(default_factory=SasrecConfig)
-    sasrec_bce: SasrecConfig = field(default_factory=SasrecConfig)
+    sasrec_bce: SasrecConfig = field(default_factory=_published_sasrec)
+    gru4rec: Gru4recConfig = field(default_factory=Gru4recConfig)
 
     def __post_init__(self) -> None:
         """Refuse unknown models and sizes that give no candidates."""

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from components.retrieve.config import RetrieveConfig
+from components.retrieve.config import NextItemConfig, RetrieveConfig
 from components.retrieve.counts import ItemToItem, Popularity
+from components.retrieve.gru4rec import Gru4rec
 from components.retrieve.interactions import Examples, Histories, Ints
 from components.retrieve.ranking import Recommender
 from components.retrieve.sasrec import Sasrec
-from components.retrieve.training import TrainingLog, train
+from components.retrieve.training import SequenceNetwork, TrainingLog, train
 
 
 def fit(
@@ -28,14 +29,20 @@ def fit(
         return ItemToItem(train_part, num_items, config.item_to_item), TrainingLog()
     seed = stable_seed(config.seed, f"{name}:{fold}")
     with seeded(seed):
-        if name == "sasrec":
-            section, network = config.sasrec, Sasrec(num_items, config.sasrec, "softmax")
-        elif name == "sasrec_bce":
-            section, network = config.sasrec_bce, Sasrec(num_items, config.sasrec_bce, "bce")
-        else:
-            raise ValueError(f"unknown model '{name}'")
+        section, untrained = network(name, config, num_items)
         label = name if fold < 0 else f"{name} without fold {fold}"
-        return train(label, network, train_part, valid, section.training, seed, device(config))
+        return train(label, untrained, train_part, valid, section.training, seed, device(config))
+
+
+def network(name: str, config: RetrieveConfig, num_items: int) -> tuple[NextItemConfig, SequenceNetwork]:
+    """Return the section of the neural model `name` and its network, freshly drawn from torch's state."""
+    if name == "sasrec":
+        return config.sasrec, Sasrec(num_items, config.sasrec)
+    if name == "sasrec_bce":
+        return config.sasrec_bce, Sasrec(num_items, config.sasrec_bce, "bce")
+    if name == "gru4rec":
+        return config.gru4rec, Gru4rec(num_items, config.gru4rec)
+    raise ValueError(f"unknown model '{name}'")
 
 
 def device(config: RetrieveConfig) -> torch.device:

@@ -5,10 +5,9 @@ import pytest
 import torch
 
 from components.retrieve import models
-from components.retrieve.config import RetrieveConfig, SasrecConfig, TrainingConfig
+from components.retrieve.config import Gru4recConfig, RetrieveConfig, SasrecConfig, TrainingConfig
 from components.retrieve.interactions import Histories, load
 from components.retrieve.ranking import hits, ndcg
-from components.retrieve.sasrec import Sasrec
 from components.retrieve.training import NetworkRecommender, batches, pad, validation_ndcg
 from components.shared.errors import TrainingError
 
@@ -19,13 +18,16 @@ TINY = SasrecConfig(
     heads=2,
     max_length=8,
     dropout=0.1,
+    temperature=0.0,
     training=TrainingConfig(epochs=12, batch_size=16, learning_rate=1.0e-2),
 )
 
 
 def config(**changes: object) -> RetrieveConfig:
     small = dataclasses.replace(TINY, **changes)
-    return RetrieveConfig(sasrec=small, sasrec_bce=small)
+    shared = {k: v for k, v in dataclasses.asdict(small).items() if k not in ("heads", "training")}
+    recurrent = Gru4recConfig(**shared, training=small.training)
+    return RetrieveConfig(sasrec=small, sasrec_bce=small, gru4rec=recurrent)
 
 
 def histories(*rows: list[int]) -> Histories:
@@ -51,10 +53,10 @@ def test_every_sequence_comes_once_an_epoch() -> None:
     assert sorted(seen) == sorted(rows)
 
 
-@pytest.mark.parametrize("kind", ["softmax", "bce"])
-def test_padding_and_company_do_not_change_a_score(kind) -> None:
+@pytest.mark.parametrize("name", ["sasrec", "sasrec_bce", "gru4rec"])
+def test_padding_and_company_do_not_change_a_score(name) -> None:
     torch.manual_seed(0)
-    recommender = NetworkRecommender(Sasrec(30, TINY, kind), CPU)
+    recommender = NetworkRecommender(models.network(name, config(), 30)[1], CPU)
     asked = [[1, 2, 3], [4], list(range(12)), [], [7, 8]]
     together = recommender.scores(histories(*asked))
     for row, history in enumerate(asked):
@@ -63,9 +65,10 @@ def test_padding_and_company_do_not_change_a_score(kind) -> None:
     torch.testing.assert_close(recommender.scores(histories(asked[2][-8:]))[0], together[2])
 
 
-def test_a_position_never_sees_the_future() -> None:
+@pytest.mark.parametrize("name", ["sasrec", "gru4rec"])
+def test_a_position_never_sees_the_future(name) -> None:
     torch.manual_seed(0)
-    network = Sasrec(30, TINY, "softmax").eval()
+    network = models.network(name, config(), 30)[1].eval()
     one, other = torch.tensor([[1, 2, 3, 4]]), torch.tensor([[1, 2, 9, 30]])
     torch.testing.assert_close(network.hidden(one)[:, :2], network.hidden(other)[:, :2])
 
@@ -77,6 +80,7 @@ def test_a_position_never_sees_the_future() -> None:
         pytest.param("sasrec", {"negatives": 20}, id="sampled softmax"),
         pytest.param("sasrec", {"temperature": 0.1}, id="cosine"),
         pytest.param("sasrec_bce", {}, id="binary"),
+        pytest.param("gru4rec", {}, id="recurrent"),
     ],
 )
 def test_it_learns_the_ring(write_tables, ring, name, changes) -> None:
