@@ -2,9 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from components.etl.amazon import ImportReport
 
 app = typer.Typer(
     help="RecLLM-R1 on Kubeflow: behaviour logs in, a better LLM recommender out.",
@@ -52,6 +55,21 @@ def compile_(
 
 
 @app.command()
+def validate(
+    data: Annotated[str, typer.Option(help="Folder or s3:// URI of users, items, events.")],
+    profile: ProfileOption = "laptop",
+    page: Annotated[Path, typer.Option(help="Where the page of findings goes.")] = Path("data_docs.html"),
+) -> None:
+    """Check raw tables against their contracts, and nothing else."""
+    from components.etl.raw import validate_raw
+    from pipelines import profile as profiles
+
+    quarantine = validate_raw(profiles.load(profile).sequences, data, page)
+    refused = sum(sum(reasons.values()) for reasons in quarantine.reasons.values())
+    typer.echo(f"the contracts hold; {refused:,} rows would be quarantined; findings: {page}")
+
+
+@app.command()
 def sample(
     out: Annotated[Path, typer.Option(help="Folder for users, items, events and exposures.")],
     users: Annotated[int | None, typer.Option(min=1, help="Default: the laptop profile's.")] = None,
@@ -76,7 +94,23 @@ def amazon(
     """Import Amazon product reviews of 2014 (5-core) with their metadata."""
     from components.etl.amazon import import_amazon
 
-    report = import_amazon(reviews, meta, out)
+    _imported(import_amazon(reviews, meta, out), out)
+
+
+@importers.command()
+def movielens(
+    users: Annotated[Path, typer.Option(help="users.dat of MovieLens-1M.")],
+    movies: Annotated[Path, typer.Option(help="movies.dat of MovieLens-1M.")],
+    ratings: Annotated[Path, typer.Option(help="ratings.dat, or a Parquet table of the same columns.")],
+    out: Annotated[Path, typer.Option(help="Folder for the tables users, items and events.")],
+) -> None:
+    """Import MovieLens-1M, which has user profiles."""
+    from components.etl.movielens import import_movielens
+
+    _imported(import_movielens(users, movies, ratings, out), out)
+
+
+def _imported(report: "ImportReport", out: Path) -> None:
     typer.echo(f"wrote {out}: {report.users:,} users, {report.items:,} items, {report.events:,} events")
     typer.echo(f"next: recllm run --data {out}")
 

@@ -78,12 +78,12 @@ def test_an_empty_history_is_said() -> None:
 @pytest.mark.parametrize(
     ("labels", "numbers"),
     [
-        pytest.param([4], (4, 2, 3), id="label first, then the two on recent topics"),
+        pytest.param([4], (4, 2, 3), id="the label is first among three with one point"),
         pytest.param([2], (2, 3, 1), id="a label that matches is not repeated"),
         pytest.param([], (2, 3, 1), id="no label"),
     ],
 )
-def test_completion_ranks_labels_then_matches_then_the_rest(
+def test_completion_ranks_by_cues_to_which_a_label_adds_one(
     labels: list[int], numbers: tuple[int, ...]
 ) -> None:
     answer = parse(completion(PROMPT, labels))
@@ -97,6 +97,8 @@ def test_a_candidate_with_two_cues_comes_before_those_with_one() -> None:
     prompt = dataclasses.replace(PROMPT, history=history, candidates=candidates)
     assert recurring_words(history) == ["pots"]
     assert parse(completion(prompt, [])).numbers == (2, 1, 3)
+    assert parse(completion(prompt, [3])).numbers == (3, 2, 1), "1 + 1 points, and the label leads its equals"
+    assert parse(completion(prompt, [1])).numbers == (1, 2, 3)
 
 
 def test_recurring_words_leave_out_topics_short_words_and_single_mentions() -> None:
