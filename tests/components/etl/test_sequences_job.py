@@ -7,7 +7,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from components.etl.config import SampleConfig
+from components.etl.config import SampleConfig, SequencesConfig
+from components.etl.job import validate
 from components.etl.sample import generate
 from components.shared.errors import ContractError, DataError
 from data_contracts import tables
@@ -99,3 +100,24 @@ def test_nobody_with_enough_items_is_an_error(prepared, run_step, tmp_path):
     with pytest.raises(DataError, match="min_interactions"):
         run_step(prepared.data, tmp_path, min_interactions=500)
     assert not (tmp_path / "sequences").exists()
+
+
+def test_validate_runs_the_contracts_alone(prepared, spark_config, tmp_path):
+    quarantine = validate(SequencesConfig(spark=spark_config), str(prepared.data), tmp_path / "docs.html")
+    assert quarantine.rows["users"] == 60 and not any(quarantine.reasons.values())
+    assert [p.name for p in tmp_path.iterdir()] == ["docs.html"]
+
+
+def test_a_quarantined_share_of_users_counts_too(prepared, run_step, tmp_path):
+    import shutil
+
+    import pyarrow as pa
+
+    shutil.copytree(prepared.data, tmp_path / "data")
+    users = pq.read_table(tmp_path / "data/users.parquet")
+    pq.write_table(pa.concat_tables([users, users.slice(0, 2)]), tmp_path / "data/users.parquet")
+    run_step(tmp_path / "data", tmp_path / "out")
+    refused = pq.read_table(tmp_path / "out/quarantine").to_pylist()
+    assert [(row["table"], row["reason"]) for row in refused] == [("users", "duplicate")] * 2
+    with pytest.raises(ContractError, match="raw_users"):
+        run_step(tmp_path / "data", tmp_path / "strict", max_quarantine_share=0.01)
