@@ -122,12 +122,14 @@ class PromptsConfig:
     `train_prompts`, `valid_prompts`, `test_prompts` are seeded samples of users; 0 takes all.
     `unretrieved` is what happens to a training prompt whose label is not among the candidates: it
     teaches nothing about ranking, so the default drops it; the number is reported either way.
+    The short-term history is the last `max_history` items of the last `history_days` days (0: of all time).
     """
 
     train_prompts: int = 0
     valid_prompts: int = 200
     test_prompts: int = 0
     max_history: int = 12
+    history_days: int = 0
     max_prompt_tokens: int = 384
     title_chars: int = 60
     answer_length: int = 5
@@ -144,7 +146,14 @@ class PromptsConfig:
     spark: SparkConfig = field(default_factory=SparkConfig)
 
     def __post_init__(self) -> None:
-        for name in ("train_prompts", "valid_prompts", "test_prompts", "interests", "max_history"):
+        for name in (
+            "train_prompts",
+            "valid_prompts",
+            "test_prompts",
+            "interests",
+            "max_history",
+            "history_days",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)}: must not be negative")
         _positive(

@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from hashlib import blake2b
 from typing import Any
 
@@ -69,8 +70,11 @@ def render(
     variant = PromptVariant(
         profile=config.with_profile, interests=config.with_interests, natural_language=config.natural_language
     )
-    interactions = _interactions(history, case, config)
     now = next(e["timestamp"] for e in case["events"] if e["position"] == case["position"])
+    interactions = _interactions(history, case, config)
+    if config.history_days:
+        since = now - timedelta(days=config.history_days)
+        interactions = [one for one in interactions if one.timestamp >= since]
     prompt = PromptInput(
         profile=case["profile"],
         history=interactions[max(0, len(interactions) - config.max_history) :],

@@ -139,6 +139,15 @@ def test_a_limited_history_keeps_the_latest_items():
     assert "Title of" not in rendered(max_history=0)["prompt"][1]["content"].split("Candidates")[0]
 
 
+def test_a_limited_history_in_days_leaves_interests_alone():
+    # the label is met at hour 50: a (hour 0) lies 50 hours back, b (hour 1) 49 hours
+    case = a_case(timestamps=None)
+    case["events"][1]["timestamp"] += timedelta(hours=20)
+    case["events"][2]["timestamp"] += timedelta(hours=20)
+    text = rendered(case, history_days=2)["prompt"][1]["content"].split("Candidates")[0]
+    assert "Title of b" in text and "Title of a" not in text and "x (2)" in text
+
+
 def test_an_item_outside_the_catalogue_is_named():
     with pytest.raises(ValueError, match="item 'ghost' is not in the catalogue"):
         rendered(a_case(candidates=["ghost"]))

@@ -137,6 +137,25 @@ def test_no_events_give_no_sequences():
     assert list(whole_users([])) == []
 
 
+def test_a_user_of_100_000_events_is_no_special_case():
+    count = 100_000
+    events = pa.table(
+        {
+            "user_id": pa.repeat("big", count),
+            "item_id": pa.array([f"i{n % 40_000:05d}" for n in range(count)]),
+            "action": pa.repeat("view", count),
+            "dwell_seconds": pa.nulls(count, pa.float64()),
+            "timestamp": pa.array(range(count), pa.int64()).cast(EVENTS.field("timestamp").type),
+            "ordinal": pa.nulls(count, pa.int64()),
+        },
+        schema=EVENTS,
+    )
+    parts = [build(table, rules()) for table in whole_users(events.to_batches(max_chunksize=4096))]
+    (row,) = [row for part in parts for row in part.sequences.slice(0).to_pylist()]
+    assert row["item_ids"] == [f"i{n:05d}" for n in range(40_000)]
+    assert [row["engagement"][0], row["engagement"][-1]] == pytest.approx([0.3, 0.2])
+
+
 def test_a_user_larger_than_many_batches_stays_whole():
     frame = log([("big", f"i{n}", "view", None, n) for n in range(1000)] + [("z", "i1", "view", None, 0)])
     parts = list(whole_users(as_arrow(frame).to_batches(max_chunksize=7)))
