@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-MODELS = ("popularity", "item_to_item", "gru4rec", "sasrec", "sasrec_bce")
+MODELS = ("popularity", "item_to_item", "content", "gru4rec", "sasrec", "sasrec_bce")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +111,20 @@ class ItemToItemConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ContentConfig:
+    """Tag similarity to the `last` items of the history; `decay` as in ItemToItemConfig."""
+
+    last: int = 10
+    decay: float = 0.8
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that find nothing."""
+        _at_least(self, 1, "last")
+        if not 0 < self.decay <= 1:
+            raise ValueError(f"decay must lie in (0, 1], got {self.decay}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RetrieveConfig:
     """Which recommenders are trained, and which of them names the candidates.
 
@@ -136,6 +150,7 @@ class RetrieveConfig:
     ceiling_gap: float = 0.3
     device: Literal["auto", "cpu", "cuda"] = "auto"
     item_to_item: ItemToItemConfig = field(default_factory=ItemToItemConfig)
+    content: ContentConfig = field(default_factory=ContentConfig)
     sasrec: SasrecConfig = field(default_factory=SasrecConfig)
     sasrec_bce: SasrecConfig = field(default_factory=_published_sasrec)
     gru4rec: Gru4recConfig = field(default_factory=Gru4recConfig)

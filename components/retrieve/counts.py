@@ -35,6 +35,8 @@ class ItemToItem(Recommender):
     shared history follow by popularity, so every list is full.
     """
 
+    evidence = 1.0
+
     def __init__(self, train: Histories, num_items: int, config: ItemToItemConfig) -> None:
         self.num_items = num_items
         self.config = config

@@ -106,6 +106,7 @@ class Interactions:
     offsets: Ints
     train_end: Ints
     valid_end: Ints
+    tags: Histories  # of each item, as numbers of the sorted distinct tags
 
     @property
     def num_items(self) -> int:
@@ -150,10 +151,11 @@ def load(sequences: Path, catalogue: Path) -> Interactions:
         DataError: a missing or empty table, a user or item twice, an item that the catalogue lacks, or
             split positions outside the sequence.
     """
-    item_ids = _read(catalogue, ["item_id"]).column("item_id").combine_chunks().sort()
+    items_table = _sorted(_read(catalogue, ["item_id", "tags"]), "item_id")
+    item_ids = _column(items_table, "item_id")
     _refuse_twice(item_ids, catalogue, "item_id")
     table = _read(sequences, ["user_id", "item_ids", "train_end", "valid_end"])
-    table = table.take(pc.sort_indices(table, sort_keys=[("user_id", "ascending")])).combine_chunks()
+    table = _sorted(table, "user_id")
     _refuse_twice(_column(table, "user_id"), sequences, "user_id")
     lists = _column(table, "item_ids")
     items = pc.index_in(lists.flatten(), value_set=item_ids)
@@ -172,8 +174,24 @@ def load(sequences: Path, catalogue: Path) -> Interactions:
         item_ids=item_ids.to_pylist(),
         items=items.to_numpy().astype(np.int64),
         offsets=offsets,
+        tags=_tags(_column(items_table, "tags")),
         **ends,
     )
+
+
+def _tags(lists: pa.Array) -> Histories:
+    """Return each item's distinct tags as numbers."""
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    numbers = pc.rank(lists.flatten(), tiebreaker="dense").to_numpy().astype(np.int64) - 1
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    width = int(numbers.max(initial=0)) + 1
+    rows, numbers = np.divmod(np.unique(rows * width + numbers), width)
+    ends = np.searchsorted(rows, np.arange(len(lengths)), side="right")
+    return Histories(numbers, np.concatenate([[0], ends[:-1]]), ends)
+
+
+def _sorted(table: pa.Table, key: str) -> pa.Table:
+    return table.take(pc.sort_indices(table, sort_keys=[(key, "ascending")])).combine_chunks()
 
 
 def _read(path: Path, columns: list[str]) -> pa.Table:

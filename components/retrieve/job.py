@@ -7,6 +7,7 @@ import numpy as np
 
 from components.retrieve import models, report
 from components.retrieve.config import RetrieveConfig
+from components.retrieve.counts import item_counts
 from components.retrieve.interactions import Examples, Histories, Interactions, Ints, load
 from components.retrieve.ranking import Ranked, Recommender, fuse
 from components.retrieve.report import CEILINGS, RetrieveReport
@@ -83,9 +84,11 @@ def _final_models(context: _Run, table) -> dict[str, Ranked]:
     config, data = context.config, context.data
     examples = {split: data.examples(split) for split in JUDGED}
     kept: dict[str, dict[str, Ranked]] = {split: {} for split in JUDGED}
+    evidence: dict[str, float] = {}
     for name in dict.fromkeys((*config.models, *config.sources)):
-        recommender, log = models.fit(name, config, data.train(), examples["valid"], data.num_items, -1)
+        recommender, log = models.fit(name, config, data, data.train(), examples["valid"], -1)
         context.report.seconds[name] = log.seconds
+        evidence[name] = recommender.evidence
         fallback = models.Popularity(data.train(), data.num_items)
         for split, asked in examples.items():
             ranked = answer(recommender, fallback, asked.histories, context.depth)
@@ -98,7 +101,7 @@ def _final_models(context: _Run, table) -> dict[str, Ranked]:
         shown = context.report.models.get(name, {}).get("test", {})
         reached_text = ", ".join(f"{key} {value:.4f}" for key, value in shown.items())
         print(f"retrieve: {name}: test {reached_text}", flush=True)
-    return {split: _blend(context, kept[split]) for split in JUDGED}
+    return {split: _blend(context, kept[split], evidence) for split in JUDGED}
 
 
 def _write_train(context: _Run, table) -> None:
@@ -123,11 +126,12 @@ def _held_out(context: _Run, fold_of_user: Ints, fold: int, asked: Examples) -> 
     train_part, valid = data.train(others), data.examples("valid")
     valid = valid.take(fold_of_user[valid.users] != fold)
     fallback = models.Popularity(train_part, data.num_items)
-    ranked = {}
+    ranked, evidence = {}, {}
     for name in config.sources:
-        recommender, _ = models.fit(name, config, train_part, valid, data.num_items, fold)
+        recommender, _ = models.fit(name, config, data, train_part, valid, fold)
         ranked[name] = answer(recommender, fallback, asked.histories, context.depth)
-    return _blend(context, ranked)
+        evidence[name] = recommender.evidence
+    return _blend(context, ranked, evidence)
 
 
 def answer(recommender: Recommender, fallback: Recommender, histories: Histories, depth: int) -> Ranked:
@@ -142,10 +146,11 @@ def answer(recommender: Recommender, fallback: Recommender, histories: Histories
     return ranked
 
 
-def _blend(context: _Run, ranked: dict[str, Ranked]) -> Ranked:
-    if len(ranked) == 1:
-        return next(iter(ranked.values()))
-    return fuse(list(ranked.values()), context.depth)
+def _blend(context: _Run, ranked: dict[str, Ranked], evidence: dict[str, float]) -> Ranked:
+    names = context.config.sources
+    if len(names) == 1:
+        return ranked[names[0]]
+    return fuse([ranked[name] for name in names], [evidence[name] for name in names], context.depth)
 
 
 def _write_candidates(
@@ -160,3 +165,5 @@ def _write_candidates(
     figures.users[split] = len(asked)
     figures.cold[split] = int((asked.histories.lengths == 0).sum())
     figures.short += int((cut.items < 0).any(1).sum())
+    met = item_counts(context.data.train(), context.data.num_items) > 0
+    figures.new_items[split] = int((~met[cut.items] & (cut.items >= 0)).sum())

@@ -8,25 +8,29 @@ import numpy as np
 import torch
 
 from components.retrieve.config import NextItemConfig, RetrieveConfig
+from components.retrieve.content import Content
 from components.retrieve.counts import ItemToItem, Popularity
 from components.retrieve.gru4rec import Gru4rec
-from components.retrieve.interactions import Examples, Histories, Ints
+from components.retrieve.interactions import Examples, Histories, Interactions, Ints
 from components.retrieve.ranking import Recommender
 from components.retrieve.sasrec import Sasrec
 from components.retrieve.training import SequenceNetwork, TrainingLog, train
 
 
 def fit(
-    name: str, config: RetrieveConfig, train_part: Histories, valid: Examples, num_items: int, fold: int
+    name: str, config: RetrieveConfig, data: Interactions, train_part: Histories, valid: Examples, fold: int
 ) -> tuple[Recommender, TrainingLog]:
     """Train model `name` on `train_part`; `valid` (of the same users) only says when to stop.
 
     `fold` is the fold held out, -1 for none; it only enters the seed.
     """
+    num_items = data.num_items
     if name == "popularity":
         return Popularity(train_part, num_items), TrainingLog()
     if name == "item_to_item":
         return ItemToItem(train_part, num_items, config.item_to_item), TrainingLog()
+    if name == "content":
+        return Content(train_part, data.tags, num_items, config.content), TrainingLog()
     seed = stable_seed(config.seed, f"{name}:{fold}")
     with seeded(seed):
         section, untrained = network(name, config, num_items)

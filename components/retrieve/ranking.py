@@ -2,7 +2,7 @@
 
 import abc
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,17 @@ import torch
 
 from components.retrieve.interactions import Histories, Ints
 
-BLOCK_BYTES = 256 << 20
-"""Memory of one block of scores. Users a block = this / (4 bytes x items): 64 users at 1M items."""
+BLOCK_BYTES = 16 << 20
+"""Memory of one block of scores: what the processor's caches can hold is fastest …"""
+BLOCK_ROWS = 64
+"""… but a block has at least so many users: 256 MB of scores at a million items, beside the item table."""
+
+
+def blocks(histories: Histories, num_items: int) -> Iterator[Histories]:
+    """Yield `histories` in the blocks that are scored at a time."""
+    size = max(BLOCK_ROWS, BLOCK_BYTES // (4 * num_items))
+    for start in range(0, len(histories), size):
+        yield histories.take(np.arange(start, min(start + size, len(histories))))
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,8 @@ class Recommender(abc.ABC):
     """A trained model. Subclasses score every item for a block of users."""
 
     num_items: int
+    evidence: float = -np.inf
+    """Items that score lower only fill the list (by popularity); they have no vote in a blend."""
 
     @abc.abstractmethod
     def scores(self, histories: Histories) -> torch.Tensor:
@@ -41,11 +52,7 @@ class Recommender(abc.ABC):
 
     def rank(self, histories: Histories, depth: int) -> Ranked:
         """Return the best `depth` items of the full catalogue that each history lacks, best first."""
-        block = max(1, BLOCK_BYTES // (4 * self.num_items))
-        parts = []
-        for start in range(0, len(histories), block):
-            chosen = histories.take(np.arange(start, min(start + block, len(histories))))
-            parts.append(top_unseen(self.scores(chosen), chosen, depth))
+        parts = [top_unseen(self.scores(block), block, depth) for block in blocks(histories, self.num_items)]
         if not parts:
             return Ranked(np.empty((0, depth), np.int64), np.empty((0, depth), np.float32))
         return Ranked(np.concatenate([p.items for p in parts]), np.concatenate([p.scores for p in parts]))
@@ -83,23 +90,27 @@ def _with_lowest_ties(scores: npt.NDArray, worst: float, depth: int) -> Ints:
     return np.concatenate([above, np.flatnonzero(scores == worst)[: depth - len(above)]])
 
 
-def fuse(rankings: Sequence[Ranked], depth: int, constant: int = 60) -> Ranked:
+def fuse(rankings: Sequence[Ranked], evidence: Sequence[float], depth: int, constant: int = 60) -> Ranked:
     """Fuse ranked lists by the sum of 1 / (constant + rank), ties by item index.
 
-    Reciprocal-rank fusion, Cormack, Clarke & Büttcher 2009. Items that no list names are left out.
+    Reciprocal-rank fusion, Cormack, Clarke & Büttcher 2009. `evidence`: a list's items that score lower
+    do not vote. Where fewer than `depth` items are voted for, the first list fills up, with score 0.
     """
-    rows = len(rankings[0])
-    found = np.full((rows, depth), -1, np.int64)
-    values = np.full((rows, depth), -np.inf, np.float32)
-    gains = [1.0 / (constant + np.arange(1, ranked.items.shape[1] + 1)) for ranked in rankings]
-    gain = np.concatenate(gains)
-    for row in range(rows):
-        named = np.concatenate([ranked.items[row] for ranked in rankings])
-        items, place = np.unique(named[named >= 0], return_inverse=True)
-        total = np.bincount(place, weights=gain[named >= 0], minlength=len(items))
-        order = np.lexsort((items, -total))[:depth]
-        found[row, : len(order)] = items[order]
-        values[row, : len(order)] = total[order]
+    gain = np.concatenate([1.0 / (constant + np.arange(1, r.items.shape[1] + 1)) for r in rankings])
+    named = np.concatenate([ranked.items for ranked in rankings], axis=1)
+    strong = [ranked.scores >= least for ranked, least in zip(rankings, evidence, strict=True)]
+    votes = (named >= 0) & np.concatenate(strong, axis=1)
+    found = np.full((len(named), depth), -1, np.int64)
+    values = np.full((len(named), depth), -np.inf, np.float32)
+    for row in range(len(named)):
+        items, place = np.unique(named[row][votes[row]], return_inverse=True)
+        total = np.bincount(place, weights=gain[votes[row]], minlength=len(items))
+        order = np.lexsort((items, -total))
+        first = rankings[0].items[row]
+        fill = first[(first >= 0) & ~np.isin(first, items)]
+        listed = np.concatenate([items[order], fill])[:depth]
+        found[row, : len(listed)] = listed
+        values[row, : len(listed)] = np.concatenate([total[order], np.zeros(len(fill))])[:depth]
     return Ranked(found, values)
 
 

@@ -117,7 +117,8 @@ def test_the_same_input_gives_the_same_bytes(write_tables, ring, outputs) -> Non
 
 
 def test_a_blend_fuses_the_reciprocal_ranks(write_tables, ring, outputs) -> None:
-    config = dataclasses.replace(COUNTING, candidates_from="item_to_item+popularity", ranking_depth=100)
+    sources = {"models": ("sasrec", "popularity"), "candidates_from": "sasrec+popularity"}
+    config = dataclasses.replace(CONFIG, **sources, ranking_depth=100)
     run(config, write_tables(ring), outputs)
     gains: dict = {}
     for row in rows(outputs.rankings):
@@ -165,6 +166,20 @@ def test_an_item_never_seen_in_training_is_ranked_last_by_counting(write_tables,
     config = dataclasses.replace(COUNTING, ranking_depth=100)
     run(config, write_tables(ring, catalogue), outputs)
     assert all(row["item_ids"][-1] == "zzz" for row in rows(outputs.rankings))
+
+
+def test_a_new_item_is_found_by_its_tags_and_counted(write_tables, ring, outputs) -> None:
+    """Give a new item the tag of one ring item: who has just met that item is offered the new one."""
+    catalogue = sorted({"new", *(i for items in ring.values() for i in items)})
+    tags = {item: [f"tag{item}"] for item in catalogue} | {"new": ["tagi0010"]}
+    config = dataclasses.replace(COUNTING, models=("content",), candidates_from="content+item_to_item")
+    report = run(config, write_tables(ring, catalogue, tags=tags), outputs)
+    table = rows(outputs.candidates)
+    for row in table:
+        latest = ring[row["user_id"]][row["position"] - 1]
+        assert ("new" in row["item_ids"]) or latest != "i0010"
+    offered = sum("new" in row["item_ids"] for row in table if row["split"] == "test")
+    assert report.new_items["test"] == offered > 0
 
 
 def test_a_failure_leaves_no_output(write_tables, ring, outputs) -> None:

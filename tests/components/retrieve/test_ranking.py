@@ -59,6 +59,7 @@ def test_blocks_do_not_change_the_lists(monkeypatch: pytest.MonkeyPatch) -> None
     asked = Histories(np.arange(23) % 40, np.arange(23), np.arange(23) + 1)
     whole = _Fixed(table).rank(asked, 7)
     monkeypatch.setattr("components.retrieve.ranking.BLOCK_BYTES", 4 * 40 * 5)  # five users a block
+    monkeypatch.setattr("components.retrieve.ranking.BLOCK_ROWS", 1)
     assert np.array_equal(_Fixed(table).rank(asked, 7).items, whole.items)
 
 
@@ -104,17 +105,24 @@ def test_metrics_equal_ranx() -> None:
         assert ndcg(found, counts, k).mean() == pytest.approx(theirs[f"ndcg@{k}"])
 
 
-def test_fusion_by_hand() -> None:
-    def ranked(*items: int) -> Ranked:
-        return Ranked(np.array([items]), np.zeros((1, len(items)), np.float32))
+def voters(*items: int, scores: tuple[float, ...] = ()) -> Ranked:
+    return Ranked(np.array([items]), np.array([scores or [1.0] * len(items)], np.float32))
 
-    fused = fuse([ranked(7, 3, 5), ranked(3, 9, -1)], depth=5)
+
+def test_fusion_by_hand() -> None:
+    fused = fuse([voters(7, 3, 5), voters(3, 9, -1)], [0, 0], depth=5)
     # 3: 1/62 + 1/61; 7: 1/61; 9: 1/62; 5: 1/63; then nothing more is named.
     assert fused.items.tolist() == [[3, 7, 9, 5, -1]]
     assert fused.scores[0, :4] == pytest.approx([1 / 62 + 1 / 61, 1 / 61, 1 / 62, 1 / 63])
 
 
 def test_fusion_breaks_ties_by_item_index() -> None:
-    one = Ranked(np.array([[8, 2]]), np.zeros((1, 2), np.float32))
-    other = Ranked(np.array([[2, 8]]), np.zeros((1, 2), np.float32))
-    assert fuse([one, other], depth=2).items.tolist() == [[2, 8]]
+    assert fuse([voters(8, 2), voters(2, 8)], [0, 0], depth=2).items.tolist() == [[2, 8]]
+
+
+def test_what_only_fills_a_list_has_no_vote() -> None:
+    first = voters(7, 5, 1, scores=(2.0, 0.5, 0.4))
+    second = voters(9, 5, 1, scores=(3.0, 0.1, 0.1))
+    fused = fuse([first, second], [1.0, 1.0], depth=4)
+    assert fused.items.tolist() == [[7, 9, 5, 1]]  # 7 and 9 tie at 1/61; then the first list goes on
+    assert fused.scores[0].tolist() == pytest.approx([1 / 61, 1 / 61, 0, 0])

@@ -37,7 +37,7 @@ def histories(*rows: list[int]) -> Histories:
 
 
 def fit(name: str, data, settings: RetrieveConfig):
-    return models.fit(name, settings, data.train(), data.examples("valid"), data.num_items, -1)
+    return models.fit(name, settings, data, data.train(), data.examples("valid"), -1)
 
 
 def test_padding_goes_to_the_right() -> None:
