@@ -44,7 +44,9 @@ def test_a_random_model_that_never_ranks_hands_the_sft_model_on(
 
 
 @pytest.fixture(scope="module")
-def sft_folder(prompts_folder: Path, tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sft_folder(
+    prompts_folder: Path, tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A tiny model that has learnt the format of the answer, and little else."""
     from components.sft.config import SftConfig
     from components.sft.job import SftInputs, SftOutputs
@@ -61,7 +63,9 @@ def sft_folder(prompts_folder: Path, tiny_model_folder: Path, tmp_path_factory: 
 
 
 @pytest.mark.slow
-def test_the_reward_rises(prompts_folder, sft_folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reward_rises(
+    prompts_folder, sft_folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A dense reward, the share of digits and commas in what is sampled, is learnt in a few steps."""
 
     def digits(text, row, weights, business):
