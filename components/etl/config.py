@@ -39,7 +39,8 @@ class SparkConfig:
 class SampleConfig:
     """Size and shape of a generated log.
 
-    `items_per_user` is the mean number of distinct items a user meets; `dirty_share` is the share of
+    `items_per_user` is the mean number of items a user meets, some of them again (in a small catalogue
+    about a quarter, because tastes are narrow); `dirty_share` is the share of
     rows, added to the events, that break the contract in one of the ways the quarantine knows.
     `interest_share` is how much of a user's tastes the profile tells.
     """

@@ -28,7 +28,7 @@ def test_tables_have_the_contracts_types_and_sizes(folder):
         assert pq.read_schema(folder / f"{name}.parquet") == schema
     assert (len(rows(folder, "users")), len(rows(folder, "items"))) == (800, 900)
     items = Counter(user for user, _ in {(e["user_id"], e["item_id"]) for e in rows(folder, "events")})
-    assert 12 < sum(items.values()) / 800 < 16
+    assert 9 < sum(items.values()) / 800 < 16
     assert 0.02 < sum(count < 5 for count in items.values()) / 800 < 0.2  # the cleaning has something to do
 
 
