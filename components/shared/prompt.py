@@ -91,7 +91,7 @@ def messages(prompt: PromptInput, variant: PromptVariant | None = None) -> list[
     lines.append("Candidates:")
     for number, candidate in enumerate(prompt.candidates, start=1):
         topic = f"{candidate.topic}: " if variant.natural_language and candidate.topic else ""
-        lines.append(f"{number}. {topic}{candidate.title}")
+        lines.append(f"- {topic}{_numbered(number, candidate)}")
     lines.append(f"Which {prompt.answer_length} come next?")
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "\n".join(lines)}]
 
@@ -106,14 +106,32 @@ def completion(prompt: PromptInput, labels: Sequence[int], rationale: bool = Tru
     """
     topics, words = recent_topics(prompt.history), recurring_words(prompt.history)
     matches = [_matches(candidate, topics, words) for candidate in prompt.candidates]
+    reasons = _reasons(topics, words, _best(prompt, matches)) if rationale else ""
     for label in labels:
         matches[label - 1] += 1
     in_turn = list(dict.fromkeys([*labels, *range(1, len(matches) + 1)]))
     ranked = sorted(in_turn, key=lambda number: -matches[number - 1])[: prompt.answer_length]
-    reasons = f"Recent interests: {', '.join(topics) or 'none'}."
-    if words:
-        reasons += f" Recurring words: {', '.join(words)}."
-    return f"<think>{reasons if rationale else ''}</think><answer>{', '.join(map(str, ranked))}</answer>"
+    return f"<think>{reasons}</think><answer>{', '.join(map(str, ranked))}</answer>"
+
+
+def _best(prompt: PromptInput, matches: Sequence[int], limit: int = 2) -> list[str]:
+    """Return the first `limit` of the candidates that match most cues, as the prompt names them."""
+    most = max(matches, default=0)
+    found = [number for number, count in enumerate(matches, start=1) if count == most > 0]
+    return [_numbered(number, prompt.candidates[number - 1]) for number in found[:limit]]
+
+
+def _reasons(topics: Sequence[str], words: Sequence[str], best: Sequence[str]) -> str:
+    parts = [("Recent interests", topics), ("Recurring words", words), ("Best matches", best)]
+    return " ".join(f"{name}: {', '.join(listed)}." for name, listed in parts if listed)
+
+
+def _numbered(number: int, candidate: Candidate) -> str:
+    """Return the candidate as the list and the rationale name it.
+
+    The number stands behind the title: a causal model that copies a title then comes upon its number.
+    """
+    return f"{candidate.title} [{number}]"
 
 
 def _matches(candidate: Candidate, topics: Sequence[str], words: Sequence[str]) -> int:

@@ -54,10 +54,10 @@ def test_every_line_of_a_prompt() -> None:
         "- 2 days ago, chess: liked 'A', viewed 'B'",
         "- today, tea: saved 'C'",
         "Candidates:",
-        "1. go: P",
-        "2. chess: Q",
-        "3. tea: R",
-        "4. go: S",
+        "- go: P [1]",
+        "- chess: Q [2]",
+        "- tea: R [3]",
+        "- go: S [4]",
         "Which 3 come next?",
     ]
 
@@ -68,7 +68,7 @@ def test_variants_leave_their_part_out() -> None:
     assert "Long-term" not in without
     ids = messages(PROMPT, PromptVariant(natural_language=False))[-1]["content"]
     assert "Old A B C" in ids
-    assert "1. P" in ids
+    assert "- P [1]" in ids
 
 
 def test_an_empty_history_is_said() -> None:
@@ -97,6 +97,7 @@ def test_a_candidate_with_two_cues_comes_before_those_with_one() -> None:
     prompt = dataclasses.replace(PROMPT, history=history, candidates=candidates)
     assert recurring_words(history) == ["pots"]
     assert parse(completion(prompt, [])).numbers == (2, 1, 3)
+    assert parse(completion(prompt, [])).reasoning.endswith("Recurring words: pots. Best matches: Pots [2].")
     assert parse(completion(prompt, [3])).numbers == (3, 2, 1), "1 + 1 points, and the label leads its equals"
     assert parse(completion(prompt, [1])).numbers == (1, 2, 3)
 
@@ -108,7 +109,7 @@ def test_recurring_words_leave_out_topics_short_words_and_single_mentions() -> N
 
 def test_the_rationale_does_not_depend_on_the_label() -> None:
     reasons = {parse(completion(PROMPT, [label])).reasoning for label in (1, 2, 3, 4)}
-    assert reasons == {"Recent interests: tea, chess."}
+    assert reasons == {"Recent interests: tea, chess. Best matches: Q [2], R [3]."}
     assert parse(completion(PROMPT, [1], rationale=False)).reasoning == ""
 
 
