@@ -27,16 +27,14 @@ class RunFailedError(UserError):
 
 @dataclass(frozen=True, kw_only=True)
 class LocalRun:
-    """Where a finished run left things; `report` and `decision` are absent if it ended before them."""
+    """Where a finished run left things."""
 
     folder: Path
     tracking_uri: str
-    run_key: str
-    outputs: Path
 
     def artifact(self, step: str, name: str) -> Path:
         """Return the path of an artifact of a step that is never cached."""
-        return next(self.outputs.glob(f"*/{step}/{name}"))
+        return next(self.folder.glob(f"*/{step}/{name}"))
 
 
 def run(
@@ -49,6 +47,8 @@ def run(
         no step goes on, and the next run takes up finished steps and checkpoints.
     """
     runs = runs.resolve()
+    # A wrong path is told before anything is written.
+    data_fingerprint = lineage.of_data(data) if data else ""
     run_key = f"{Path(profile_name).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
     folder = runs / run_key
     folder.mkdir(parents=True)
@@ -57,8 +57,10 @@ def run(
         profile, register=dataclasses.replace(profile.register, tracking_uri=tracking_uri)
     )
     console = Console(sys.stdout, folder / "run.log", verbose)
-    data = data or sample_data(profile, runs, console)
-    data_fingerprint, code = lineage.of_data(data), lineage.of_code()
+    if data is None:
+        data = sample_data(profile, runs, console)
+        data_fingerprint = lineage.of_data(data)
+    code = lineage.of_code()
     arguments = {
         "data": data if "://" in data else str(Path(data).resolve()),
         "data_fingerprint": data_fingerprint,
@@ -70,7 +72,7 @@ def run(
     with _stopping_children(), contextlib.redirect_stdout(console):
         _execute(profile, folder, runs / "cache" if cache else None, arguments, console)
     console.close()
-    return LocalRun(folder=folder, tracking_uri=tracking_uri, run_key=run_key, outputs=folder)
+    return LocalRun(folder=folder, tracking_uri=tracking_uri)
 
 
 def registry_of(runs: Path) -> str:
@@ -98,6 +100,8 @@ def _execute(
     from pipelines.dag import compile_to
 
     # The images are for clusters; here every step runs in this very environment.
+    # On a busy machine threads that spin while they wait slow training down several times.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.filterwarnings("ignore", message="You may be attemping to run a task", category=RuntimeWarning)
 
     compiled = folder / "pipeline.yaml"
