@@ -45,8 +45,8 @@ class SampleConfig:
     `interest_share` is how much of a user's tastes the profile tells.
     """
 
-    users: int = 800
-    items: int = 900
+    users: int = 1600
+    items: int = 1000
     items_per_user: float = 14.0
     days: int = 60
     start: str = "2025-01-01"

@@ -24,11 +24,11 @@ from data_contracts import tables
 FUNNEL = ("view", "click", "like", "save", "comment", "share", "follow")
 DEEPER = np.array([0.55, 0.40, 0.45, 0.35, 0.45, 0.40])  # chance to take the next step of the funnel
 MATCH_BONUS = 0.15  # added to it for each of topic and style that match
-KEEP_INTENT = 0.80  # the next item is of the session's intent
+KEEP_INTENT = 0.92  # the next item is of the session's intent
 KEEP_SUBTOPIC = 0.75
 KEEP_STYLE = 0.90
-NEW_SESSION = 0.22  # chance that an item opens a new session: about five items a session
-KEEP_SESSION_INTENT = 0.55  # a new session goes on with the last one's intent
+NEW_SESSION = 0.12  # chance that an item opens a new session: about eight items a session
+KEEP_SESSION_INTENT = 0.70  # a new session goes on with the last one's intent
 FUNNEL_SECONDS = 15.0  # all events on one item happen within this time
 EXPOSED = 10  # items of an exposure list
 

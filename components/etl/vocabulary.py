@@ -127,18 +127,7 @@ TOPICS: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 
-STYLES = (
-    "Quick",
-    "Budget",
-    "Family",
-    "Luxury",
-    "Expert",
-    "Minimalist",
-    "Vintage",
-    "Beginner",
-    "Creative",
-    "Healthy",
-)
+STYLES = ("Quick", "Budget", "Family", "Luxury", "Expert", "Minimalist")
 FORMS = (
     "Guide",
     "at Home",

@@ -11,7 +11,7 @@ import numpy as np
 
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.tables import DEPTH, Catalogue
-from components.shared import answer
+from components.shared import answer, fingerprint
 from components.shared.prompt_table import PromptRow
 from data_contracts.evaluation import AnswerStatistics, Example, ExampleAnswer
 
@@ -24,6 +24,27 @@ class Answers:
     tokens: list[int]
     finished: list[bool]
     seconds: float
+
+
+def ask_all(
+    config: EvaluateConfig, models: Mapping[str, Path], prompts: Sequence[PromptRow]
+) -> dict[str, Answers]:
+    """Let every model answer every prompt; models of equal weights are asked once.
+
+    GRPO hands the SFT model on when nothing was better, and a champion may be the model of this very run.
+    """
+    asked: dict[str, tuple[str, Answers]] = {}
+    answers: dict[str, Answers] = {}
+    for name, folder in models.items():
+        weights = fingerprint.of_folder(folder, "*.safetensors")
+        if weights in asked:
+            print(
+                f"evaluate: {name} has the weights of {asked[weights][0]} and answers as it does", flush=True
+            )
+        else:
+            asked[weights] = (name, ask(config, name, folder, prompts))
+        answers[name] = asked[weights][1]
+    return answers
 
 
 def ask(config: EvaluateConfig, name: str, folder: Path, prompts: Sequence[PromptRow]) -> Answers:
@@ -61,15 +82,6 @@ def ask(config: EvaluateConfig, name: str, folder: Path, prompts: Sequence[Promp
         finished=[one.finished for one in first],
         seconds=seconds,
     )
-
-
-def final_ranking(text: str, candidates: Sequence[str]) -> list[str]:
-    """Return all `candidates` as an answer orders them: those it names first, the rest as in the prompt.
-
-    An unusable answer therefore keeps the prompt's order.
-    """
-    named = [number - 1 for number in answer.parse(text).ranking(len(candidates))]
-    return [candidates[i] for i in dict.fromkeys([*named, *range(len(candidates))])]
 
 
 def answer_statistics(answers: Answers, prompts: Sequence[PromptRow]) -> AnswerStatistics:
@@ -112,7 +124,7 @@ def examples(
 
 
 def _example_answer(name: str, text: str, prompt: PromptRow) -> ExampleAnswer:
-    top = final_ranking(text, prompt.candidates)[:DEPTH]
+    top = answer.final_ranking(text, prompt.candidates)[:DEPTH]
     ranks = [top.index(item) + 1 for item in prompt.label_items if item in top]
     return ExampleAnswer(
         model=name,

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from components.evaluate import gate, health, page, summary
-from components.evaluate.answers import answer_statistics, ask, examples, final_ranking
+from components.evaluate.answers import answer_statistics, ask_all, examples
 from components.evaluate.comparison import compare
 from components.evaluate.config import EvaluateConfig, GateConfig
 from components.evaluate.scores import recall_ceiling, score
 from components.evaluate.slices import slices
 from components.evaluate.tables import SPLIT, read_catalogue, read_rankings, sample_prompts
+from components.shared.answer import final_ranking
 from components.shared.errors import DataError
 from components.shared.outputs import write_json, write_text
 from components.shared.prompt_table import PromptRow
@@ -59,7 +60,7 @@ def run(config: EvaluateConfig, inputs: EvaluateInputs, outputs: EvaluateOutputs
     _check_names(rankings, models, inputs.rankings)
     print(f"evaluate: {len(prompts)} of {available} {SPLIT} users, {len(models)} language models", flush=True)
 
-    answers = {name: ask(config, name, folder, prompts) for name, folder in models.items()}
+    answers = ask_all(config, models, prompts)
     orders = rankings | {CANDIDATE_ORDER: [prompt.candidates for prompt in prompts]}
     scores = [score(name, "conventional", order, prompts, catalogue) for name, order in orders.items()]
     for name, given in answers.items():

@@ -97,18 +97,17 @@ def messages(prompt: PromptInput, variant: PromptVariant | None = None) -> list[
 
 
 def completion(prompt: PromptInput, labels: Sequence[int], rationale: bool = True) -> str:
-    """Return the answer that SFT teaches: ordered by matched cues, to which being a label adds one.
+    """Return the answer that SFT teaches: ordered by matched cues, the labels first among their equals.
 
-    `labels` are candidate numbers (1-based) in label order; they come first among equals, the others in
-    prompt order. The rationale names the cues, which are built from what the prompt shows and never from
-    the label: the cold start of the reasoning format, no hint. One label says little about one list, so
-    the order of a small model's lessons follows the cues; GRPO then learns from the labels alone.
+    `labels` are candidate numbers (1-based) in label order; other equals stand in prompt order. The
+    rationale names cues and best matches, built from what the prompt shows and never from the label: the
+    cold start of the reasoning format, no hint. The order follows the cues because one label says little
+    about one list and an answer that contradicts its reasons teaches neither; GRPO then learns from the
+    labels alone.
     """
     topics, words = recent_topics(prompt.history), recurring_words(prompt.history)
     matches = [_matches(candidate, topics, words) for candidate in prompt.candidates]
     reasons = _reasons(topics, words, _best(prompt, matches)) if rationale else ""
-    for label in labels:
-        matches[label - 1] += 1
     in_turn = list(dict.fromkeys([*labels, *range(1, len(matches) + 1)]))
     ranked = sorted(in_turn, key=lambda number: -matches[number - 1])[: prompt.answer_length]
     return f"<think>{reasons}</think><answer>{', '.join(map(str, ranked))}</answer>"

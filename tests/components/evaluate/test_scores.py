@@ -8,9 +8,10 @@ import pytest
 from ranx import Qrels, Run
 from ranx import evaluate as ranx_evaluate
 
-from components.evaluate.answers import Answers, answer_statistics, final_ranking
+from components.evaluate.answers import Answers, answer_statistics
 from components.evaluate.scores import recall_ceiling, score
 from components.evaluate.tables import Catalogue, read_catalogue, read_rankings, sample_prompts
+from components.shared.answer import final_ranking
 from components.shared.metrics import self_information
 from components.shared.prompt_table import PromptRow
 

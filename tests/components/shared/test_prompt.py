@@ -78,12 +78,13 @@ def test_an_empty_history_is_said() -> None:
 @pytest.mark.parametrize(
     ("labels", "numbers"),
     [
-        pytest.param([4], (4, 2, 3), id="the label is first among three with one point"),
-        pytest.param([2], (2, 3, 1), id="a label that matches is not repeated"),
+        pytest.param([3], (3, 2, 1), id="the label leads the two that match"),
+        pytest.param([4], (2, 3, 4), id="a label that matches nothing leads the others that match nothing"),
+        pytest.param([2], (2, 3, 1), id="a label that leads anyway"),
         pytest.param([], (2, 3, 1), id="no label"),
     ],
 )
-def test_completion_ranks_by_cues_to_which_a_label_adds_one(
+def test_completion_ranks_by_cues_and_labels_lead_their_equals(
     labels: list[int], numbers: tuple[int, ...]
 ) -> None:
     answer = parse(completion(PROMPT, labels))
@@ -98,8 +99,7 @@ def test_a_candidate_with_two_cues_comes_before_those_with_one() -> None:
     assert recurring_words(history) == ["pots"]
     assert parse(completion(prompt, [])).numbers == (2, 1, 3)
     assert parse(completion(prompt, [])).reasoning.endswith("Recurring words: pots. Best matches: Pots [2].")
-    assert parse(completion(prompt, [3])).numbers == (3, 2, 1), "1 + 1 points, and the label leads its equals"
-    assert parse(completion(prompt, [1])).numbers == (1, 2, 3)
+    assert parse(completion(prompt, [3])).numbers == (2, 3, 1), "the label leads its equals, no more"
 
 
 def test_recurring_words_leave_out_topics_short_words_and_single_mentions() -> None:
