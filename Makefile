@@ -6,7 +6,8 @@ TORCH_BACKEND ?=
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt
 
-export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+# uv does not read pip's configuration; wheels that pip would find, uv shall find as well.
+export UV_FIND_LINKS ?= $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 
 .PHONY: run test lint setup clean
 
