@@ -9,7 +9,7 @@ from typing import TextIO
 # kfp.local indents what a step prints; our steps begin every line with their own name.
 _PROGRESS = re.compile(r"^\s{4}(?P<step>[a-z][a-z_ ]{2,20}): (?P<text>(?![A-Z]\w+\( name=).*)$")
 _STARTING = re.compile(r"Executing task .*?'(?P<step>[a-z-]+)'")
-_CACHED = re.compile(r"[Cc]ache hit.*?'(?P<step>[a-z-]+)'|task .*?'(?P<again>[a-z-]+)'.*[Cc]ached")
+_FAILED = re.compile(r"Task '[a-z-]+' finished with status FAILURE")
 _CAUSE = re.compile(r"^\s*components\.shared\.errors\.\w+: (?P<message>.*)$")
 _END_OF_CAUSE = re.compile(r"^\d\d:\d\d:\d\d\.\d+ - |^\s*$")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -24,7 +24,9 @@ class Console(io.TextIOBase):
         self._log = log.open("a", encoding="utf-8")
         self._started = time.monotonic()
         self._pending = ""
-        self._step = ""
+        self.steps: list[str] = []
+        """The steps that were run, in their order; a step whose outputs were used again is not among them."""
+        self._failure: tuple[str, str] | None = None
         self._lines: list[str] = []
 
     def writable(self) -> bool:
@@ -48,10 +50,10 @@ class Console(io.TextIOBase):
     def _line(self, line: str) -> None:
         self._lines = [*self._lines[-400:], line]
         if match := _STARTING.search(line):
-            self._step = match["step"]
+            self.steps.append(match["step"])
             self._lines.clear()
-        elif match := _CACHED.search(line):
-            self.say(f"{match['step'] or match['again']}: done before, its outputs are used again")
+        elif _FAILED.search(line):
+            self._failure = self._failure or (self.steps[-1], self._cause())
         elif self._verbose:
             self.say(line)
         elif match := _PROGRESS.match(line):
@@ -63,7 +65,10 @@ class Console(io.TextIOBase):
         self._screen.flush()
 
     def failure(self) -> tuple[str, str]:
-        """Return the name of the step that ran last and why it failed: its error, or its last lines."""
+        """Return the name of the step that failed first and why: its error, or its last lines."""
+        return self._failure or (self.steps[-1] if self.steps else "", self._cause())
+
+    def _cause(self) -> str:
         for i in range(len(self._lines) - 1, -1, -1):
             if match := _CAUSE.match(self._lines[i]):
                 rest = []
@@ -71,5 +76,5 @@ class Console(io.TextIOBase):
                     if _END_OF_CAUSE.match(line):
                         break
                     rest.append(line.removeprefix("    "))
-                return self._step, "\n".join([match["message"], *rest])
-        return self._step, "\n".join(line for line in self._lines[-_TAIL:] if line.strip())
+                return "\n".join([match["message"], *rest])
+        return "\n".join(line for line in self._lines[-_TAIL:] if line.strip())

@@ -18,6 +18,8 @@ from components.shared.config import to_json
 from pipelines.profile import Profile
 
 NAME = "recllm-r1"
+CACHED_STEPS = ("sequences", "retrieve", "base-model", "prompts", "sft", "grpo")
+"""Steps whose outputs are used again while data, configuration and code are unchanged."""
 
 
 def build(profile: Profile) -> Callable[..., Any]:

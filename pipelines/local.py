@@ -97,7 +97,7 @@ def _execute(
     from kfp import components as kfp_components
     from kfp import local
 
-    from pipelines.dag import compile_to
+    from pipelines.dag import CACHED_STEPS, compile_to
 
     # The images are for clusters; here every step runs in this very environment.
     # On a busy machine threads that spin while they wait slow training down several times.
@@ -118,6 +118,8 @@ def _execute(
     except RuntimeError as error:
         step, cause = console.failure()
         raise RunFailedError(f"step '{step}' failed: {cause}\nThe whole log: {folder / 'run.log'}") from error
+    if unchanged := [step for step in CACHED_STEPS if step not in console.steps]:
+        console.say(f"unchanged, so their outputs were used again: {', '.join(unchanged)}")
 
 
 @contextlib.contextmanager

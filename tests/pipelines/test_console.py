@@ -17,6 +17,9 @@ FAILED = """\
       row 3: {...}
 
 12:00:01.000 - ERROR - Task 'sequences' finished with status FAILURE
+12:00:01.100 - INFO - Executing task 'run-end'
+    run_end: the run ended as FAILED
+12:00:01.200 - INFO - Task 'run-end' finished with status SUCCESS
 """
 
 
@@ -25,11 +28,14 @@ def test_progress_is_shown_and_everything_is_logged(tmp_path: Path) -> None:
     console = Console(screen, tmp_path / "run.log")
     console.write(FAILED)
     console.close()
-    assert [line.partition("] ")[2] for line in screen.getvalue().splitlines()] == ["sequences: reading"]
+    assert [line.partition("] ")[2] for line in screen.getvalue().splitlines()] == [
+        "sequences: reading",
+        "run_end: the run ended as FAILED",
+    ]
     assert (tmp_path / "run.log").read_text() == FAILED
 
 
-def test_the_cause_is_the_error_with_all_its_lines(tmp_path: Path) -> None:
+def test_the_cause_is_that_of_the_first_failed_step_with_all_its_lines(tmp_path: Path) -> None:
     console = Console(io.StringIO(), tmp_path / "run.log")
     console.write(FAILED)
     step, cause = console.failure()
