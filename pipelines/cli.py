@@ -37,7 +37,11 @@ def run(
     from pipelines import local, summary
     from pipelines import profile as profiles
 
-    finished = local.run(profiles.load(profile), profile, data, runs, cache=cache, verbose=verbose)
+    try:
+        finished = local.run(profiles.load(profile), profile, data, runs, cache=cache, verbose=verbose)
+    except KeyboardInterrupt:  # caught here, because the command-line library would only say nothing
+        typer.echo("recllm: interrupted; the same command goes on from the last finished step", err=True)
+        raise typer.Exit(130) from None
     summary.show(finished)
 
 
@@ -152,15 +156,13 @@ def _local_registry(runs: Path) -> str:
 
 
 def main() -> None:
-    """Run the command line: a user's mistake is one message and exit code 1, Ctrl-C is 130."""
+    """Run the command line: a user's mistake is one message and exit code 1."""
     from components.shared.errors import UserError
 
     try:
         app()
     except UserError as error:
         sys.exit(f"recllm: {error}")
-    except KeyboardInterrupt:
-        sys.exit("recllm: interrupted; the same command goes on from the last finished step")
 
 
 if __name__ == "__main__":

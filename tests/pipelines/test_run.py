@@ -54,7 +54,9 @@ def test_the_challenger_answers_and_can_be_promoted(finished: tuple[Path, str]) 
     assert version.tags["run_key"].startswith("tiny-")
     model = mlflow.pyfunc.load_model("models:/recllm-r1@challenger")
     candidates = [{"item_id": f"i{n}", "title": f"Title {n}", "topic": "tea"} for n in range(6)]
-    history = [{"title": "Old", "topic": "tea", "action": "like", "timestamp": "2026-01-01T00:00:00Z"}]
+    history = [
+        {"title": "Old", "topic": "tea", "actions": ["view", "like"], "timestamp": "2026-01-01T00:00:00Z"}
+    ]
     answer = model.predict(pd.DataFrame([{"history": history, "candidates": candidates}]))
     assert sorted(answer["item_ids"][0]) == sorted(one["item_id"] for one in candidates)
     promoted = recllm("promote", cwd=folder)
@@ -102,7 +104,7 @@ def test_an_interrupted_run_leaves_no_process_and_goes_on(tmp_path: Path) -> Non
     assert children
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
-    assert process.returncode != 0
+    assert process.returncode == 130
     assert "interrupted; the same command goes on" in error
     assert "Traceback" not in error
     _, alive = psutil.wait_procs(children, timeout=20)
