@@ -99,9 +99,9 @@ def _execute(
 
     from pipelines.dag import CACHED_STEPS, compile_to
 
-    # The images are for clusters; here every step runs in this very environment.
     # On a busy machine threads that spin while they wait slow training down several times.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # The images are for clusters; here every step runs in this very environment.
     warnings.filterwarnings("ignore", message="You may be attemping to run a task", category=RuntimeWarning)
 
     compiled = folder / "pipeline.yaml"

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +45,10 @@ class SftReport:
     first_loss: float
     last_loss: float
     seconds: float
-    losses: list[float] = field(default_factory=list)
 
     def metrics(self) -> dict[str, float]:
         """Return the figures that the Kubeflow UI shows."""
-        return {
-            "examples": self.examples,
-            "steps": self.steps,
-            "first_loss": self.first_loss,
-            "last_loss": self.last_loss,
-            "seconds": self.seconds,
-        }
+        return asdict(self)
 
 
 def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
@@ -95,7 +88,6 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
         first_loss=sum(losses[:tenth]) / tenth,
         last_loss=sum(losses[-tenth:]) / tenth,
         seconds=seconds,
-        losses=losses,
     )
     curves.write(outputs.curves, "Supervised fine-tuning", {"loss (nats a token)": losses})
     write_json(outputs.metrics, report.metrics())
