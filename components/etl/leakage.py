@@ -13,6 +13,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from components.shared.errors import LeakageError
+from components.shared.prompt import shown_title
+from components.shared.prompt_settings import PromptSettings
 
 Row = Mapping[str, Any]
 CANDIDATES_LINE = "\nCandidates:\n"
@@ -21,17 +23,19 @@ GIVEAWAY_SHARE, GIVEAWAY_LEAST = 0.95, 30
 SHORT_TITLE = 12  # a one-word title shorter than this may be any word of the prompt
 
 
-def row_leak(case: Row, row: Row, history_positions: Sequence[int]) -> str | None:
+def row_leak(case: Row, row: Row, history_positions: Sequence[int], settings: PromptSettings) -> str | None:
     """Return how `row` (a PROMPTS row made from `case`) gives a label away, or None.
 
     `history_positions` are the sequence positions of every item that its history and interests show.
     """
     where = f"user {case['user_id']!r}, {case['split']} prompt at position {case['position']}"
-    found = next(_row_leaks(case, row, history_positions), None)
+    found = next(_row_leaks(case, row, history_positions, settings), None)
     return f"{where}: {found}" if found else None
 
 
-def _row_leaks(case: Row, row: Row, history_positions: Sequence[int]) -> Iterator[str]:
+def _row_leaks(
+    case: Row, row: Row, history_positions: Sequence[int], settings: PromptSettings
+) -> Iterator[str]:
     position, items = case["position"], case["item_ids"]
     begin, end = _window(case)
     if not all(begin <= p < end for p in (position, *case["label_positions"])):
@@ -47,7 +51,7 @@ def _row_leaks(case: Row, row: Row, history_positions: Sequence[int]) -> Iterato
         yield "its label is a test label of the same user"
     if sorted(row["extra_info"]["candidates"]) != sorted(case["candidates"]):
         yield "its candidates are not those that retrieval proposed (was the label added?)"
-    yield from _text_leaks(case, row, history_positions)
+    yield from _text_leaks(case, row, history_positions, settings)
 
 
 def _window(case: Row) -> tuple[int, int]:
@@ -55,22 +59,32 @@ def _window(case: Row) -> tuple[int, int]:
     return bounds.get(case["split"], (case["valid_end"], len(case["item_ids"])))
 
 
-def _text_leaks(case: Row, row: Row, history_positions: Sequence[int]) -> Iterator[str]:
-    """Look for the labels' ids and titles in the text before the candidates, and in the other messages."""
+def _text_leaks(
+    case: Row, row: Row, history_positions: Sequence[int], settings: PromptSettings
+) -> Iterator[str]:
+    """Look for the labels' ids and titles in the text before the candidates, and in the other messages.
+
+    Titles count whole and as the prompt shortens them.
+    """
     texts = [message["content"].split(CANDIDATES_LINE)[0] for message in row["prompt"]]
     own = [case["items"].get(case["item_ids"][p]) for p in history_positions]
-    shown = [text for item in own if item for text in (item["title"], item["item_id"])]
+    shown = [text for item in own if item for text in (*_titles(item, settings), item["item_id"])]
     topics = {name for item in case["items"].values() for name in (item["topic"], *item["tags"])}
     # What the history rightly shows is taken out first: another item may bear the label's title.
     for known in sorted({*shown, *topics} - {""}, key=len, reverse=True):
         texts = [text.replace(known, " ") for text in texts]
     for label in row["extra_info"]["label_items"]:
-        title = (case["items"].get(label) or {}).get("title", "")
-        telling = title not in topics and (" " in title or len(title) >= SHORT_TITLE)
-        if telling and any(_says(text, title) for text in texts):
-            yield f"the label's title {title!r} stands in the text before the candidates"
+        item = case["items"].get(label)
+        for title in _titles(item, settings) if item else ():
+            telling = title not in topics and (" " in title or len(title) >= SHORT_TITLE)
+            if telling and any(_says(text, title) for text in texts):
+                yield f"the label's title {title!r} stands in the text before the candidates"
         if not (label.isdigit() and len(label) < 5) and any(_says(text, label) for text in texts):
             yield f"the label's id {label!r} stands in the text before the candidates"
+
+
+def _titles(item: Row, settings: PromptSettings) -> tuple[str, str]:
+    return item["title"], shown_title(item["title"], item["item_id"], settings)
 
 
 def _says(text: str, phrase: str) -> bool:

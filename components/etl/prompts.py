@@ -1,10 +1,8 @@
 """One prompt from one case: what the user did before the label, the candidates, and the answer key."""
 
 import random
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from hashlib import blake2b
 from typing import Any
 
@@ -12,18 +10,19 @@ from components.etl.config import PromptsConfig
 from components.shared.metrics import self_information
 from components.shared.prompt import (
     PROMPT_VERSION,
+    STRENGTH,
     Candidate,
     Interaction,
     PromptInput,
-    PromptVariant,
     completion,
     fit,
     messages,
-    shorten,
+    recent,
+    shown_title,
+    topic_counts,
 )
-from data_contracts.tables import ACTIONS
+from components.shared.prompt_settings import PromptSettings
 
-STRENGTH = {action: rank for rank, action in enumerate(ACTIONS)}
 Row = Mapping[str, Any]
 
 
@@ -67,25 +66,18 @@ def render(
     if missing := [i for i in (*candidates, *case["item_ids"][: case["position"]]) if i not in items]:
         raise ValueError(f"item {missing[0]!r} is not in the catalogue")
     history = history_before(case["position"], case["events"])
-    variant = PromptVariant(
-        profile=config.with_profile, interests=config.with_interests, natural_language=config.natural_language
-    )
     now = next(e["timestamp"] for e in case["events"] if e["position"] == case["position"])
-    interactions = _interactions(history, case, config)
-    if config.history_days:
-        since = now - timedelta(days=config.history_days)
-        interactions = [one for one in interactions if one.timestamp >= since]
     prompt = PromptInput(
         profile=case["profile"],
-        history=interactions[max(0, len(interactions) - config.max_history) :],
-        interests=_interests(history, case, config.interests),
+        history=recent(_interactions(history, case, config), now, config),
+        interests=topic_counts(_topics(history, case), config.interests),
         candidates=[
-            Candidate(title=_title(items[item], config), topic=items[item]["topic"]) for item in candidates
+            Candidate(title=title_of(items[item], config), topic=items[item]["topic"]) for item in candidates
         ],
         now=now,
         answer_length=config.answer_length,
     )
-    fitted, cut = fit(prompt, config.max_prompt_tokens, count_tokens, variant)
+    fitted, cut = fit(prompt, count_tokens, config)
     number = {item: n for n, item in enumerate(candidates, start=1)}
     label_items = [case["item_ids"][p] for p in case["label_positions"]]
     strength = [case["engagement"][p] for p in case["label_positions"]]
@@ -94,7 +86,7 @@ def render(
     teaches = case["split"] == "train" and labels
     return {
         "data_source": config.data_source,
-        "prompt": messages(fitted, variant),
+        "prompt": messages(fitted, config),
         "ability": "recommendation",
         "reward_model": {
             "style": "rule",
@@ -109,10 +101,7 @@ def render(
             "answer_length": min(config.answer_length, len(candidates)),
             "candidates": candidates,
             "tags": [list(items[item]["tags"]) for item in candidates],
-            "novelty": [
-                self_information(items[item]["train_count"], statistics.interactions, statistics.items)
-                for item in candidates
-            ],
+            "novelty": _novelty(case, candidates, statistics),
             "label_items": label_items,
         },
         "completion": completion(fitted, labels, config.rationale) if teaches else None,
@@ -130,10 +119,6 @@ def _ordered(case: Row, config: PromptsConfig) -> list[str]:
     return candidates
 
 
-def _title(item: Row, config: PromptsConfig) -> str:
-    return shorten(item["title"], config.title_chars) if config.natural_language else item["item_id"]
-
-
 def _interactions(history: Sequence[Row], case: Row, config: PromptsConfig) -> list[Interaction]:
     """Return one interaction for each distinct item of `history`, by the time of its first event."""
     actions: dict[int, dict[str, None]] = {}
@@ -146,7 +131,7 @@ def _interactions(history: Sequence[Row], case: Row, config: PromptsConfig) -> l
         item = case["items"][case["item_ids"][position]]
         interactions.append(
             Interaction(
-                title=_title(item, config),
+                title=title_of(item, config),
                 topic=item["topic"],
                 actions=tuple(sorted(done, key=STRENGTH.__getitem__)),
                 timestamp=first[position],
@@ -155,9 +140,26 @@ def _interactions(history: Sequence[Row], case: Row, config: PromptsConfig) -> l
     return interactions
 
 
-def _interests(history: Sequence[Row], case: Row, limit: int) -> list[tuple[str, int]]:
-    """Return the topics of the distinct items of `history` with their counts, most frequent first."""
+def _topics(history: Sequence[Row], case: Row) -> list[str]:
+    """Return the topic of each distinct item of `history`."""
     positions = dict.fromkeys(event["position"] for event in history)
-    topics = Counter(case["items"][case["item_ids"][p]]["topic"] for p in positions)
-    topics.pop("", None)
-    return sorted(topics.items(), key=lambda one: (-one[1], one[0]))[:limit]
+    return [case["items"][case["item_ids"][p]]["topic"] for p in positions]
+
+
+def title_of(item: Row, settings: PromptSettings) -> str:
+    """Return how a prompt names the catalogue row `item`."""
+    return shown_title(item["title"], item["item_id"], settings)
+
+
+def _novelty(case: Row, candidates: Sequence[str], statistics: CatalogueStatistics) -> list[float]:
+    """Return the self-information of each candidate in the train part, the prompt's own labels left out."""
+    own = case["split"] == "train"
+    labels = {case["item_ids"][p] for p in case["label_positions"]} if own else set()
+    return [
+        self_information(
+            case["items"][item]["train_count"] - (item in labels),
+            statistics.interactions - len(labels),
+            statistics.items,
+        )
+        for item in candidates
+    ]

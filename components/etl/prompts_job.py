@@ -212,5 +212,5 @@ def _render(
         row = render(case, config, statistics, count)
     except ValueError as error:
         return {"problem": f"user {case['user_id']!r}, {case['split']} position {case['position']}: {error}"}
-    row["leak"] = row_leak(case, row, row.pop("history_positions"))
+    row["leak"] = row_leak(case, row, row.pop("history_positions"), config)
     return row

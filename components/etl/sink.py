@@ -10,6 +10,7 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame
 
 from components.etl.types import conform
+from components.shared.errors import DataError
 
 ROW_GROUP = 50_000
 
@@ -53,6 +54,12 @@ def write_parts(frame: DataFrame, schema: pa.Schema, folder: Path) -> int:
         yield pa.record_batch({"rows": [part.rows]})
 
     rows = sum(row.rows for row in frame.mapInArrow(write, "rows long").collect())
-    if not any(Path(folder).glob("part-*.parquet")):  # Spark starts no task for an empty partition
+    if not any(Path(folder).glob("part-*.parquet")):
+        if rows:
+            raise DataError(
+                f"{folder}: {rows:,} rows were written where this process cannot see them; Spark's executors "
+                "must share this folder with the driver"
+            )
+        # Spark starts no task for an empty partition.
         pq.write_table(schema.empty_table(), Path(folder) / "part-00000.parquet")
     return rows

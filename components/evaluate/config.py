@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+JUDGED = "grpo"
+"""The comparator that the gate judges: the model that training ended with, which register then takes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HealthConfig:
@@ -63,7 +66,6 @@ class GateConfig:
     only the mean.
     """
 
-    model: str = "grpo"
     metric: Literal["recall@5", "recall@10", "ndcg@5", "ndcg@10"] = "ndcg@10"
     beats: tuple[str, ...] = ("best_conventional", "champion")
     significant: bool = True
@@ -73,8 +75,8 @@ class GateConfig:
 
     def __post_init__(self) -> None:
         _check_share("min_valid_share", self.min_valid_share)
-        if self.model in self.beats:
-            raise ValueError(f"beats holds '{self.model}', the model that is judged")
+        if JUDGED in self.beats:
+            raise ValueError(f"beats holds '{JUDGED}', the model that is judged")
 
 
 def _check_share(name: str, value: float) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from components.evaluate.config import GateConfig
+from components.evaluate.config import JUDGED, GateConfig
 from components.evaluate.summary import TITLES
 from components.shared.errors import ConfigError
 from data_contracts.evaluation import Comparator, Difference, EvaluationReport
@@ -31,22 +31,22 @@ class Decision:
 
 
 def decide(config: GateConfig, report: EvaluationReport) -> Decision:
-    """Judge `config.model` by every rule of `config`.
+    """Judge the trained model by every rule of `config`.
 
     Raises:
-        ConfigError: the model or an opponent is not in the report (a missing champion is no error: there
-            is none before the first promotion).
+        ConfigError: the model (`JUDGED`) or an opponent is not in the report (a missing champion is no
+            error: there is none before the first promotion).
     """
-    model = report.comparator(config.model)
+    model = report.comparator(JUDGED)
     if model is None:
-        raise ConfigError(f"gate.model: '{config.model}' is not in the report; it has {_names(report)}")
+        raise ConfigError(f"gate: '{JUDGED}' is not in the report; it has {_names(report)}")
     rules = [_beats(config, report, selector) for selector in config.beats]
     rules.append(_validity(config, model))
     if config.refuse_alarms:
-        alarms = [one for one in report.alarms if one.model == config.model]
+        alarms = [one for one in report.alarms if one.model == JUDGED]
         figure = "; ".join(f"{one.name} {one.value:.3g} (bound {one.bound:.3g})" for one in alarms)
         rules.append(Rule(name="no health alarm", figure=figure or "none", passed=not alarms))
-    return Decision(model=config.model, rules=tuple(rules))
+    return Decision(model=JUDGED, rules=tuple(rules))
 
 
 def to_markdown(decision: Decision, report: EvaluationReport) -> str:
@@ -79,10 +79,10 @@ def _beats(config: GateConfig, report: EvaluationReport, selector: str) -> Rule:
     name = f"beats {title} on {TITLES[config.metric]}, {asked}"
     if opponent is None:
         return Rule(name=name, figure="there is none yet", passed=True)
-    difference = report.difference(config.model, opponent.name, config.metric)
+    difference = report.difference(JUDGED, opponent.name, config.metric)
     if difference is None:
         raise ConfigError(
-            f"gate.beats: the report does not compare '{config.model}' with '{opponent.name}' on "
+            f"gate.beats: the report does not compare '{JUDGED}' with '{opponent.name}' on "
             f"{config.metric}; a model is compared with those evaluated before it: {_names(report)}"
         )
     decisive = difference.low if config.significant else difference.mean

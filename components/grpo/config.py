@@ -31,15 +31,16 @@ class GrpoConfig:
     Attributes:
         steps: optimiser steps; 0 hands the SFT model on unchanged.
         prompts_per_step: groups an optimiser step; each has `group_size` sampled answers.
-        max_prompts: training prompts drawn from, those with a retrieved label; 0 = all.
+        max_prompts: size of the seeded sample of training prompts drawn from, all with a retrieved label;
+            0 = all.
         beta: weight of the k3 estimate of KL(policy || SFT model); 0 spares the reference pass.
         clip: PPO's clip range of the probability ratio, or null; without effect while every sample is
             used once.
         eval_every: steps between validations on `eval_prompts` prompts; the best model is kept.
         save_every: steps between checkpoints; 0 = none.
+        train_layers: as in SftConfig.
     """
 
-    engine: Literal["local"] = "local"
     steps: int = 12
     prompts_per_step: int = 4
     group_size: int = 6
@@ -53,7 +54,8 @@ class GrpoConfig:
     eval_every: int = 6
     eval_prompts: int = 32
     eval_batch_size: int = 16
-    save_every: int = 0
+    save_every: int = 2
+    train_layers: int = 0
     gradient_checkpointing: bool = False
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = 0

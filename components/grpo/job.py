@@ -1,5 +1,6 @@
 """Run the configured engine and hand on the best model: GRPO's, or the SFT model if nothing was better."""
 
+import random
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +67,8 @@ def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoRep
         TrainingError: the loss is not finite.
     """
     check_folder(inputs.sft_model)
-    rows = _trainable(inputs.prompts, config.max_prompts)
-    valid = read_prompts(inputs.prompts, "valid", config.eval_prompts)
+    rows = _trainable(inputs.prompts, config.max_prompts, config.seed)
+    valid = read_prompts(inputs.prompts, "valid", config.eval_prompts, config.seed)
     if not valid:
         raise DataError(f"{inputs.prompts}/valid.parquet: empty; raise prompts.valid_prompts")
     print(f"grpo: {len(rows)} prompts, groups of {config.group_size}", flush=True)
@@ -75,20 +76,26 @@ def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoRep
         state = local.train(config, inputs.sft_model, rows, valid, place)
         best = state.best_step
         with whole_folder(outputs.model) as folder:
-            shutil.copytree(place / "best" if best else inputs.sft_model, folder, dirs_exist_ok=True)
-    report = _report(state, len(rows))
+            shutil.copytree(
+                local.best_of(place, best) if best else inputs.sft_model, folder, dirs_exist_ok=True
+            )
+        curves.write(outputs.curves, "GRPO", _curves(state), _notes(state))
+        report = _report(state, len(rows))
+        write_json(outputs.metrics, report.metrics())
     if not best:
         print("grpo: no step was better than the SFT model on validation; the SFT model goes on", flush=True)
+    return report
+
+
+def _curves(state: local.State) -> dict[str, list[float]]:
     validation = {
         name: [figures[name] for figures in state.validations.values()]
         for name in ("valid_ndcg@10", "valid_share")
     }
-    curves.write(outputs.curves, "GRPO", validation | state.history, _notes(state))
-    write_json(outputs.metrics, report.metrics())
-    return report
+    return validation | state.history
 
 
-def _trainable(prompts: Path, limit: int) -> list[PromptRow]:
+def _trainable(prompts: Path, limit: int, seed: int) -> list[PromptRow]:
     """Return training prompts whose label was retrieved: the others earn no task reward whatever is said."""
     rows = [row for row in read_prompts(prompts, "train") if row.labels]
     if not rows:
@@ -96,7 +103,9 @@ def _trainable(prompts: Path, limit: int) -> list[PromptRow]:
             f"{prompts}/train.parquet: no prompt has its label among the candidates; raise "
             "retrieve.num_candidates or the number of training prompts"
         )
-    return rows[:limit] if limit else rows
+    if not 0 < limit < len(rows):
+        return rows
+    return [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), limit))]
 
 
 def _report(state: local.State, prompts: int) -> GrpoReport:

@@ -8,6 +8,7 @@ import contextlib
 import copy
 import math
 import random
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,13 @@ from components.grpo.packing import answer_mask, token_log_probs
 from components.grpo.rewards import business_terms
 from components.grpo.rollout import Group, sample_groups, validate
 from components.shared.errors import TrainingError
-from components.shared.language_model import LanguageModel, best_device, load, torch_dtype
+from components.shared.language_model import (
+    LanguageModel,
+    best_device,
+    load,
+    torch_dtype,
+    train_top_layers,
+)
 from components.shared.outputs import whole_folder
 from components.shared.prompt_table import PromptRow
 
@@ -48,9 +55,9 @@ class State:
 def train(
     config: GrpoConfig, sft_model: Path, rows: Sequence[PromptRow], valid: Sequence[PromptRow], place: Path
 ) -> State:
-    """Train the policy from `sft_model` on `rows`; the best model so far lies in `place`/best.
+    """Train the policy from `sft_model` on `rows`; the best model lies in `best_of(place, best_step)`.
 
-    Resumes from `place`/latest. `place`/best is absent while nothing was better than the SFT model.
+    Resumes from `place`/latest. Nothing is kept as best while nothing was better than the SFT model.
 
     Raises:
         TrainingError: the loss is not finite.
@@ -60,10 +67,12 @@ def train(
     policy, tokenizer = lm.model, lm.tokenizer
     if config.gradient_checkpointing:
         policy.gradient_checkpointing_enable()
+    train_top_layers(policy, config.train_layers)
     low = torch_dtype(config.dtype)
     reference = copy.deepcopy(policy).to(low).eval().requires_grad_(False) if config.beta else None
     sampler = _Sampler(policy, tokenizer, low)
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=config.learning_rate, weight_decay=0.0)
+    learning = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(learning, lr=config.learning_rate, weight_decay=0.0)
     state = _resume(State(policy, optimizer), place / "latest")
     business = business_terms(config.reward)
     if not state.validations:
@@ -82,13 +91,26 @@ def train(
         if state.step % config.eval_every == 0 or state.step == config.steps:
             state.validations[state.step] = validate(sampler.refreshed(), valid, config)
             if state.best_step == state.step:
-                with whole_folder(place / "best") as folder:
+                with whole_folder(best_of(place, state.step)) as folder:
                     policy.save_pretrained(folder)
                     tokenizer.save_pretrained(folder)
         _say(state, config, figures["seconds"])
         if config.save_every and state.step % config.save_every == 0:
             _save(state, place / "latest")
+            _forget_former_bests(place, state.best_step)
     return state
+
+
+def best_of(place: Path, step: int) -> Path:
+    """Return where the model of `step` lies in `place` if it was the best when it was validated."""
+    return place / f"best-{step}"
+
+
+def _forget_former_bests(place: Path, best_step: int) -> None:
+    """Remove bests that no checkpoint names any more; called after the checkpoint that names the best."""
+    for folder in place.glob("best-*"):
+        if folder != best_of(place, best_step):
+            shutil.rmtree(folder)
 
 
 class _Sampler:

@@ -3,34 +3,26 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from components.shared.prompt_settings import PromptSettings
+
 
 @dataclass(frozen=True, kw_only=True)
-class ServingConfig:
-    """How the registered model turns a request into a prompt.
+class ServingConfig(PromptSettings):
+    """How the registered model turns a request into a prompt and answers it.
 
-    The prompt settings mean what they mean in the prompts step and must equal its values, so that the
-    model is asked in the words that it was trained on.
+    A profile fills the prompt's settings from its section `prompts` and `max_new_tokens` from `evaluate`,
+    so that the model is asked as it was trained and answers as it was judged.
     """
 
-    max_history: int = 12
-    max_prompt_tokens: int = 384
-    title_chars: int = 60
-    answer_length: int = 5
-    interests: int = 5
-    with_profile: bool = True
-    with_interests: bool = True
-    natural_language: bool = True
     max_new_tokens: int = 128
     batch_size: int = 16
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("max_prompt_tokens", "title_chars", "answer_length", "max_new_tokens", "batch_size"):
+        super().__post_init__()
+        for name in ("max_new_tokens", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
-        for name in ("max_history", "interests"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, must not be negative")
 
 
 @dataclass(frozen=True, kw_only=True)

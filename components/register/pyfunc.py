@@ -4,8 +4,8 @@ MLflow stores this file as the model's code and runs it when the model is loaded
 `components/shared` that were shipped beside it: the repository need not be installed.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from components.shared import answer, prompt
 from components.shared.errors import DataError
+from components.shared.prompt_settings import PromptSettings
 
 Row = Mapping[str, Any]
 
@@ -26,7 +27,7 @@ class RankingModel(PythonModel):
     Input columns (`?`: may be left out or null):
         history: list of {title, topic?, item_id?, actions, timestamp}, one entry a distinct item, oldest
             first; actions are words of the events table, timestamp is the ISO 8601 time (UTC without a
-            zone) of the first of them.
+            zone) of the first of them. Titles are those of the catalogue table, cleaned as it holds them.
         candidates: list of {item_id, title, topic?} in the retriever's order; at least one.
         profile?: mapping of a field's name to text. now?: ISO 8601 time of the request; default: the
             clock's. interests?: list of {topic, count}; default: counted over `history`.
@@ -41,6 +42,7 @@ class RankingModel(PythonModel):
         from components.shared import generate
 
         self.settings = dict(context.model_config or {})
+        self.prompt = PromptSettings(**{f.name: self.settings[f.name] for f in fields(PromptSettings)})
         self.lm = generate.load(Path(context.artifacts["model"]), self.settings["dtype"])
 
     def predict(
@@ -71,26 +73,17 @@ class RankingModel(PythonModel):
     def _messages(self, number: int, row: Row) -> list[dict[str, str]]:
         from components.shared.language_model import encode_prompt
 
-        settings = self.settings
-        variant = prompt.PromptVariant(
-            profile=settings["with_profile"],
-            interests=settings["with_interests"],
-            natural_language=settings["natural_language"],
-        )
         try:
-            whole = prompt_input(row, settings)
+            whole = prompt_input(row, self.prompt)
             fitted, _ = prompt.fit(
-                whole,
-                settings["max_prompt_tokens"],
-                lambda messages: len(encode_prompt(self.lm.tokenizer, messages)),
-                variant,
+                whole, lambda messages: len(encode_prompt(self.lm.tokenizer, messages)), self.prompt
             )
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"row {number}: {error}") from error
-        return prompt.messages(fitted, variant)
+        return prompt.messages(fitted, self.prompt)
 
 
-def prompt_input(row: Row, settings: Mapping[str, Any]) -> prompt.PromptInput:
+def prompt_input(row: Row, settings: PromptSettings) -> prompt.PromptInput:
     """Return what the prompt of a request is made of, as the prompts step makes it from the log.
 
     Raises:
@@ -100,54 +93,46 @@ def prompt_input(row: Row, settings: Mapping[str, Any]) -> prompt.PromptInput:
     if not candidates:
         raise ValueError("candidates is empty; send the retriever's list")
     history = [_interaction(one, settings) for one in _list(row, "history")]
-    now = _given(row, "now")
+    asked = _given(row, "now")
+    now = datetime.now(UTC) if asked is None else _time(asked)
     interests = [(one["topic"], int(one["count"])) for one in _list(row, "interests")]
     return prompt.PromptInput(
         profile=dict(_given(row, "profile") or {}),
-        history=history[max(0, len(history) - settings["max_history"]) :],
-        interests=interests or _interests(history, settings["interests"]),
+        history=prompt.recent(history, now, settings),
+        interests=interests or prompt.topic_counts((one.topic for one in history), settings.interests),
         candidates=[
-            prompt.Candidate(title=_title(one, settings), topic=one.get("topic") or "") for one in candidates
+            prompt.Candidate(
+                title=prompt.shown_title(one.get("title") or "", one.get("item_id") or "", settings),
+                topic=one.get("topic") or "",
+            )
+            for one in candidates
         ],
-        now=datetime.now(UTC) if now is None else _time(now),
-        answer_length=settings["answer_length"],
+        now=now,
+        answer_length=settings.answer_length,
     )
 
 
 def _ranked(row: Row, text: str, answer_length: int) -> dict[str, Any]:
     ids = [one["item_id"] for one in _list(row, "candidates")]
     said = answer.parse(text)
-    order = dict.fromkeys([*(n - 1 for n in said.ranking(len(ids))), *range(len(ids))])
     valid = said.is_valid(len(ids), answer_length)
     return {
-        "item_ids": [ids[i] for i in order],
+        "item_ids": answer.final_ranking(text, ids),
         "rationale": said.reasoning if valid else "",
         "valid": valid,
     }
 
 
-def _interaction(one: Row, settings: Mapping[str, Any]) -> prompt.Interaction:
-    strength = {action: rank for rank, action in enumerate(prompt.VERBS)}
-    actions = sorted(_list(one, "actions"), key=lambda action: strength.get(action, -1))
+def _interaction(one: Row, settings: PromptSettings) -> prompt.Interaction:
+    actions = sorted(_list(one, "actions"), key=lambda action: prompt.STRENGTH.get(action, -1))
     if not actions:
         raise ValueError(f"history: {one.get('title')!r} has no actions")
     return prompt.Interaction(
-        title=_title(one, settings),
+        title=prompt.shown_title(one.get("title") or "", one.get("item_id") or "", settings),
         topic=one.get("topic") or "",
         actions=tuple(actions),
         timestamp=_time(one["timestamp"]),
     )
-
-
-def _interests(history: Sequence[prompt.Interaction], limit: int) -> list[tuple[str, int]]:
-    topics = Counter(one.topic for one in history if one.topic)
-    return sorted(topics.items(), key=lambda one: (-one[1], one[0]))[:limit]
-
-
-def _title(one: Row, settings: Mapping[str, Any]) -> str:
-    if settings["natural_language"]:
-        return prompt.shorten(one["title"], settings["title_chars"])
-    return one["item_id"]
 
 
 def _time(text: str) -> datetime:

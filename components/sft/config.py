@@ -9,14 +9,16 @@ class SftConfig:
     """How the base model learns to answer.
 
     Attributes:
-        max_examples: training prompts used, in table order; 0 = all.
+        max_examples: size of the seeded sample of training prompts; 0 = all.
         epochs: passes over them.
         batch_size: examples an optimiser step; `micro_batch_size` of them at a time.
         learning_rate: peak of a linear warm-up (`warmup_ratio` of the steps) and cosine decay.
         max_length: tokens of prompt and answer; a longer example stops the step, because cutting it
             would cut the answer or the candidates.
-        dtype: arithmetic; weights and optimiser stay in float32. "auto" = bfloat16 where it is native.
+        dtype: arithmetic; weights and optimiser stay in float32. "auto" = bfloat16 where it is faster.
         save_steps: optimiser steps between checkpoints; 0 = none.
+        train_layers: only that many of the topmost layers learn (the embeddings then stay as they are),
+            which spares their share of the backward pass; 0 = everything learns.
     """
 
     max_examples: int = 0
@@ -29,7 +31,8 @@ class SftConfig:
     max_length: int = 512
     gradient_checkpointing: bool = False
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    save_steps: int = 0
+    save_steps: int = 20
+    train_layers: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -37,6 +40,9 @@ class SftConfig:
         for name in ("epochs", "batch_size", "micro_batch_size", "max_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("max_examples", "save_steps", "train_layers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.batch_size % self.micro_batch_size:
             raise ValueError("batch_size must be a multiple of micro_batch_size")
         if self.learning_rate <= 0:

@@ -13,7 +13,7 @@ from components.sft.config import SftConfig
 from components.sft.examples import LeftPadding, answer_loss, encode
 from components.shared import checkpoints, curves
 from components.shared.errors import TrainingError
-from components.shared.language_model import load, torch_dtype
+from components.shared.language_model import load, torch_dtype, train_top_layers
 from components.shared.outputs import whole_folder, write_json
 from components.shared.prompt_table import read_prompts
 
@@ -61,7 +61,8 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
     set_seed(config.seed)
     lm = load(inputs.base_model, "float32")
     model, tokenizer = lm.model, lm.tokenizer
-    rows = read_prompts(inputs.prompts, "train", config.max_examples)
+    train_top_layers(model, config.train_layers)
+    rows = read_prompts(inputs.prompts, "train", config.max_examples, config.seed)
     examples = encode(rows, tokenizer, config.max_length)
     tokens = sum(len(example["input_ids"]) for example in examples)
     print(f"sft: {len(examples)} examples, {tokens / len(examples):.0f} tokens each", flush=True)
@@ -81,16 +82,16 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
         with whole_folder(outputs.model) as folder:
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-    tenth = max(1, len(losses) // 10)
-    report = SftReport(
-        examples=len(examples),
-        steps=trainer.state.global_step,
-        first_loss=sum(losses[:tenth]) / tenth,
-        last_loss=sum(losses[-tenth:]) / tenth,
-        seconds=seconds,
-    )
-    curves.write(outputs.curves, "Supervised fine-tuning", {"loss (nats a token)": losses})
-    write_json(outputs.metrics, report.metrics())
+        curves.write(outputs.curves, "Supervised fine-tuning", {"loss (nats a token)": losses})
+        tenth = max(1, len(losses) // 10)
+        report = SftReport(
+            examples=len(examples),
+            steps=trainer.state.global_step,
+            first_loss=sum(losses[:tenth]) / tenth,
+            last_loss=sum(losses[-tenth:]) / tenth,
+            seconds=seconds,
+        )
+        write_json(outputs.metrics, report.metrics())
     return report
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import DynamicCache
 
+from components.shared.kv_cache import growing_cache
 from components.shared.language_model import LanguageModel, Message, answer_prefix, encode_prompt, load
 
 __all__ = ["Completion", "complete", "load", "sample"]
@@ -79,7 +79,7 @@ def sample(
 ) -> list[list[list[int]]]:
     """Sample token ids for one batch of encoded prompts, [prompt][sample][token], end token included."""
     input_ids, mask = _pad_left(prompts, lm.tokenizer.pad_token_id, lm.device)
-    cache = DynamicCache(config=lm.model.config)
+    cache = growing_cache(lm.model.config)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     logits = lm.model(
         input_ids=input_ids,

@@ -1,5 +1,6 @@
 """Outputs that appear whole or not at all: written beside their place, then renamed into it."""
 
+import glob
 import json
 import os
 import shutil
@@ -13,30 +14,65 @@ from typing import Any
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a fresh folder beside `path` that replaces `path` when the block ends without an error.
 
-    A killed or failed block leaves `path` as it was; what it left beside it is removed by the next try.
+    A killed or failed block leaves `path` as it was, or, if it was killed between the two renames that
+    replace an older output, leaves none. What a killed block left beside it is removed by the next try.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    _remove_leftovers(path)
+    partial = _beside(path, "partial")
     partial.mkdir()
     try:
         yield partial
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    if path.exists():
+        old = _beside(path, "old")
+        os.replace(path, old)
+        os.replace(partial, path)
+        _remove(old)
+    else:
+        os.replace(partial, path)
+
+
+def _beside(path: Path, kind: str) -> Path:
+    """Return this process's own name beside `path`, so that two processes never write into one folder."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what this process or processes that no longer run left beside `path`."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.*"):
+        owner, kind = left.name.split(".")[-2:]
+        if kind in ("partial", "old") and owner.isdigit() and not _runs_elsewhere(int(owner)):
+            _remove(left)
+
+
+def _runs_elsewhere(pid: int) -> bool:
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
     if path.is_dir():
-        shutil.rmtree(path)
-    elif path.exists():
-        path.unlink()
-    os.replace(partial, path)
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` (UTF-8) to `path` atomically, creating parent folders."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _beside(path, "partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 

@@ -8,12 +8,14 @@ it travels in the lineage of each model.
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-PROMPT_VERSION = "1"
+from components.shared.prompt_settings import PromptSettings
+
+PROMPT_VERSION = "2"
 
 SYSTEM = (
     "Rank what the user will engage with next. "
@@ -29,6 +31,8 @@ VERBS = {
     "follow": "followed",
     "purchase": "bought",
 }
+STRENGTH = {action: rank for rank, action in enumerate(VERBS)}
+"""The actions by rising engagement: a prompt names the strongest that a user took."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,32 +69,42 @@ class PromptInput:
     answer_length: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class PromptVariant:
-    """Which parts a prompt has: the switches of the paper's open checks."""
-
-    profile: bool = True
-    interests: bool = True
-    natural_language: bool = True  # False: ids alone, passed in as titles, without topics or times
+def shown_title(title: str, item_id: str, settings: PromptSettings) -> str:
+    """Return how a prompt names an item: its title, shortened, or its id without natural language."""
+    return shorten(title, settings.title_chars) if settings.natural_language else item_id
 
 
-def messages(prompt: PromptInput, variant: PromptVariant | None = None) -> list[dict[str, str]]:
-    """Return the chat messages (system, user) for `prompt`."""
-    variant = variant or PromptVariant()
+def recent(history: Sequence[Interaction], now: datetime, settings: PromptSettings) -> list[Interaction]:
+    """Return the short-term part of `history` (oldest first)."""
+    if settings.history_days:
+        since = now - timedelta(days=settings.history_days)
+        history = [one for one in history if one.timestamp >= since]
+    return list(history[max(0, len(history) - settings.max_history) :])
+
+
+def topic_counts(topics: Iterable[str], limit: int) -> list[tuple[str, int]]:
+    """Return the `limit` most frequent topics with their counts, equals in alphabetical order."""
+    counts = Counter(topic for topic in topics if topic)
+    return sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:limit]
+
+
+def messages(prompt: PromptInput, settings: PromptSettings | None = None) -> list[dict[str, str]]:
+    """Return the chat messages (system, user) for `prompt`; only the switches of `settings` count here."""
+    settings = settings or PromptSettings()
     lines = []
-    if variant.profile and (profile := _profile_line(prompt.profile)):
+    if settings.with_profile and (profile := _profile_line(prompt.profile)):
         lines.append(profile)
-    if variant.interests and prompt.interests:
+    if settings.with_interests and prompt.interests:
         listed = ", ".join(f"{topic} ({count})" for topic, count in prompt.interests)
         lines.append(f"Long-term interests: {listed}.")
     lines.append("Recent activity, oldest first:")
-    if variant.natural_language:
+    if settings.natural_language:
         lines += _history_lines(prompt.history, prompt.now) or ["- none"]
     else:
         lines.append(" ".join(one.title for one in prompt.history) or "none")
     lines.append("Candidates:")
     for number, candidate in enumerate(prompt.candidates, start=1):
-        topic = f"{candidate.topic}: " if variant.natural_language and candidate.topic else ""
+        topic = f"{candidate.topic}: " if settings.natural_language and candidate.topic else ""
         lines.append(f"- {topic}{_numbered(number, candidate)}")
     lines.append(f"Which {prompt.answer_length} come next?")
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "\n".join(lines)}]
@@ -166,12 +180,9 @@ def _words(text: str) -> dict[str, str]:
 
 
 def fit(
-    prompt: PromptInput,
-    max_tokens: int,
-    count_tokens: Callable[[list[dict[str, str]]], int],
-    variant: PromptVariant | None = None,
+    prompt: PromptInput, count_tokens: Callable[[list[dict[str, str]]], int], settings: PromptSettings
 ) -> tuple[PromptInput, int]:
-    """Cut the oldest history until the rendered prompt has at most `max_tokens` tokens.
+    """Cut the oldest history until the rendered prompt has at most `settings.max_prompt_tokens` tokens.
 
     Returns the fitted prompt and how many interactions were cut.
 
@@ -180,8 +191,9 @@ def fit(
     """
 
     def tokens(cut: int) -> int:
-        return count_tokens(messages(_without_oldest(prompt, cut), variant))
+        return count_tokens(messages(_without_oldest(prompt, cut), settings))
 
+    max_tokens = settings.max_prompt_tokens
     if tokens(0) <= max_tokens:
         return prompt, 0
     low, high = 1, len(prompt.history)  # the smallest cut that fits lies in [low, high]
@@ -224,7 +236,7 @@ def _history_lines(history: Sequence[Interaction], now: datetime) -> list[str]:
     previous = None
     for one in history:
         key = (one.topic, relative_time(one.timestamp, now))
-        done = f"{VERBS.get(one.actions[-1], one.actions[-1])} {one.title!r}"
+        done = f"{VERBS.get(one.actions[-1], one.actions[-1])} '{one.title}'"
         if key == previous:
             lines[-1] += f", {done}"
         else:

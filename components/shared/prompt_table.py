@@ -1,5 +1,6 @@
 """Reading the prompts table (schema `data_contracts.tables.PROMPTS`), a file a split."""
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,8 @@ class PromptRow:
     completion: str | None
 
 
-def read_prompts(folder: Path, split: str, limit: int = 0) -> list[PromptRow]:
-    """Return the prompts of `split` in table order, the first `limit` of them if it is positive.
+def read_prompts(folder: Path, split: str, limit: int = 0, seed: int = 0) -> list[PromptRow]:
+    """Return the prompts of `split` in table order, a seeded sample of `limit` of them if it is positive.
 
     Raises:
         DataError: the file is missing or is not a prompts table.
@@ -46,8 +47,9 @@ def read_prompts(folder: Path, split: str, limit: int = 0) -> list[PromptRow]:
     path = Path(folder) / f"{split}.parquet"
     try:
         table = pq.read_table(path)
-        rows = table.slice(0, limit).to_pylist() if limit > 0 else table.to_pylist()
-        return [_row(row) for row in rows]
+        if 0 < limit < table.num_rows:
+            table = table.take(sorted(random.Random(seed).sample(range(table.num_rows), limit)))
+        return [_row(row) for row in table.to_pylist()]
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; the prompts step writes one a split") from error
     except (pa.ArrowInvalid, KeyError, TypeError) as error:

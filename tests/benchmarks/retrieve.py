@@ -4,13 +4,14 @@
 
 prints a row a model (Recall and NDCG on test, training and scoring seconds, one seed) and, with `--sort`,
 the time of top-100 for all users beside a plain full sort. The data is the reference sequences file
-(one user a line, items in time order).
+(one user a line, items in time order) in the folder that RECLLM_DATA names.
 """
 
 import argparse
 import ast
 import dataclasses
 import gzip
+import os
 import time
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from components.retrieve.interactions import Histories, Interactions
 from components.retrieve.ranking import Recommender, blocks
 from components.retrieve.report import figures
 
-DATA = Path(__file__).resolve().parents[3] / "shared/data/amazon2014/Beauty.sequences.txt.gz"
+DATA = Path(os.environ.get("RECLLM_DATA", "data")) / "amazon2014/Beauty.sequences.txt.gz"
 META = "meta_Beauty.json.gz"
 
 

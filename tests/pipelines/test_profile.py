@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from components.register.config import ServingConfig
 from components.shared.errors import ConfigError
+from components.shared.prompt_settings import PromptSettings
 from pipelines import profile
 
 
 @pytest.mark.parametrize("name", profile.names())
-def test_every_profile_loads_and_serves_in_the_words_of_training(name: str) -> None:
+def test_every_profile_loads_and_serves_as_it_trained_and_judged(name: str) -> None:
     loaded = profile.load(name)
-    for field in fields(ServingConfig):
-        if hasattr(loaded.prompts, field.name):
-            assert getattr(loaded.register.serving, field.name) == getattr(loaded.prompts, field.name)
+    for field in fields(PromptSettings):
+        assert getattr(loaded.register.serving, field.name) == getattr(loaded.prompts, field.name)
+    assert loaded.register.serving.max_new_tokens == loaded.evaluate.max_new_tokens
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,11 @@ def test_every_profile_loads_and_serves_in_the_words_of_training(name: str) -> N
         pytest.param("sft: {learning_rate: 1e-5}", "YAML reads 1e-5 as text, write 1.0e-5", id="1e-5"),
         pytest.param(
             "grpo: {group_size: 1}", r"mine\.yaml\.grpo: group_size must be at least 2", id="bad value"
+        ),
+        pytest.param(
+            "register: {serving: {title_chars: 30}}",
+            r"register\.serving\.title_chars is 30 but prompts\.title_chars is 60; leave it out",
+            id="serving unlike training",
         ),
         pytest.param("sft: [", r"mine\.yaml: not valid YAML", id="not YAML"),
         pytest.param("- sft", r"mine\.yaml: expected a mapping", id="a list"),

@@ -6,6 +6,7 @@ import pytest
 
 from components.etl.leakage import position_leak, row_leak
 from components.shared.errors import LeakageError
+from components.shared.prompt_settings import PromptSettings
 from data_contracts import tables
 
 
@@ -34,6 +35,9 @@ def case_of(**changes):
     return {**case, **changes}
 
 
+SETTINGS = PromptSettings(title_chars=24)
+
+
 def row_of(before="Recent: 'The apple tree', 'The birch tree'", labels=("cedar",), candidates=None):
     after = "1. The elder tree\n2. The cedar tree\n3. The fern9 tree"
     return {
@@ -46,7 +50,7 @@ def row_of(before="Recent: 'The apple tree', 'The birch tree'", labels=("cedar",
 
 
 def test_an_honest_prompt_passes():
-    assert row_leak(case_of(), row_of(), [0, 1]) is None
+    assert row_leak(case_of(), row_of(), [0, 1], SETTINGS) is None
 
 
 @pytest.mark.parametrize(
@@ -75,27 +79,43 @@ def test_an_honest_prompt_passes():
     ],
 )
 def test_planted_leaks_are_seen(case, row, positions, found):
-    told = row_leak(case_of(**case), row_of(**row), positions)
+    told = row_leak(case_of(**case), row_of(**row), positions, SETTINGS)
     assert told is not None and found in told and "user 'u7'" in told
 
 
 def test_history_later_than_the_label_is_seen():
     case = case_of()
     case["timestamps"] = [case["timestamps"][4], *case["timestamps"][1:]]
-    assert "met after the label" in row_leak(case, row_of(), [0, 1])
+    assert "met after the label" in row_leak(case, row_of(), [0, 1], SETTINGS)
 
 
 def test_another_item_with_the_labels_title_is_no_leak():
     case = case_of()
     case["items"]["apple"]["title"] = "The cedar tree"
-    assert row_leak(case, row_of(before="Recent: 'The cedar tree', 'The birch tree'"), [0, 1]) is None
+    assert (
+        row_leak(case, row_of(before="Recent: 'The cedar tree', 'The birch tree'"), [0, 1], SETTINGS) is None
+    )
+
+
+def test_a_shortened_history_title_that_begins_like_the_label_is_no_leak():
+    case = case_of()
+    case["items"]["apple"]["title"] = "The cedar tree, Big Stuff and more"
+    row = row_of(before="Recent: 'The cedar tree, Big…', 'The birch tree'")
+    assert row_leak(case, row, [0, 1], SETTINGS) is None
+
+
+def test_a_shortened_label_title_is_seen():
+    case = case_of()
+    case["items"]["cedar"]["title"] = "The cedar tree of the northern hills"
+    row = row_of(before="Recent: 'The apple tree', 'The cedar tree of the…'")
+    assert "title 'The cedar tree of the…'" in row_leak(case, row, [0, 1], SETTINGS)
 
 
 def test_a_title_that_is_a_topic_tells_nothing():
     case = case_of()
     for item in case["items"].values():
         item.update(title="Tree Care Guide", topic="Tree Care Guide", tags=["Tree Care Guide"])
-    assert row_leak(case, row_of(before="User profile: interests Tree Care Guide."), [0, 1]) is None
+    assert row_leak(case, row_of(before="User profile: interests Tree Care Guide."), [0, 1], SETTINGS) is None
 
 
 @pytest.mark.parametrize(

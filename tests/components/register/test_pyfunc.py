@@ -1,5 +1,6 @@
 """What a request becomes: the same prompt as in training, and a ranking of all candidates."""
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -7,12 +8,12 @@ import pytest
 
 from components.etl import prompts as etl_prompts
 from components.etl.config import PromptsConfig
-from components.register.config import ServingConfig
 from components.register.packaging import EXAMPLE
 from components.register.pyfunc import _ranked, prompt_input
 from components.shared import prompt
+from components.shared.prompt_settings import PromptSettings
 
-SETTINGS = vars(ServingConfig(max_history=2, title_chars=12, interests=1, answer_length=2))
+SETTINGS = PromptSettings(max_history=2, title_chars=12, interests=1, answer_length=2)
 CANDIDATES = [
     {"item_id": "i1", "title": "One", "topic": "jazz"},
     {"item_id": "i2", "title": "Two", "topic": None},
@@ -61,7 +62,7 @@ def test_given_interests_are_taken() -> None:
 
 
 def test_ids_stand_for_titles_where_the_model_was_trained_so() -> None:
-    settings = SETTINGS | {"natural_language": False}
+    settings = dataclasses.replace(SETTINGS, natural_language=False)
     history = [{**seen("A", "chess", 1, "view"), "item_id": "i9"}]
     made = prompt_input({"candidates": CANDIDATES, "history": history}, settings)
     assert [one.title for one in made.history] == ["i9"]
@@ -162,13 +163,6 @@ def test_a_request_is_asked_in_the_words_of_training(natural_language: bool, max
     trained = etl_prompts.render(
         case, PromptsConfig(**shared), etl_prompts.CatalogueStatistics(interactions=10, items=5), lambda _: 0
     )
-    variant = prompt.PromptVariant(natural_language=natural_language)
-    served = prompt.messages(prompt_input(request_of(case), vars(ServingConfig(**shared))), variant)
+    settings = PromptSettings(**shared)
+    served = prompt.messages(prompt_input(request_of(case), settings), settings)
     assert served == trained["prompt"]
-
-
-def test_serving_defaults_are_those_of_the_prompts_step() -> None:
-    prompts, serving = vars(PromptsConfig()), vars(ServingConfig())
-    common = set(prompts) & set(serving)
-    assert common >= {"max_history", "max_prompt_tokens", "title_chars", "answer_length", "interests"}
-    assert {name: serving[name] for name in common} == {name: prompts[name] for name in common}

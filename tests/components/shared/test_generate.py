@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import DynamicCache
 
-from components.shared.errors import ModelError
+from components.shared.errors import ConfigError, ModelError
 from components.shared.generate import complete, sample
-from components.shared.language_model import encode_completion, encode_prompt, load
+from components.shared.kv_cache import growing_cache
+from components.shared.language_model import encode_completion, encode_prompt, load, train_top_layers
 
 CHATS = [[{"role": "user", "content": "word " * n}] for n in (1, 7, 3, 12)]
 
@@ -59,6 +61,34 @@ def test_finished_rows_stop_at_their_end_token(lm, monkeypatch: pytest.MonkeyPat
     for one in (one for group in answers for one in group):
         assert not stops & set(one.token_ids[:-1])
         assert one.finished == (one.token_ids[-1] in stops)
+
+
+def test_the_cache_grows_in_place_and_holds_what_transformers_holds(lm) -> None:
+    ids = torch.randint(0, 1000, (3, 70), generator=torch.Generator().manual_seed(0))
+    mine, theirs = growing_cache(lm.model.config), DynamicCache(config=lm.model.config)
+    moved = set()
+    with torch.inference_mode():
+        for start, end in [(0, 5), *((n, n + 1) for n in range(5, 70))]:
+            for cache in (mine, theirs):
+                lm.model(ids[:, start:end], past_key_values=cache, use_cache=True)
+            if start == 30:
+                for cache in (mine, theirs):
+                    cache.batch_select_indices(torch.tensor([2, 0]))
+                    cache.batch_repeat_interleave(2)
+                ids = ids[[2, 2, 0, 0]]
+            moved.add(mine.layers[0].keys.data_ptr())
+    for ours, other in zip(mine.layers, theirs.layers, strict=True):
+        assert torch.equal(ours.keys, other.keys) and torch.equal(ours.values, other.values)
+    assert len(moved) <= 5, "a buffer for each of: prompt, first tokens, after the change, two refills"
+
+
+def test_only_the_top_layers_learn(tiny_model_folder: Path) -> None:
+    model = load(tiny_model_folder, "float32").model
+    train_top_layers(model, 1)
+    learning = {name for name, one in model.named_parameters() if one.requires_grad}
+    assert learning and all(".layers.1." in name or name == "model.norm.weight" for name in learning)
+    with pytest.raises(ConfigError, match="train_layers is 9, but the model has 2 layers"):
+        train_top_layers(model, 9)
 
 
 def test_completions_end_with_the_end_token(lm) -> None:

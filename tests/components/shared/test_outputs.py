@@ -1,5 +1,8 @@
 """Outputs appear whole or not at all."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,12 +22,23 @@ def test_a_failed_block_leaves_the_old_folder(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_a_kill_do_not_reach_the_next_output(tmp_path: Path) -> None:
-    leftover = tmp_path / ".table.partial"
-    leftover.mkdir()
-    (leftover / "half").write_text("x")
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True)
+    for owner in (os.getpid(), int(gone.stdout)):
+        leftover = tmp_path / f".table.{owner}.partial"
+        leftover.mkdir()
+        (leftover / "half").write_text("x")
     with whole_folder(tmp_path / "table") as folder:
         (folder / "a").write_text("new")
     assert [path.name for path in (tmp_path / "table").iterdir()] == ["a"]
+    assert [path.name for path in tmp_path.iterdir()] == ["table"]
+
+
+def test_what_a_running_process_writes_is_left_alone(tmp_path: Path) -> None:
+    theirs = tmp_path / f".table.{os.getppid()}.partial"
+    theirs.mkdir()
+    with whole_folder(tmp_path / "table") as folder:
+        (folder / "a").write_text("mine")
+    assert theirs.is_dir()
 
 
 def test_text_replaces_and_nan_is_refused(tmp_path: Path) -> None:

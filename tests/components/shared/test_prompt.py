@@ -5,19 +5,24 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from components.shared import fingerprint
 from components.shared.answer import parse
 from components.shared.prompt import (
+    PROMPT_VERSION,
+    STRENGTH,
     Candidate,
     Interaction,
     PromptInput,
-    PromptVariant,
     completion,
     fit,
     messages,
+    recent,
     recurring_words,
     relative_time,
     shorten,
 )
+from components.shared.prompt_settings import PromptSettings
+from data_contracts.tables import ACTIONS
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
 
@@ -62,11 +67,38 @@ def test_every_line_of_a_prompt() -> None:
     ]
 
 
+def test_the_version_belongs_to_the_text() -> None:
+    said = [message["content"] for message in messages(PROMPT)] + [completion(PROMPT, [3])]
+    text = fingerprint.of_text(*said)
+    assert (PROMPT_VERSION, text) == ("2", "bbec33cf0f6ed71e"), (
+        "the text changed: bump PROMPT_VERSION and this line"
+    )
+
+
+def test_a_title_is_quoted_as_it_is() -> None:
+    prompt = dataclasses.replace(PROMPT, history=[interaction('Say "it\'s" \u200d', "tea", 1)])
+    assert "viewed 'Say \"it's\" \u200d'" in messages(prompt)[-1]["content"]
+
+
+def test_actions_rise_in_the_order_of_the_events_table() -> None:
+    assert tuple(STRENGTH) == ACTIONS
+
+
+def test_the_short_term_history_is_bounded_by_days_and_by_number() -> None:
+    def titles(**settings: int) -> list[str]:
+        return [one.title for one in recent(PROMPT.history, NOW, PromptSettings(**settings))]
+
+    assert titles() == ["Old", "A", "B", "C"]
+    assert titles(history_days=3) == ["A", "B", "C"]
+    assert titles(history_days=3, max_history=1) == ["C"]
+    assert titles(max_history=0) == []
+
+
 def test_variants_leave_their_part_out() -> None:
-    without = messages(PROMPT, PromptVariant(profile=False, interests=False))[-1]["content"]
+    without = messages(PROMPT, PromptSettings(with_profile=False, with_interests=False))[-1]["content"]
     assert "User profile" not in without
     assert "Long-term" not in without
-    ids = messages(PROMPT, PromptVariant(natural_language=False))[-1]["content"]
+    ids = messages(PROMPT, PromptSettings(natural_language=False))[-1]["content"]
     assert "Old A B C" in ids
     assert "- P [1]" in ids
 
@@ -119,14 +151,14 @@ def words(chat: list[dict[str, str]]) -> int:
 
 def test_fit_cuts_the_oldest_history_and_no_more_than_needed() -> None:
     whole = words(messages(PROMPT))
-    fitted, cut = fit(PROMPT, whole - 1, words)
+    fitted, cut = fit(PROMPT, words, PromptSettings(max_prompt_tokens=whole - 1))
     assert (cut, [one.title for one in fitted.history]) == (1, ["A", "B", "C"])
-    assert fit(PROMPT, whole, words) == (PROMPT, 0)
+    assert fit(PROMPT, words, PromptSettings(max_prompt_tokens=whole)) == (PROMPT, 0)
 
 
 def test_fit_says_what_to_do_when_nothing_is_left_to_cut() -> None:
     with pytest.raises(ValueError, match="max_prompt_tokens=5; raise it"):
-        fit(PROMPT, 5, words)
+        fit(PROMPT, words, PromptSettings(max_prompt_tokens=5))
 
 
 @pytest.mark.parametrize(
