@@ -1,6 +1,7 @@
 """Rendering one case: history strictly before the label, the answer key, and the switches."""
 
 from datetime import UTC, datetime, timedelta
+from math import log2
 
 import pytest
 
@@ -77,13 +78,19 @@ def test_history_is_what_happened_before_the_labels_first_event():
     assert rendered()["history_positions"] == [0, 1]
 
 
+def test_novelty_counts_the_train_part_without_the_prompts_own_label():
+    trained = rendered()["extra_info"]
+    assert trained["candidates"] == ["e", "c", "f"]  # c is the label: counted once, and that was here
+    assert trained["novelty"] == pytest.approx([log2(31 / 2), log2(31 / 1), log2(31 / 2)])
+    tested = a_case(split="test", position=4, label_positions=[4], candidates=["e", "f"])
+    assert rendered(tested)["extra_info"]["novelty"] == [4.0, 4.0]  # (count 1 + 1) / (26 + 6) = 1/16
+
+
 def test_answer_key_counts_candidates_from_one():
     row = rendered()
     assert row["reward_model"]["ground_truth"] == {"labels": [2], "weights": [3.0]}
     assert row["extra_info"]["label_items"] == ["c"]
     assert row["extra_info"]["candidates"] == ["e", "c", "f"]
-    # (count 1 + 1) / (26 + 6) = 1/16
-    assert row["extra_info"]["novelty"] == [4.0, 4.0, 4.0]
     said = answer.parse(row["completion"])
     assert said.is_valid(3, 5) and said.numbers[0] == 2
 

@@ -103,7 +103,7 @@ def test_an_answer_becomes_a_ranking_of_all_candidates(text, ids, rationale, val
 
 
 def test_the_example_request_is_rendered() -> None:
-    made = prompt_input(EXAMPLE.to_dict(orient="records")[0], SETTINGS | {"title_chars": 60})
+    made = prompt_input(EXAMPLE.to_dict(orient="records")[0], dataclasses.replace(SETTINGS, title_chars=60))
     text = prompt.messages(made)[-1]["content"]
     assert "2 days ago" in text
     assert "A Weekend in Chongqing" in text
