@@ -6,11 +6,11 @@ either understood whole by another or refused with the key that differs.
 
 import dataclasses
 import json
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from data_contracts.decode import decode
 
 SCHEMA_VERSION = 1
 
@@ -57,7 +57,6 @@ class Comparator:
     metrics: dict[str, float]
     ndcg_at_10_interval: Interval
     answers: AnswerStatistics | None = None
-    note: str = ""
 
     def __post_init__(self) -> None:
         if set(self.metrics) != set(METRICS):
@@ -185,7 +184,7 @@ class EvaluationReport:
                 f"{source}: schema_version is {version!r}, this code reads {SCHEMA_VERSION}; "
                 "evaluate again with the same version of the project"
             )
-        return _decode(cls, values, source)
+        return decode(cls, values, source)
 
     @classmethod
     def read(cls, path: Path) -> "EvaluationReport":
@@ -210,40 +209,3 @@ def parse_lineage(text: str) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a JSON number")
-
-
-def _decode(hint: Any, value: Any, key: str) -> Any:
-    """Convert decoded JSON to the annotated type, strictly; `key` names the place in messages."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return value
-    if origin in (typing.Union, types.UnionType):
-        inner = next(arg for arg in args if arg is not type(None))
-        return None if value is None else _decode(inner, value, key)
-    if origin is Literal and value in args:
-        return value
-    if origin is tuple and isinstance(value, list):
-        return tuple(_decode(args[0], item, f"{key}[{i}]") for i, item in enumerate(value))
-    if origin is dict and isinstance(value, dict):
-        return {name: _decode(args[1], item, f"{key}.{name}") for name, item in value.items()}
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return _decode_dataclass(hint, value, key)
-    if hint is float and type(value) is int:
-        return float(value)
-    if isinstance(hint, type) and type(value) is hint:
-        return value
-    raise ValueError(
-        f"{key}: expected {getattr(hint, '__name__', hint)}, got {type(value).__name__} {value!r}"
-    )
-
-
-def _decode_dataclass(hint: Any, values: dict[str, Any], key: str) -> Any:
-    hints = typing.get_type_hints(hint)
-    if set(values) != set(hints):
-        differing = ", ".join(sorted(set(values) ^ set(hints)))
-        raise ValueError(f"{key}: unknown or missing keys: {differing}")
-    decoded = {name: _decode(hints[name], value, f"{key}.{name}") for name, value in values.items()}
-    try:
-        return hint(**decoded)
-    except ValueError as error:
-        raise ValueError(f"{key}: {error}") from error

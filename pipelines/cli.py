@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from components.etl.amazon import ImportReport
+    from components.etl.importers.report import ImportReport
 
 app = typer.Typer(
     help="RecLLM-R1 on Kubeflow: behaviour logs in, a better LLM recommender out.",
@@ -82,7 +82,7 @@ def sample(
 ) -> None:
     """Generate a seeded log of a social platform."""
     from components.etl.config import SampleConfig
-    from components.etl.sample import generate
+    from components.etl.generator.log import generate
 
     default = SampleConfig()
     generate(SampleConfig(users=users or default.users, items=items or default.items, seed=seed), out)
@@ -96,7 +96,7 @@ def amazon(
     out: Annotated[Path, typer.Option(help="Folder for the tables users, items and events.")],
 ) -> None:
     """Import Amazon product reviews of 2014 (5-core) with their metadata."""
-    from components.etl.amazon import import_amazon
+    from components.etl.importers.amazon import import_amazon
 
     _imported(import_amazon(reviews, meta, out), out)
 
@@ -109,13 +109,15 @@ def movielens(
     out: Annotated[Path, typer.Option(help="Folder for the tables users, items and events.")],
 ) -> None:
     """Import MovieLens-1M, which has user profiles."""
-    from components.etl.movielens import import_movielens
+    from components.etl.importers.movielens import import_movielens
 
     _imported(import_movielens(users, movies, ratings, out), out)
 
 
 def _imported(report: "ImportReport", out: Path) -> None:
     typer.echo(f"wrote {out}: {report.users:,} users, {report.items:,} items, {report.events:,} events")
+    if report.without_title:
+        typer.echo(f"{report.without_title:,} items have no title; brand and category stand in")
     typer.echo(f"next: recllm run --data {out}")
 
 

@@ -25,15 +25,20 @@ CACHED_STEPS = ("sequences", "retrieve", "base-model", "prompts", "sft", "grpo")
 def build(profile: Profile) -> Callable[..., Any]:
     """Return the pipeline function of `profile`; its parameters are what changes from run to run.
 
-    `data` is the folder or URI of the raw tables; `data_fingerprint` and `code_fingerprint` key the
-    cache; `lineage` is a JSON object of texts that the registered model carries, with a `run_key`;
-    `checkpoints` is a folder that outlives a killed step ("" = none).
+    `data` is the folder or URI of the raw tables; the three fingerprints key the cache; `lineage` is a
+    JSON object of texts that the registered model carries, with a `run_key`; `checkpoints` is a folder
+    that outlives a killed step ("" = none).
     """
     images = profile.images
 
     @dsl.pipeline(name=NAME, description="Behaviour logs in, a better LLM recommender out.")
     def recllm_r1(
-        data: str, data_fingerprint: str, code_fingerprint: str, lineage: str = "{}", checkpoints: str = ""
+        data: str,
+        data_fingerprint: str,
+        code_fingerprint: str,
+        base_model_fingerprint: str = "",
+        lineage: str = "{}",
+        checkpoints: str = "",
     ):
         end = run_end(lineage=lineage).set_container_image(images.ops)
         with dsl.ExitHandler(end):
@@ -48,7 +53,8 @@ def build(profile: Profile) -> Callable[..., Any]:
                 catalogue=sequenced.outputs["catalogue"],
             ).set_container_image(images.trainer)
             base = base_model(
-                config=to_json(profile.base_model), code_fingerprint=code_fingerprint
+                config=to_json(profile.base_model),
+                fingerprint=f"{base_model_fingerprint}-{code_fingerprint}",
             ).set_container_image(images.trainer)
             prompted = prompts(
                 config=to_json(profile.prompts),

@@ -27,6 +27,14 @@ def of_data(data: str) -> str:
     return fingerprint.of_folder(folder)
 
 
+def of_base_model(source: str) -> str:
+    """Return the fingerprint of a base model in a folder or at a URI; "" for one that its name pins."""
+    if is_remote(source):
+        return fingerprint.of_text(*stamp(source))
+    folder = Path(source).expanduser()
+    return fingerprint.of_folder(folder) if folder.is_dir() else ""
+
+
 def of_code() -> str:
     """Return the fingerprint of the project's own source files."""
     files = [p for part in CODE for p in (ROOT / part).rglob("*") if p.suffix in (".py", ".json")]

@@ -28,10 +28,16 @@ class RunFailedError(UserError):
 
 @dataclass(frozen=True, kw_only=True)
 class LocalRun:
-    """Where a finished run left things."""
+    """Where a finished run left things, and the registry's model that it may have added a version to."""
 
     folder: Path
     tracking_uri: str
+    model_name: str
+
+    @property
+    def has_registered(self) -> bool:
+        """Return whether the gate let the model pass, so that there is a version of this run."""
+        return any(self.folder.glob("*/register"))
 
     def artifact(self, step: str, name: str) -> Path:
         """Return the path of an artifact of a step that is never cached."""
@@ -62,19 +68,23 @@ def run(
     if data is None:
         data = sample_data(profile, runs, console)
         data_fingerprint = lineage.of_data(data)
-    code = lineage.of_code()
+    code, base = lineage.of_code(), lineage.of_base_model(profile.base_model.source)
     arguments = {
         "data": data if "://" in data else str(Path(data).resolve()),
         "data_fingerprint": data_fingerprint,
         "code_fingerprint": code,
-        "lineage": json.dumps(lineage.describe(run_key, profile_name, data, data_fingerprint, code)),
+        "base_model_fingerprint": base,
+        "lineage": json.dumps(
+            lineage.describe(run_key, profile_name, data, data_fingerprint, code)
+            | {"base_model": profile.base_model.source, "base_model_fingerprint": base}
+        ),
         "checkpoints": str(runs / "checkpoints"),
     }
     console.say(f"run {run_key}: everything it writes lies in {folder}")
     with _stopping_children(), contextlib.redirect_stdout(console):
         _execute(profile, folder, runs / "cache" if cache else None, arguments, console)
     console.close()
-    return LocalRun(folder=folder, tracking_uri=tracking_uri)
+    return LocalRun(folder=folder, tracking_uri=tracking_uri, model_name=profile.register.model_name)
 
 
 def registry_of(runs: Path) -> str:
@@ -86,7 +96,7 @@ def sample_data(profile: Profile, runs: Path, console: Console) -> str:
     """Return the folder of the profile's generated log, generating it if it is not there yet."""
     folder = runs / "data" / f"sample-{of_text(to_json(profile.sample), lineage.of_code())}"
     if not folder.is_dir():
-        from components.etl.sample import generate
+        from components.etl.generator.log import generate
 
         console.say(f"sample: generating a log of {profile.sample.users} users into {folder}")
         generate(profile.sample, folder)

@@ -26,7 +26,11 @@ def show(run: LocalRun) -> None:
         screen.print(f"{name + ':':<10} {place}", markup=False, highlight=False)
     screen.print("\nNext:", style="bold")
     screen.print(f"  mlflow ui --backend-store-uri {run.tracking_uri}", markup=False, highlight=False)
-    screen.print(f"  recllm promote --runs {run.folder.parent}", markup=False, highlight=False)
+    if run.has_registered:
+        promote = f"  recllm promote --model {run.model_name} --tracking-uri {run.tracking_uri}"
+        screen.print(promote, markup=False, highlight=False)
+    else:
+        screen.print("  nothing to promote: the gate registered no version of this run", markup=False)
 
 
 def _table(report: EvaluationReport) -> Table:

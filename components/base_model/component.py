@@ -6,10 +6,10 @@ from components.step import step
 
 
 @step()
-def base_model(config: str, code_fingerprint: str, model: Output[Model]):
+def base_model(config: str, fingerprint: str, model: Output[Model]):
     """Fetch the base model as a safetensors folder; `config` is JSON of BaseModelConfig.
 
-    `code_fingerprint` only keys the cache.
+    `fingerprint` names the contents of the source and the code; it only keys the cache.
     """
     from pathlib import Path
 

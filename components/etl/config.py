@@ -73,9 +73,9 @@ class SequencesConfig:
     `split` "leave_one_out": the last item tests, the one before validates. "temporal": global cuts in
     UTC; test is [as_of - test_days, as_of), validation the `valid_days` before, training the rest.
     `as_of` (ISO 8601) also ends the data window under either split: later events are left out; empty
-    means no end. An event later than `latest` (empty: the present) has a timestamp from the future and
-    is quarantined, as is every other row-level fault; above `max_quarantine_share` of the rows of a
-    table the run stops. `core` > 1 keeps only users and items with at least that many partners, to a
+    means no end. An event later than `latest` (empty: a day from now, as clocks differ) comes from the
+    future and is quarantined, as is every other row-level fault; above `max_quarantine_share` of the rows
+    of a table the run stops. `core` > 1 keeps only users and items with at least that many partners, to a
     fixed point. `partitions` is the number of part files, and of shuffle partitions of the events.
     """
 

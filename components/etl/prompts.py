@@ -75,7 +75,7 @@ def render(
             Candidate(title=title_of(items[item], config), topic=items[item]["topic"]) for item in candidates
         ],
         now=now,
-        answer_length=config.answer_length,
+        answer_length=min(config.answer_length, len(candidates)),
     )
     fitted, cut = fit(prompt, count_tokens, config)
     number = {item: n for n, item in enumerate(candidates, start=1)}
@@ -98,7 +98,7 @@ def render(
             "user_id": case["user_id"],
             "position": case["position"],
             "prompt_version": PROMPT_VERSION,
-            "answer_length": min(config.answer_length, len(candidates)),
+            "answer_length": prompt.answer_length,
             "candidates": candidates,
             "tags": [list(items[item]["tags"]) for item in candidates],
             "novelty": _novelty(case, candidates, statistics),

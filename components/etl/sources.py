@@ -5,8 +5,10 @@ A table `events` in a folder is `events.parquet`, `.jsonl` or `.csv` (text also 
 """
 
 import csv
+import functools
 import gzip
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,7 +116,7 @@ def _check_text(file: Path, source: Source) -> int:
     if not first:
         return 0
     if source.format == "csv":
-        _check_columns(file, source.table, next(csv.reader([first])))
+        _check_columns(file, source.table, _header(file))
         return int(bool(second))
     try:
         row = json.loads(first)
@@ -134,6 +136,8 @@ def _open(file: Path) -> Any:
 
 def _check_columns(file: Path, table: str, found: list[str], lenient: bool = False) -> None:
     # A JSON writer may leave out a key whose value is null, so one line proves little: only the ids count.
+    if twice := [name for name, count in Counter(found).items() if count > 1]:
+        raise DataError(f"{file}: column '{twice[0]}' stands there twice; rename or drop one")
     required = [c for c in tables.REQUIRED_COLUMNS[table] if not (lenient and not c.endswith("_id"))]
     for column in required:
         if column not in found:
@@ -162,28 +166,54 @@ def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
 def read(spark: SparkSession, source: Source) -> DataFrame:
     """Return the table with exactly the contract's columns and types, plus `_malformed`.
 
-    Optional columns that the files lack are null. `_malformed` holds the raw text of a row (or of the
-    fields) that could not be read as its type, null where all is well.
+    Optional columns that a file lacks are null. `_malformed` holds the raw text of a row (or of the
+    fields) that could not be read as its type, null where all is well. Part files may differ in the
+    order and number of their columns: Spark would read all of them by the first one's.
     """
-    files = [str(file.resolve()) for file in source.files]
+    frames = [
+        _read_alike(spark, source, layout, [str(file.resolve()) for file in files])
+        for layout, files in _by_layout(source).items()
+    ]
+    return functools.reduce(DataFrame.unionByName, frames)
+
+
+def _by_layout(source: Source) -> dict[tuple[str, ...], list[Path]]:
+    """Return the files by their columns: names and types in Parquet, the header in CSV, all alike in JSON."""
+    layouts: dict[tuple[str, ...], list[Path]] = {}
+    for file in source.files:
+        layout: tuple[str, ...] = ()
+        if source.format == "parquet":
+            layout = tuple(f"{field.name} {field.type}" for field in pq.read_schema(file))
+        elif source.format == "csv":
+            layout = tuple(_header(file))
+            if not layout:
+                continue  # an empty part; `check` has made sure that some part has rows
+        layouts.setdefault(layout, []).append(file)
+    return layouts
+
+
+def _header(file: Path) -> list[str]:
+    with _open(file) as lines:
+        header = next(csv.reader([next((line for line in lines if line.strip()), "")]), [])
+    return [name.removeprefix("\ufeff") for name in header]
+
+
+def _read_alike(spark: SparkSession, source: Source, layout: tuple[str, ...], files: list[str]) -> DataFrame:
     if source.format == "parquet":
         return _typed_parquet(spark.read.parquet(*files), source.table)
     names = [field.name for field in tables.RAW[source.table]]
-    fields = [StructField(name, _text_type(source, name)) for name in names]
-    fields.append(StructField(MALFORMED, StringType()))
     options = {"columnNameOfCorruptRecord": MALFORMED, "mode": "PERMISSIVE", "encoding": "UTF-8"}
     if source.format == "jsonl":
-        frame = spark.read.schema(StructType(fields)).options(**options).json(files)
-    else:
-        frame = _read_csv(spark, files, names)
-    return _typed_text(frame, source.table)
-
-
-def _read_csv(spark: SparkSession, files: list[str], names: list[str]) -> DataFrame:
-    """Read CSV columns by name, as text; `escape` makes doubled quotes work as in RFC 4180."""
-    frame = spark.read.options(header="true", escape='"', multiLine="true", encoding="UTF-8").csv(files)
-    columns = [F.col(n) if n in frame.columns else F.lit(None).cast("string").alias(n) for n in names]
-    return frame.select(*columns, F.lit(None).cast("string").alias(MALFORMED))
+        fields = [StructField(name, _text_type(source, name)) for name in names]
+        schema = StructType([*fields, StructField(MALFORMED, StringType())])
+        return _typed_text(spark.read.schema(schema).options(**options).json(files), source.table)
+    # As text, by the file's own header; `escape` makes doubled quotes work as in RFC 4180. Pruning must be
+    # off: it would leave out the fields by whose number a broken row is known.
+    options |= {"header": "true", "escape": '"', "multiLine": "true", "columnPruning": "false"}
+    schema = StructType([StructField(name, StringType()) for name in (*layout, MALFORMED)])
+    frame = spark.read.schema(schema).options(**options).csv(files)
+    columns = [F.col(n) if n in layout else F.lit(None).cast("string").alias(n) for n in names]
+    return _typed_text(frame.select(*columns, MALFORMED), source.table)
 
 
 def _text_type(source: Source, name: str) -> Any:

@@ -118,8 +118,7 @@ def _quality_table(report: EvaluationReport) -> str:
         for key in TITLES:
             mark = ' class="best"' if one.metrics[key] == best[key] else ""
             cells.append(f"<td{mark}>{one.metrics[key]:.{_DIGITS.get(key, 4)}f}</td>")
-        note = f" <small>{html.escape(one.note)}</small>" if one.note else ""
-        name = f'<td><span class="dot {one.kind}"></span>{html.escape(one.name)}{note}</td>'
+        name = f'<td><span class="dot {one.kind}"></span>{html.escape(one.name)}</td>'
         rows.append(f"<tr>{name}{''.join(cells)}</tr>")
     return _table(["model", *TITLES.values()], rows)
 

@@ -108,7 +108,7 @@ def prompt_input(row: Row, settings: PromptSettings) -> prompt.PromptInput:
             for one in candidates
         ],
         now=now,
-        answer_length=settings.answer_length,
+        answer_length=min(settings.answer_length, len(candidates)),
     )
 
 

@@ -137,7 +137,7 @@ class RetrieveConfig:
         folds: user folds of the cross-fitting of training prompts; more folds come closer to the model
             that makes the candidates of valid and test, and cost one training each.
         ceiling_gap: the train and test recall of the candidates are flagged when they differ by more
-            than this share of the test recall.
+            than this share of the larger one.
         device: "auto" takes a GPU where there is one.
     """
 

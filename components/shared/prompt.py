@@ -135,7 +135,7 @@ def _best(prompt: PromptInput, matches: Sequence[int], limit: int = 2) -> list[s
 
 
 def _reasons(topics: Sequence[str], words: Sequence[str], best: Sequence[str]) -> str:
-    parts = [("Recent interests", topics), ("Recurring words", words), ("Best matches", best)]
+    parts = [("Recent interest", topics), ("Recurring words", words), ("Best matches", best)]
     return " ".join(f"{name}: {', '.join(listed)}." for name, listed in parts if listed)
 
 
@@ -152,7 +152,7 @@ def _matches(candidate: Candidate, topics: Sequence[str], words: Sequence[str]) 
     return (candidate.topic in topics) + sum(word.casefold() in found for word in words)
 
 
-def recent_topics(history: Sequence[Interaction], limit: int = 2) -> list[str]:
+def recent_topics(history: Sequence[Interaction], limit: int = 1) -> list[str]:
     """Return the latest `limit` distinct topics, the most recent first."""
     return list(dict.fromkeys(one.topic for one in reversed(history) if one.topic))[:limit]
 

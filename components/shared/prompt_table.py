@@ -15,7 +15,7 @@ class PromptRow:
 
     Attributes:
         messages: chat messages, the user's last.
-        labels: candidate numbers of the retrieved labels, in label order; weights: one for each.
+        labels: candidate numbers of the retrieved labels, in label order.
         candidates: item ids in prompt order; tags and novelty: one entry for each.
         label_items: ids of all labels, also of those that were not retrieved.
         completion: the answer that SFT teaches, or None.
@@ -25,13 +25,11 @@ class PromptRow:
     position: int
     messages: list[dict[str, str]]
     labels: list[int]
-    weights: list[float]
     candidates: list[str]
     tags: list[list[str]]
     novelty: list[float]
     label_items: list[str]
     answer_length: int
-    prompt_version: str
     completion: str | None
 
 
@@ -63,12 +61,10 @@ def _row(row: Mapping[str, Any]) -> PromptRow:
         position=info["position"],
         messages=row["prompt"],
         labels=truth["labels"],
-        weights=truth["weights"],
         candidates=info["candidates"],
         tags=info["tags"],
         novelty=info["novelty"],
         label_items=info["label_items"],
         answer_length=info["answer_length"],
-        prompt_version=info["prompt_version"],
         completion=row.get("completion"),
     )

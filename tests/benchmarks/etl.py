@@ -117,7 +117,7 @@ def _generate(task: dict) -> int:
     import pyarrow.parquet as pq
 
     from components.etl.config import SampleConfig
-    from components.etl.sample import generate
+    from components.etl.generator.log import generate
 
     users = round(task["size"] / EVENTS_A_USER)
     config = SampleConfig(users=users, items=max(1000, users // 5), exposures=False)

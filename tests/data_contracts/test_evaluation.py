@@ -78,9 +78,9 @@ def test_a_whole_number_is_a_float_where_one_is_due() -> None:
     ("change", "message"),
     [
         pytest.param({"schema_version": 2}, "schema_version is 2, this code reads 1", id="another version"),
-        pytest.param({"surprise": 1}, "r.json: unknown or missing keys: surprise", id="unknown key"),
+        pytest.param({"surprise": 1}, "r.json: unknown key 'surprise'", id="unknown key"),
         pytest.param({"slices": None}, r"r.json.slices: expected", id="null where a list is due"),
-        pytest.param({"comparators": [{}]}, r"r.json.comparators\[0\]: unknown or missing", id="empty entry"),
+        pytest.param({"comparators": [{}]}, r"r.json.comparators\[0\]: missing key 'name'", id="empty entry"),
         pytest.param(
             {"sample": minimal()["sample"] | {"users": 1.5}}, "r.json.sample.users: expected int", id="type"
         ),

@@ -39,7 +39,7 @@ def test_the_run_compares_all_models_and_says_where_everything_lies(finished: tu
     assert "<html" in Path(places["report:"]).read_text()
     assert Path(places["log:"]).is_file()
     assert "mlflow ui --backend-store-uri sqlite:///" in shown
-    assert "recllm promote" in shown
+    assert "recllm promote --model recllm-r1 --tracking-uri sqlite:///" in shown
     assert not list((folder / "runs" / "checkpoints").iterdir())
 
 
@@ -90,7 +90,7 @@ def test_a_broken_table_ends_the_run_with_its_cause(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("runs/*/*/sequences/sequences/*"))
 
 
-def test_an_interrupted_run_leaves_no_process_and_goes_on(tmp_path: Path) -> None:
+def test_an_interrupted_run_leaves_no_process_and_nothing_half_written(tmp_path: Path) -> None:
     assert recllm("sample", "--out", "log", "--users", "30", "--items", "40", cwd=tmp_path).returncode == 0
     command = [*RECLLM, "run", "--profile", "tiny", "--data", "log"]
     process = subprocess.Popen(

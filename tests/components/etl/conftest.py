@@ -38,7 +38,7 @@ def spark():
 
 @pytest.fixture(scope="session")
 def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from components.etl.sample import generate
+    from components.etl.generator.log import generate
 
     folder = tmp_path_factory.mktemp("log") / "data"
     generate(SampleConfig(users=60, items=150, items_per_user=9, seed=3), folder)

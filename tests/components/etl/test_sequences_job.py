@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.etl.config import SampleConfig, SequencesConfig
-from components.etl.job import validate
-from components.etl.sample import generate
+from components.etl.generator.log import generate
+from components.etl.raw import validate_raw
 from components.shared.errors import ContractError, DataError
 from data_contracts import tables
 
@@ -103,7 +103,7 @@ def test_nobody_with_enough_items_is_an_error(prepared, run_step, tmp_path):
 
 
 def test_validate_runs_the_contracts_alone(prepared, spark_config, tmp_path):
-    quarantine = validate(SequencesConfig(spark=spark_config), str(prepared.data), tmp_path / "docs.html")
+    quarantine = validate_raw(SequencesConfig(spark=spark_config), str(prepared.data), tmp_path / "docs.html")
     assert quarantine.rows["users"] == 60 and not any(quarantine.reasons.values())
     assert [p.name for p in tmp_path.iterdir()] == ["docs.html"]
 

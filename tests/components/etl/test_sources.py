@@ -91,6 +91,28 @@ def test_part_files_are_one_table(spark, tmp_path):
     assert read(spark, tmp_path, "events").count() == 6
 
 
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_part_files_may_differ_in_their_columns(spark, tmp_path, form):
+    turned = [{name: row[name] for name in reversed(row) if name != "dwell_seconds"} for row in EVENTS]
+    write(tmp_path / "events", "part-0", turned, form)
+    write(tmp_path / "events", "part-1", EVENTS, form)
+    found = read(spark, tmp_path, "events").collect()
+    assert {(e.user_id, e.item_id, e.dwell_seconds) for e in found} == {
+        ("u1", "i1", None),
+        ("ü", 'i,"2"', None),
+        ("u1", "i1", 1.5),
+    }
+    assert len(found) == 4 and all(e._malformed is None for e in found)
+
+
+def test_csv_rows_with_too_many_or_too_few_fields_are_malformed(spark, tmp_path):
+    lines = ["user_id,item_id,action,timestamp", "u1,i1,view,10", "u1,i1", "u1,i1,view,10,20"]
+    (tmp_path / "events.csv").write_text("\n".join(lines) + "\n")
+    frame = read(spark, tmp_path, "events")
+    assert [r._malformed for r in frame.collect()] == [None, "u1,i1", "u1,i1,view,10,20"]
+    assert frame.where("_malformed is null").count() == 1
+
+
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
 def test_values_of_a_wrong_type_are_malformed_not_fatal(spark, tmp_path, form):
     rows = [*EVENTS, {**EVENTS[0], "timestamp": "yesterday"}, {**EVENTS[0], "dwell_seconds": "long"}]

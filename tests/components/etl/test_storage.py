@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from components.etl.config import SequencesConfig
-from components.etl.job import validate
+from components.etl.raw import validate_raw
 from components.shared.errors import DataError
 
 KEY, SECRET = "reader", "a-real-secret"
@@ -107,8 +107,8 @@ def test_s3_gives_the_tables_that_the_folder_gives(bucket, prepared, run_step, t
 def test_a_wrong_secret_and_a_missing_prefix_are_named(bucket, monkeypatch, spark_config, tmp_path):
     config = SequencesConfig(spark=spark_config)
     with pytest.raises(DataError, match=r"s3://logs/nowhere"):
-        validate(config, "s3://logs/nowhere", tmp_path / "docs.html")
+        validate_raw(config, "s3://logs/nowhere", tmp_path / "docs.html")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-wrong-secret")
     with pytest.raises(DataError, match="AWS_SECRET_ACCESS_KEY"):
-        validate(config, bucket, tmp_path / "docs.html")
+        validate_raw(config, bucket, tmp_path / "docs.html")
     assert os.environ["AWS_ACCESS_KEY_ID"] == KEY

@@ -22,13 +22,11 @@ def row(candidates: str, labels: str, answer_length: int = 2, position: int = 5)
         position=position,
         messages=[],
         labels=[],
-        weights=[],
         candidates=list(candidates),
         tags=[],
         novelty=[],
         label_items=list(labels),
         answer_length=answer_length,
-        prompt_version="1",
         completion=None,
     )
 

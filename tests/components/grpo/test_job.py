@@ -116,13 +116,16 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     assert all(torch.equal(kept["whole"][name], kept["resumed"][name]) for name in kept["whole"])
 
 
-def test_no_reference_is_read_without_a_kl_term(prompts_folder, tiny_model_folder, tmp_path) -> None:
-    report = run(
-        dataclasses.replace(CONFIG, beta=0.0, steps=1),
-        GrpoInputs(prompts_folder, tiny_model_folder),
-        outputs(tmp_path),
-    )
-    assert report.steps == 1
+@pytest.mark.parametrize(("beta", "passes"), [(0.0, 2), (0.02, 4)])
+def test_the_reference_is_read_only_for_a_kl_term(
+    beta: float, passes: int, prompts_folder, tiny_model_folder, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One step of two groups: a pass of the policy for each, and one of the reference if there is a KL."""
+    calls, log_probs = [], local.token_log_probs
+    monkeypatch.setattr(local, "token_log_probs", lambda *a: (calls.append(1), log_probs(*a))[1])
+    config = dataclasses.replace(CONFIG, beta=beta, steps=1)
+    run(config, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+    assert len(calls) == passes
 
 
 def test_refusals(prompts_folder, tiny_model_folder, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,13 +17,11 @@ ROW = PromptRow(
     position=9,
     messages=[],
     labels=[4, 2],
-    weights=[1.0, 1.0],
     candidates=["a", "b", "c", "d", "e"],
     tags=[["tea"], ["chess", "game"], ["tea"], ["chess"], ["go"]],
     novelty=[10.0, 5.0, 20.0, 8.0, 2.0],
     label_items=["d", "b"],
     answer_length=3,
-    prompt_version="1",
     completion=None,
 )
 SECOND, THIRD = 1 / math.log2(3), 1 / 2

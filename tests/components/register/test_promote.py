@@ -89,6 +89,8 @@ def test_racing_promotions_leave_one_line_of_champions(client, tracking_uri) -> 
     assert [one.replaced for one in told] == [None, *(one.version for one in told)][: len(told)]
     if told:
         assert reigning(client) == (told[-1].version, told[-1].replaced)
+    last = promote(tracking_uri, MODEL, "3").version
+    assert reigning(client)[0] == last == "3", "a race leaves nothing that stands in the way of the next"
 
 
 def claim(client: MlflowClient, version: str, age: timedelta) -> str:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.etl.amazon import ImportReport
+from components.etl.importers.report import ImportReport
 from components.shared.errors import DataError
 from components.shared.outputs import whole_folder
 from data_contracts import tables
@@ -41,9 +41,7 @@ def import_movielens(users: Path, movies: Path, ratings: Path, out: Path) -> Imp
         pq.write_table(pa.Table.from_pylist(profiles, schema=tables.USERS), partial / "users.parquet")
         pq.write_table(pa.Table.from_pylist(items, schema=tables.ITEMS), partial / "items.parquet")
         pq.write_table(events, partial / "events.parquet")
-    return ImportReport(
-        users=len(profiles), items=len(items), events=events.num_rows, without_title=0, skipped_items=0
-    )
+    return ImportReport(users=len(profiles), items=len(items), events=events.num_rows)
 
 
 def _dat(path: Path, fields: int) -> list[list[str]]:

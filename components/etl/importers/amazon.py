@@ -4,27 +4,16 @@ import ast
 import gzip
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from components.etl.importers.report import ImportReport
 from components.shared.errors import DataError
 from components.shared.outputs import whole_folder
 from data_contracts import tables
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImportReport:
-    """What was imported; `without_title` counts items, `skipped_items` metadata of items nobody reviewed."""
-
-    users: int
-    items: int
-    events: int
-    without_title: int
-    skipped_items: int
 
 
 def import_amazon(reviews: Path, meta: Path, out: Path) -> ImportReport:
@@ -40,7 +29,6 @@ def import_amazon(reviews: Path, meta: Path, out: Path) -> ImportReport:
     wanted = dict.fromkeys(events.column("item_id").to_pylist())
     users = pa.table({"user_id": events.column("user_id").unique().sort()})
     found = {row["asin"]: row for row in _lines(Path(meta), _literal) if row.get("asin") in wanted}
-    skipped = _count(Path(meta)) - len(found)
     items = _items(list(wanted), found)
     with whole_folder(Path(out)) as partial:
         pq.write_table(_typed(users, tables.USERS), partial / "users.parquet")
@@ -51,7 +39,6 @@ def import_amazon(reviews: Path, meta: Path, out: Path) -> ImportReport:
         items=items.num_rows,
         events=events.num_rows,
         without_title=items.column("title").null_count,
-        skipped_items=skipped,
     )
 
 
@@ -128,10 +115,6 @@ def _open(path: Path) -> IO[str]:
 
 def _literal(line: str) -> dict[str, Any]:
     return ast.literal_eval(line)
-
-
-def _count(path: Path) -> int:
-    return sum(1 for _ in _lines(path, len))
 
 
 def _typed(table: pa.Table, schema: pa.Schema) -> pa.Table:

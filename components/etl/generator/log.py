@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.etl.config import SampleConfig
-from components.etl.dirt import add_dirt
-from components.etl.sample_items import NAMES, SUBTOPICS, SampleItems, ids, start_us
-from components.etl.vocabulary import STYLES
+from components.etl.generator.dirt import add_dirt
+from components.etl.generator.items import NAMES, SUBTOPICS, SampleItems, ids, start_us
+from components.etl.generator.vocabulary import STYLES
 from components.shared.outputs import whole_folder
 from data_contracts import tables
 
@@ -135,7 +135,7 @@ def _users(
             np.clip(rng.normal(29, 9, count), 14, 80).astype(np.int32), mask=rng.random(count) < 0.1
         ),
         "gender": pa.array(rng.choice(["female", "male"], count), mask=rng.random(count) < 0.1),
-        "city_tier": pa.array(rng.choice(["tier 1", "tier 2", "tier 3"], count, p=[0.4, 0.35, 0.25])),
+        "city_tier": pa.array(rng.choice(["1", "2", "3"], count, p=[0.4, 0.35, 0.25])),
         "interests": interests,
     }
 

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from components.etl.config import SampleConfig, parse_time
-from components.etl.vocabulary import FORMS, STYLES, TOPICS
+from components.etl.generator.vocabulary import FORMS, STYLES, TOPICS
 from data_contracts import tables
 
 DAY_US = 86_400_000_000

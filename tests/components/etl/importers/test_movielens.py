@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.etl.movielens import import_movielens
+from components.etl.importers.movielens import import_movielens
 from components.shared.errors import DataError
 
 

@@ -6,7 +6,8 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from components.etl.amazon import import_amazon
+from components.etl.importers.amazon import import_amazon
+from components.etl.importers.report import ImportReport
 from components.shared.errors import DataError
 
 META = [
@@ -31,13 +32,7 @@ def write(folder, reviews=REVIEWS, meta=META):
 
 def test_import(tmp_path):
     report = import_amazon(*write(tmp_path), tmp_path / "out")
-    assert (report.users, report.items, report.events, report.without_title, report.skipped_items) == (
-        2,
-        2,
-        3,
-        1,
-        1,
-    )
+    assert report == ImportReport(users=2, items=2, events=3, without_title=1)
     events = pq.read_table(tmp_path / "out/events.parquet").to_pylist()
     assert [(e["user_id"], e["item_id"], e["ordinal"]) for e in events] == [
         ("A2", "B2", 0),

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.etl.config import SampleConfig
-from components.etl.sample import FUNNEL, generate
-from components.etl.vocabulary import STYLES
+from components.etl.generator.log import FUNNEL, generate
+from components.etl.generator.vocabulary import STYLES
 from data_contracts import tables
 
 
@@ -105,7 +105,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("components.etl.sample._write_chunk", interrupt)
+    monkeypatch.setattr("components.etl.generator.log._write_chunk", interrupt)
     with pytest.raises(KeyboardInterrupt):
         generate(SampleConfig(users=10), tmp_path / "log")
     assert not list(tmp_path.iterdir())

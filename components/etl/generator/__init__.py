@@ -1,0 +1,1 @@
+"""A seeded log of a social platform, of any size, for trying things out."""

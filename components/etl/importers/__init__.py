@@ -1,0 +1,1 @@
+"""Public datasets turned into the three raw tables."""
