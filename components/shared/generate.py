@@ -8,11 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from transformers import DynamicCache
 
-from components.shared.kv_cache import growing_cache
+from components.shared.kv_cache import growing_cache, joined
 from components.shared.language_model import LanguageModel, Message, answer_prefix, encode_prompt, load
 
 __all__ = ["Completion", "complete", "load", "sample"]
+
+PREFILL_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -79,16 +82,8 @@ def sample(
 ) -> list[list[list[int]]]:
     """Sample token ids for one batch of encoded prompts, [prompt][sample][token], end token included."""
     input_ids, mask = _pad_left(prompts, lm.tokenizer.pad_token_id, lm.device)
-    cache = growing_cache(lm.model.config)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    logits = lm.model(
-        input_ids=input_ids,
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    ).logits[:, -1]
+    logits, cache = _read_prompts(lm, input_ids, mask, positions)
     rows = len(prompts) * num_samples
     if num_samples > 1:
         cache.batch_repeat_interleave(num_samples)
@@ -121,6 +116,32 @@ def sample(
             use_cache=True,
         ).logits[:, -1]
     return [drawn[i : i + num_samples] for i in range(0, rows, num_samples)]
+
+
+def _read_prompts(
+    lm: LanguageModel, input_ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor
+) -> tuple[torch.Tensor, DynamicCache]:
+    """Return the logits after each prompt, (prompts, vocabulary), and the cache of all prompts.
+
+    Read in passes of at most PREFILL_TOKENS tokens: what a pass computes then stays in the processor's
+    caches, and memory does not grow with the batch.
+    """
+    rows = max(1, PREFILL_TOKENS // input_ids.shape[1])
+    logits, caches = [], []
+    for start in range(0, len(input_ids), rows):
+        part = slice(start, start + rows)
+        cache = growing_cache(lm.model.config)
+        read = lm.model(
+            input_ids=input_ids[part],
+            attention_mask=mask[part],
+            position_ids=positions[part],
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits.append(read.logits[:, -1])
+        caches.append(cache)
+    return torch.cat(logits), joined(caches)
 
 
 def _pad_left(

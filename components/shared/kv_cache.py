@@ -1,5 +1,6 @@
 """A key-value cache that grows in place: transformers' own copies everything for every new token."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,17 @@ def growing_cache(config: Any) -> DynamicCache:
     cache = DynamicCache(config=config)
     cache.layers = [_GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+def joined(caches: Sequence[DynamicCache]) -> DynamicCache:
+    """Return one cache with the rows of all `caches`, which hold equally many tokens; the first is reused."""
+    whole, *others = caches
+    if others:
+        for number, layer in enumerate(whole.layers):
+            same = [layer, *(cache.layers[number] for cache in others)]
+            layer.keys = torch.cat([one.keys for one in same])
+            layer.values = torch.cat([one.values for one in same])
+    return whole
 
 
 class _GrowingLayer(DynamicLayer):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from components.shared import generate
 from components.shared.errors import ConfigError, ModelError
 from components.shared.generate import complete, sample
 from components.shared.kv_cache import growing_cache
@@ -61,6 +62,12 @@ def test_finished_rows_stop_at_their_end_token(lm, monkeypatch: pytest.MonkeyPat
     for one in (one for group in answers for one in group):
         assert not stops & set(one.token_ids[:-1])
         assert one.finished == (one.token_ids[-1] in stops)
+
+
+def test_prompts_read_in_several_passes_give_the_same_answers(lm, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = complete(lm, CHATS, max_new_tokens=8)
+    monkeypatch.setattr(generate, "PREFILL_TOKENS", 60)
+    assert complete(lm, CHATS, max_new_tokens=8) == whole
 
 
 def test_the_cache_grows_in_place_and_holds_what_transformers_holds(lm) -> None:
