@@ -21,10 +21,10 @@ def joined(caches: Sequence[DynamicCache]) -> DynamicCache:
     """Return one cache with the rows of all `caches`, which hold equally many tokens; the first is reused."""
     whole, *others = caches
     if others:
-        for number, layer in enumerate(whole.layers):
-            same = [layer, *(cache.layers[number] for cache in others)]
-            layer.keys = torch.cat([one.keys for one in same])
-            layer.values = torch.cat([one.values for one in same])
+        for number in range(len(whole.layers)):
+            same: list[Any] = [cache.layers[number] for cache in caches]
+            same[0].keys = torch.cat([layer.keys for layer in same])
+            same[0].values = torch.cat([layer.values for layer in same])
     return whole
 
 
