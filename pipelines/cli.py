@@ -79,13 +79,19 @@ def sample(
     users: Annotated[int | None, typer.Option(min=1, help="Default: the laptop profile's.")] = None,
     items: Annotated[int | None, typer.Option(min=1, help="Default: the laptop profile's.")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same log.")] = 0,
+    dirty_share: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of faulty events, to see the contracts at work.")
+    ] = 0.0,
 ) -> None:
     """Generate a seeded log of a social platform."""
     from components.etl.config import SampleConfig
     from components.etl.generator.log import generate
 
     default = SampleConfig()
-    generate(SampleConfig(users=users or default.users, items=items or default.items, seed=seed), out)
+    config = SampleConfig(
+        users=users or default.users, items=items or default.items, seed=seed, dirty_share=dirty_share
+    )
+    generate(config, out)
     typer.echo(f"wrote {out}; next: recllm run --data {out}")
 
 

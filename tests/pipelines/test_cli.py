@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+
+from data_contracts.tables import ACTIONS
 
 RECLLM = [sys.executable, "-m", "pipelines.cli"]
 
@@ -66,7 +69,10 @@ def test_a_corrupt_gzip_names_the_file(tmp_path: Path) -> None:
 
 
 def test_sample_and_compile_write_what_they_say(tmp_path: Path) -> None:
-    assert recllm("sample", "--out", "log", "--users", "30", "--items", "40", cwd=tmp_path).returncode == 0
+    arguments = ("--out", "log", "--users", "30", "--items", "40", "--dirty-share", "0.2")
+    assert recllm("sample", *arguments, cwd=tmp_path).returncode == 0
+    actions = set(pq.read_table(tmp_path / "log" / "events.parquet")["action"].to_pylist())
+    assert actions - set(ACTIONS), "faulty rows are among them"
     assert {path.stem for path in (tmp_path / "log").iterdir()} == {"users", "items", "events", "exposures"}
     assert recllm("compile", "--profile", "tiny", "--out", "p.yaml", cwd=tmp_path).returncode == 0
     assert "pipelineInfo" in (tmp_path / "p.yaml").read_text()
