@@ -1,6 +1,7 @@
 """Strict decoding of JSON and YAML values into frozen dataclasses: every refusal names the key."""
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -69,6 +70,8 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
 def _scalar(hint: Any, value: Any, key: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{key}: {value} is not a finite number")
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         remedy = ""
         if hint is float and isinstance(value, str):

@@ -11,7 +11,7 @@ _PROGRESS = re.compile(r"^\s{4}(?P<step>[a-z][a-z_ ]{2,20}): (?P<text>(?![A-Z]\w
 _STARTING = re.compile(r"Executing task .*?'(?P<step>[a-z-]+)'")
 _FAILED = re.compile(r"Task '[a-z-]+' finished with status FAILURE")
 _CAUSE = re.compile(r"^\s*components\.shared\.errors\.\w+: (?P<message>.*)$")
-_END_OF_CAUSE = re.compile(r"^\d\d:\d\d:\d\d\.\d+ - |^\s*$")
+_END_OF_CAUSE = re.compile(r"^\d\d:\d\d:\d\d\.\d+ - |^\s*$|^\s*\[KFP Executor ")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _TAIL = 30
 

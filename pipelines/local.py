@@ -59,7 +59,12 @@ def run(
     stem = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(profile_name).stem)[:60]
     run_key = f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
     folder = runs / run_key
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(
+            f"--runs {runs}: cannot be written to ({error.strerror}); name another folder"
+        ) from error
     tracking_uri = profile.register.tracking_uri or registry_of(runs)
     profile = dataclasses.replace(
         profile, register=dataclasses.replace(profile.register, tracking_uri=tracking_uri)

@@ -64,6 +64,16 @@ class Profile:
         object.__setattr__(self, "register", replace(self.register, serving=serving))
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML's safe loader, which by itself lets the last of two equal keys win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := [key for n, key in enumerate(keys) if key in keys[:n]]:
+            raise yaml.constructor.ConstructorError(None, None, f"key '{twice[0]}' twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def names() -> list[str]:
     """Return the profiles that come with the project."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -79,7 +89,7 @@ def load(name: str) -> Profile:
     if not path.is_file():
         raise ConfigError(f"profile '{name}': neither one of {', '.join(names())} nor a YAML file")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML ({error})") from error
     return from_mapping(Profile, values or {}, str(path))

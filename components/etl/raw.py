@@ -1,7 +1,7 @@
 """The raw tables of one data folder: read, every row's fault named, contracts checked."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -47,16 +47,21 @@ def validate_raw(config: SequencesConfig, data: str, page: Path) -> Quarantine:
     Raises:
         DataError, ContractError: as the sequences step raises them.
     """
-    spark = session(config.spark, "validate")
     with readable(data), data_docs(page, "Raw data") as docs, local_copy(data) as folder:
-        return check_raw(config, read_raw(spark, config, folder), docs)
+        found = locate_raw(folder)  # before Spark takes its seconds to start
+        return check_raw(config, read_raw(session(config.spark, "validate"), config, found), docs)
 
 
-def read_raw(spark: SparkSession, config: SequencesConfig, folder: Path) -> RawTables:
-    """Locate, check and read users, items and events in `folder`. Raises DataError."""
+def locate_raw(folder: Path) -> dict[str, sources.Source]:
+    """Locate users, items and events in `folder` and check what their files say. Raises DataError."""
     found = {table: sources.locate(folder, table) for table in TABLES}
     for source in found.values():
         sources.check(source)
+    return found
+
+
+def read_raw(spark: SparkSession, config: SequencesConfig, found: Mapping[str, sources.Source]) -> RawTables:
+    """Read the located tables and name every row's fault."""
     users = faults.keyed_faults(sources.read(spark, found["users"]), "user_id")
     items = faults.keyed_faults(sources.read(spark, found["items"]), "item_id")
     latest = parse_time("latest", config.latest) if config.latest else datetime.now(UTC) + timedelta(days=1)

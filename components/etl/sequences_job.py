@@ -17,7 +17,7 @@ from components.etl.contracts import check
 from components.etl.core import k_core
 from components.etl.data_docs import data_docs
 from components.etl.quarantine import Quarantine
-from components.etl.raw import RawTables, check_raw, local_copy, read_raw
+from components.etl.raw import RawTables, check_raw, local_copy, locate_raw, read_raw
 from components.etl.sequences import SequenceRules, build, whole_users
 from components.etl.sink import PartWriter, write_parts
 from components.etl.spark import readable, session
@@ -64,9 +64,10 @@ def run_sequences(config: SequencesConfig, data: str, out: SequencesOutputs) -> 
         ContractError: a critical expectation failed, or more than `max_quarantine_share` of the rows
             of a table are faulty.
     """
-    spark = session(config.spark, "sequences")
     with readable(data), data_docs(out.data_docs, "Raw data and sequences") as docs, ExitStack() as whole:
-        raw = read_raw(spark, config, whole.enter_context(local_copy(data)))
+        found = locate_raw(whole.enter_context(local_copy(data)))  # before Spark takes its seconds to start
+        spark = session(config.spark, "sequences")
+        raw = read_raw(spark, config, found)
         quarantine = check_raw(config, raw, docs)
         folders = {
             name: whole.enter_context(whole_folder(getattr(out, name)))

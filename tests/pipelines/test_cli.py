@@ -39,6 +39,11 @@ def test_help_lists_the_commands_without_loading_anything_heavy(tmp_path: Path) 
             "nowhere: no such folder; it must hold",
             id="no data",
         ),
+        pytest.param(
+            ["run", "--profile", "tiny", "--data", ".", "--runs", "/dev/null/runs"],
+            "--runs /dev/null/runs: cannot be written to",
+            id="no place for runs",
+        ),
         pytest.param(["promote"], "no database at", id="nothing to promote"),
         pytest.param(
             ["import", "amazon", "--reviews", "r.json.gz", "--meta", "m.json.gz", "--out", "out"],

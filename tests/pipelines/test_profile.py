@@ -33,6 +33,10 @@ def test_every_profile_loads_and_serves_as_it_trained_and_judged(name: str) -> N
             id="serving unlike training",
         ),
         pytest.param("sft: [", r"mine\.yaml: not valid YAML", id="not YAML"),
+        pytest.param(
+            "sft: {}\ngrpo: {}\nsft: {}", r"mine\.yaml: not valid YAML \(key 'sft' twice", id="twice"
+        ),
+        pytest.param("sft: {learning_rate: .nan}", r"sft\.learning_rate: nan is not a finite", id="NaN"),
         pytest.param("- sft", r"mine\.yaml: expected a mapping", id="a list"),
     ],
 )

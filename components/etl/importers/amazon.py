@@ -3,6 +3,8 @@
 import ast
 import gzip
 import json
+import re
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -47,16 +49,16 @@ def _events(reviews: Path) -> pa.Table:
     items: list[str] = []
     times: list[int] = []
     for row in _lines(reviews, json.loads):
-        try:
-            user, item, time = row["reviewerID"], row["asin"], int(row["unixReviewTime"])
-        except (KeyError, TypeError, ValueError) as error:
+        user, item, time = (row.get(name) for name in ("reviewerID", "asin", "unixReviewTime"))
+        seconds = str(time).removesuffix(".0")
+        if not (isinstance(user, str) and isinstance(item, str) and re.fullmatch(r"-?[0-9]{1,11}", seconds)):
             raise DataError(
-                f"{reviews}: line {len(users) + 1} lacks a usable {error}; expected the official 5-core "
-                "reviews with reviewerID, asin and unixReviewTime"
-            ) from error
+                f"{reviews}: review {len(users) + 1} has reviewerID {user!r}, asin {item!r}, unixReviewTime "
+                f"{time!r}; expected two texts and whole seconds, as in the official 5-core reviews"
+            )
         users.append(user)
         items.append(item)
-        times.append(time * 1_000_000)
+        times.append(int(seconds) * 1_000_000)
     if not users:
         raise DataError(f"{reviews}: no reviews in it; is the download complete?")
     columns = {
@@ -98,22 +100,31 @@ def _lines(path: Path, read: Callable[[str], Any]) -> Iterator[Any]:
             for line in lines:
                 number += 1
                 if line.strip():
-                    yield read(line)
+                    yield _mapping(read(line))
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"{path}: unreadable after line {number} ({error}); download it again") from error
-    except (ValueError, SyntaxError) as error:
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: line {number} is not in the official format ({error})") from error
+        raise DataError(
+            f"{path}: line {number} is not in the official format ({type(error).__name__}); expected one "
+            "object a line, JSON in the reviews and a Python literal in the metadata"
+        ) from error
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"expected an object, got {type(value).__name__}")
+    return value
 
 
 def _open(path: Path) -> IO[str]:
     return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
 
 
-def _literal(line: str) -> dict[str, Any]:
+def _literal(line: str) -> Any:
     return ast.literal_eval(line)
 
 

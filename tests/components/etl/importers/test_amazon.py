@@ -48,8 +48,16 @@ def test_errors_name_file_and_line(tmp_path):
     reviews, meta = write(tmp_path)
     with pytest.raises(DataError, match=r"nowhere\.json: no such file"):
         import_amazon(tmp_path / "nowhere.json", meta, tmp_path / "out")
-    with pytest.raises(DataError, match="line 4 lacks a usable 'asin'"):
-        import_amazon(write(tmp_path, [*REVIEWS, {"reviewerID": "A1"}])[0], meta, tmp_path / "out")
+    for change in ({"asin": None}, {"unixReviewTime": "soon"}, {"unixReviewTime": 10**20}):
+        with pytest.raises(DataError, match=f"review 4 has .*{next(iter(change))} "):
+            import_amazon(write(tmp_path, [*REVIEWS, {**REVIEWS[0], **change}])[0], meta, tmp_path / "out")
+    with pytest.raises(DataError, match=r"line 4 is not in the official format \(ValueError\)"):
+        import_amazon(write(tmp_path, [*REVIEWS, [1, 2]])[0], meta, tmp_path / "out")
+    body = bytearray(gzip.compress(json.dumps(REVIEWS[0]).encode() * 50))
+    body[12:40] = b"\xff" * 28
+    reviews.write_bytes(bytes(body))
+    with pytest.raises(DataError, match=r"reviews\.json\.gz: unreadable"):
+        import_amazon(reviews, meta, tmp_path / "out")
     reviews.write_bytes(gzip.compress(b'{"reviewerID": "A"')[:-9])
     with pytest.raises(DataError, match=r"reviews\.json\.gz: unreadable"):
         import_amazon(reviews, meta, tmp_path / "out")
