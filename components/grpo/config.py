@@ -36,7 +36,8 @@ class GrpoConfig:
         beta: weight of the k3 estimate of KL(policy || SFT model); 0 spares the reference pass.
         clip: PPO's clip range of the probability ratio, or null; without effect while every sample is
             used once.
-        eval_every: steps between validations on `eval_prompts` prompts; the best model is kept.
+        eval_every: steps between validations on a seeded sample of `eval_prompts` prompts with a
+            retrieved label; the best model is kept.
         save_every: steps between checkpoints; 0 = none.
         train_layers: as in SftConfig.
     """

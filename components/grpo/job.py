@@ -68,9 +68,7 @@ def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoRep
     """
     check_folder(inputs.sft_model)
     rows = _trainable(inputs.prompts, config.max_prompts, config.seed)
-    valid = read_prompts(inputs.prompts, "valid", config.eval_prompts, config.seed)
-    if not valid:
-        raise DataError(f"{inputs.prompts}/valid.parquet: empty; raise prompts.valid_prompts")
+    valid = _validation(inputs.prompts, config.eval_prompts, config.seed)
     print(f"grpo: {len(rows)} prompts, groups of {config.group_size}", flush=True)
     with checkpoints.place(inputs.checkpoints, "grpo", config, inputs.prompts, inputs.sft_model) as place:
         state = local.train(config, inputs.sft_model, rows, valid, place)
@@ -103,6 +101,19 @@ def _trainable(prompts: Path, limit: int, seed: int) -> list[PromptRow]:
             f"{prompts}/train.parquet: no prompt has its label among the candidates; raise "
             "retrieve.num_candidates or the number of training prompts"
         )
+    return _sample(rows, limit, seed)
+
+
+def _validation(prompts: Path, limit: int, seed: int) -> list[PromptRow]:
+    """Return validation prompts, those with a retrieved label if any: no answer moves the others' NDCG."""
+    rows = read_prompts(prompts, "valid")
+    if not rows:
+        raise DataError(f"{prompts}/valid.parquet: empty; raise prompts.valid_prompts")
+    return _sample([row for row in rows if row.labels] or rows, limit, seed)
+
+
+def _sample(rows: list[PromptRow], limit: int, seed: int) -> list[PromptRow]:
+    """Return a seeded sample of `limit` rows in their order, all of them if `limit` is 0."""
     if not 0 < limit < len(rows):
         return rows
     return [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), limit))]
