@@ -14,8 +14,8 @@ from typing import Any
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a fresh folder beside `path` that replaces `path` when the block ends without an error.
 
-    A killed or failed block leaves `path` as it was, or, if it was killed between the two renames that
-    replace an older output, leaves none. What a killed block left beside it is removed by the next try.
+    A killed or failed block leaves `path` as it was. What it left beside it is removed by the next try; an
+    older output that a kill caught between the two renames is put back by it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,10 +42,14 @@ def _beside(path: Path, kind: str) -> Path:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove what this process or processes that no longer run left beside `path`."""
+    """Remove what this process or processes that no longer run left beside `path`, or put it back."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.*"):
         owner, kind = left.name.split(".")[-2:]
-        if kind in ("partial", "old") and owner.isdigit() and not _runs_elsewhere(int(owner)):
+        if kind not in ("partial", "old") or not owner.isdigit() or _runs_elsewhere(int(owner)):
+            continue
+        if kind == "old" and not path.exists():
+            os.replace(left, path)
+        else:
             _remove(left)
 
 

@@ -41,7 +41,8 @@ def test_every_step_has_its_image_and_installs_nothing(compiled: Path) -> None:
 def test_only_what_changes_from_run_to_run_is_a_parameter(compiled: Path) -> None:
     spec = next(yaml.safe_load_all(compiled.read_text()))
     parameters = spec["root"]["inputDefinitions"]["parameters"]
-    assert set(parameters) == {"data", "data_fingerprint", "code_fingerprint", "lineage", "checkpoints"}
+    fingerprints = {"data_fingerprint", "code_fingerprint", "base_model_fingerprint"}
+    assert set(parameters) == {"data", "lineage", "checkpoints"} | fingerprints
 
 
 def test_what_reads_or_writes_the_registry_is_never_cached(compiled: Path) -> None:

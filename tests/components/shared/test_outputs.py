@@ -33,6 +33,15 @@ def test_leftovers_of_a_kill_do_not_reach_the_next_output(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["table"]
 
 
+def test_an_older_output_caught_between_the_renames_comes_back(tmp_path: Path) -> None:
+    old = tmp_path / f".table.{os.getpid()}.old"
+    old.mkdir()
+    (old / "a").write_text("old")
+    with pytest.raises(RuntimeError), whole_folder(tmp_path / "table"):
+        raise RuntimeError
+    assert (tmp_path / "table" / "a").read_text() == "old"
+
+
 def test_what_a_running_process_writes_is_left_alone(tmp_path: Path) -> None:
     theirs = tmp_path / f".table.{os.getppid()}.partial"
     theirs.mkdir()
