@@ -41,7 +41,9 @@ def of_code() -> str:
     return fingerprint.of_files(files, ROOT)
 
 
-def describe(run_key: str, profile: str, data: str, data_fingerprint: str, code: str) -> dict[str, str]:
+def describe(
+    run_key: str, profile: str, data: str, data_fingerprint: str, code: str, base_model: str, base: str
+) -> dict[str, str]:
     """Return the lineage of a run: the tags of the model version that it registers."""
     return {
         "run_key": run_key,
@@ -52,6 +54,8 @@ def describe(run_key: str, profile: str, data: str, data_fingerprint: str, code:
         "git_commit": _git_commit(),
         "prompt_version": PROMPT_VERSION,
         "reward_version": REWARD_VERSION,
+        "base_model": base_model,
+        "base_model_fingerprint": base,
     }
 
 

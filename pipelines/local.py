@@ -73,15 +73,15 @@ def run(
     if data is None:
         data = sample_data(profile, runs, console)
         data_fingerprint = lineage.of_data(data)
-    code, base = lineage.of_code(), lineage.of_base_model(profile.base_model.source)
+    source = profile.base_model.source
+    code, base = lineage.of_code(), lineage.of_base_model(source)
     arguments = {
         "data": data if "://" in data else str(Path(data).resolve()),
         "data_fingerprint": data_fingerprint,
         "code_fingerprint": code,
         "base_model_fingerprint": base,
         "lineage": json.dumps(
-            lineage.describe(run_key, profile_name, data, data_fingerprint, code)
-            | {"base_model": profile.base_model.source, "base_model_fingerprint": base}
+            lineage.describe(run_key, profile_name, data, data_fingerprint, code, source, base)
         ),
         "checkpoints": str(runs / "checkpoints"),
     }

@@ -12,8 +12,8 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from components.etl.prompts import title_of
 from components.shared.errors import LeakageError
-from components.shared.prompt import shown_title
 from components.shared.prompt_settings import PromptSettings
 
 Row = Mapping[str, Any]
@@ -84,7 +84,7 @@ def _text_leaks(
 
 
 def _titles(item: Row, settings: PromptSettings) -> tuple[str, str]:
-    return item["title"], shown_title(item["title"], item["item_id"], settings)
+    return item["title"], title_of(item, settings)
 
 
 def _says(text: str, phrase: str) -> bool:

@@ -1,6 +1,5 @@
 """Run the configured engine and hand on the best model: GRPO's, or the SFT model if nothing was better."""
 
-import random
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from components.shared import checkpoints, curves
 from components.shared.errors import DataError
 from components.shared.language_model import check_folder
 from components.shared.outputs import whole_folder, write_json
-from components.shared.prompt_table import PromptRow, read_prompts
+from components.shared.prompt_table import PromptRow, drawn, read_prompts
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def _trainable(prompts: Path, limit: int, seed: int) -> list[PromptRow]:
             f"{prompts}/train.parquet: no prompt has its label among the candidates; raise "
             "retrieve.num_candidates or the number of training prompts"
         )
-    return _sample(rows, limit, seed)
+    return [rows[i] for i in drawn(len(rows), limit, seed)]
 
 
 def _validation(prompts: Path, limit: int, seed: int) -> list[PromptRow]:
@@ -109,14 +108,8 @@ def _validation(prompts: Path, limit: int, seed: int) -> list[PromptRow]:
     rows = read_prompts(prompts, "valid")
     if not rows:
         raise DataError(f"{prompts}/valid.parquet: empty; raise prompts.valid_prompts")
-    return _sample([row for row in rows if row.labels] or rows, limit, seed)
-
-
-def _sample(rows: list[PromptRow], limit: int, seed: int) -> list[PromptRow]:
-    """Return a seeded sample of `limit` rows in their order, all of them if `limit` is 0."""
-    if not 0 < limit < len(rows):
-        return rows
-    return [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), limit))]
+    rows = [row for row in rows if row.labels] or rows
+    return [rows[i] for i in drawn(len(rows), limit, seed)]
 
 
 def _report(state: local.State, prompts: int) -> GrpoReport:

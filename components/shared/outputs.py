@@ -60,8 +60,8 @@ def _runs_elsewhere(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
+    except PermissionError:  # it runs, under another user
+        pass
     return True
 
 

@@ -45,13 +45,18 @@ def read_prompts(folder: Path, split: str, limit: int = 0, seed: int = 0) -> lis
     path = Path(folder) / f"{split}.parquet"
     try:
         table = pq.read_table(path)
-        if 0 < limit < table.num_rows:
-            table = table.take(sorted(random.Random(seed).sample(range(table.num_rows), limit)))
-        return [_row(row) for row in table.to_pylist()]
+        return [_row(row) for row in table.take(drawn(table.num_rows, limit, seed)).to_pylist()]
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; the prompts step writes one a split") from error
     except (pa.ArrowInvalid, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a prompts table ({type(error).__name__}: {error})") from error
+
+
+def drawn(size: int, limit: int, seed: int) -> list[int]:
+    """Return the places of a seeded sample of `limit` of `size` rows, in order; all if `limit` is 0."""
+    if not 0 < limit < size:
+        return list(range(size))
+    return sorted(random.Random(seed).sample(range(size), limit))
 
 
 def _row(row: Mapping[str, Any]) -> PromptRow:
