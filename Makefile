@@ -4,7 +4,9 @@ PROFILE ?= laptop
 # cpu, cu130 … : fetch PyTorch from PyTorch's own index; empty: from the configured package index.
 TORCH_BACKEND ?=
 BIN := .venv/bin
-UV := $(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt
+# Every step of a run is a fresh Python: compiled now, it imports in half the time, also where
+# PYTHONDONTWRITEBYTECODE (common in images) would have it compile anew each time.
+UV := $(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --constraint constraints.txt
 
 # uv does not read pip's configuration; wheels that pip would find, uv shall find as well.
 export UV_FIND_LINKS ?= $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
