@@ -49,6 +49,7 @@ def build(profile: Profile) -> Callable[..., Any]:
             ).set_container_image(images.spark)
             retrieved = retrieve(
                 config=to_json(profile.retrieve),
+                checkpoints=checkpoints,
                 sequences=sequenced.outputs["sequences"],
                 catalogue=sequenced.outputs["catalogue"],
             ).set_container_image(images.trainer)

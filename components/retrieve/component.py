@@ -8,6 +8,7 @@ from components.step import step
 @step()
 def retrieve(
     config: str,
+    checkpoints: str,
     sequences: Input[Dataset],
     catalogue: Input[Dataset],
     candidates: Output[Dataset],
@@ -23,7 +24,7 @@ def retrieve(
     from components.shared.config import parse
     from components.shared.outputs import write_json
 
-    inputs = RetrieveInputs(Path(sequences.path), Path(catalogue.path))
+    inputs = RetrieveInputs(Path(sequences.path), Path(catalogue.path), checkpoints)
     outputs = RetrieveOutputs(Path(candidates.path), Path(rankings.path), Path(report.path))
     figures = run(parse(RetrieveConfig, config, "retrieve"), inputs, outputs).metrics()
     write_json(Path(metrics.path), figures)

@@ -3,7 +3,17 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-MODELS = ("popularity", "item_to_item", "content", "gru4rec", "sasrec", "sasrec_bce")
+MODELS = (
+    "popularity",
+    "item_to_item",
+    "content",
+    "gru4rec",
+    "bert4rec",
+    "fdsa",
+    "sasrec",
+    "sasrec_bce",
+    "s3rec",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +93,60 @@ class Gru4recConfig(NextItemConfig):
     """Recurrent recommendation; `layers` are stacked GRUs."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bert4recConfig(SasrecConfig):
+    """Bidirectional self-attention.
+
+    Attributes:
+        mask_share: probability that an item of a training sequence is hidden and to be found.
+        last_share: share of the training sequences of which only the last item is hidden, as it is when
+            the model is asked.
+    """
+
+    layers: int = 2
+    mask_share: float = 0.3
+    last_share: float = 0.3
+
+    def __post_init__(self) -> None:
+        """Refuse shares that are none."""
+        super().__post_init__()
+        _share(self, "mask_share", "last_share")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FdsaConfig(SasrecConfig):
+    """Self-attention over items and attributes; `max_attributes` of an item are read, its rarest."""
+
+    max_attributes: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuse shapes that cannot be built."""
+        super().__post_init__()
+        _at_least(self, 1, "max_attributes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class S3recConfig(FdsaConfig):
+    """Self-attention with self-supervised pre-training.
+
+    Attributes:
+        mask_share: probability that an item is hidden in pre-training.
+        objective_weights: of associated attributes, masked items, masked attributes, segments.
+        pretraining: how the pre-training is trained; it has no early stop.
+    """
+
+    mask_share: float = 0.2
+    objective_weights: tuple[float, ...] = (0.2, 1.0, 1.0, 0.5)
+    pretraining: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=10))
+
+    def __post_init__(self) -> None:
+        """Refuse weights that are not four, and shares that are none."""
+        super().__post_init__()
+        _share(self, "mask_share")
+        if len(self.objective_weights) != 4 or min(self.objective_weights) < 0:
+            raise ValueError(f"objective_weights must be four, 0 or more, got {self.objective_weights}")
+
+
 def _published_sasrec() -> SasrecConfig:
     return SasrecConfig(layers=2, dropout=0.5, temperature=0.0)
 
@@ -154,6 +218,9 @@ class RetrieveConfig:
     sasrec: SasrecConfig = field(default_factory=SasrecConfig)
     sasrec_bce: SasrecConfig = field(default_factory=_published_sasrec)
     gru4rec: Gru4recConfig = field(default_factory=Gru4recConfig)
+    bert4rec: Bert4recConfig = field(default_factory=Bert4recConfig)
+    fdsa: FdsaConfig = field(default_factory=FdsaConfig)
+    s3rec: S3recConfig = field(default_factory=S3recConfig)
 
     def __post_init__(self) -> None:
         """Refuse unknown models and sizes that give no candidates."""
@@ -178,3 +245,9 @@ def _at_least(section: object, least: int, *names: str) -> None:
     for name in names:
         if getattr(section, name) < least:
             raise ValueError(f"{name} must be at least {least}, got {getattr(section, name)}")
+
+
+def _share(section: object, *names: str) -> None:
+    for name in names:
+        if not 0 < getattr(section, name) <= 1:
+            raise ValueError(f"{name} must lie in (0, 1], got {getattr(section, name)}")

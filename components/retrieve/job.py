@@ -12,6 +12,7 @@ from components.retrieve.interactions import Examples, Histories, Interactions, 
 from components.retrieve.ranking import Ranked, Recommender, fuse
 from components.retrieve.report import CEILINGS, RetrieveReport
 from components.retrieve.tables import candidates_table, rankings_table
+from components.shared import checkpoints
 from components.shared.outputs import whole_folder, write_text
 
 JUDGED = ("valid", "test")
@@ -19,10 +20,11 @@ JUDGED = ("valid", "test")
 
 @dataclass(frozen=True)
 class RetrieveInputs:
-    """Folders of the tables SEQUENCES and CATALOGUE."""
+    """Folders of the tables SEQUENCES and CATALOGUE; where checkpoints may lie ("" = nowhere)."""
 
     sequences: Path
     catalogue: Path
+    checkpoints: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class _Run:
     config: RetrieveConfig
     data: Interactions
     report: RetrieveReport
+    checkpoints: Path
 
     @property
     def depth(self) -> int:
@@ -64,8 +67,14 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
         num_candidates=config.num_candidates,
         num_items=data.num_items,
     )
-    context = _Run(config, data, start)
-    with whole_folder(outputs.candidates) as candidates, whole_folder(outputs.rankings) as rankings:
+    with (
+        checkpoints.place(
+            inputs.checkpoints, "retrieve", config, inputs.sequences, inputs.catalogue
+        ) as saved,
+        whole_folder(outputs.candidates) as candidates,
+        whole_folder(outputs.rankings) as rankings,
+    ):
+        context = _Run(config, data, start, saved)
         with rankings_table(rankings, data) as table:
             final = _final_models(context, table)
         with candidates_table(candidates, data) as table:
@@ -81,12 +90,12 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
 
 def _final_models(context: _Run, table) -> dict[str, Ranked]:
     """Train each model on all users and write its rankings; return split -> the candidates' order."""
-    config, data = context.config, context.data
+    config, data, place = context.config, context.data, context.checkpoints
     examples = {split: data.examples(split) for split in JUDGED}
     kept: dict[str, dict[str, Ranked]] = {split: {} for split in JUDGED}
     evidence: dict[str, float] = {}
     for name in dict.fromkeys((*config.models, *config.sources)):
-        recommender, log = models.fit(name, config, data, data.train(), examples["valid"], -1)
+        recommender, log = models.fit(name, config, data, data.train(), examples["valid"], -1, place)
         context.report.seconds[name] = log.seconds
         evidence[name] = recommender.evidence
         fallback = models.Popularity(data.train(), data.num_items)
@@ -128,7 +137,7 @@ def _held_out(context: _Run, fold_of_user: Ints, fold: int, asked: Examples) -> 
     fallback = models.Popularity(train_part, data.num_items)
     ranked, evidence = {}, {}
     for name in config.sources:
-        recommender, _ = models.fit(name, config, data, train_part, valid, fold)
+        recommender, _ = models.fit(name, config, data, train_part, valid, fold, context.checkpoints)
         ranked[name] = answer(recommender, fallback, asked.histories, context.depth)
         evidence[name] = recommender.evidence
     return _blend(context, ranked, evidence)

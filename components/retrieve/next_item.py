@@ -1,4 +1,4 @@
-"""What the next-item networks share: one item table on both sides, and the loss over it.
+"""What the networks over an item table share: one item table on both sides, and the loss over it.
 
 "softmax" is cross-entropy over the whole catalogue (or sampled negatives), which makes these models
 strong baselines (Klenitskiy & Vasilev 2023); "bce" is binary cross-entropy with one negative a position.
@@ -18,8 +18,8 @@ from components.retrieve.training import SequenceNetwork
 Loss = Literal["softmax", "bce"]
 
 
-class NextItemNetwork(SequenceNetwork):
-    """Predicts each item from those before it. The table's last row stands for padding."""
+class ItemNetwork(SequenceNetwork):
+    """One item table for what is read and what is found. Its last row stands for padding."""
 
     def __init__(self, num_items: int, config: NextItemConfig, loss: Loss = "softmax") -> None:
         super().__init__()
@@ -27,37 +27,47 @@ class NextItemNetwork(SequenceNetwork):
         self.kind, self.negatives, self.temperature = loss, config.negatives, config.temperature
         self.items = nn.Embedding(num_items + 1, config.dim)
 
-    @abc.abstractmethod
-    def encode(self, items: Tensor) -> Tensor:
-        """Return [rows, length, dim] for items [rows, length]; a place sees itself and those before it."""
-
-    def hidden(self, items: Tensor) -> Tensor:
-        """Return `encode`, as directions divided by the temperature where one is set."""
-        x = self.encode(items)
-        return F.normalize(x, dim=-1) / self.temperature if self.temperature else x
-
-    def user_vectors(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Return what stands at the last item of each history."""
-        return self.hidden(items)[torch.arange(len(items), device=items.device), lengths - 1]
+    def directions(self, vectors: Tensor) -> Tensor:
+        """Return [..., dim] as directions divided by the temperature where one is set."""
+        return F.normalize(vectors, dim=-1) / self.temperature if self.temperature else vectors
 
     def item_vectors(self) -> Tensor:
         """Return the item table without its padding row, as directions where a temperature is set."""
         table = self.items.weight[: self.num_items]
         return F.normalize(table, dim=-1) if self.temperature else table
 
+    def objective(self, vectors: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss of finding the items `targets` [places] by `vectors` [places, dim]."""
+        table = self.item_vectors()
+        if self.kind == "bce":
+            negatives = torch.randint(self.num_items, targets.shape, device=targets.device)
+            return losses.binary(vectors, table, targets, negatives)
+        if 0 < self.negatives < self.num_items:
+            negatives = torch.randperm(self.num_items, device=targets.device)[: self.negatives]
+            return losses.sampled_softmax(vectors, table, targets, negatives)
+        return losses.full_softmax(vectors.float(), table, targets)
+
+
+class NextItemNetwork(ItemNetwork):
+    """Predicts each item from those before it."""
+
+    @abc.abstractmethod
+    def encode(self, items: Tensor) -> Tensor:
+        """Return [rows, length, dim] for items [rows, length]; a place sees itself and those before it."""
+
+    def hidden(self, items: Tensor) -> Tensor:
+        """Return `encode` as what `objective` takes."""
+        return self.directions(self.encode(items))
+
+    def user_vectors(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Return what stands at the last item of each history."""
+        return self.hidden(items)[torch.arange(len(items), device=items.device), lengths - 1]
+
     def loss(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Return the mean loss of predicting each item from those before it."""
         inputs, targets = items[:, :-1], items[:, 1:]
         real = targets != self.num_items
-        hidden, targets = self.hidden(inputs)[real], targets[real]
-        table = self.item_vectors()
-        if self.kind == "bce":
-            negatives = torch.randint(self.num_items, targets.shape, device=targets.device)
-            return losses.binary(hidden, table, targets, negatives)
-        if 0 < self.negatives < self.num_items:
-            negatives = torch.randperm(self.num_items, device=targets.device)[: self.negatives]
-            return losses.sampled_softmax(hidden, table, targets, negatives)
-        return losses.full_softmax(hidden.float(), table, targets)
+        return self.objective(self.hidden(inputs)[real], targets[real])
 
 
 def initialise(network: nn.Module, std: float = 0.02) -> None:

@@ -2,9 +2,12 @@
 
 import abc
 import copy
+import json
+import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -97,6 +100,48 @@ def batches(
         yield pad(sequences.take(groups[index]), filler, device)
 
 
+@dataclass
+class _State:
+    """What a training that goes on needs, beside the network itself and torch's random state."""
+
+    network: SequenceNetwork
+    optimizer: torch.optim.Optimizer
+    generator: np.random.Generator
+    best: dict[str, Tensor]
+    log: TrainingLog = field(default_factory=TrainingLog)
+    epoch: int = 0
+    highest: float = -1.0
+    since: int = 0
+
+    def save(self, file: Path) -> None:
+        """Write everything, whole or not at all."""
+        saved = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+            "log": asdict(self.log),
+            "counts": (self.epoch, self.highest, self.since),
+            "generator": json.dumps(self.generator.bit_generator.state),
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        partial = file.with_name(f".{file.name}.partial")
+        torch.save(saved, partial)
+        os.replace(partial, file)
+
+    def load(self, file: Path, device: torch.device) -> None:
+        """Take up what `save` wrote, torch's random state included."""
+        saved = torch.load(file, map_location=device, weights_only=True)
+        self.network.load_state_dict(saved["network"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.best, self.log = saved["best"], TrainingLog(**saved["log"])
+        self.epoch, self.highest, self.since = saved["counts"]
+        self.generator.bit_generator.state = json.loads(saved["generator"])
+        torch.set_rng_state(saved["torch"].cpu())
+        if saved["cuda"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all([state.cpu() for state in saved["cuda"]])
+
+
 def train(
     name: str,
     network: SequenceNetwork,
@@ -105,55 +150,67 @@ def train(
     config: TrainingConfig,
     seed: int,
     device: torch.device,
+    saved: Path | None = None,
 ) -> tuple[NetworkRecommender, TrainingLog]:
     """Train `network` on `sequences` and return it with the weights of its best evaluation.
 
     `valid` judges when to stop; without examples the last epoch's weights are kept. The same input, seed
-    and number of threads give the same weights.
+    and number of threads give the same weights. The file `saved` is written after every epoch; where it
+    is there already, training goes on after that epoch and ends as if it had never stopped.
 
     Raises:
         TrainingError: the loss is not a number.
     """
-    log = TrainingLog()
     started = time.monotonic()
     windows = sequences.windows(network.max_length + 1)
     if len(valid) > config.valid_users > 0:
         chosen = np.random.default_rng(seed).choice(len(valid), config.valid_users, replace=False)
         valid = valid.take(np.sort(chosen))
     network.to(device)
-    best = copy.deepcopy(network.state_dict())
     if not windows.lengths.min(initial=2) >= 2 or not len(windows):
         print(f"retrieve: {name}: no transition to learn from, it stays as initialised", flush=True)
-        return NetworkRecommender(network, device), log
+        return NetworkRecommender(network, device), TrainingLog()
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
     )
-    generator = np.random.default_rng(seed)
-    highest, since = -1.0, 0
-    for epoch in range(1, config.epochs + 1):
+    state = _State(network, optimizer, np.random.default_rng(seed), copy.deepcopy(network.state_dict()))
+    if saved and saved.is_file():
+        state.load(saved, device)
+        print(f"retrieve: {name}: going on after epoch {state.epoch}", flush=True)
+    before = state.log.seconds
+    while state.epoch < config.epochs and not 0 < config.patience <= state.since:
+        state.epoch += 1
         network.train()
-        feed = batches(windows, config.batch_size, generator, network.num_items, device)
-        log.losses.append(_epoch(name, network, feed, optimizer, config))
-        if not len(valid):
-            log.best_epoch = epoch
-        elif epoch % config.eval_every == 0 or epoch == config.epochs:
-            reached = validation_ndcg(NetworkRecommender(network, device), valid)
-            log.valid_ndcg.append(reached)
-            since += 1
-            if reached > highest:
-                highest, since, log.best_epoch = reached, 0, epoch
-                best = copy.deepcopy(network.state_dict())
-            print(
-                f"retrieve: {name}: epoch {epoch}/{config.epochs} loss {log.losses[-1]:.4f} "
-                f"valid ndcg@10 {reached:.4f} ({time.monotonic() - started:.0f} s)",
-                flush=True,
-            )
-            if 0 < config.patience <= since:
-                break
+        feed = batches(windows, config.batch_size, state.generator, network.num_items, device)
+        state.log.losses.append(_epoch(name, network, feed, optimizer, config))
+        judged = _judge(state, valid, config, device)
+        state.log.seconds = before + time.monotonic() - started
+        print(
+            f"retrieve: {name}: epoch {state.epoch}/{config.epochs} loss {state.log.losses[-1]:.4f}"
+            f"{judged} ({state.log.seconds:.0f} s)",
+            flush=True,
+        )
+        if saved:
+            state.save(saved)
     if len(valid):
-        network.load_state_dict(best)
-    log.seconds = time.monotonic() - started
-    return NetworkRecommender(network, device), log
+        network.load_state_dict(state.best)
+    return NetworkRecommender(network, device), state.log
+
+
+def _judge(state: _State, valid: Examples, config: TrainingConfig, device: torch.device) -> str:
+    """Evaluate where it is time to, keep the best weights; return what to say of it."""
+    if not len(valid):
+        state.log.best_epoch = state.epoch
+        return ""
+    if state.epoch % config.eval_every and state.epoch != config.epochs:
+        return ""
+    reached = validation_ndcg(NetworkRecommender(state.network, device), valid)
+    state.log.valid_ndcg.append(reached)
+    state.since += 1
+    if reached > state.highest:
+        state.highest, state.since, state.log.best_epoch = reached, 0, state.epoch
+        state.best = copy.deepcopy(state.network.state_dict())
+    return f" valid ndcg@10 {reached:.4f}"
 
 
 def validation_ndcg(recommender: Recommender, valid: Examples, k: int = 10) -> float:

@@ -4,13 +4,31 @@ import numpy as np
 import pytest
 import torch
 
-from components.retrieve import models
-from components.retrieve.config import Gru4recConfig, RetrieveConfig, SasrecConfig, TrainingConfig
+from components.retrieve import models, training
+from components.retrieve.attributes import rarest
+from components.retrieve.config import (
+    Bert4recConfig,
+    FdsaConfig,
+    Gru4recConfig,
+    RetrieveConfig,
+    S3recConfig,
+    SasrecConfig,
+    TrainingConfig,
+)
 from components.retrieve.interactions import Histories, load
 from components.retrieve.ranking import hits, ndcg
-from components.retrieve.training import NetworkRecommender, batches, pad, validation_ndcg
+from components.retrieve.s3rec import Pretraining
+from components.retrieve.training import (
+    NetworkRecommender,
+    SequenceNetwork,
+    batches,
+    pad,
+    train,
+    validation_ndcg,
+)
 from components.shared.errors import TrainingError
 
+NETWORKS = ("sasrec", "sasrec_bce", "gru4rec", "bert4rec", "fdsa", "s3rec")
 CPU = torch.device("cpu")
 TINY = SasrecConfig(
     dim=16,
@@ -27,7 +45,20 @@ def config(**changes: object) -> RetrieveConfig:
     small = dataclasses.replace(TINY, **changes)
     shared = {k: v for k, v in dataclasses.asdict(small).items() if k not in ("heads", "training")}
     recurrent = Gru4recConfig(**shared, training=small.training)
-    return RetrieveConfig(sasrec=small, sasrec_bce=small, gru4rec=recurrent)
+    attended = {**shared, "heads": small.heads, "training": small.training}
+    return RetrieveConfig(
+        sasrec=small,
+        sasrec_bce=small,
+        gru4rec=recurrent,
+        bert4rec=Bert4recConfig(**attended),
+        fdsa=FdsaConfig(**attended),
+        s3rec=S3recConfig(**attended, pretraining=dataclasses.replace(small.training, epochs=3)),
+    )
+
+
+def untrained(name: str, settings: RetrieveConfig, items: int = 30) -> SequenceNetwork:
+    tags = histories(*([i % 4, 4 + i % 3] if i % 5 else [] for i in range(items)))
+    return models.network(name, settings, items, tags)[1]
 
 
 def histories(*rows: list[int]) -> Histories:
@@ -53,10 +84,10 @@ def test_every_sequence_comes_once_an_epoch() -> None:
     assert sorted(seen) == sorted(rows)
 
 
-@pytest.mark.parametrize("name", ["sasrec", "sasrec_bce", "gru4rec"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_padding_and_company_do_not_change_a_score(name) -> None:
     torch.manual_seed(0)
-    recommender = NetworkRecommender(models.network(name, config(), 30)[1], CPU)
+    recommender = NetworkRecommender(untrained(name, config()), CPU)
     asked = [[1, 2, 3], [4], list(range(12)), [], [7, 8]]
     together = recommender.scores(histories(*asked))
     for row, history in enumerate(asked):
@@ -65,10 +96,10 @@ def test_padding_and_company_do_not_change_a_score(name) -> None:
     torch.testing.assert_close(recommender.scores(histories(asked[2][-8:]))[0], together[2])
 
 
-@pytest.mark.parametrize("name", ["sasrec", "gru4rec"])
+@pytest.mark.parametrize("name", ["sasrec", "gru4rec", "fdsa", "s3rec"])
 def test_a_position_never_sees_the_future(name) -> None:
     torch.manual_seed(0)
-    network = models.network(name, config(), 30)[1].eval()
+    network = untrained(name, config()).eval()
     one, other = torch.tensor([[1, 2, 3, 4]]), torch.tensor([[1, 2, 9, 30]])
     torch.testing.assert_close(network.hidden(one)[:, :2], network.hidden(other)[:, :2])
 
@@ -81,6 +112,9 @@ def test_a_position_never_sees_the_future(name) -> None:
         pytest.param("sasrec", {"temperature": 0.1}, id="cosine"),
         pytest.param("sasrec_bce", {}, id="binary"),
         pytest.param("gru4rec", {}, id="recurrent"),
+        pytest.param("bert4rec", {}, id="bidirectional"),
+        pytest.param("fdsa", {}, id="with attributes"),
+        pytest.param("s3rec", {}, id="pre-trained"),
     ],
 )
 def test_it_learns_the_ring(write_tables, ring, name, changes) -> None:
@@ -143,3 +177,74 @@ def test_validation_ndcg_is_the_plain_mean(write_tables, ring) -> None:
     assert validation_ndcg(recommender, valid) == pytest.approx(np.mean(each))
     found = hits(ranked, valid.labels, data.num_items)
     assert ndcg(found, valid.labels.lengths, 10) == pytest.approx(each)
+
+
+def test_bert4rec_reads_both_directions_but_no_hidden_item() -> None:
+    torch.manual_seed(0)
+    network = untrained("bert4rec", config()).eval()
+    hidden, lengths = torch.tensor([[False, True, False]]), torch.tensor([3])
+    told = [
+        network.filled_in(torch.tensor([row]), hidden, lengths) for row in ([1, 2, 3], [1, 9, 3], [1, 2, 4])
+    ]
+    torch.testing.assert_close(told[0], told[1])
+    assert not torch.allclose(told[0], told[2])
+
+
+def test_fdsa_tells_items_apart_by_their_attributes() -> None:
+    torch.manual_seed(0)
+    network = untrained("fdsa", config()).eval()
+    same = network.attributes(torch.tensor([[1, 13, 2], [0, 30, 5]]))
+    torch.testing.assert_close(same[0, 0], same[0, 1])  # 1 and 13 have the same attributes
+    torch.testing.assert_close(same[1, 0], same[1, 1])  # item 0 has none, 30 is padding
+    assert not torch.allclose(same[0, 0], same[0, 2])
+
+
+def test_an_item_keeps_its_rarest_attributes() -> None:
+    table = rarest(histories([0, 1, 2], [0, 1], [], [0]), 4, 3, most=2)
+    assert table.tolist() == [[2, 1], [1, 0], [3, 3], [0, 3], [3, 3]]
+
+
+def test_pretraining_lowers_its_loss_and_moves_the_network(write_tables, ring) -> None:
+    inputs = write_tables(ring)
+    data = load(inputs.sequences, inputs.catalogue)
+    settings = dataclasses.replace(config().s3rec, mask_share=0.4)
+    longer = dataclasses.replace(settings.training, epochs=40)
+    torch.manual_seed(0)
+    network = untrained("s3rec", config(), data.num_items)
+    before = network.items.weight.detach().clone()
+    first = Pretraining(network, data.tags, settings)
+    nobody = data.examples("valid").take(np.arange(0))
+    _, log = train("pre-training", first, data.train(), nobody, longer, 0, CPU)
+    assert log.losses[-1] < 0.9 * log.losses[0]
+    assert not torch.equal(network.items.weight, before)
+
+
+@pytest.mark.parametrize("name", ["sasrec", "s3rec"])
+def test_a_killed_training_ends_as_if_it_had_never_stopped(
+    write_tables, ring, name, tmp_path, monkeypatch
+) -> None:
+    inputs = write_tables(ring)
+    data = load(inputs.sequences, inputs.catalogue)
+    settings = config(dropout=0.3, negatives=20)
+    asked = data.examples("test").histories
+    whole, log = fit(name, data, settings)
+    true_epoch, calls = training._epoch, iter(range(100))
+
+    def killed(*args, **kwargs):
+        if next(calls) % 4 == 3:
+            raise KeyboardInterrupt
+        return true_epoch(*args, **kwargs)
+
+    monkeypatch.setattr(training, "_epoch", killed)
+    resumed, kills = None, 0
+    while resumed is None:
+        try:
+            resumed, log_of_resumed = models.fit(
+                name, settings, data, data.train(), data.examples("valid"), -1, tmp_path
+            )
+        except KeyboardInterrupt:
+            kills += 1
+    assert kills > 1
+    assert log_of_resumed.losses == log.losses
+    assert torch.equal(resumed.scores(asked), whole.scores(asked))
+    assert not list(tmp_path.glob(".*"))
