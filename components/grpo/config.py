@@ -25,6 +25,42 @@ class RewardWeights:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HealthBounds:
+    """Bounds of the failure signatures in `components/grpo/health.py`.
+
+    Attributes:
+        window: steps that a figure is the mean of.
+        min_format: share of sampled answers in the right format.
+        max_kl: KL(policy || SFT model) in nats a token; above it training stops.
+        entropy_factor: how many times the entropy may grow or shrink.
+        max_flat_groups: share of groups in which all answers earn the same task reward.
+        max_drop: NDCG@10 that validation may lose against the SFT model.
+        min_rise: rise of the reward that, beside such a loss, is called reward hacking.
+    """
+
+    window: int = 5
+    min_format: float = 0.5
+    max_kl: float = 0.5
+    entropy_factor: float = 5.0
+    max_flat_groups: float = 0.9
+    max_drop: float = 0.02
+    min_rise: float = 0.02
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that nothing or everything breaks."""
+        if self.window < 1:
+            raise ValueError(f"window must be at least 1, got {self.window}")
+        for name in ("min_format", "max_flat_groups"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        for name in ("max_kl", "max_drop", "min_rise"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.entropy_factor <= 1:
+            raise ValueError(f"entropy_factor must be above 1, got {self.entropy_factor}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class GrpoConfig:
     """How the SFT model is improved by reinforcement learning (paper: G = 12, AdamW, lr 1e-4).
 
@@ -61,6 +97,7 @@ class GrpoConfig:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = 0
     reward: RewardWeights = field(default_factory=RewardWeights)
+    health: HealthBounds = field(default_factory=HealthBounds)
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot train."""

@@ -1,16 +1,18 @@
 """Run the configured engine and hand on the best model: GRPO's, or the SFT model if nothing was better."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.grpo import local
+from components.grpo import health, local
 from components.grpo.config import GrpoConfig
 from components.shared import checkpoints, curves
 from components.shared.errors import DataError
 from components.shared.language_model import check_folder
 from components.shared.outputs import whole_folder, write_json
 from components.shared.prompt_table import PromptRow, drawn, read_prompts
+from data_contracts.evaluation import Alarm
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,10 @@ class GrpoOutputs:
 
 @dataclass(frozen=True, kw_only=True)
 class GrpoReport:
-    """What training did. `best_step` 0 means that the SFT model goes on unchanged."""
+    """What training did. `best_step` 0 means that the SFT model goes on unchanged.
+
+    Fewer `steps` than configured: the training collapsed and was stopped; `alarms` say why.
+    """
 
     prompts: int
     steps: int
@@ -43,6 +48,7 @@ class GrpoReport:
     first_reward: float
     last_reward: float
     seconds_per_step: float
+    alarms: tuple[Alarm, ...]
 
     def metrics(self) -> dict[str, float]:
         """Return the figures that the Kubeflow UI shows."""
@@ -55,6 +61,7 @@ class GrpoReport:
             "first_reward": self.first_reward,
             "last_reward": self.last_reward,
             "seconds_per_step": self.seconds_per_step,
+            "health_alarms": len(self.alarms),
         }
 
 
@@ -76,9 +83,12 @@ def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoRep
             shutil.copytree(
                 local.best_of(place, best) if best else inputs.sft_model, folder, dirs_exist_ok=True
             )
-        curves.write(outputs.curves, "GRPO", _curves(state), _notes(state))
-        report = _report(state, len(rows))
+        alarms = health.alarms(config.health, state.history, state.validations)
+        curves.write(outputs.curves, "GRPO", _curves(state), _notes(state) + health.page(alarms))
+        report = _report(state, len(rows), alarms)
         write_json(outputs.metrics, report.metrics())
+    for alarm in alarms:
+        print(f"grpo: health: {health.told(alarm)}", flush=True)
     if not best:
         print("grpo: no step was better than the SFT model on validation; the SFT model goes on", flush=True)
     return report
@@ -112,7 +122,7 @@ def _validation(prompts: Path, limit: int, seed: int) -> list[PromptRow]:
     return [rows[i] for i in drawn(len(rows), limit, seed)]
 
 
-def _report(state: local.State, prompts: int) -> GrpoReport:
+def _report(state: local.State, prompts: int, alarms: Sequence[Alarm]) -> GrpoReport:
     rewards = state.history.get("reward", [0.0])
     seconds = sorted(state.history.get("seconds", [0.0]))
     tenth = max(1, len(rewards) // 10)
@@ -125,6 +135,7 @@ def _report(state: local.State, prompts: int) -> GrpoReport:
         first_reward=sum(rewards[:tenth]) / tenth,
         last_reward=sum(rewards[-tenth:]) / tenth,
         seconds_per_step=seconds[len(seconds) // 2],
+        alarms=tuple(alarms),
     )
 
 

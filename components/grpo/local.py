@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from components.grpo import health
 from components.grpo.config import GrpoConfig
 from components.grpo.objective import group_advantages, k3, policy_loss, sequence_mean
 from components.grpo.packing import answer_mask, token_log_probs
@@ -57,7 +58,8 @@ def train(
 ) -> State:
     """Train the policy from `sft_model` on `rows`; the best model lies in `best_of(place, best_step)`.
 
-    Resumes from `place`/latest. Nothing is kept as best while nothing was better than the SFT model.
+    Resumes from `place`/latest. Nothing is kept as best while nothing was better than the SFT model. A
+    training that collapses is stopped early; its best model stays.
 
     Raises:
         TrainingError: the loss is not finite.
@@ -79,6 +81,9 @@ def train(
         state.validations[0] = validate(sampler.refreshed(), valid, config)
         _say(state, config, 0.0)
     while state.step < config.steps:
+        if reason := health.collapse(config.health, state.history):
+            print(f"grpo: stopped after step {state.step}: {health.told(reason)}", flush=True)
+            break
         started = time.monotonic()
         generator = torch.Generator(device=device).manual_seed(config.seed * 1_000_003 + state.step)
         batch = _batch(rows, config, state.step)

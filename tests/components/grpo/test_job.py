@@ -43,25 +43,6 @@ def test_a_random_model_that_never_ranks_hands_the_sft_model_on(
     assert "kept: the SFT model" in (tmp_path / "curves.html").read_text()
 
 
-@pytest.fixture(scope="module")
-def sft_folder(
-    prompts_folder: Path, tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """A tiny model that has learnt the format of the answer, and little else."""
-    from components.sft.config import SftConfig
-    from components.sft.job import SftInputs, SftOutputs
-    from components.sft.job import run as run_sft
-
-    folder = tmp_path_factory.mktemp("sft")
-    config = SftConfig(epochs=25, batch_size=8, micro_batch_size=8, learning_rate=1.0e-2, dtype="float32")
-    run_sft(
-        config,
-        SftInputs(prompts_folder, tiny_model_folder),
-        SftOutputs(folder / "model", folder / "curves.html", folder / "metrics.json"),
-    )
-    return folder / "model"
-
-
 @pytest.mark.slow
 def test_the_reward_rises(
     prompts_folder, sft_folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
