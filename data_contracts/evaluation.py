@@ -46,6 +46,8 @@ class AnswerStatistics:
     constant_share: float  # users who got the most frequent answer: 1 means everybody got the same
     seconds_per_user: float
     tokens_per_user: float
+    reasoning_probes: int = 0  # answers asked for again after another user's reasoning ...
+    reasoning_ignored_share: float | None = None  # ... and the share of them that stayed as they were
 
 
 @dataclass(frozen=True, kw_only=True)

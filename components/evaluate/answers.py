@@ -18,12 +18,17 @@ from data_contracts.evaluation import AnswerStatistics, Example, ExampleAnswer
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What one model said: a text a prompt, its length in tokens, whether it ended by itself."""
+    """What one model said: a text a prompt, its length in tokens, whether it ended by itself.
+
+    `reasoning_ignored` is the share of `probes` answers that another user's reasoning left as they were.
+    """
 
     texts: list[str]
     tokens: list[int]
     finished: list[bool]
     seconds: float
+    reasoning_ignored: float | None = None
+    probes: int = 0
 
 
 def ask_all(
@@ -49,6 +54,7 @@ def ask_all(
 
 def ask(config: EvaluateConfig, name: str, folder: Path, prompts: Sequence[PromptRow]) -> Answers:
     """Load one model, let it answer every prompt, and free it before the next one comes."""
+    from components.evaluate.reasoning import ignored_share
     from components.shared import generate
 
     lm = generate.load(folder, config.dtype)
@@ -73,14 +79,26 @@ def ask(config: EvaluateConfig, name: str, folder: Path, prompts: Sequence[Promp
         progress=progress,
     )
     seconds = time.perf_counter() - started
+    first = [samples[0] for samples in completions]
+    texts = [one.text for one in first]
+    ignored, probes = ignored_share(
+        lm,
+        prompts,
+        texts,
+        probes=config.reasoning_probes,
+        max_new_tokens=config.max_new_tokens,
+        batch_size=config.batch_size,
+        seed=config.seed,
+    )
     del lm
     gc.collect()
-    first = [samples[0] for samples in completions]
     return Answers(
-        texts=[one.text for one in first],
+        texts=texts,
         tokens=[len(one.token_ids) for one in first],
         finished=[one.finished for one in first],
         seconds=seconds,
+        reasoning_ignored=ignored,
+        probes=probes,
     )
 
 
@@ -100,6 +118,8 @@ def answer_statistics(answers: Answers, prompts: Sequence[PromptRow]) -> AnswerS
         constant_share=max(named.values(), default=0) / users,
         seconds_per_user=answers.seconds / users,
         tokens_per_user=sum(answers.tokens) / users,
+        reasoning_ignored_share=answers.reasoning_ignored,
+        reasoning_probes=answers.probes,
     )
 
 

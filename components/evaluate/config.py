@@ -14,9 +14,15 @@ class HealthConfig:
     min_valid_share: float = 0.9
     max_truncated_share: float = 0.05
     max_constant_share: float = 0.5  # of users with one and the same answer
+    max_reasoning_ignored_share: float = 0.9  # of answers that another user's reasoning leaves as they are
 
     def __post_init__(self) -> None:
-        for name in ("min_valid_share", "max_truncated_share", "max_constant_share"):
+        for name in (
+            "min_valid_share",
+            "max_truncated_share",
+            "max_constant_share",
+            "max_reasoning_ignored_share",
+        ):
             _check_share(name, getattr(self, name))
 
 
@@ -25,7 +31,8 @@ class EvaluateConfig:
     """How the models are asked and how sure the figures must be.
 
     `max_users` 0 asks every user of the test split; otherwise a seeded sample of them. `temperature` is
-    used by "sampled" decoding only.
+    used by "sampled" decoding only. `reasoning_probes` answers are asked for again after another user's
+    reasoning, to see whether reasoning matters; 0 = none.
     """
 
     max_users: int = 0
@@ -37,6 +44,7 @@ class EvaluateConfig:
     bootstrap_samples: int = 2000
     confidence: float = 0.95
     examples: int = 4
+    reasoning_probes: int = 20
     seed: int = 0
     health: HealthConfig = field(default_factory=HealthConfig)
 
@@ -47,6 +55,7 @@ class EvaluateConfig:
             ("batch_size", 1),
             ("bootstrap_samples", 100),
             ("examples", 0),
+            ("reasoning_probes", 0),
             ("seed", 0),
         ):
             if getattr(self, name) < least:

@@ -8,6 +8,7 @@ from data_contracts.evaluation import Alarm, Comparator, Difference
 TRAINED = ("sft", "grpo")
 """Models that must keep the bounds; a base model that has never seen the format may break them."""
 
+_FEW_PROBES = 10  # below it, unmoved answers are no sign
 _FEW = 20  # users: below this, equal answers are no sign of a collapse
 
 
@@ -29,6 +30,7 @@ def _answer_alarms(config: HealthConfig, one: Comparator, users: int) -> list[Al
     answers = one.answers
     if answers is None:
         return []
+    ignored = answers.reasoning_ignored_share or 0.0
     checks = [
         (
             "low_validity",
@@ -50,6 +52,13 @@ def _answer_alarms(config: HealthConfig, one: Comparator, users: int) -> list[Al
             config.max_constant_share,
             users >= _FEW and answers.constant_share > config.max_constant_share,
             "the model ignores the user: train on more prompts, or shuffle the candidates",
+        ),
+        (
+            "superficial_reasoning",
+            ignored,
+            config.max_reasoning_ignored_share,
+            answers.reasoning_probes >= _FEW_PROBES and ignored > config.max_reasoning_ignored_share,
+            "the answer does not follow from the reasoning: raise grpo.reward.reasoning, or do without it",
         ),
     ]
     return [

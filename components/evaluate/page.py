@@ -8,6 +8,7 @@ from components.evaluate.charts import Mark, bars, forest
 from components.evaluate.page_style import GLOSSARY, STYLE
 from components.evaluate.summary import TITLES
 from data_contracts.evaluation import (
+    AnswerStatistics,
     Comparator,
     Difference,
     EvaluationReport,
@@ -170,7 +171,8 @@ def _answers_table(report: EvaluationReport) -> str:
     rows = [
         f"<tr><td>{html.escape(one.name)}</td><td>{one.answers.valid_share:.1%}</td>"
         f"<td>{one.answers.duplicate_share:.1%}</td><td>{one.answers.truncated_share:.1%}</td>"
-        f"<td>{one.answers.constant_share:.1%}</td><td>{one.answers.tokens_per_user:.0f}</td>"
+        f"<td>{one.answers.constant_share:.1%}</td><td>{_ignored(one.answers)}</td>"
+        f"<td>{one.answers.tokens_per_user:.0f}</td>"
         f"<td>{one.answers.seconds_per_user:.2f}</td></tr>"
         for one in report.comparators
         if one.answers
@@ -181,6 +183,7 @@ def _answers_table(report: EvaluationReport) -> str:
         "with repeats",
         "cut off",
         "most frequent answer",
+        "same after other reasoning",
         "tokens a user",
         "s a user",
     ]
@@ -189,6 +192,12 @@ def _answers_table(report: EvaluationReport) -> str:
         "model that says nothing usable scores like the candidates.</small></p>"
     )
     return _table(header, rows) + note if rows else '<p class="faint">No language model was asked.</p>'
+
+
+def _ignored(answers: AnswerStatistics) -> str:
+    if answers.reasoning_ignored_share is None:
+        return ""
+    return f"{answers.reasoning_ignored_share:.0%} of {answers.reasoning_probes}"
 
 
 def _alarms(report: EvaluationReport) -> str:

@@ -11,9 +11,16 @@ import torch
 from transformers import DynamicCache
 
 from components.shared.kv_cache import growing_cache, joined
-from components.shared.language_model import LanguageModel, Message, answer_prefix, encode_prompt, load
+from components.shared.language_model import (
+    LanguageModel,
+    Message,
+    answer_prefix,
+    encode_prompt,
+    encode_start,
+    load,
+)
 
-__all__ = ["Completion", "complete", "load", "sample"]
+__all__ = ["Completion", "LanguageModel", "complete", "load", "sample"]
 
 PREFILL_TOKENS = 4096
 
@@ -36,17 +43,23 @@ def complete(
     temperature: float = 0.0,
     batch_size: int = 16,
     seed: int = 0,
+    starts: Sequence[str] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[list[Completion]]:
     """Answer chat `prompts`: a list per prompt, `num_samples` completions each.
 
     `temperature` 0 decodes greedily. `batch_size` counts prompts; prompts of like length share a batch.
-    `progress` is called with the number of prompts done so far.
+    `starts` are words put into the model's mouth, one text a prompt: its answer begins with them, and only
+    what follows is generated. `progress` is called with the number of prompts done so far.
     """
-    encoded = [encode_prompt(lm.tokenizer, prompt) for prompt in prompts]
+    prefix = answer_prefix(lm.tokenizer)
+    begun = [prefix] * len(prompts) if starts is None else list(starts)
+    encoded = [
+        encode_prompt(lm.tokenizer, prompt) + encode_start(lm.tokenizer, start)
+        for prompt, start in zip(prompts, begun, strict=True)
+    ]
     order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
     generator = torch.Generator(device=lm.device).manual_seed(seed)
-    prefix = answer_prefix(lm.tokenizer)
     answers: list[list[Completion]] = [[] for _ in encoded]
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
@@ -59,14 +72,14 @@ def complete(
             generator=generator,
         )
         for i, samples in zip(chosen, token_ids, strict=True):
-            answers[i] = [_completion(lm, prefix, ids) for ids in samples]
+            answers[i] = [_completion(lm, begun[i], ids) for ids in samples]
         if progress:
             progress(min(start + batch_size, len(order)))
     return answers
 
 
-def _completion(lm: LanguageModel, prefix: str, token_ids: list[int]) -> Completion:
-    text = prefix + lm.tokenizer.decode(token_ids, skip_special_tokens=True)
+def _completion(lm: LanguageModel, start: str, token_ids: list[int]) -> Completion:
+    text = start + lm.tokenizer.decode(token_ids, skip_special_tokens=True)
     return Completion(text, token_ids, bool(token_ids) and token_ids[-1] in lm.stop_ids)
 
 

@@ -132,5 +132,10 @@ def answer_prefix(tokenizer: Any) -> str:
 
 def encode_completion(tokenizer: Any, text: str) -> list[int]:
     """Return the token ids that follow the prompt when the model answers `text`, its end token included."""
+    return [*encode_start(tokenizer, text), tokenizer.eos_token_id]
+
+
+def encode_start(tokenizer: Any, text: str) -> list[int]:
+    """Return the token ids that follow the prompt when the model's answer begins with `text`."""
     text = text.removeprefix(answer_prefix(tokenizer))
-    return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    return tokenizer(text, add_special_tokens=False)["input_ids"] if text else []

@@ -45,7 +45,8 @@ def read_prompts(folder: Path, split: str, limit: int = 0, seed: int = 0) -> lis
     path = Path(folder) / f"{split}.parquet"
     try:
         table = pq.read_table(path)
-        return [_row(row) for row in table.take(drawn(table.num_rows, limit, seed)).to_pylist()]
+        rows = pa.array(drawn(table.num_rows, limit, seed), pa.int64())
+        return [_row(row) for row in table.take(rows).to_pylist()]
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; the prompts step writes one a split") from error
     except (pa.ArrowInvalid, KeyError, TypeError) as error:

@@ -130,6 +130,17 @@ def test_alarms_have_bounds(make_report, share, value, users, names) -> None:
     assert all(one.value == value for one in found)
 
 
+@pytest.mark.parametrize(
+    ("share", "probes", "names"),
+    [(0.95, 10, ["superficial_reasoning"]), (0.9, 10, []), (0.95, 9, []), (None, 0, [])],
+)
+def test_reasoning_that_changes_nothing_is_an_alarm(make_report, share, probes, names) -> None:
+    grpo = make_report().comparators[-1]
+    probed = {"reasoning_ignored_share": share, "reasoning_probes": probes}
+    grpo = dataclasses.replace(grpo, answers=dataclasses.replace(grpo.answers, **probed))
+    assert [one.name for one in alarms(HealthConfig(), [grpo], [], 100)] == names
+
+
 def test_grpo_below_sft_is_an_alarm() -> None:
     lost = Difference(model="grpo", baseline="sft", metric="ndcg@10", mean=-0.05, low=-0.08, high=-0.02)
     assert [one.name for one in alarms(HealthConfig(), [], [lost], 100)] == ["below_sft"]

@@ -70,6 +70,19 @@ def test_prompts_read_in_several_passes_give_the_same_answers(lm, monkeypatch: p
     assert complete(lm, CHATS, max_new_tokens=8) == whole
 
 
+def test_an_answer_goes_on_from_the_words_that_it_is_begun_with(lm) -> None:
+    starts = ["<think>tea</think><answer>", "", "7", "so"]
+    ours = complete(lm, CHATS, max_new_tokens=6, starts=starts)
+    for chat, start, (answer,) in zip(CHATS, starts, ours, strict=True):
+        begun = lm.tokenizer(start, add_special_tokens=False)["input_ids"] if start else []
+        ids = torch.tensor([encode_prompt(lm.tokenizer, chat) + begun])
+        theirs = lm.model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False
+        )[0, ids.shape[1] :].tolist()
+        assert answer.token_ids == theirs
+        assert answer.text == start + lm.tokenizer.decode(theirs, skip_special_tokens=True)
+
+
 def test_the_cache_grows_in_place_and_holds_what_transformers_holds(lm) -> None:
     ids = torch.randint(0, 1000, (3, 70), generator=torch.Generator().manual_seed(0))
     mine, theirs = growing_cache(lm.model.config), DynamicCache(config=lm.model.config)

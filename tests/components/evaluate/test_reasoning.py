@@ -1,0 +1,52 @@
+"""Whose reasoning is put before whose answer, and what is counted."""
+
+import re
+
+import pytest
+
+from components.evaluate import reasoning
+from components.shared.generate import Completion
+
+
+class Asked:
+    """In place of the model: follows the first digit of the reasoning, or never changes its mind."""
+
+    def __init__(self, follows: bool) -> None:
+        self.follows, self.starts = follows, []
+
+    def __call__(self, lm, prompts, *, starts, max_new_tokens, batch_size):
+        self.starts += starts
+        digits = [re.search("[0-9]", start)[0] for start in starts]
+        said = digits if self.follows else [message[0]["content"] for message in prompts]
+        texts = [f"{start}{number}</answer>" for start, number in zip(starts, said, strict=True)]
+        return [[Completion(text, [], True)] for text in texts]
+
+
+class Row:
+    def __init__(self, number: int) -> None:
+        self.messages = [{"role": "user", "content": str(number)}]
+
+
+def text(number: int) -> str:
+    return f"<think>best is {number}</think><answer>{number}</answer>"
+
+
+def ignored(monkeypatch, asked, texts, probes=20):
+    monkeypatch.setattr(reasoning, "complete", asked)
+    rows = [Row(n) for n in range(1, len(texts) + 1)]
+    sizes = {"max_new_tokens": 8, "batch_size": 4, "seed": 0}
+    return reasoning.ignored_share(None, rows, texts, probes=probes, **sizes)
+
+
+@pytest.mark.parametrize(("follows", "share"), [(True, 0.0), (False, 1.0)])
+def test_a_model_that_follows_its_reasoning_and_one_that_does_not(monkeypatch, follows, share) -> None:
+    asked = Asked(follows)
+    assert ignored(monkeypatch, asked, [text(n) for n in range(1, 6)]) == (share, 5)
+    assert sorted(asked.starts) == [f"<think>best is {n}</think><answer>" for n in range(1, 6)]
+
+
+def test_only_usable_answers_with_other_reasoning_are_tried(monkeypatch) -> None:
+    assert ignored(monkeypatch, Asked(True), ["nonsense", text(2), "<think>"]) == (None, 0)
+    assert ignored(monkeypatch, Asked(True), [text(1), text(1)]) == (None, 0)
+    assert ignored(monkeypatch, Asked(True), [text(1), text(2), text(3)], probes=2)[1] == 2
+    assert ignored(monkeypatch, Asked(True), [text(1), text(2)], probes=0) == (None, 0)
