@@ -20,24 +20,23 @@ def alarms(bounds: HealthBounds, history: History, validations: Validations) -> 
     """Return the signatures seen so far; empty if none is.
 
     `history` has a value a step for "reward", "format", "kl" (nats a token), "entropy" (nats a token) and
-    "groups_without_task_variance"; `validations` maps steps to figures with "valid_ndcg@10", step 0 being
-    the SFT model.
+    "groups_without_task_variance", as far as the engine tells them: what it does not tell is not judged.
+    `validations` maps steps to figures with "valid_ndcg@10", step 0 being the SFT model.
     """
     if not history.get("reward"):
         return []
     found = []
-    kept = _last(bounds, history["format"])
-    if kept < bounds.min_format:
+    if "format" in history and (kept := _last(bounds, history["format"])) < bounds.min_format:
         remedy = "train SFT longer, or raise grpo.reward.format"
         found.append(_alarm("low_format", kept, bounds.min_format, remedy))
-    kl = _last(bounds, history["kl"])
-    if kl > bounds.max_kl:
+    if "kl" in history and (kl := _last(bounds, history["kl"])) > bounds.max_kl:
         found.append(_alarm("high_kl", kl, bounds.max_kl, LOWER_RATE))
-    flat = _last(bounds, history["groups_without_task_variance"])
-    if flat > bounds.max_flat_groups:
+    groups = "groups_without_task_variance"
+    if groups in history and (flat := _last(bounds, history[groups])) > bounds.max_flat_groups:
         remedy = "raise grpo.group_size or grpo.temperature: groups of equal reward teach nothing"
         found.append(_alarm("no_task_variance", flat, bounds.max_flat_groups, remedy))
-    found += _entropy(bounds, history["entropy"])
+    if "entropy" in history:
+        found += _entropy(bounds, history["entropy"])
     return found + _validation(bounds, history["reward"], validations)
 
 
@@ -45,9 +44,10 @@ def collapse(bounds: HealthBounds, history: History) -> Alarm | None:
     """Return why training should stop, or None: half of the answers' format lost, or KL out of bounds."""
     if len(history.get("reward", ())) < bounds.window:
         return None
-    kl = _last(bounds, history["kl"])
-    if kl > bounds.max_kl:
+    if "kl" in history and (kl := _last(bounds, history["kl"])) > bounds.max_kl:
         return _alarm("high_kl", kl, bounds.max_kl, LOWER_RATE)
+    if "format" not in history:
+        return None
     kept, least = _last(bounds, history["format"]), _first(bounds, history["format"]) / 2
     return _alarm("format_lost", kept, least, LOWER_RATE) if kept < least else None
 

@@ -29,7 +29,11 @@ COMPARATORS = st.builds(
     metrics=st.fixed_dictionaries(dict.fromkeys(METRICS, NUMBERS)),
     ndcg_at_10_interval=INTERVALS,
     answers=st.none()
-    | st.builds(AnswerStatistics, **{field.name: NUMBERS for field in dataclasses.fields(AnswerStatistics)}),
+    | st.builds(
+        AnswerStatistics,
+        **{f.name: NUMBERS for f in dataclasses.fields(AnswerStatistics) if f.type is float},
+        reasoning_ignored_share=st.none() | NUMBERS,
+    ),
 )
 SAMPLES = st.builds(
     Sample, users=st.integers(), candidates=NUMBERS, recall_ceiling=NUMBERS, confidence=NUMBERS
