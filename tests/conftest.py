@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+# ranx compiles with numba when it is called: a minute, for a few lists.
+os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
+
 
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
