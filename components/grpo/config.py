@@ -1,7 +1,7 @@
 """Configuration of GRPO: the engine, the objective and the reward."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 REWARD_VERSION = "1"
 """Bump it with every change of what a reward term computes; it travels in the lineage of each model."""
@@ -61,10 +61,45 @@ class HealthBounds:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VerlConfig:
+    """Where and how verl runs; its own configuration is reached through `overrides`.
+
+    Attributes:
+        gpus_per_node, nodes: GPUs that train and sample; more than one node needs `ray_address`.
+        ray_address: a running Ray cluster ("host:port" or "auto"); "" starts one on this machine.
+        tensor_parallel: GPUs that share one copy of the sampling model.
+        gpu_memory_utilization: share of a GPU's memory for vLLM, in (0, 1).
+        max_tokens_per_gpu: tokens of a micro-batch; lower it when memory runs out.
+        attention: of training; flash_attention_2 packs answers without padding.
+        overrides: any of verl's keys ("+" before one adds it) with its value; they win over ours.
+    """
+
+    gpus_per_node: int = 8
+    nodes: int = 1
+    ray_address: str = ""
+    tensor_parallel: int = 1
+    gpu_memory_utilization: float = 0.6
+    max_tokens_per_gpu: int = 16384
+    attention: Literal["flash_attention_2", "sdpa"] = "flash_attention_2"
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no machine has."""
+        for name in ("gpus_per_node", "nodes", "tensor_parallel", "max_tokens_per_gpu"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.gpu_memory_utilization < 1:
+            raise ValueError(f"gpu_memory_utilization must lie in (0, 1), got {self.gpu_memory_utilization}")
+        if self.nodes > 1 and not self.ray_address:
+            raise ValueError("nodes is more than 1: name the Ray cluster that they form as ray_address")
+
+
+@dataclass(frozen=True, kw_only=True)
 class GrpoConfig:
     """How the SFT model is improved by reinforcement learning (paper: G = 12, AdamW, lr 1e-4).
 
     Attributes:
+        engine: "local" trains on one device, "verl" on a node of GPUs or several, sampling with vLLM.
         steps: optimiser steps; 0 hands the SFT model on unchanged.
         prompts_per_step: groups an optimiser step; each has `group_size` sampled answers.
         max_prompts: size of the seeded sample of training prompts drawn from, all with a retrieved label;
@@ -74,10 +109,11 @@ class GrpoConfig:
             used once.
         eval_every: steps between validations on a seeded sample of `eval_prompts` prompts with a
             retrieved label; the best model is kept.
-        save_every: steps between checkpoints; 0 = none.
-        train_layers: as in SftConfig.
+        eval_batch_size, save_every, train_layers: of the local engine: answers decoded at once, steps
+            between checkpoints (0 = none), and as in SftConfig. verl saves when it validates.
     """
 
+    engine: Literal["local", "verl"] = "local"
     steps: int = 12
     prompts_per_step: int = 4
     group_size: int = 6
@@ -98,6 +134,7 @@ class GrpoConfig:
     seed: int = 0
     reward: RewardWeights = field(default_factory=RewardWeights)
     health: HealthBounds = field(default_factory=HealthBounds)
+    verl: VerlConfig = field(default_factory=VerlConfig)
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot train."""
@@ -110,3 +147,7 @@ class GrpoConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.temperature <= 0 or self.learning_rate <= 0 or self.beta < 0:
             raise ValueError("temperature and learning_rate must be positive, beta at least 0")
+        if self.engine == "verl" and not self.steps:
+            raise ValueError("steps is 0: set engine to local, which hands the SFT model on")
+        if self.engine == "verl" and self.train_layers:
+            raise ValueError("train_layers is of the local engine: verl trains all layers; set it to 0")

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.grpo import health, local
+from components.grpo import health, local, verl_engine
 from components.grpo.config import GrpoConfig
+from components.grpo.progress import Progress, best_of
 from components.shared import checkpoints, curves
 from components.shared.errors import DataError
 from components.shared.language_model import check_folder
@@ -70,19 +71,18 @@ def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoRep
 
     Raises:
         DataError: no training prompt has its label among the candidates. ModelError: no usable model.
-        TrainingError: the loss is not finite.
+        TrainingError: the loss is not finite; verl failed. ConfigError: the engine cannot run here.
     """
     check_folder(inputs.sft_model)
     rows = _trainable(inputs.prompts, config.max_prompts, config.seed)
     valid = _validation(inputs.prompts, config.eval_prompts, config.seed)
     print(f"grpo: {len(rows)} prompts, groups of {config.group_size}", flush=True)
     with checkpoints.place(inputs.checkpoints, "grpo", config, inputs.prompts, inputs.sft_model) as place:
-        state = local.train(config, inputs.sft_model, rows, valid, place)
+        engine = {"local": local, "verl": verl_engine}[config.engine]
+        state = engine.train(config, inputs.sft_model, rows, valid, place)
         best = state.best_step
         with whole_folder(outputs.model) as folder:
-            shutil.copytree(
-                local.best_of(place, best) if best else inputs.sft_model, folder, dirs_exist_ok=True
-            )
+            shutil.copytree(best_of(place, best) if best else inputs.sft_model, folder, dirs_exist_ok=True)
         alarms = health.alarms(config.health, state.history, state.validations)
         curves.write(outputs.curves, "GRPO", _curves(state), _notes(state) + health.page(alarms))
         report = _report(state, len(rows), alarms)
@@ -94,7 +94,7 @@ def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoRep
     return report
 
 
-def _curves(state: local.State) -> dict[str, list[float]]:
+def _curves(state: Progress) -> dict[str, list[float]]:
     validation = {
         name: [figures[name] for figures in state.validations.values()]
         for name in ("valid_ndcg@10", "valid_share")
@@ -122,7 +122,7 @@ def _validation(prompts: Path, limit: int, seed: int) -> list[PromptRow]:
     return [rows[i] for i in drawn(len(rows), limit, seed)]
 
 
-def _report(state: local.State, prompts: int, alarms: Sequence[Alarm]) -> GrpoReport:
+def _report(state: Progress, prompts: int, alarms: Sequence[Alarm]) -> GrpoReport:
     rewards = state.history.get("reward", [0.0])
     seconds = sorted(state.history.get("seconds", [0.0]))
     tenth = max(1, len(rewards) // 10)
@@ -139,7 +139,7 @@ def _report(state: local.State, prompts: int, alarms: Sequence[Alarm]) -> GrpoRe
     )
 
 
-def _notes(state: local.State) -> str:
+def _notes(state: Progress) -> str:
     steps = ", ".join(map(str, state.validations))
     kept = f"step {state.best_step}" if state.best_step else "the SFT model (no step was better)"
     return f"<p>Validated after steps {steps}; kept: {kept}.</p>"

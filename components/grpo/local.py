@@ -11,7 +11,7 @@ import random
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from components.grpo import health
 from components.grpo.config import GrpoConfig
 from components.grpo.objective import group_advantages, k3, policy_loss, sequence_mean
 from components.grpo.packing import answer_mask, token_log_probs
+from components.grpo.progress import Progress, best_of
 from components.grpo.rewards import business_terms
-from components.grpo.rollout import Group, sample_groups, validate
+from components.grpo.rollout import Group, rollout_figures, sample_groups, validate
 from components.shared.errors import TrainingError
 from components.shared.language_model import (
     LanguageModel,
@@ -34,23 +35,13 @@ from components.shared.language_model import (
 from components.shared.outputs import whole_folder
 from components.shared.prompt_table import PromptRow
 
-History = dict[str, list[float]]
 
-
-@dataclass
-class State:
-    """Everything that a resumed run needs; `step` optimiser steps are done."""
+@dataclass(kw_only=True)
+class State(Progress):
+    """Everything that a resumed run needs."""
 
     policy: Any
     optimizer: torch.optim.Optimizer
-    step: int = 0
-    history: History = field(default_factory=dict)
-    validations: dict[int, dict[str, float]] = field(default_factory=dict)
-
-    @property
-    def best_step(self) -> int:
-        """Return the step of the best validation; the earliest of equals, so a tie keeps the SFT model."""
-        return max(self.validations, key=lambda step: (self.validations[step]["valid_ndcg@10"], -step))
 
 
 def train(
@@ -75,11 +66,11 @@ def train(
     sampler = _Sampler(policy, tokenizer, low)
     learning = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=config.learning_rate, weight_decay=0.0)
-    state = _resume(State(policy, optimizer), place / "latest")
+    state = _resume(State(policy=policy, optimizer=optimizer), place / "latest")
     business = business_terms(config.reward)
     if not state.validations:
         state.validations[0] = validate(sampler.refreshed(), valid, config)
-        _say(state, config, 0.0)
+        state.say(config.steps)
     while state.step < config.steps:
         if reason := health.collapse(config.health, state.history):
             print(f"grpo: stopped after step {state.step}: {health.told(reason)}", flush=True)
@@ -89,26 +80,18 @@ def train(
         batch = _batch(rows, config, state.step)
         groups = sample_groups(sampler.refreshed(), batch, config, business, generator)
         figures = _update(state, reference, groups, config, low)
-        state.step += 1
-        figures["seconds"] = time.monotonic() - started
-        for name, value in figures.items():
-            state.history.setdefault(name, []).append(value)
+        state.add(figures | {"seconds": time.monotonic() - started})
         if state.step % config.eval_every == 0 or state.step == config.steps:
             state.validations[state.step] = validate(sampler.refreshed(), valid, config)
             if state.best_step == state.step:
                 with whole_folder(best_of(place, state.step)) as folder:
                     policy.save_pretrained(folder)
                     tokenizer.save_pretrained(folder)
-        _say(state, config, figures["seconds"])
+        state.say(config.steps)
         if config.save_every and state.step % config.save_every == 0:
             _save(state, place / "latest")
             _forget_former_bests(place, state.best_step)
     return state
-
-
-def best_of(place: Path, step: int) -> Path:
-    """Return where the model of `step` lies in `place` if it was the best when it was validated."""
-    return place / f"best-{step}"
 
 
 def _forget_former_bests(place: Path, best_step: int) -> None:
@@ -182,36 +165,15 @@ def _update(
         )
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
-    return {**totals, "grad_norm": norm, **_rollout_figures(groups)}
-
-
-def _rollout_figures(groups: Sequence[Group]) -> dict[str, float]:
-    """Return means over all answers: every term of the reward, length, groups without task variance."""
-    scores = [one for group in groups for one in group.scores]
     lengths = [len(ids) for group in groups for ids in group.answer_ids]
-    flat = [len({one["lcs"] for one in group.scores}) == 1 for group in groups]
-    return {
-        **{name: sum(one[name] for one in scores) / len(scores) for name in scores[0]},
-        "answer_tokens": sum(lengths) / len(lengths),
-        "groups_without_task_variance": sum(flat) / len(flat),
-    }
+    rollouts = rollout_figures([group.scores for group in groups])
+    return {**totals, "grad_norm": norm, **rollouts, "answer_tokens": sum(lengths) / len(lengths)}
 
 
 def _arithmetic(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[Any]:
     if dtype == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype)
-
-
-def _say(state: State, config: GrpoConfig, seconds: float) -> None:
-    line = f"grpo: step {state.step}/{config.steps}"
-    if state.history:
-        line += ", " + ", ".join(f"{n} {state.history[n][-1]:.3f}" for n in ("reward", "lcs", "kl"))
-        line += f", {seconds:.1f} s"
-    if state.step in state.validations:
-        figures = state.validations[state.step]
-        line += f" | validation NDCG@10 {figures['valid_ndcg@10']:.4f}, valid {figures['valid_share']:.0%}"
-    print(line, flush=True)
 
 
 def _save(state: State, folder: Path) -> None:

@@ -10,10 +10,12 @@ import torch
 def group_advantages(rewards: torch.Tensor, epsilon: float = 1.0e-6) -> torch.Tensor:
     """Return rewards (groups, group_size) less their group's mean, over its standard deviation + epsilon.
 
-    The standard deviation is the unbiased one. A group of equal rewards gives zeros.
+    The standard deviation is the unbiased one. A group of equal rewards gives zeros: in float64, because
+    the rounding of a float32 mean, divided by epsilon, would not.
     """
-    centred = rewards - rewards.mean(1, keepdim=True)
-    return centred / (rewards.std(1, keepdim=True) + epsilon)
+    exact = rewards.double()
+    centred = exact - exact.mean(1, keepdim=True)
+    return (centred / (exact.std(1, keepdim=True) + epsilon)).to(rewards.dtype)
 
 
 def k3(log_probs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

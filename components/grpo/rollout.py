@@ -1,6 +1,6 @@
 """Sampling groups of answers and scoring them; validation by the metric that the gate looks at."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,6 +63,24 @@ def sample_groups(
     ]
 
 
+def rollout_figures(groups: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, float]:
+    """Return the mean of every term over all answers, and the share of groups whose task reward is flat."""
+    scores = [one for group in groups for one in group]
+    flat = [len({one["lcs"] for one in group}) == 1 for group in groups]
+    return {
+        **{name: mean([one[name] for one in scores]) for name in scores[0]},
+        "groups_without_task_variance": sum(flat) / len(flat),
+    }
+
+
+def validation_figures(text: str, row: PromptRow) -> dict[str, float]:
+    """Return NDCG@10 of one answer over all labels, and 1 if it keeps every rule of the format."""
+    return {
+        "valid_ndcg@10": ndcg_at_k(final_ranking(text, row.candidates), set(row.label_items), VALIDATION_K),
+        "valid_share": float(parse(text).is_valid(len(row.candidates), row.answer_length)),
+    }
+
+
 def validate(lm: LanguageModel, rows: Sequence[PromptRow], config: GrpoConfig) -> dict[str, float]:
     """Return mean NDCG@10 and the valid share of greedy answers to `rows`."""
     answers = complete(
@@ -71,16 +89,7 @@ def validate(lm: LanguageModel, rows: Sequence[PromptRow], config: GrpoConfig) -
         max_new_tokens=config.max_new_tokens,
         batch_size=config.eval_batch_size,
     )
-    texts = [completions[0].text for completions in answers]
-    pairs = list(zip(texts, rows, strict=True))
-    return {
-        "valid_ndcg@10": mean(
-            [
-                ndcg_at_k(final_ranking(text, row.candidates), set(row.label_items), VALIDATION_K)
-                for text, row in pairs
-            ]
-        ),
-        "valid_share": mean(
-            [float(parse(text).is_valid(len(row.candidates), row.answer_length)) for text, row in pairs]
-        ),
-    }
+    figures = [
+        validation_figures(completions[0].text, row) for completions, row in zip(answers, rows, strict=True)
+    ]
+    return {name: mean([one[name] for one in figures]) for name in figures[0]}

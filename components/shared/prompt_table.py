@@ -1,7 +1,7 @@
 """Reading the prompts table (schema `data_contracts.tables.PROMPTS`), a file a split."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,17 +60,46 @@ def drawn(size: int, limit: int, seed: int) -> list[int]:
     return sorted(random.Random(seed).sample(range(size), limit))
 
 
-def _row(row: Mapping[str, Any]) -> PromptRow:
-    info, truth = row["extra_info"], row["reward_model"]["ground_truth"]
+def row_of(
+    messages: Sequence[Mapping[str, str]],
+    ground_truth: Mapping[str, Any],
+    extra_info: Mapping[str, Any],
+    completion: str | None = None,
+) -> PromptRow:
+    """Return the row that these columns of the table say; verl hands rewards the second and the third."""
     return PromptRow(
-        user_id=info["user_id"],
-        position=info["position"],
-        messages=row["prompt"],
-        labels=truth["labels"],
-        candidates=info["candidates"],
-        tags=info["tags"],
-        novelty=info["novelty"],
-        label_items=info["label_items"],
-        answer_length=info["answer_length"],
-        completion=row.get("completion"),
+        user_id=extra_info["user_id"],
+        position=extra_info["position"],
+        messages=[dict(message) for message in messages],
+        labels=list(ground_truth["labels"]),
+        candidates=list(extra_info["candidates"]),
+        tags=[list(tags) for tags in extra_info["tags"]],
+        novelty=list(extra_info["novelty"]),
+        label_items=list(extra_info["label_items"]),
+        answer_length=extra_info["answer_length"],
+        completion=completion,
     )
+
+
+def record_of(row: PromptRow, /, **ground_truth: Any) -> dict[str, Any]:
+    """Return what `row_of` reads as a row of verl's columns; `ground_truth` adds keys of the caller's own."""
+    return {
+        "data_source": "recllm",
+        "prompt": row.messages,
+        "ability": "recommendation",
+        "reward_model": {"style": "rule", "ground_truth": {"labels": row.labels, **ground_truth}},
+        "extra_info": {
+            "user_id": row.user_id,
+            "position": row.position,
+            "candidates": row.candidates,
+            "tags": row.tags,
+            "novelty": row.novelty,
+            "label_items": row.label_items,
+            "answer_length": row.answer_length,
+        },
+    }
+
+
+def _row(row: Mapping[str, Any]) -> PromptRow:
+    truth = row["reward_model"]["ground_truth"]
+    return row_of(row["prompt"], truth, row["extra_info"], row.get("completion"))

@@ -1,0 +1,153 @@
+"""Our configuration as overrides of verl's own entry point (verl 0.9: `python -m verl.trainer.main_ppo`).
+
+https://verl.readthedocs.io/en/latest/examples/config.html
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.grpo import verl_reward
+from components.grpo.config import GrpoConfig
+from components.shared.config import to_json
+
+UNCLIPPED = 1.0e9
+"""verl always clips the ratio; so far from 1 that it never does."""
+
+_BACKSLASHES = re.compile(r"(\\+)(?='|$)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerlFiles:
+    """What a verl run reads and writes.
+
+    Attributes:
+        model: Hugging Face folder of the SFT model.
+        train, valid: Parquet files with the columns of verl's RLHF dataset.
+        checkpoints: folder of `global_step_N`; a run that finds some goes on from the newest.
+        rollouts: folder that gets a JSON lines file of sampled answers a step.
+        log: JSON lines file of figures, a line a step.
+    """
+
+    model: Path
+    train: Path
+    valid: Path
+    checkpoints: Path
+    rollouts: Path
+    log: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptShape:
+    """Tokens of the longest prompt, and what the chat template writes of an answer ("<think>" or "")."""
+
+    longest: int
+    answer_prefix: str
+
+
+def overrides(config: GrpoConfig, files: VerlFiles, prompts: PromptShape) -> dict[str, Any]:
+    """Return verl's keys with our values; "+" before a key adds it, as Hydra wants it.
+
+    The loss is `components/grpo/objective.py`: mean over answers of token means, k3 KL in the loss, one
+    update a sample. `config.verl.overrides` comes last and wins.
+    """
+    verl, bounds = config.verl, UNCLIPPED if config.clip is None else config.clip
+    half = "float32" if config.dtype == "float32" else "bfloat16"
+    actor, rollout = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+    engines = {
+        f"actor_rollout_ref.{role}.{key}": value
+        for role in ("actor", "ref")
+        for key, value in {
+            "strategy": "fsdp2",
+            "fsdp_config.model_dtype": "fp32",
+            "fsdp_config.dtype": half,
+        }.items()
+    }
+    values: dict[str, Any] = {
+        "algorithm.adv_estimator": "grpo",
+        "algorithm.norm_adv_by_std_in_grpo": True,
+        "algorithm.use_kl_in_reward": False,
+        "data.train_files": str(files.train),
+        "data.val_files": str(files.valid),
+        "data.train_batch_size": config.prompts_per_step,
+        "data.max_prompt_length": prompts.longest,
+        "data.max_response_length": config.max_new_tokens,
+        "data.truncation": "error",
+        "data.seed": config.seed,
+        "data.trust_remote_code": False,
+        "actor_rollout_ref.model.path": str(files.model),
+        "actor_rollout_ref.model.trust_remote_code": False,
+        "actor_rollout_ref.model.enable_gradient_checkpointing": config.gradient_checkpointing,
+        # Without padding, sequences lie in one row, which needs an attention that knows their ends.
+        "actor_rollout_ref.model.use_remove_padding": verl.attention == "flash_attention_2",
+        "+actor_rollout_ref.model.override_config.attn_implementation": verl.attention,
+        **engines,
+        f"{actor}.optim.lr": config.learning_rate,
+        f"{actor}.optim.weight_decay": 0.0,
+        f"{actor}.optim.clip_grad": config.max_grad_norm,
+        f"{actor}.ppo_mini_batch_size": config.prompts_per_step,
+        f"{actor}.ppo_epochs": 1,
+        f"{actor}.use_dynamic_bsz": True,
+        f"{actor}.ppo_max_token_len_per_gpu": verl.max_tokens_per_gpu,
+        f"{actor}.loss_agg_mode": "seq-mean-token-mean",
+        f"{actor}.clip_ratio": bounds,
+        f"{actor}.clip_ratio_low": bounds,
+        f"{actor}.clip_ratio_high": bounds,
+        f"{actor}.clip_ratio_c": UNCLIPPED,  # verl's second bound, which the paper has not
+        f"{actor}.use_kl_loss": config.beta > 0,
+        f"{actor}.kl_loss_coef": config.beta,
+        f"{actor}.kl_loss_type": "low_var_kl",
+        f"{actor}.entropy_coeff": 0.0,
+        f"{actor}.calculate_entropy": True,
+        f"{rollout}.name": "vllm",
+        f"{rollout}.n": config.group_size,
+        f"{rollout}.temperature": config.temperature,
+        f"{rollout}.seed": config.seed,
+        f"{rollout}.dtype": half,
+        f"{rollout}.tensor_model_parallel_size": verl.tensor_parallel,
+        f"{rollout}.gpu_memory_utilization": verl.gpu_memory_utilization,
+        "reward.custom_reward_function.path": verl_reward.__file__,
+        "reward.custom_reward_function.name": verl_reward.compute_score.__name__,
+        "+reward.custom_reward_function.reward_kwargs.weights": to_json(config.reward),
+        "+reward.custom_reward_function.reward_kwargs.prefix": prompts.answer_prefix,
+        "trainer.project_name": "recllm",
+        "trainer.experiment_name": "grpo",
+        "trainer.logger": ["console", "file"],
+        "trainer.n_gpus_per_node": verl.gpus_per_node,
+        "trainer.nnodes": verl.nodes,
+        # Every epoch has a step at least.
+        "trainer.total_epochs": config.steps,
+        "trainer.total_training_steps": config.steps,
+        # The best model by validation is kept, so what is validated is saved.
+        "trainer.save_freq": config.eval_every,
+        "trainer.test_freq": config.eval_every,
+        "trainer.val_before_train": True,
+        "trainer.resume_mode": "auto",
+        "trainer.default_local_dir": str(files.checkpoints),
+        "trainer.rollout_data_dir": str(files.rollouts),
+        # In Ray's environment, because the process that logs may live on another node.
+        "+ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH": str(files.log),
+    }
+    if verl.ray_address:
+        values["+ray_kwargs.ray_init.address"] = verl.ray_address
+    return values | verl.overrides
+
+
+def as_arguments(values: Mapping[str, Any]) -> list[str]:
+    """Return overrides as arguments in Hydra's grammar; any text is quoted."""
+    return [f"{key}={_literal(value)}" for key, value in values.items()]
+
+
+def _literal(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_literal, value))}]"
+    if isinstance(value, str):
+        # Within Hydra's quotes a quote is escaped, and so is a run of backslashes before one or at the end.
+        return "'" + _BACKSLASHES.sub(r"\1\1", value).replace("'", r"\'") + "'"
+    return repr(value)
