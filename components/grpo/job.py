@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.grpo import health, local, verl_engine
+from components.grpo import health, local, page, verl_engine
 from components.grpo.config import GrpoConfig
 from components.grpo.progress import Progress, best_of
-from components.shared import checkpoints, curves
+from components.shared import checkpoints
 from components.shared.errors import DataError
 from components.shared.language_model import check_folder
 from components.shared.outputs import whole_folder, write_json
@@ -84,7 +84,7 @@ def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoRep
         with whole_folder(outputs.model) as folder:
             shutil.copytree(best_of(place, best) if best else inputs.sft_model, folder, dirs_exist_ok=True)
         alarms = health.alarms(config.health, state.history, state.validations)
-        curves.write(outputs.curves, "GRPO", _curves(state), _notes(state) + health.page(alarms))
+        page.write(outputs.curves, state, valid, alarms)
         report = _report(state, len(rows), alarms)
         write_json(outputs.metrics, report.metrics())
     for alarm in alarms:
@@ -92,14 +92,6 @@ def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoRep
     if not best:
         print("grpo: no step was better than the SFT model on validation; the SFT model goes on", flush=True)
     return report
-
-
-def _curves(state: Progress) -> dict[str, list[float]]:
-    validation = {
-        name: [figures[name] for figures in state.validations.values()]
-        for name in ("valid_ndcg@10", "valid_share")
-    }
-    return validation | state.history
 
 
 def _trainable(prompts: Path, limit: int, seed: int) -> list[PromptRow]:
@@ -137,9 +129,3 @@ def _report(state: Progress, prompts: int, alarms: Sequence[Alarm]) -> GrpoRepor
         seconds_per_step=seconds[len(seconds) // 2],
         alarms=tuple(alarms),
     )
-
-
-def _notes(state: Progress) -> str:
-    steps = ", ".join(map(str, state.validations))
-    kept = f"step {state.best_step}" if state.best_step else "the SFT model (no step was better)"
-    return f"<p>Validated after steps {steps}; kept: {kept}.</p>"

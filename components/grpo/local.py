@@ -21,7 +21,7 @@ from components.grpo import health
 from components.grpo.config import GrpoConfig
 from components.grpo.objective import group_advantages, k3, policy_loss, sequence_mean
 from components.grpo.packing import answer_mask, token_log_probs
-from components.grpo.progress import Progress, best_of
+from components.grpo.progress import Progress, best_of, state_of
 from components.grpo.rewards import business_terms
 from components.grpo.rollout import Group, rollout_figures, sample_groups, validate
 from components.shared.errors import TrainingError
@@ -69,7 +69,7 @@ def train(
     state = _resume(State(policy=policy, optimizer=optimizer), place / "latest")
     business = business_terms(config.reward)
     if not state.validations:
-        state.validations[0] = validate(sampler.refreshed(), valid, config)
+        state.validated(*validate(sampler.refreshed(), valid, config))
         state.say(config.steps)
     while state.step < config.steps:
         if reason := health.collapse(config.health, state.history):
@@ -82,7 +82,7 @@ def train(
         figures = _update(state, reference, groups, config, low)
         state.add(figures | {"seconds": time.monotonic() - started})
         if state.step % config.eval_every == 0 or state.step == config.steps:
-            state.validations[state.step] = validate(sampler.refreshed(), valid, config)
+            state.validated(*validate(sampler.refreshed(), valid, config))
             if state.best_step == state.step:
                 with whole_folder(best_of(place, state.step)) as folder:
                     policy.save_pretrained(folder)
@@ -182,9 +182,7 @@ def _save(state: State, folder: Path) -> None:
             {
                 "policy": state.policy.state_dict(),
                 "optimizer": state.optimizer.state_dict(),
-                "step": state.step,
-                "history": state.history,
-                "validations": state.validations,
+                "progress": state_of(state),
             },
             partial / "state.pt",
         )
@@ -196,6 +194,6 @@ def _resume(state: State, folder: Path) -> State:
     saved = torch.load(folder / "state.pt", map_location=state.policy.device, weights_only=True)
     state.policy.load_state_dict(saved["policy"])
     state.optimizer.load_state_dict(saved["optimizer"])
-    state.step, state.history, state.validations = saved["step"], saved["history"], saved["validations"]
+    vars(state).update(saved["progress"])
     print(f"grpo: going on after step {state.step}", flush=True)
     return state

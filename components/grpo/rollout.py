@@ -73,23 +73,25 @@ def rollout_figures(groups: Sequence[Sequence[Mapping[str, float]]]) -> dict[str
     }
 
 
-def validation_figures(text: str, row: PromptRow) -> dict[str, float]:
-    """Return NDCG@10 of one answer over all labels, and 1 if it keeps every rule of the format."""
-    return {
-        "valid_ndcg@10": ndcg_at_k(final_ranking(text, row.candidates), set(row.label_items), VALIDATION_K),
-        "valid_share": float(parse(text).is_valid(len(row.candidates), row.answer_length)),
-    }
-
-
-def validate(lm: LanguageModel, rows: Sequence[PromptRow], config: GrpoConfig) -> dict[str, float]:
-    """Return mean NDCG@10 and the valid share of greedy answers to `rows`."""
+def validate(
+    lm: LanguageModel, rows: Sequence[PromptRow], config: GrpoConfig
+) -> tuple[dict[str, float], list[str]]:
+    """Return `validation_figures` of greedy answers to `rows`."""
     answers = complete(
         lm,
         [row.messages for row in rows],
         max_new_tokens=config.max_new_tokens,
         batch_size=config.eval_batch_size,
     )
-    figures = [
-        validation_figures(completions[0].text, row) for completions, row in zip(answers, rows, strict=True)
+    return validation_figures([completions[0].text for completions in answers], rows)
+
+
+def validation_figures(texts: Sequence[str], rows: Sequence[PromptRow]) -> tuple[dict[str, float], list[str]]:
+    """Return mean NDCG@10 over all labels and the share of valid answers of `texts`, and the texts."""
+    pairs = list(zip(texts, rows, strict=True))
+    ndcg = [
+        ndcg_at_k(final_ranking(text, row.candidates), set(row.label_items), VALIDATION_K)
+        for text, row in pairs
     ]
-    return {name: mean([one[name] for one in figures]) for name in figures[0]}
+    valid = [float(parse(text).is_valid(len(row.candidates), row.answer_length)) for text, row in pairs]
+    return {"valid_ndcg@10": mean(ndcg), "valid_share": mean(valid)}, list(texts)

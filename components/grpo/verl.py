@@ -28,6 +28,7 @@ class VerlFiles:
         train, valid: Parquet files with the columns of verl's RLHF dataset.
         checkpoints: folder of `global_step_N`; a run that finds some goes on from the newest.
         rollouts: folder that gets a JSON lines file of sampled answers a step.
+        validations: folder that gets one of greedy answers a validation.
         log: JSON lines file of figures, a line a step.
     """
 
@@ -36,6 +37,7 @@ class VerlFiles:
     valid: Path
     checkpoints: Path
     rollouts: Path
+    validations: Path
     log: Path
 
 
@@ -127,6 +129,7 @@ def overrides(config: GrpoConfig, files: VerlFiles, prompts: PromptShape) -> dic
         "trainer.resume_mode": "auto",
         "trainer.default_local_dir": str(files.checkpoints),
         "trainer.rollout_data_dir": str(files.rollouts),
+        "trainer.validation_data_dir": str(files.validations),
         # In Ray's environment, because the process that logs may live on another node.
         "+ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH": str(files.log),
     }

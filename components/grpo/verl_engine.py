@@ -24,9 +24,9 @@ from typing import Any
 
 from components.grpo import health
 from components.grpo.config import GrpoConfig
-from components.grpo.progress import Progress, best_of
+from components.grpo.progress import Progress, best_of, progress_of, state_of
 from components.grpo.rewards import business_terms, score
-from components.grpo.rollout import rollout_figures
+from components.grpo.rollout import rollout_figures, validation_figures
 from components.grpo.verl import PromptShape, VerlFiles, as_arguments, overrides
 from components.shared.errors import ConfigError, ModelError, TrainingError
 from components.shared.language_model import answer_prefix, encode_prompt, load, load_tokenizer
@@ -68,7 +68,7 @@ def train(
             "a retrieved label; lower it or raise prompts.train_prompts"
         )
     place = place.resolve()
-    run = _Run(config, rows, prompts.answer_prefix, place)
+    run = _Run(config, rows, valid, prompts.answer_prefix, place)
     _write_table(place / "train.parquet", rows)
     _write_table(place / "valid.parquet", valid)
     run.recall()
@@ -79,6 +79,7 @@ def train(
             valid=place / "valid.parquet",
             checkpoints=run.checkpoints,
             rollouts=run.rollouts,
+            validations=run.validations,
             log=run.log,
         )
         values = {"trainer.val_before_train": not run.progress.validations}
@@ -121,32 +122,35 @@ def _write_table(path: Path, rows: Sequence[PromptRow]) -> None:
 class _Run:
     """What lies in `place`: verl's checkpoints and logs, our progress, and the best checkpoint's weights."""
 
-    def __init__(self, config: GrpoConfig, rows: Sequence[PromptRow], prefix: str, place: Path) -> None:
-        self.config, self.rows, self.prefix = config, rows, prefix
+    def __init__(
+        self,
+        config: GrpoConfig,
+        rows: Sequence[PromptRow],
+        valid: Sequence[PromptRow],
+        prefix: str,
+        place: Path,
+    ) -> None:
+        self.config, self.rows, self.valid, self.prefix = config, rows, valid, prefix
         self.business = business_terms(config.reward)
         self.progress = Progress()
-        self.place, self.checkpoints, self.rollouts = place, place / "verl", place / "rollouts"
-        self.log = place / "log.jsonl"
-        for folder in (self.checkpoints, self.rollouts):
+        self.place, self.log = place, place / "log.jsonl"
+        self.checkpoints, self.rollouts = place / "verl", place / "rollouts"
+        self.validations = place / "validations"
+        for folder in (self.checkpoints, self.rollouts, self.validations):
             folder.mkdir(exist_ok=True)
 
     def recall(self) -> None:
         """Take up what an earlier call came to, back to the newest checkpoint with known figures."""
         if (self.place / "progress.json").is_file():
-            saved = json.loads((self.place / "progress.json").read_text())
-            saved["validations"] = {int(step): told for step, told in saved["validations"].items()}
-            self.progress = Progress(**saved)
-        # That call may have been killed before it read all of these.
+            self.progress = progress_of(json.loads((self.place / "progress.json").read_text()))
+        # That call may have been killed before it read all of these, and verl before it wrote the answers.
         for line in _whole_lines(self.log, 0):
-            if (entry := json.loads(line))["step"] > self.progress.step and not self._samples(entry["step"]):
+            entry = json.loads(line)
+            if not all(_answers(*dump) for dump in self._dumps(entry)):
                 break
             self.take(entry)
         reached = self._whole_checkpoint()
-        self.progress = Progress(
-            step=reached,
-            history={name: values[:reached] for name, values in self.progress.history.items()},
-            validations={n: told for n, told in self.progress.validations.items() if n <= reached},
-        )
+        self.progress = self.progress.cut(reached)
         if self.progress.validations:
             self._save()
         self.log.unlink(missing_ok=True)  # verl begins it anew
@@ -155,24 +159,31 @@ class _Run:
 
     def take(self, entry: Mapping[str, Any]) -> bool:
         """Take up one line of verl's log; return whether it told anything new."""
-        step, figures = entry["step"], entry["data"]
-        news = False
-        if step == self.progress.step + 1 and "timing_s/step" in figures:
-            self.progress.add(self._figures(step, figures))
-            news = True
-        validation = {
-            key.split("/")[2]: value
-            for key, value in figures.items()
-            if key.startswith("val-") and key.split("/")[2:3] in (["valid_ndcg@10"], ["valid_share"])
-        }
-        if validation and step == self.progress.step and step not in self.progress.validations:
-            self.progress.validations[step] = validation
-            if step and self.progress.best_step == step:
-                self._keep(step)
-            news = True
-        if news:
+        answers = [_awaited(*dump) for dump in self._dumps(entry)]
+        if self._is_step(entry):
+            self.progress.add(self._figures(entry, answers[0]))
+        if self._is_validation(entry):
+            self.progress.validated(*self._validation(answers[-1]))
+            if self.progress.step and self.progress.best_step == self.progress.step:
+                self._keep(self.progress.step)
+        if answers:
             self._save()
-        return news
+        return bool(answers)
+
+    def _is_step(self, entry: Mapping[str, Any]) -> bool:
+        """Return whether the line tells of the step after those that are known."""
+        return entry["step"] == self.progress.step + 1 and "timing_s/step" in entry["data"]
+
+    def _is_validation(self, entry: Mapping[str, Any]) -> bool:
+        """Return whether the line tells of a validation that is not known."""
+        news = entry["step"] not in self.progress.validations and entry["step"] >= self.progress.step
+        return news and any(name.startswith("val-") for name in entry["data"])
+
+    def _dumps(self, entry: Mapping[str, Any]) -> list[tuple[Path, int]]:
+        """Return the files of answers that the news of a line rest on, and how many lines each has."""
+        name, sampled = f"{entry['step']}.jsonl", self.config.prompts_per_step * self.config.group_size
+        found = [(self.rollouts / name, sampled)] if self._is_step(entry) else []
+        return [*found, (self.validations / name, len(self.valid))] if self._is_validation(entry) else found
 
     def collapsed(self) -> health.Alarm | None:
         """Return why training should stop, or None."""
@@ -182,36 +193,26 @@ class _Run:
         """Return where the weights of `step`, when best, lie as verl saved them."""
         return self.place / f"best-{step}.shards"
 
-    def _figures(self, step: int, figures: Mapping[str, Any]) -> dict[str, float]:
+    def _figures(self, entry: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """Return a step's figures under our names, with every term of the reward by itself."""
-        ours = {FIGURES[name]: value for name, value in figures.items() if name in FIGURES}
-        broken = {name: value for name, value in ours.items() if value is None or not math.isfinite(value)}
+        ours = {FIGURES[name]: value for name, value in entry["data"].items() if name in FIGURES}
+        broken = [name for name, value in ours.items() if value is None or not math.isfinite(value)]
         if broken:
             raise TrainingError(
-                f"grpo: {', '.join(broken)} not finite at step {step}; lower grpo.learning_rate "
+                f"grpo: {', '.join(broken)} not finite at step {entry['step']}; lower grpo.learning_rate "
                 f"({self.config.learning_rate:g}) or set grpo.dtype to float32"
             )
         groups: dict[str, list[dict[str, float]]] = {}
-        for sample in self._awaited_samples(step):
-            text, row = self.prefix + sample["output"], self.rows[sample["gts"]["row"]]
-            group = groups.setdefault(sample["uid"].split("_")[0], [])
+        for answer in answers:
+            text, row = self.prefix + answer["output"], self.rows[answer["gts"]["row"]]
+            group = groups.setdefault(answer["uid"].split("_")[0], [])
             group.append(score(text, row, self.config.reward, self.business))
         return {"kl": 0.0, **ours, **rollout_figures(list(groups.values()))}
 
-    def _awaited_samples(self, step: int) -> list[dict[str, Any]]:
-        """Return the sampled answers of `step`; verl writes them beside the log, in a thread."""
-        for _ in range(_SECONDS_TO_WRITE):
-            if samples := self._samples(step):
-                return samples
-            time.sleep(_POLL_SECONDS)
-        raise TrainingError(f"{self.rollouts}/{step}.jsonl: not written; is the disk full?")
-
-    def _samples(self, step: int) -> list[dict[str, Any]]:
-        """Return the sampled answers of `step`, none while some are missing."""
-        path = self.rollouts / f"{step}.jsonl"
-        lines = list(_whole_lines(path, 0))
-        expected = self.config.prompts_per_step * self.config.group_size
-        return [json.loads(line) for line in lines] if len(lines) == expected else []
+    def _validation(self, answers: Sequence[Mapping[str, Any]]) -> tuple[dict[str, float], list[str]]:
+        """Return the figures of greedy answers, and the answers, in the order of the validation prompts."""
+        texts = {answer["gts"]["row"]: self.prefix + answer["output"] for answer in answers}
+        return validation_figures([texts[n] for n in range(len(self.valid))], self.valid)
 
     def _keep(self, step: int) -> None:
         """Keep the weights of checkpoint `step` beside verl's folder, without a copy where links can be."""
@@ -226,17 +227,15 @@ class _Run:
     def _save(self) -> None:
         """Note the progress, then remove what it makes needless: disk use is the latest and the best."""
         progress = self.progress
-        state = {"step": progress.step, "history": progress.history, "validations": progress.validations}
-        write_json(self.place / "progress.json", state)
-        for path in self.rollouts.glob("*.jsonl"):
+        write_json(self.place / "progress.json", state_of(progress))
+        for path in (*self.rollouts.iterdir(), *self.validations.iterdir()):
             if int(path.stem) < progress.step:
                 path.unlink()
         for folder in self.place.glob("best-*.shards"):
             if folder != self.kept(progress.best_step):
                 shutil.rmtree(folder)
-        newest = max(progress.validations)
         for folder in self.checkpoints.glob("global_step_*"):
-            if _step_of(folder) < newest:
+            if _step_of(folder) < max(progress.validations):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _whole_checkpoint(self) -> int:
@@ -289,6 +288,21 @@ def _follow(run: _Run, unread: int) -> int:
         if run.take(json.loads(line)):
             run.progress.say(run.config.steps)
     return unread
+
+
+def _awaited(path: Path, lines: int) -> list[dict[str, Any]]:
+    """Return the answers in `path` once all are there: verl writes them beside its log, in a thread."""
+    for _ in range(_SECONDS_TO_WRITE):
+        if answers := _answers(path, lines):
+            return answers
+        time.sleep(_POLL_SECONDS)
+    raise TrainingError(f"{path}: verl did not write {lines} answers to it; is the disk full?")
+
+
+def _answers(path: Path, lines: int) -> list[dict[str, Any]]:
+    """Return the answers in `path`, none while some are missing."""
+    found = list(_whole_lines(path, 0))
+    return [json.loads(line) for line in found] if len(found) == lines else []
 
 
 def _whole_lines(path: Path, start: int) -> Iterator[bytes]:

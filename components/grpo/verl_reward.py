@@ -9,7 +9,6 @@ from typing import Any
 
 from components.grpo.config import RewardWeights
 from components.grpo.rewards import Term, business_terms, score
-from components.grpo.rollout import validation_figures
 from components.shared.config import parse
 from components.shared.prompt_table import row_of
 
@@ -23,7 +22,7 @@ def compute_score(
     prefix: str = "",
     **_: Any,
 ) -> dict[str, float]:
-    """Return the reward as "score", and every term and validation figure beside it.
+    """Return the reward as "score", and every term beside it.
 
     `weights` is JSON of RewardWeights; `prefix` is what the chat template already writes of the answer.
 
@@ -32,9 +31,8 @@ def compute_score(
     """
     row = row_of([], ground_truth, extra_info)
     config, business = _weights(weights)
-    text = prefix + solution_str
-    terms = score(text, row, config, business)
-    return {"score": terms.pop("reward"), **terms, **validation_figures(text, row)}
+    terms = score(prefix + solution_str, row, config, business)
+    return {"score": terms.pop("reward"), **terms}
 
 
 @functools.cache

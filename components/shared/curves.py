@@ -11,17 +11,22 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 460, 180, 56, 24
 _STYLE = (
     "body{font:14px/1.5 system-ui,sans-serif;color:#1b1f24;margin:24px}"
     "h1{font-size:20px}figure{display:inline-block;margin:0 24px 24px 0}"
-    "figcaption{font-weight:600}text{font-size:11px;fill:#57606a}"
+    "figcaption{font-weight:600}pre{white-space:pre-wrap}text{font-size:11px;fill:#57606a}"
 )
 
 
-def write(path: Path, title: str, curves: Mapping[str, Sequence[float]], notes: str = "") -> None:
-    """Write a page with a plot for each named curve (a value a step, the first at step 1)."""
+def write(
+    path: Path, title: str, curves: Mapping[str, Sequence[float]], notes: str = "", below: str = ""
+) -> None:
+    """Write a page with a plot for each named curve (a value a step, the first at step 1).
+
+    `notes` and `below` are HTML above and below the plots.
+    """
     figures = "".join(_figure(name, values) for name, values in curves.items())
     write_text(
         path,
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
-        f"<style>{_STYLE}</style><h1>{html.escape(title)}</h1>{notes}{figures}</html>\n",
+        f"<style>{_STYLE}</style><h1>{html.escape(title)}</h1>{notes}{figures}{below}</html>\n",
     )
 
 

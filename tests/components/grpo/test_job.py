@@ -40,7 +40,10 @@ def test_a_random_model_that_never_ranks_hands_the_sft_model_on(
     assert (report.steps, report.best_step) == (4, 0)
     before, after = weights(tiny_model_folder), weights(tmp_path / "model")
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert "kept: the SFT model" in (tmp_path / "curves.html").read_text()
+    page = (tmp_path / "curves.html").read_text()
+    assert "kept: the SFT model" in page
+    assert page.count("<details>") == 4
+    assert "<h3>SFT model</h3>" in page
 
 
 @pytest.mark.slow

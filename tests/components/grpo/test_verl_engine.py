@@ -10,12 +10,14 @@ import pytest
 
 from components.grpo import verl_engine
 from components.grpo.config import GrpoConfig
+from components.grpo.rewards import score
 from components.shared.errors import ConfigError, TrainingError
 from components.shared.prompt_table import read_prompts
 
 CONFIG = GrpoConfig(
     engine="verl", steps=6, prompts_per_step=1, group_size=2, eval_every=2, max_new_tokens=16, dtype="float32"
 )
+TEXTS = ("<think>a tea</think><answer>1, 2, 3</answer>", "nothing")
 
 
 class Left:
@@ -28,20 +30,17 @@ class Left:
         for step in range(last + 1):
             figures = {"timing_s/step": 1.0, "actor/kl_loss": step / 100} if step else {}
             if step % 2 == 0:
-                figures |= {
-                    "val-aux/recllm/valid_ndcg@10/mean@1": 0.5,
-                    "val-aux/recllm/valid_share/mean@1": 1,
-                }
+                figures |= {"val-core/recllm/reward/mean@1": 0.5}
+                self.answers("validations", step, 2)
             self.write("log.jsonl", json.dumps({"step": step, "data": figures}) + "\n")
             if step:
-                self.rollout(step, 2)
+                self.answers("rollouts", step, 2)
         return self
 
-    def rollout(self, step: int, answers: int) -> "Left":
-        texts = ("<think>a tea</think><answer>1, 2, 3</answer>", "nothing")
-        for n in range(answers):
-            line = {"output": texts[n], "uid": f"u_{n}_0", "gts": {"row": step % len(self.rows)}}
-            self.write(f"rollouts/{step}.jsonl", json.dumps(line) + "\n")
+    def answers(self, folder: str, step: int, count: int) -> "Left":
+        for n in range(count):
+            line = {"output": TEXTS[n], "uid": f"u_{n}_0", "gts": {"row": n}}
+            self.write(f"{folder}/{step}.jsonl", json.dumps(line) + "\n")
         return self
 
     def checkpoint(self, step: int, whole: bool = True) -> "Left":
@@ -67,7 +66,7 @@ def left(tmp_path: Path, prompts_folder: Path) -> Left:
 
 
 def recalled(left: Left):
-    run = verl_engine._Run(CONFIG, left.rows, "", left.place)
+    run = verl_engine._Run(CONFIG, left.rows, left.rows[:2], "", left.place)
     run.recall()
     return run.progress
 
@@ -88,9 +87,13 @@ def test_killed_between_checkpoints(left: Left) -> None:
     left.steps(3).checkpoint(2).write("verl/latest_checkpointed_iteration.txt", "2")
     assert reached(left) == (2, "2")
     again = recalled(left)
-    assert again.history["reward"][0] == pytest.approx((0.0 - 0.7) / 2, abs=1.5)
+    pairs = zip(TEXTS, left.rows, strict=False)
+    rewards = [score(text, row, CONFIG.reward, {})["reward"] for text, row in pairs]
+    assert again.history["reward"] == [sum(rewards) / 2] * 2
+    assert rewards[0] > rewards[1]
     assert again.history["kl"] == [0.01, 0.02]
-    assert again.history["groups_without_task_variance"]
+    assert set(again.answers) == {0}
+    assert again.answers[0][1] == "nothing"
 
 
 def test_killed_while_the_tracker_was_written(left: Left) -> None:
@@ -111,7 +114,7 @@ def test_killed_while_a_checkpoint_was_written(left: Left) -> None:
 
 
 def test_killed_while_answers_and_log_were_written(left: Left) -> None:
-    left.steps(2).rollout(3, 1).write(
+    left.steps(2).answers("rollouts", 3, 1).write(
         "log.jsonl", json.dumps({"step": 3, "data": {"timing_s/step": 1.0}}) + "\n"
     )
     left.checkpoint(2).write("log.jsonl", '{"step": 4, "da')
@@ -126,15 +129,15 @@ def test_what_was_known_before_the_last_attempt_stays(left: Left) -> None:
 
 
 def test_figures_that_are_not_finite_stop_the_training(left: Left) -> None:
-    run = verl_engine._Run(CONFIG, left.rows, "", left.rollout(1, 2).place)
+    run = verl_engine._Run(CONFIG, left.rows, left.rows[:2], "", left.answers("rollouts", 1, 2).place)
     with pytest.raises(TrainingError, match=r"kl not finite at step 1; lower grpo\.learning_rate"):
         run.take({"step": 1, "data": {"timing_s/step": 1.0, "actor/kl_loss": None}})
 
 
-def test_refusals(left: Left, sft_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusals(left: Left, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def train(**replaced) -> None:
         config = dataclasses.replace(CONFIG, **replaced)
-        verl_engine.train(config, sft_folder, left.rows, left.rows[:2], left.place)
+        verl_engine.train(config, tiny_model_folder, left.rows, left.rows[:2], left.place)
 
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "verl" else find(name))
@@ -148,7 +151,7 @@ def test_refusals(left: Left, sft_folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_verl_that_fails_or_stops_early_is_told_with_its_last_words(
-    left: Left, sft_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    left: Left, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """verl's entry point is replaced by a script here."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
@@ -158,7 +161,7 @@ def test_a_verl_that_fails_or_stops_early_is_told_with_its_last_words(
         stand_in.mkdir(parents=True, exist_ok=True)
         (stand_in / "main_ppo.py").write_text(script)
         monkeypatch.setattr(verl_engine, "_project", lambda: str(tmp_path / "modules"))
-        verl_engine.train(CONFIG, sft_folder, left.rows, left.rows[:2], left.place)
+        verl_engine.train(CONFIG, tiny_model_folder, left.rows, left.rows[:2], left.place)
 
     with pytest.raises(TrainingError, match=r"exit status 3(.|\n)*no such node"):
         train_with("print('no such node'); raise SystemExit(3)")

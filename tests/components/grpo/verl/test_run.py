@@ -16,7 +16,7 @@ from components.base_model.config import BaseModelConfig, RandomWeights
 from components.base_model.job import run as make_model
 from components.grpo import verl_engine
 from components.grpo.config import GrpoConfig
-from components.grpo.progress import best_of
+from components.grpo.progress import Progress, best_of
 from components.shared.language_model import load
 from components.shared.prompt_table import read_prompts
 
@@ -47,15 +47,12 @@ class Training:
 def main(arguments: str) -> None:
     """Train. Every validation counts as better than the one before it, so that there is a best to export."""
     config, model, prompts, place = pickle.loads(Path(arguments).read_bytes())
-    take = verl_engine._Run.take
+    validated = Progress.validated
 
-    def rising(run, entry):
-        key = "val-aux/recllm/valid_ndcg@10/mean@1"
-        if key in entry["data"]:
-            entry["data"][key] += entry["step"]
-        return take(run, entry)
+    def rising(progress, figures, answers):
+        validated(progress, figures | {"valid_ndcg@10": figures["valid_ndcg@10"] + progress.step}, answers)
 
-    verl_engine._Run.take = rising
+    Progress.validated = rising
     rows, valid = read_prompts(prompts, "train"), read_prompts(prompts, "valid", config.eval_prompts)
     progress = verl_engine.train(config, model, rows, valid, place)
     print("done:", json.dumps([progress.step, progress.history, progress.validations]), flush=True)
