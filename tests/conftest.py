@@ -11,6 +11,11 @@ import pytest
 os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the whole runs: they take as long as all the rest, which another process does meanwhile."""
+    items.sort(key=lambda item: item.path.name != "test_run.py")
+
+
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A randomly initialised model of two small layers with a real tokenizer and chat template."""

@@ -66,7 +66,8 @@ class VerlConfig:
 
     Attributes:
         gpus_per_node, nodes: GPUs that train and sample; more than one node needs `ray_address`.
-        ray_address: a running Ray cluster ("host:port" or "auto"); "" starts one on this machine.
+        ray_address: a running Ray cluster ("host:port" or "auto") for this training alone; "" starts one on
+            this machine.
         tensor_parallel: GPUs that share one copy of the sampling model.
         gpu_memory_utilization: share of a GPU's memory for vLLM, in (0, 1).
         max_tokens_per_gpu: tokens of a micro-batch; lower it when memory runs out.
@@ -147,7 +148,18 @@ class GrpoConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.temperature <= 0 or self.learning_rate <= 0 or self.beta < 0:
             raise ValueError("temperature and learning_rate must be positive, beta at least 0")
-        if self.engine == "verl" and not self.steps:
+        if self.engine == "verl":
+            self._check_verl()
+
+    def _check_verl(self) -> None:
+        samples, gpus = self.prompts_per_step * self.group_size, self.verl.nodes * self.verl.gpus_per_node
+        if samples % gpus:
+            raise ValueError(
+                f"prompts_per_step times group_size is {samples}, which {gpus} GPUs cannot share evenly"
+            )
+        if self.dtype == "float32" and self.verl.attention == "flash_attention_2":
+            raise ValueError("flash_attention_2 has no float32: set verl.attention to sdpa")
+        if not self.steps:
             raise ValueError("steps is 0: set engine to local, which hands the SFT model on")
-        if self.engine == "verl" and self.train_layers:
+        if self.train_layers:
             raise ValueError("train_layers is of the local engine: verl trains all layers; set it to 0")

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.grpo import health, local, page, verl_engine
+from components.grpo import health, local, page
 from components.grpo.config import GrpoConfig
 from components.grpo.progress import Progress, best_of
+from components.grpo.verl import engine as verl
 from components.shared import checkpoints
-from components.shared.errors import DataError
+from components.shared.errors import ConfigError, DataError
 from components.shared.language_model import check_folder
 from components.shared.outputs import whole_folder, write_json
 from components.shared.prompt_table import PromptRow, drawn, read_prompts
@@ -74,11 +75,15 @@ def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoRep
         TrainingError: the loss is not finite; verl failed. ConfigError: the engine cannot run here.
     """
     check_folder(inputs.sft_model)
+    if config.engine == "verl" and config.verl.ray_address and not inputs.checkpoints:
+        raise ConfigError(
+            "grpo.verl.ray_address: other nodes need `checkpoints`, a folder that all of them see"
+        )
     rows = _trainable(inputs.prompts, config.max_prompts, config.seed)
     valid = _validation(inputs.prompts, config.eval_prompts, config.seed)
     print(f"grpo: {len(rows)} prompts, groups of {config.group_size}", flush=True)
     with checkpoints.place(inputs.checkpoints, "grpo", config, inputs.prompts, inputs.sft_model) as place:
-        engine = {"local": local, "verl": verl_engine}[config.engine]
+        engine = {"local": local, "verl": verl}[config.engine]
         state = engine.train(config, inputs.sft_model, rows, valid, place)
         best = state.best_step
         with whole_folder(outputs.model) as folder:

@@ -100,6 +100,16 @@ def record_of(row: PromptRow, /, **ground_truth: Any) -> dict[str, Any]:
     }
 
 
+def write_records(path: Path, rows: Sequence[PromptRow]) -> None:
+    """Write `rows` as Parquet for verl; `ground_truth.row` tells in its dumps whose answers they are."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    partial = path.with_suffix(".partial")
+    pq.write_table(pa.Table.from_pylist([record_of(row, row=n) for n, row in enumerate(rows)]), partial)
+    partial.replace(path)
+
+
 def _row(row: Mapping[str, Any]) -> PromptRow:
     truth = row["reward_model"]["ground_truth"]
     return row_of(row["prompt"], truth, row["extra_info"], row.get("completion"))

@@ -61,11 +61,17 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[GrpoConfig],
     """Compose verl's configuration as its entry point does, from our arguments."""
     from hydra import compose, initialize_config_module
 
-    from components.grpo.verl import PromptShape, VerlFiles, as_arguments, overrides
+    from components.grpo.verl.overrides import Attempt, PromptShape, VerlFiles, as_arguments, overrides
 
     folder = tmp_path_factory.mktemp("verl")
-    names = (field.name for field in dataclasses.fields(VerlFiles))
-    files = VerlFiles(**{name: folder / f"it's {name}" for name in names})
+    files = VerlFiles(
+        model=folder / "it's a model",
+        train=folder / "train.parquet",
+        valid=folder / "valid.parquet",
+        checkpoints=folder,
+        resume_from=None,
+        attempt=Attempt(folder),
+    )
 
     def of(config: GrpoConfig) -> Any:
         arguments = as_arguments(overrides(config, files, PromptShape(longest=300, answer_prefix="<think>")))

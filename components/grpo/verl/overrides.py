@@ -9,14 +9,49 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.grpo import verl_reward
 from components.grpo.config import GrpoConfig
+from components.grpo.verl import process, reward
 from components.shared.config import to_json
 
 UNCLIPPED = 1.0e9
 """verl always clips the ratio; so far from 1 that it never does."""
 
+AGENT_LOOP = {"name": "one_turn", "_target_": "components.grpo.verl.agent_loop.OneTurn"}
+"""Our agent loop as verl registers it; by name, because its module needs verl."""
+
 _BACKSLASHES = re.compile(r"(\\+)(?='|$)")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The folder of what one run of verl tells; an earlier one's lines are never taken for its."""
+
+    folder: Path
+
+    @property
+    def log(self) -> Path:
+        """JSON lines file of figures, a line a step."""
+        return self.folder / "log.jsonl"
+
+    @property
+    def output(self) -> Path:
+        """What verl prints."""
+        return self.folder / "verl.log"
+
+    @property
+    def rollouts(self) -> Path:
+        """Folder of a JSON lines file of sampled answers a step."""
+        return self.folder / "rollouts"
+
+    @property
+    def validations(self) -> Path:
+        """Folder of a JSON lines file of greedy answers a validation."""
+        return self.folder / "validations"
+
+    @property
+    def agent_loops(self) -> Path:
+        """File that registers our agent loop with verl."""
+        return self.folder / "agent_loops.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,19 +61,17 @@ class VerlFiles:
     Attributes:
         model: Hugging Face folder of the SFT model.
         train, valid: Parquet files with the columns of verl's RLHF dataset.
-        checkpoints: folder of `global_step_N`; a run that finds some goes on from the newest.
-        rollouts: folder that gets a JSON lines file of sampled answers a step.
-        validations: folder that gets one of greedy answers a validation.
-        log: JSON lines file of figures, a line a step.
+        checkpoints: folder of `global_step_N`.
+        resume_from: the one of them to go on from, or None to begin.
+        attempt: where this run tells what it does.
     """
 
     model: Path
     train: Path
     valid: Path
     checkpoints: Path
-    rollouts: Path
-    validations: Path
-    log: Path
+    resume_from: Path | None
+    attempt: Attempt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,15 +89,19 @@ def overrides(config: GrpoConfig, files: VerlFiles, prompts: PromptShape) -> dic
     update a sample. `config.verl.overrides` comes last and wins.
     """
     verl, bounds = config.verl, UNCLIPPED if config.clip is None else config.clip
-    half = "float32" if config.dtype == "float32" else "bfloat16"
+    compute = "float32" if config.dtype == "float32" else "bfloat16"
     actor, rollout = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
     engines = {
-        f"actor_rollout_ref.{role}.{key}": value
+        f"{'+' * key.startswith('+')}actor_rollout_ref.{role}.{key.removeprefix('+')}": value
         for role in ("actor", "ref")
         for key, value in {
             "strategy": "fsdp2",
             "fsdp_config.model_dtype": "fp32",
-            "fsdp_config.dtype": half,
+            "+fsdp_config.mixed_precision": {
+                "param_dtype": compute,
+                "reduce_dtype": "float32",
+                "buffer_dtype": "float32",
+            },
         }.items()
     }
     values: dict[str, Any] = {
@@ -107,11 +144,13 @@ def overrides(config: GrpoConfig, files: VerlFiles, prompts: PromptShape) -> dic
         f"{rollout}.n": config.group_size,
         f"{rollout}.temperature": config.temperature,
         f"{rollout}.seed": config.seed,
-        f"{rollout}.dtype": half,
+        f"{rollout}.dtype": compute,
         f"{rollout}.tensor_model_parallel_size": verl.tensor_parallel,
         f"{rollout}.gpu_memory_utilization": verl.gpu_memory_utilization,
-        "reward.custom_reward_function.path": verl_reward.__file__,
-        "reward.custom_reward_function.name": verl_reward.compute_score.__name__,
+        f"{rollout}.agent.agent_loop_config_path": str(files.attempt.agent_loops),
+        f"{rollout}.agent.default_agent_loop": AGENT_LOOP["name"],
+        "reward.custom_reward_function.path": reward.__file__,
+        "reward.custom_reward_function.name": reward.compute_score.__name__,
         "+reward.custom_reward_function.reward_kwargs.weights": to_json(config.reward),
         "+reward.custom_reward_function.reward_kwargs.prefix": prompts.answer_prefix,
         "trainer.project_name": "recllm",
@@ -125,16 +164,19 @@ def overrides(config: GrpoConfig, files: VerlFiles, prompts: PromptShape) -> dic
         # The best model by validation is kept, so what is validated is saved.
         "trainer.save_freq": config.eval_every,
         "trainer.test_freq": config.eval_every,
-        "trainer.val_before_train": True,
-        "trainer.resume_mode": "auto",
+        "trainer.val_before_train": files.resume_from is None,
+        # Named, because verl's own tracker of the newest checkpoint is written in place.
+        "trainer.resume_mode": "resume_path" if files.resume_from else "disable",
+        "trainer.resume_from_path": str(files.resume_from) if files.resume_from else None,
         "trainer.default_local_dir": str(files.checkpoints),
-        "trainer.rollout_data_dir": str(files.rollouts),
-        "trainer.validation_data_dir": str(files.validations),
-        # In Ray's environment, because the process that logs may live on another node.
-        "+ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH": str(files.log),
+        "trainer.rollout_data_dir": str(files.attempt.rollouts),
+        "trainer.validation_data_dir": str(files.attempt.validations),
+        "+ray_kwargs.ray_init.address": verl.ray_address or "local",
     }
-    if verl.ray_address:
-        values["+ray_kwargs.ray_init.address"] = verl.ray_address
+    # In Ray's environment, because workers may live on other nodes.
+    environment = process.ENVIRONMENT | {"VERL_FILE_LOGGER_PATH": str(files.attempt.log)}
+    for name, value in environment.items():
+        values[f"+ray_kwargs.ray_init.runtime_env.env_vars.{name}"] = value
     return values | verl.overrides
 
 
@@ -148,6 +190,8 @@ def _literal(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_literal(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_literal, value))}]"
     if isinstance(value, str):

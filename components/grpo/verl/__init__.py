@@ -1,0 +1,1 @@
+"""The verl engine: GRPO on GPUs by verl's own entry point, with vLLM sampling, watched from outside."""

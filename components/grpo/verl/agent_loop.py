@@ -1,0 +1,17 @@
+"""How verl asks for one answer: its own single turn, for any model with a chat template.
+
+verl 0.9 picks a builder of tokens by the model's type, and that of Qwen models wants Qwen's `<|im_end|>`,
+which DeepSeek-R1-Distill-Qwen has not (https://github.com/verl-project/verl/issues/7637). An answer of one
+turn needs no more than the chat template, which verl's default builder applies.
+"""
+
+from typing import Any
+
+from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
+
+
+class OneTurn(SingleTurnAgentLoop):
+    """verl's single turn with the default builder of tokens."""
+
+    def __init__(self, *args: Any, hf_model_type: str | None = None, **options: Any) -> None:
+        super().__init__(*args, hf_model_type=None, **options)
