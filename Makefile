@@ -17,9 +17,9 @@ export UV_FIND_LINKS ?= $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config g
 run: setup
 	$(BIN)/recllm run --profile $(PROFILE)
 
-# Two processes: half of the suite waits for one core or for the disk.
+# Two processes of one thread each: on small models, threads wait for each other more than they work.
 test: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # verl and vLLM want other versions than the rest: an environment of their own, here with vLLM for a CPU.
 test-verl: .venv-verl/installed
