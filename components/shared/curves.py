@@ -7,7 +7,7 @@ from pathlib import Path
 
 from components.shared.outputs import write_text
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 460, 180, 56, 24
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 460, 180, 68, 24
 _STYLE = (
     "body{font:14px/1.5 system-ui,sans-serif;color:#1b1f24;margin:24px}"
     "h1{font-size:20px}figure{display:inline-block;margin:0 24px 24px 0}"
