@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,8 +78,15 @@ def test_a_second_run_uses_finished_steps_again_and_meets_the_champion(finished:
     assert figures(again.stdout) == figures(shown)
 
 
-def test_a_broken_table_ends_the_run_with_its_cause(tmp_path: Path) -> None:
-    assert recllm("sample", "--out", "log", "--users", "30", "--items", "40", cwd=tmp_path).returncode == 0
+@pytest.fixture(scope="module")
+def small_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small")
+    assert recllm("sample", "--out", "log", "--users", "30", "--items", "40", cwd=folder).returncode == 0
+    return folder / "log"
+
+
+def test_a_broken_table_ends_the_run_with_its_cause(small_log: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_log, tmp_path / "log")
     events = pd.read_parquet(tmp_path / "log" / "events.parquet").drop(columns="action")
     events.to_parquet(tmp_path / "log" / "events.parquet")
     run = recllm("run", "--profile", "tiny", "--data", "log", cwd=tmp_path)
@@ -90,9 +98,10 @@ def test_a_broken_table_ends_the_run_with_its_cause(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("runs/*/*/sequences/sequences/*"))
 
 
-def test_an_interrupted_run_leaves_no_process_and_nothing_half_written(tmp_path: Path) -> None:
-    assert recllm("sample", "--out", "log", "--users", "30", "--items", "40", cwd=tmp_path).returncode == 0
-    command = [*RECLLM, "run", "--profile", "tiny", "--data", "log"]
+def test_an_interrupted_run_leaves_no_process_and_nothing_half_written(
+    small_log: Path, tmp_path: Path
+) -> None:
+    command = [*RECLLM, "run", "--profile", "tiny", "--data", str(small_log)]
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
     )
