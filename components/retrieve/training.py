@@ -3,7 +3,6 @@
 import abc
 import copy
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,7 @@ from components.retrieve.config import TrainingConfig
 from components.retrieve.interactions import Examples, Histories
 from components.retrieve.ranking import Recommender, hits, ndcg
 from components.shared.errors import TrainingError
+from components.shared.outputs import whole_file
 
 BUCKET = 16
 """Batches whose sequences are sorted by length together, so that padding is little work."""
@@ -125,9 +125,8 @@ class _State:
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
-        partial = file.with_name(f".{file.name}.partial")
-        torch.save(saved, partial)
-        os.replace(partial, file)
+        with whole_file(file) as partial:
+            torch.save(saved, partial)
 
     def load(self, file: Path, device: torch.device) -> None:
         """Take up what `save` wrote, torch's random state included."""

@@ -72,13 +72,28 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` (UTF-8) to `path` atomically, creating parent folders."""
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a name beside `path`; the file written there replaces it when the block ends without an error.
+
+    What a kill leaves beside it is removed by the next try.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
     partial = _beside(path, "partial")
-    partial.write_text(text, encoding="utf-8")
+    try:
+        yield partial
+    except BaseException:
+        _remove(partial)
+        raise
     os.replace(partial, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` (UTF-8) to `path` atomically, creating parent folders."""
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.shared.errors import DataError
+from components.shared.outputs import whole_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +106,9 @@ def write_records(path: Path, rows: Sequence[PromptRow]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    partial = path.with_suffix(".partial")
-    pq.write_table(pa.Table.from_pylist([record_of(row, row=n) for n, row in enumerate(rows)]), partial)
-    partial.replace(path)
+    table = pa.Table.from_pylist([record_of(row, row=n) for n, row in enumerate(rows)])
+    with whole_file(path) as partial:
+        pq.write_table(table, partial)
 
 
 def _row(row: Mapping[str, Any]) -> PromptRow:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.shared.outputs import whole_folder, write_json, write_text
+from components.shared.outputs import whole_file, whole_folder, write_json, write_text
 
 
 def test_a_failed_block_leaves_the_old_folder(tmp_path: Path) -> None:
@@ -57,3 +57,13 @@ def test_text_replaces_and_nan_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, {"a": float("nan")})
     assert path.read_text() == '{\n  "a": 1\n}\n'
+
+
+def test_a_file_appears_whole_or_stays_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "state.pt"
+    with whole_file(path) as partial:
+        partial.write_text("first")
+    with pytest.raises(KeyboardInterrupt), whole_file(path) as partial:
+        partial.write_text("sec")
+        raise KeyboardInterrupt
+    assert [(file.name, file.read_text()) for file in path.parent.iterdir()] == [("state.pt", "first")]
