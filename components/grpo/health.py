@@ -8,6 +8,7 @@ import html
 from collections.abc import Mapping, Sequence
 
 from components.grpo.config import HealthBounds
+from components.shared.metrics import mean
 from data_contracts.evaluation import Alarm
 
 History = Mapping[str, Sequence[float]]
@@ -97,12 +98,8 @@ def _alarm(name: str, value: float, bound: float, remedy: str) -> Alarm:
 
 
 def _last(bounds: HealthBounds, values: Sequence[float]) -> float:
-    return _mean(values[-bounds.window :])
+    return mean(values[-bounds.window :])
 
 
 def _first(bounds: HealthBounds, values: Sequence[float]) -> float:
-    return _mean(values[: bounds.window])
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    return mean(values[: bounds.window])

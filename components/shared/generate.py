@@ -52,12 +52,13 @@ def complete(
     `starts` are words put into the model's mouth, one text a prompt: its answer begins with them, and only
     what follows is generated. `progress` is called with the number of prompts done so far.
     """
-    prefix = answer_prefix(lm.tokenizer)
-    begun = [prefix] * len(prompts) if starts is None else list(starts)
-    encoded = [
-        encode_prompt(lm.tokenizer, prompt) + encode_start(lm.tokenizer, start)
-        for prompt, start in zip(prompts, begun, strict=True)
-    ]
+    encoded = [encode_prompt(lm.tokenizer, prompt) for prompt in prompts]
+    if starts is None:
+        begun: Sequence[str] = [answer_prefix(lm.tokenizer)] * len(prompts)
+    else:
+        begun = starts
+        pairs = zip(encoded, starts, strict=True)
+        encoded = [prompt + encode_start(lm.tokenizer, start) for prompt, start in pairs]
     order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
     generator = torch.Generator(device=lm.device).manual_seed(seed)
     answers: list[list[Completion]] = [[] for _ in encoded]

@@ -91,19 +91,6 @@ def overrides(config: GrpoConfig, files: VerlFiles, prompts: PromptShape) -> dic
     verl, bounds = config.verl, UNCLIPPED if config.clip is None else config.clip
     compute = "float32" if config.dtype == "float32" else "bfloat16"
     actor, rollout = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
-    engines = {
-        f"{'+' * key.startswith('+')}actor_rollout_ref.{role}.{key.removeprefix('+')}": value
-        for role in ("actor", "ref")
-        for key, value in {
-            "strategy": "fsdp2",
-            "fsdp_config.model_dtype": "fp32",
-            "+fsdp_config.mixed_precision": {
-                "param_dtype": compute,
-                "reduce_dtype": "float32",
-                "buffer_dtype": "float32",
-            },
-        }.items()
-    }
     values: dict[str, Any] = {
         "algorithm.adv_estimator": "grpo",
         "algorithm.norm_adv_by_std_in_grpo": True,
@@ -122,7 +109,6 @@ def overrides(config: GrpoConfig, files: VerlFiles, prompts: PromptShape) -> dic
         # Without padding, sequences lie in one row, which needs an attention that knows their ends.
         "actor_rollout_ref.model.use_remove_padding": verl.attention == "flash_attention_2",
         "+actor_rollout_ref.model.override_config.attn_implementation": verl.attention,
-        **engines,
         f"{actor}.optim.lr": config.learning_rate,
         f"{actor}.optim.weight_decay": 0.0,
         f"{actor}.optim.clip_grad": config.max_grad_norm,
@@ -173,6 +159,15 @@ def overrides(config: GrpoConfig, files: VerlFiles, prompts: PromptShape) -> dic
         "trainer.validation_data_dir": str(files.attempt.validations),
         "+ray_kwargs.ray_init.address": verl.ray_address or "local",
     }
+    for role in ("actor", "ref"):
+        engine = f"actor_rollout_ref.{role}"
+        values[f"{engine}.strategy"] = "fsdp2"
+        values[f"{engine}.fsdp_config.model_dtype"] = "fp32"
+        values[f"+{engine}.fsdp_config.mixed_precision"] = {
+            "param_dtype": compute,
+            "reduce_dtype": "float32",
+            "buffer_dtype": "float32",
+        }
     # In Ray's environment, because workers may live on other nodes.
     environment = process.ENVIRONMENT | {"VERL_FILE_LOGGER_PATH": str(files.attempt.log)}
     for name, value in environment.items():
