@@ -1,39 +1,26 @@
 """The catalogue: cleaned titles that are never empty, one topic an item, popularity of the train part."""
 
-from collections.abc import Iterable, Iterator
-
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from components.etl.text import clean
-from components.etl.types import spark_schema
-from data_contracts.tables import CATALOGUE
 
 
-def catalogue(items: DataFrame, sequences: DataFrame, partitions: int, keep_emoji: bool) -> DataFrame:
-    """Return the CATALOGUE rows of `items`, sorted by item_id within hash partitions.
-
-    `train_count` counts train positions only: `sequences.item_ids[:train_end]`.
-    """
+def counted(items: DataFrame, sequences: DataFrame) -> DataFrame:
+    """Return `items` with `train_count`: how often each stands in `item_ids[:train_end]`, null for never."""
     # explode + count: partial sums first, then a shuffle of at most one row an item and task.
     counts = (
         sequences.select(F.explode(F.slice("item_ids", F.lit(1), F.col("train_end"))).alias("item_id"))
         .groupBy("item_id")
         .agg(F.count("*").alias("train_count"))
     )
-    joined = items.join(counts, "item_id", "left").repartition(partitions, "item_id")
-
-    def tidy(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            yield from catalogue_rows(pa.Table.from_batches([batch]), keep_emoji).to_batches()
-
-    return joined.sortWithinPartitions("item_id").mapInArrow(tidy, spark_schema(CATALOGUE))
+    return items.join(counts, "item_id", "left")
 
 
 def catalogue_rows(items: pa.Table, keep_emoji: bool = True) -> pa.Table:
-    """Return the catalogue columns of `items` (raw columns and train_count).
+    """Return the CATALOGUE columns of `items` (raw columns and train_count).
 
     The title falls back to brand and leaf category, then to the item id. The topic is the first tag,
     else the leaf (last) category, else "".

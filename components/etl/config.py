@@ -76,7 +76,8 @@ class SequencesConfig:
     means no end. An event later than `latest` (empty: a day from now, as clocks differ) comes from the
     future and is quarantined, as is every other row-level fault; above `max_quarantine_share` of the rows
     of a table the run stops. `core` > 1 keeps only users and items with at least that many partners, to a
-    fixed point. `partitions` is the number of part files, and of shuffle partitions of the events.
+    fixed point. `partitions` is the number of part files of a table, and of shuffle partitions of the
+    events; 0 takes one for each 500,000 rows, and at least four.
     """
 
     split: Literal["leave_one_out", "temporal"] = "leave_one_out"
@@ -92,16 +93,18 @@ class SequencesConfig:
     max_quarantine_share: float = 0.05
     unknown_users: Literal["keep", "quarantine"] = "keep"
     emoji: Literal["keep", "cut"] = "keep"
-    partitions: int = 4
+    partitions: int = 0
     spark: SparkConfig = field(default_factory=SparkConfig)
 
     def __post_init__(self) -> None:
         least = 3 if self.split == "leave_one_out" else 1
         if self.min_interactions < least:
             raise ValueError(f"min_interactions={self.min_interactions}: {self.split} needs at least {least}")
-        _positive(partitions=self.partitions, valid_days=self.valid_days, test_days=self.test_days)
+        _positive(valid_days=self.valid_days, test_days=self.test_days)
         _positive(full_dwell_seconds=self.full_dwell_seconds)
         _within(0, 1, max_quarantine_share=self.max_quarantine_share)
+        if self.partitions < 0:
+            raise ValueError(f"partitions={self.partitions}: must not be negative")
         if self.core < 0 or self.core == 1:
             raise ValueError(f"core={self.core}: 0 switches it off, otherwise at least 2")
         if unknown := set(self.action_weights) - set(ACTION_WEIGHTS):

@@ -2,11 +2,12 @@
 
 from datetime import datetime
 
-from pyspark.sql import Column, DataFrame
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from components.etl.sources import MALFORMED
-from data_contracts.tables import ACTIONS
+from data_contracts.tables import ACTIONS, QUARANTINE
 
 FAULT = "fault"
 EVENT_FAULTS = (
@@ -66,8 +67,6 @@ def keyed_faults(frame: DataFrame, key: str) -> DataFrame:
     grouped = frame.withColumn(
         "_bad", F.coalesce(F.when(F.col(MALFORMED).isNotNull(), "malformed"), _missing(key))
     )
-    from pyspark.sql import Window
-
     order = Window.partitionBy(key, F.col("_bad").isNull()).orderBy(*columns)
     twice = F.when(F.row_number().over(order) > 1, "duplicate")
     return grouped.withColumn(FAULT, F.coalesce("_bad", twice)).drop("_bad")
@@ -80,6 +79,12 @@ def quarantined(table: str, frame: DataFrame) -> DataFrame:
     return frame.where(F.col(FAULT).isNotNull()).select(
         F.lit(table).alias("table"), F.col(FAULT).alias("reason"), row.alias("row")
     )
+
+
+def quarantine_rows(table: str, refused: pa.Table) -> pa.Table:
+    """Return the QUARANTINE rows of `refused`, which has the columns `fault` and `row` (the row as JSON)."""
+    names = pa.repeat(table, refused.num_rows)
+    return pa.table([names, refused.column(FAULT), refused.column("row")], schema=QUARANTINE)
 
 
 def clean(frame: DataFrame) -> DataFrame:

@@ -35,7 +35,7 @@ INPUTS = {
     "candidates": tables.CANDIDATES,
 }
 PROFILE = ("age", "gender", "city_tier", "interests")
-RENDER_ROWS = 256  # prompts rendered at a time: keeps the nested rows of a batch small
+RENDER_ROWS = 256  # prompts rendered at a time: a case holds its user's whole history
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ def run_prompts(config: PromptsConfig, inputs: PromptsInputs, out: PromptsOutput
         ContractError, LeakageError: the tables are not fit to be used.
         ConfigError: a prompt does not fit the token budget.
     """
-    spark = session(config.spark, "prompts")
+    spark = session(config.spark, "prompts", batch_rows=RENDER_ROWS)
     token_counter(str(inputs.base_model))  # a bad model folder should fail here, not inside a task
     with (
         readable("the inputs of the prompts step"),
@@ -187,10 +187,8 @@ def _rendered(
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         count_tokens = token_counter(folder)
         for batch in batches:
-            for start in range(0, batch.num_rows, RENDER_ROWS):
-                cases = batch.slice(start, RENDER_ROWS).to_pylist()
-                done = [_render(case, config, statistics, count_tokens) for case in cases]
-                yield from pa.Table.from_pylist(done, schema=RENDERED).to_batches()
+            done = [_render(case, config, statistics, count_tokens) for case in batch.to_pylist()]
+            yield from pa.Table.from_pylist(done, schema=RENDERED).to_batches()
 
     return full.mapInArrow(rows, spark_schema(RENDERED))
 

@@ -22,30 +22,25 @@ class Quarantine:
     def count(self, table: str, frame: DataFrame) -> None:
         """Count the rows and faults of `frame`, in one pass; raises as `check` does, with sample rows."""
         found = {row[FAULT]: row["count"] for row in frame.groupBy(FAULT).count().collect()}
-        self.rows[table] = sum(found.values())
         fine = found.pop(None, 0)
-        self.reasons[table] = dict(sorted(found.items()))
+        self.fill(table, fine + sum(found.values()), dict(sorted(found.items())))
         if not self.rows[table]:
             raise DataError(f"the {table} table has no rows; is the export complete?")
         self.check(table, frame)
         if not fine:
             raise DataError(f"no row of the {table} table is usable: {self.reasons[table]}")
 
-    def add(self, table: str, reason: str, count: int) -> None:
-        """Add `count` refused rows that were found later."""
-        if count:
-            self.reasons[table][reason] = self.reasons[table].get(reason, 0) + count
-        self.check(table)
+    def fill(self, table: str, rows: int, reasons: Mapping[str, int]) -> None:
+        """Set what was counted of `table`: all rows, and those refused by reason."""
+        self.rows[table], self.reasons[table] = rows, dict(reasons)
 
-    def check(self, table: str, frame: DataFrame | None = None) -> None:
-        """Raise ContractError if more than `max_share` of the rows of `table` are refused."""
+    def check(self, table: str, frame: DataFrame) -> None:
+        """Raise ContractError, with sample rows of `frame`, if more than `max_share` are refused."""
         refused, rows = sum(self.reasons[table].values()), self.rows[table]
         if refused <= self.max_share * rows:
             return
-        samples = ""
-        if frame is not None:
-            shown = quarantined(table, frame).limit(SAMPLES).collect()
-            samples = "; sample rows: " + " ".join(f"[{row.reason}] {row.row}" for row in shown)
+        shown = quarantined(table, frame).limit(SAMPLES).collect()
+        samples = "; sample rows: " + " ".join(f"[{row.reason}] {row.row}" for row in shown) if shown else ""
         raise ContractError(
             f"contract 'raw_{table}' is broken: expect_column_values_to_be_null(column='fault', "
             f"mostly={1 - self.max_share:g}): {refused:,} of {rows:,} rows are faulty "

@@ -1,6 +1,5 @@
-"""From sorted events to one sequence a user, in vectorised numpy on Arrow columns (no row loops)."""
+"""From events to one sequence a user, in vectorised numpy on Arrow columns (no row loops)."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,41 +32,25 @@ class SequenceChunk:
     events: int
 
 
-def whole_users(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Regroup a stream sorted by user into tables that never cut a user; every row comes exactly once."""
-    held: list[pa.Table] = []
-    for batch in batches:
-        if not batch.num_rows:
-            continue
-        table = pa.Table.from_batches([batch])
-        last = batch.column("user_id")[-1]
-        start = pc.index(batch.column("user_id"), last).as_py()  # sorted: the last user begins here
-        if start or (held and held[-1].column("user_id")[-1] != last):
-            yield pa.concat_tables([*held, table.slice(0, start)])
-            held = []
-        held.append(table.slice(start))
-    if held:
-        yield pa.concat_tables(held)
-
-
 def build(events: pa.Table, rules: SequenceRules) -> SequenceChunk:
-    """Build the sequences of whole users from their events.
+    """Build the sequences of whole users from their events, which come in any order.
 
-    `events` has the columns of EVENTS, sorted by (user_id, timestamp, ordinal, item_id, action, dwell).
-    A repeated event (same user, item, action and time) counts once. Users with fewer than
-    `min_interactions` distinct items are dropped. No rows give no rows.
+    `events` has the columns of EVENTS. A user's events are put in the order of (timestamp, ordinal,
+    item_id, action, dwell), nulls first; users by id. A repeated event (same user, item, action and time)
+    counts once. Users with fewer than `min_interactions` distinct items are dropped. No rows give no rows.
     """
     events = events.combine_chunks()
-    user = _runs(events.column("user_id"))
-    encoded = _single(events.column("item_id")).dictionary_encode()
-    item = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    action = pc.index_in(events.column("action"), pa.array(ACTIONS)).to_numpy().astype(np.int64)
+    users, user = _ranked(_single(events.column("user_id")))
     time = events.column("timestamp").cast(pa.int64()).to_numpy()
+    order = _order(events, user, time)
+    user, time = user[order], time[order]
+    encoded = _single(events.column("item_id")).dictionary_encode()
+    item = encoded.indices.to_numpy(zero_copy_only=False)[order].astype(np.int64)
+    action = pc.index_in(events.column("action"), pa.array(ACTIONS)).to_numpy().astype(np.int64)[order]
     fresh = _first_of_each(user, item, action, time, len(encoded.dictionary))
-    duplicates = events.filter(pa.array(~fresh))
-    users = _single(events.column("user_id")).take(pa.array(np.flatnonzero(np.diff(user, prepend=-1))))
+    duplicates = events.take(pa.array(order[~fresh]))
     user, item, action, time = user[fresh], item[fresh], action[fresh], time[fresh]
-    dwell = _single(events.column("dwell_seconds")).filter(pa.array(fresh))
+    dwell = _single(events.column("dwell_seconds")).take(pa.array(order[fresh]))
 
     # One slot a distinct (user, item), numbered by its first event: user by user, in time order.
     _, first, inverse = np.unique(
@@ -115,6 +98,36 @@ def build(events: pa.Table, rules: SequenceRules) -> SequenceChunk:
     )
 
 
+def _ranked(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Return the distinct `texts`, sorted, and the place of each text among them."""
+    encoded = texts.dictionary_encode()
+    by_name = pc.sort_indices(encoded.dictionary)
+    rank = np.empty(len(by_name), dtype=np.int64)
+    rank[by_name.to_numpy()] = np.arange(len(by_name))
+    return encoded.dictionary.take(by_name), rank[encoded.indices.to_numpy(zero_copy_only=False)]
+
+
+def _order(events: pa.Table, user: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """Return the rows in the order of user and time; ties by ordinal, item_id, action and dwell."""
+    if not len(user):
+        return np.zeros(0, dtype=np.int64)
+    first = int(time.min())
+    span = int(time.max()) - first + 1
+    if (int(user.max()) + 1) * span < 2**63:  # one integer to sort by: several times as fast as two
+        order = np.argsort(user * span + (time - first))
+    else:
+        order = np.lexsort((time, user))
+    twin = (np.diff(user[order]) == 0) & (np.diff(time[order]) == 0)
+    places = np.flatnonzero(np.r_[False, twin] | np.r_[twin, False])
+    tied = order[places]
+    rows = events.take(pa.array(tied))
+    names = (_ranked(_single(rows.column(name)))[1] for name in ("action", "item_id"))
+    dwell = pc.fill_null(rows.column("dwell_seconds"), -np.inf).to_numpy()
+    ordinal = pc.fill_null(rows.column("ordinal"), np.iinfo(np.int64).min).to_numpy()
+    order[places] = tied[np.lexsort((dwell, *names, ordinal, time[tied], user[tied]))]
+    return order
+
+
 def _first_of_each(
     user: np.ndarray, item: np.ndarray, action: np.ndarray, time: np.ndarray, items: int
 ) -> np.ndarray:
@@ -149,15 +162,6 @@ def _ends(
     users = len(lengths)
     before = [np.bincount(owner[time < cut], minlength=users) for cut in (rules.valid_from, rules.test_from)]
     return before[0], before[1]
-
-
-def _runs(sorted_column: pa.ChunkedArray) -> np.ndarray:
-    """Return the number of each row's run of equal values, from 0."""
-    values = _single(sorted_column)
-    if not len(values):
-        return np.zeros(0, dtype=np.int64)
-    changed = pc.not_equal(values.slice(1), values.slice(0, len(values) - 1)).to_numpy(zero_copy_only=False)
-    return np.cumsum(np.r_[False, changed]).astype(np.int64)
 
 
 def _single(column: pa.ChunkedArray) -> pa.Array:

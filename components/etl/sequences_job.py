@@ -1,5 +1,7 @@
 """The sequences step: raw tables to sequences, catalogue and users, with what was refused beside them."""
 
+import math
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -7,18 +9,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from components.etl import faults
-from components.etl.catalogue import catalogue
+from components.etl import faults, sources
+from components.etl.catalogue import catalogue_rows, counted
 from components.etl.config import SequencesConfig, parse_time
 from components.etl.contracts import check
 from components.etl.core import k_core
 from components.etl.data_docs import data_docs
+from components.etl.faults import FAULT
 from components.etl.quarantine import Quarantine
 from components.etl.raw import RawTables, check_raw, local_copy, locate_raw, read_raw
-from components.etl.sequences import SequenceRules, build, whole_users
+from components.etl.sequences import SequenceRules, build
 from components.etl.sink import PartWriter, write_parts
 from components.etl.spark import readable, session
 from components.etl.types import spark_schema
@@ -27,8 +31,10 @@ from components.shared.errors import DataError
 from components.shared.outputs import whole_folder
 from data_contracts import tables
 
-EVENT_ORDER = ("user_id", "timestamp", "ordinal", "item_id", "action", "dwell_seconds")
-COUNTS = "users long, dropped long, events long, interactions long, duplicates long"
+PART_ROWS, LEAST_PARTS = 500_000, 4
+FAULTY, DUPLICATES = "faulty", "duplicates"  # folders below the quarantine while the step runs
+MARKED = tables.EVENTS.append(pa.field(FAULT, pa.string())).append(pa.field("row", pa.string()))
+REFUSED = "refused "  # before a reason, in the counts of the events' pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +74,16 @@ def run_sequences(config: SequencesConfig, data: str, out: SequencesOutputs) -> 
         found = locate_raw(whole.enter_context(local_copy(data)))  # before Spark takes its seconds to start
         spark = session(config.spark, "sequences")
         raw = read_raw(spark, config, found)
-        quarantine = check_raw(config, raw, docs)
+        quarantine = check_raw(config, raw, docs, counted=("users", "items"))
         folders = {
             name: whole.enter_context(whole_folder(getattr(out, name)))
             for name in ("sequences", "catalogue", "users", "quarantine")
         }
-        counts = _write_sequences(config, raw.events, folders["sequences"], folders["quarantine"])
-        quarantine.add("events", "duplicate", counts["duplicates"])
+        partitions = config.partitions or parts_for(sources.approximate_rows(found["events"]))
+        counts = _write_sequences(config, raw.events, partitions, folders["sequences"], folders["quarantine"])
+        quarantine.fill("events", counts["rows"], _reasons(counts))
         docs.counts.update(quarantine.shown())
+        quarantine.check("events", raw.events)
         if not counts["users"]:
             raise DataError(
                 f"{data}: no user has {config.min_interactions} distinct items; lower min_interactions, "
@@ -85,9 +93,15 @@ def run_sequences(config: SequencesConfig, data: str, out: SequencesOutputs) -> 
         _write_quarantine(raw, folders["quarantine"])
         sequences = spark.read.schema(spark_schema(tables.SEQUENCES)).parquet(str(folders["sequences"]))
         check(docs, "sequences", sequences_view(sequences), {"min_interactions": config.min_interactions})
-        items = _write_catalogue(config, raw, sequences, folders["catalogue"])
-        _write_users(config, raw, sequences, folders["users"])
+        parts = {t: config.partitions or parts_for(quarantine.rows[t]) for t in ("users", "items")}
+        items = _write_catalogue(config, raw, sequences, parts["items"], folders["catalogue"])
+        _write_users(raw, sequences, parts["users"], folders["users"])
     return _report(quarantine, counts, items)
+
+
+def parts_for(rows: int) -> int:
+    """Return into how many part files a table of `rows` rows is cut where the profile leaves it open."""
+    return max(LEAST_PARTS, math.ceil(rows / PART_ROWS))
 
 
 def _report(quarantine: Quarantine, counts: dict[str, int], items: int) -> SequencesReport:
@@ -119,43 +133,65 @@ def rules(config: SequencesConfig, as_of: datetime) -> SequenceRules:
     )
 
 
-def _write_sequences(config: SequencesConfig, events: DataFrame, out: Path, refused: Path) -> dict[str, int]:
-    """Write the sequences of all users; duplicates go to `refused` in the quarantine's columns."""
-    usable = faults.clean(events)
+def _write_sequences(
+    config: SequencesConfig, events: DataFrame, partitions: int, out: Path, refused: Path
+) -> dict[str, int]:
+    """Write the sequences of all users, and below `refused` the events that were refused or came again.
+
+    Returns counts of rows, users, dropped users, events and interactions kept, and of every reason, in the
+    one pass over the events after their contract.
+    """
+    # The JSON of a refused row is made before the shuffle and is null for all others.
+    row = F.when(F.col(FAULT).isNotNull(), F.to_json(F.struct(*(c for c in events.columns if c != FAULT))))
+    marked = events.select(*tables.EVENTS.names, FAULT, row.alias("row"))
     as_of = parse_time("as_of", config.as_of) if config.as_of else None
     if as_of:
-        usable = usable.where(F.col("timestamp") < F.lit(as_of))
+        marked = marked.where(F.col(FAULT).isNotNull() | (F.col("timestamp") < F.lit(as_of)))
     elif config.split == "temporal":
-        as_of = _after_last(usable)
+        as_of = _after_last(faults.clean(events))
     if config.core:
-        usable = k_core(usable, config.core)
+        fine = F.col(FAULT).isNull()
+        marked = k_core(marked.where(fine), config.core).unionByName(marked.where(~fine))
     plan = rules(config, as_of or datetime(1970, 1, 1, tzinfo=UTC))
-    folder, duplicates = str(out), str(refused / "duplicates")
-    columns = tables.EVENTS.names
+    folder, faulty, duplicates = str(out), str(refused / FAULTY), str(refused / DUPLICATES)
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        users = dropped = kept = interactions = repeated = 0
-        with PartWriter(folder, tables.SEQUENCES) as part, PartWriter(duplicates, tables.EVENTS) as twice:
-            for table in whole_users(batches):
-                chunk = build(table, plan)
-                part.write(chunk.sequences)
-                twice.write(chunk.duplicates.cast(tables.EVENTS))
-                users += chunk.sequences.num_rows
-                dropped += chunk.dropped_users
-                kept += chunk.events
-                interactions += len(chunk.sequences.column("item_ids").combine_chunks().flatten())
-                repeated += chunk.duplicates.num_rows
-        row = (users, dropped, kept, interactions, repeated)
-        yield pa.record_batch([[n] for n in row], names=[n.split()[0] for n in COUNTS.split(", ")])
+        held = list(batches)
+        table = pa.Table.from_batches(held) if held else MARKED.empty_table()
+        fine = pc.is_null(table.column(FAULT))
+        bad = faults.quarantine_rows("events", table.filter(pc.invert(fine)))
+        chunk = build(table.filter(fine).select(tables.EVENTS.names), plan)
+        for place, schema, made in (
+            (folder, tables.SEQUENCES, chunk.sequences),
+            (faulty, tables.QUARANTINE, bad),
+            (duplicates, tables.EVENTS, chunk.duplicates.cast(tables.EVENTS)),
+        ):
+            with PartWriter(place, schema) as part:
+                part.write(made)
+        counts = {
+            "rows": table.num_rows,
+            "users": chunk.sequences.num_rows,
+            "dropped": chunk.dropped_users,
+            "events": chunk.events,
+            "interactions": pc.sum(pc.list_value_length(chunk.sequences.column("item_ids"))).as_py() or 0,
+            REFUSED + "duplicate": chunk.duplicates.num_rows,
+        }
+        for found in bad.column("reason").value_counts().to_pylist():
+            counts[REFUSED + found["values"]] = found["counts"]
+        yield pa.record_batch({"name": list(counts), "count": list(counts.values())})
 
-    # The one shuffle of the events: by user, so that a task sees whole users, whatever is done to them
-    # afterwards. The sort spills to disk; de-duplication, order, split and the per-item sums then need
-    # no further exchange, and the part file is written by the task itself.
-    sorted_events = (
-        usable.select(*columns).repartition(config.partitions, "user_id").sortWithinPartitions(*EVENT_ORDER)
-    )
-    total = sorted_events.mapInArrow(write, COUNTS).groupBy().sum().collect()[0]
-    return dict(zip((n.split()[0] for n in COUNTS.split(", ")), total, strict=True))
+    # The one shuffle of the events: by user, so that a task sees whole users. Their order, de-duplication,
+    # split and the per-item sums then need no further exchange, and no sort in the JVM, which compares rows
+    # one by one where numpy sorts integers; the part file is written by the task itself. Refused rows ride
+    # along, so they need no pass of their own.
+    by_user = marked.repartition(partitions, "user_id")
+    summed = by_user.mapInArrow(write, "name string, count long").groupBy("name").agg(F.sum("count"))
+    return dict(map(tuple, summed.collect()))
+
+
+def _reasons(counts: dict[str, int]) -> dict[str, int]:
+    found = {name.removeprefix(REFUSED): n for name, n in counts.items() if name.startswith(REFUSED) and n}
+    return dict(sorted(found.items()))
 
 
 def _after_last(events: DataFrame) -> datetime:
@@ -167,34 +203,38 @@ def _after_last(events: DataFrame) -> datetime:
 
 
 def _write_quarantine(raw: RawTables, out: Path) -> None:
+    """Put the refused rows of all tables into one file; those of the events are staged in `out` already."""
     spark: SparkSession = raw.events.sparkSession
-    repeated = spark.read.schema(spark_schema(tables.EVENTS)).parquet(str(out / "duplicates"))
-    frames = [faults.quarantined(table, getattr(raw, table)) for table in ("users", "items", "events")]
-    row = F.to_json(F.struct(*repeated.columns))
-    frames.append(
-        repeated.select(F.lit("events").alias("table"), F.lit("duplicate").alias("reason"), row.alias("row"))
-    )
-    union = frames[0]
-    for frame in frames[1:]:
-        union = union.union(frame)
+    repeated = spark.read.schema(spark_schema(tables.EVENTS)).parquet(str(out / DUPLICATES))
+    repeated = repeated.withColumn(FAULT, F.lit("duplicate"))
+    union = spark.read.schema(spark_schema(tables.QUARANTINE)).parquet(str(out / FAULTY))
+    for table, frame in (("events", repeated), ("users", raw.users), ("items", raw.items)):
+        union = union.union(faults.quarantined(table, frame))
     write_parts(union.repartition(1).sortWithinPartitions("table", "reason", "row"), tables.QUARANTINE, out)
-    for file in (out / "duplicates").iterdir():
-        file.unlink()
-    (out / "duplicates").rmdir()
+    for staged in (FAULTY, DUPLICATES):
+        shutil.rmtree(out / staged)
 
 
-def _write_catalogue(config: SequencesConfig, raw: RawTables, sequences: DataFrame, out: Path) -> int:
-    frame = catalogue(faults.clean(raw.items), sequences, config.partitions, config.emoji == "keep")
-    return write_parts(frame, tables.CATALOGUE, out)
+def _write_catalogue(
+    config: SequencesConfig, raw: RawTables, sequences: DataFrame, partitions: int, out: Path
+) -> int:
+    keep_emoji = config.emoji == "keep"
+    frame = counted(faults.clean(raw.items), sequences).repartition(partitions, "item_id")
+    return write_parts(
+        frame.sortWithinPartitions("item_id"),
+        tables.CATALOGUE,
+        out,
+        lambda items: catalogue_rows(items, keep_emoji),
+    )
 
 
-def _write_users(config: SequencesConfig, raw: RawTables, sequences: DataFrame, out: Path) -> None:
+def _write_users(raw: RawTables, sequences: DataFrame, partitions: int, out: Path) -> None:
     """Write the raw users, and the users of sequences that they lack with nulls."""
     known = faults.clean(raw.users)
     missing = sequences.select("user_id").join(known.select("user_id"), "user_id", "left_anti")
     everyone = known.unionByName(missing, allowMissingColumns=True)
     write_parts(
-        everyone.repartition(config.partitions, "user_id").sortWithinPartitions("user_id"), tables.USERS, out
+        everyone.repartition(partitions, "user_id").sortWithinPartitions("user_id"), tables.USERS, out
     )
 
 

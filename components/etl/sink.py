@@ -1,7 +1,7 @@
 """Writing tables from inside the tasks: one part file a partition, exact Arrow types, repeatable bytes."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -43,14 +43,20 @@ class PartWriter:
         self.rows += table.num_rows
 
 
-def write_parts(frame: DataFrame, schema: pa.Schema, folder: Path) -> int:
-    """Write `frame` as Parquet part files with exactly `schema`; return the number of rows."""
+def write_parts(
+    frame: DataFrame, schema: pa.Schema, folder: Path, rows_of: Callable[[pa.Table], pa.Table] | None = None
+) -> int:
+    """Write `frame`, each batch through `rows_of`, as Parquet part files with exactly `schema`.
+
+    Returns the number of rows.
+    """
     target = str(folder)
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with PartWriter(target, schema) as part:
             for batch in batches:
-                part.write(conform(batch, schema))
+                table = pa.Table.from_batches([batch])
+                part.write(conform(rows_of(table) if rows_of else table, schema))
         yield pa.record_batch({"rows": [part.rows]})
 
     rows = sum(row.rows for row in frame.mapInArrow(write, "rows long").collect())

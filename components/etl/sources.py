@@ -26,6 +26,7 @@ from data_contracts import tables
 FORMATS = {".parquet": "parquet", ".jsonl": "jsonl", ".csv": "csv"}
 MALFORMED = "_malformed"
 LIST_SEPARATOR = "|"
+LINE, PACKED_LINE = 100, 20  # bytes that a line of text has, roughly
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,15 @@ def check(source: Source) -> None:
             rows += _check_text(file, source)
     if not rows:
         raise DataError(f"{source.files[0]}: the {source.table} table has no rows; is the export complete?")
+
+
+def approximate_rows(source: Source) -> int:
+    """Return the number of rows: of Parquet as the footers tell it, of text by the size of the files."""
+    if source.format == "parquet":
+        return sum(pq.read_metadata(file).num_rows for file in source.files)
+    return sum(
+        file.stat().st_size // (PACKED_LINE if file.suffix == ".gz" else LINE) for file in source.files
+    )
 
 
 def _check_parquet(file: Path, table: str) -> int:

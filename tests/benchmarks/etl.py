@@ -19,6 +19,8 @@ import threading
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 ROOT = Path(__file__).resolve().parents[2]
 EVENTS_A_USER = 29.4  # of the generator's defaults
 
@@ -30,7 +32,6 @@ def main() -> None:
     )
     options.add_argument("sizes", nargs="+", type=lambda text: int(text.replace("_", "")))
     options.add_argument("--memory", default="4g")
-    options.add_argument("--partitions", type=int, default=0, help="0: one for each 500,000 events")
     options.add_argument("--engines", default="polars,transform,step", help="which of these three to run")
     chosen = options.parse_args()
     seconds: dict[str, list[float]] = {}
@@ -51,9 +52,7 @@ def main() -> None:
 
 
 def _child(engine: str, data: Path, out: Path, size: int, chosen: argparse.Namespace) -> dict:
-    partitions = chosen.partitions or max(4, math.ceil(size / 500_000))
-    task = {"engine": engine, "data": str(data), "out": str(out), "size": size}
-    task |= {"memory": chosen.memory, "partitions": partitions}
+    task = {"engine": engine, "data": str(data), "out": str(out), "size": size, "memory": chosen.memory}
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "POLARS_MAX_THREADS": "2"}
     command = [sys.executable, __file__, "--task", json.dumps(task)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
@@ -114,8 +113,6 @@ def run_task(task: dict) -> None:
 
 
 def _generate(task: dict) -> int:
-    import pyarrow.parquet as pq
-
     from components.etl.config import SampleConfig
     from components.etl.generator.log import generate
 
@@ -130,17 +127,18 @@ def _spark(task: dict, contracts: bool) -> int:
     from components.etl.config import SequencesConfig, SparkConfig
     from components.etl.quarantine import Quarantine
 
-    if not contracts:  # what polars does too: no counting of faults, no expectations, no quarantine
+    if not contracts:  # what polars does too: no expectations, no counting of faulty users and items
 
-        def uncounted(config, raw, docs):
-            names = ("users", "items", "events")
-            return Quarantine(max_share=1, rows=dict.fromkeys(names, 0), reasons={name: {} for name in names})
+        def uncounted(config, raw, docs, counted):
+            rows = {
+                name: pq.read_metadata(Path(task["data"]) / f"{name}.parquet").num_rows for name in counted
+            }
+            return Quarantine(max_share=1, rows=rows, reasons={name: {} for name in counted})
 
         sequences_job.check_raw = uncounted
         sequences_job.check = lambda *_: None
-        sequences_job._write_quarantine = lambda *_: None
     spark = SparkConfig(master="local[2]", memory=task["memory"], quick_start=task["size"] < 3_000_000)
-    config = SequencesConfig(partitions=task["partitions"], spark=spark)
+    config = SequencesConfig(spark=spark)
     out = Path(task["out"])
     places = {name: out / name for name in ("sequences", "catalogue", "users", "quarantine")}
     report = job.run_sequences(

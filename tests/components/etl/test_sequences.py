@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.etl.config import ACTION_WEIGHTS
-from components.etl.sequences import SequenceRules, build, whole_users
+from components.etl.sequences import SequenceRules, build
 from data_contracts.tables import ACTIONS, EVENTS
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -37,8 +37,8 @@ def log(rows: list[tuple]) -> pd.DataFrame:
 
 
 def as_arrow(frame: pd.DataFrame) -> pa.Table:
-    ordered = frame.sort_values(ORDER, kind="stable", na_position="first")
-    return pa.Table.from_pylist(ordered.to_dict("records"), schema=EVENTS)
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return pa.Table.from_pylist(rows, schema=EVENTS)
 
 
 def reference(frame: pd.DataFrame, least: int) -> dict[str, dict]:
@@ -74,12 +74,15 @@ EVENT_ROWS = st.tuples(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(EVENT_ROWS, max_size=60), st.integers(1, 9))
-def test_build_equals_pandas(rows, batch_rows):
+@given(st.lists(EVENT_ROWS, max_size=60), st.booleans(), st.randoms())
+def test_build_equals_pandas(rows, numbered, chance):
     frame = log(rows)
-    batches = as_arrow(frame).to_batches(max_chunksize=batch_rows)
-    chunks = [build(table, rules()) for table in whole_users(batches)]
-    found = {row["user_id"]: row for chunk in chunks for row in chunk.sequences.to_pylist()}
+    if not numbered:
+        frame["ordinal"] = pd.NA  # ties fall to item, action and dwell
+    shuffled = list(range(len(frame)))
+    chance.shuffle(shuffled)
+    chunk = build(as_arrow(frame.iloc[shuffled]), rules())
+    found = {row["user_id"]: row for row in chunk.sequences.to_pylist()}
     expected = reference(frame, 3)
     assert list(found) == sorted(expected)
     for user, want in expected.items():
@@ -90,8 +93,8 @@ def test_build_equals_pandas(rows, batch_rows):
         assert [(e["position"], e["action"]) for e in got["events"]] == want["events"]
         assert (got["train_end"], got["valid_end"]) == (len(want["item_ids"]) - 2, len(want["item_ids"]) - 1)
     repeated = len(frame) - len(frame.drop_duplicates(["user_id", "item_id", "action", "timestamp"]))
-    assert sum(chunk.duplicates.num_rows for chunk in chunks) == repeated
-    assert sum(chunk.dropped_users for chunk in chunks) == frame["user_id"].nunique() - len(expected)
+    assert chunk.duplicates.num_rows == repeated
+    assert chunk.dropped_users == frame["user_id"].nunique() - len(expected)
 
 
 def test_ties_in_time_keep_the_order_of_the_log():
@@ -134,7 +137,6 @@ def test_temporal_cuts_are_global(valid_from, test_from, ends):
 def test_no_events_give_no_sequences():
     chunk = build(EVENTS.empty_table(), rules())
     assert (chunk.sequences.num_rows, chunk.dropped_users, chunk.events) == (0, 0, 0)
-    assert list(whole_users([])) == []
 
 
 def test_a_user_of_100_000_events_is_no_special_case():
@@ -150,13 +152,27 @@ def test_a_user_of_100_000_events_is_no_special_case():
         },
         schema=EVENTS,
     )
-    parts = [build(table, rules()) for table in whole_users(events.to_batches(max_chunksize=4096))]
-    (row,) = [row for part in parts for row in part.sequences.slice(0).to_pylist()]
+    (row,) = build(events, rules()).sequences.to_pylist()
     assert row["item_ids"] == [f"i{n:05d}" for n in range(40_000)]
     assert [row["engagement"][0], row["engagement"][-1]] == pytest.approx([0.3, 0.2])
 
 
-def test_a_user_larger_than_many_batches_stays_whole():
-    frame = log([("big", f"i{n}", "view", None, n) for n in range(1000)] + [("z", "i1", "view", None, 0)])
-    parts = list(whole_users(as_arrow(frame).to_batches(max_chunksize=7)))
-    assert [part.num_rows for part in parts] == [1000, 1]
+def test_times_far_apart_are_sorted_too():
+    """So many users over so long a time that user and time do not fit into one integer."""
+    count, step = 1000, 2 * 31_556_952 * 1_000_000  # two years in µs
+    frame = pd.DataFrame(
+        {
+            "user_id": [f"u{n % 500:03d}" for n in range(2 * count)],
+            "item_id": [f"i{n}" for n in range(2 * count)],
+            "action": "view",
+            "dwell_seconds": None,
+            "timestamp": [
+                (2 * count - n) * years * 31_556_952 * 1_000_000 // count for n in range(2 * count)
+            ],
+            "ordinal": None,
+        }
+    )
+    chunk = build(pa.Table.from_pandas(frame, schema=EVENTS, preserve_index=False), rules())
+    assert chunk.sequences.column("user_id").to_pylist() == [f"u{n:03d}" for n in range(500)]
+    for number, items in enumerate(chunk.sequences.column("item_ids").to_pylist()):
+        assert items == [f"i{number + 500 * turn}" for turn in (3, 2, 1, 0)]
