@@ -23,12 +23,13 @@ def sequences(
     """
     from components.etl.config import SequencesConfig
     from components.etl.job import SequencesOutputs, run_sequences
-    from components.etl.outputs import folder_of, log_report
+    from components.etl.outputs import folder_of, log_report, table_of
     from components.shared.config import parse
 
+    settings = parse(SequencesConfig, config, "sequences")
     tables = {"sequences": sequences, "catalogue": catalogue, "users": users, "quarantine": quarantine}
-    paths = {name: folder_of(artifact) for name, artifact in {**tables, "data_docs": data_docs}.items()}
-    report = run_sequences(parse(SequencesConfig, config, "sequences"), data, SequencesOutputs(**paths))
+    places = {name: table_of(artifact, settings.spark) for name, artifact in tables.items()}
+    report = run_sequences(settings, data, SequencesOutputs(**places, data_docs=folder_of(data_docs)))
     log_report(report, metrics)
 
 
@@ -47,10 +48,15 @@ def prompts(
     """Render chat prompts with their answer keys; `config` is JSON of PromptsConfig."""
     from components.etl.config import PromptsConfig
     from components.etl.job import PromptsInputs, PromptsOutputs, run_prompts
-    from components.etl.outputs import folder_of, log_report
+    from components.etl.outputs import folder_of, log_report, table_of
     from components.shared.config import parse
 
+    settings = parse(PromptsConfig, config, "prompts")
     tables = {"sequences": sequences, "catalogue": catalogue, "users": users, "candidates": candidates}
-    inputs = {name: folder_of(artifact) for name, artifact in {**tables, "base_model": base_model}.items()}
-    out = PromptsOutputs(prompts=folder_of(prompts), data_docs=folder_of(data_docs))
-    log_report(run_prompts(parse(PromptsConfig, config, "prompts"), PromptsInputs(**inputs), out), metrics)
+    places = {name: table_of(artifact, settings.spark) for name, artifact in tables.items()}
+    out = PromptsOutputs(
+        prompts=folder_of(prompts),
+        data_docs=folder_of(data_docs),
+        staging=None if settings.spark.is_local else f"{table_of(prompts, settings.spark)}-staging",
+    )
+    log_report(run_prompts(settings, PromptsInputs(**places, base_model=folder_of(base_model)), out), metrics)

@@ -36,6 +36,11 @@ class SparkConfig:
     def __post_init__(self) -> None:
         _positive(shuffle_partitions=self.shuffle_partitions)
 
+    @property
+    def is_local(self) -> bool:
+        """Return whether all of Spark runs in one process on this machine, with this machine's disk."""
+        return self.master == "local" or self.master.startswith("local[")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:

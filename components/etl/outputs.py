@@ -4,12 +4,31 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from components.etl.config import SparkConfig
+from components.shared.errors import ConfigError
 from components.shared.outputs import write_json
+from components.shared.storage import is_remote
 
 
 def folder_of(artifact: Any) -> Path:
     """Return where an artifact lies on this machine."""
     return Path(artifact.path)
+
+
+def table_of(artifact: Any, spark: SparkConfig) -> str | Path:
+    """Return where Spark finds or leaves a table: the artifact's folder, its URI for executors elsewhere.
+
+    Raises:
+        ConfigError: there are executors elsewhere, and the pipeline root is no object storage.
+    """
+    if spark.is_local:
+        return folder_of(artifact)
+    if not is_remote(artifact.uri):
+        raise ConfigError(
+            f"spark.master={spark.master!r} works on other machines, which cannot see {artifact.uri}; "
+            "give the pipeline an s3:// root"
+        )
+    return artifact.uri
 
 
 def log_report(report: Any, metrics: Any) -> None:

@@ -19,13 +19,14 @@ from components.etl.data_docs import DataDocs, data_docs
 from components.etl.leakage import row_leak
 from components.etl.prompt_files import RENDERED, SplitFile, first_of, write_split
 from components.etl.prompts import CatalogueStatistics, render
-from components.etl.sink import write_parts
+from components.etl.sink import read_parts, whole_table, write_parts
 from components.etl.spark import readable, session
-from components.etl.tokens import token_counter
+from components.etl.tokens import token_counter, within_tasks
 from components.etl.types import spark_schema
 from components.etl.views import candidates_view, prompts_view
 from components.shared.errors import ConfigError, DataError, LeakageError
 from components.shared.outputs import whole_folder
+from components.shared.storage import download, remove
 from data_contracts import tables
 
 INPUTS = {
@@ -40,21 +41,25 @@ RENDER_ROWS = 256  # prompts rendered at a time: a case holds its user's whole h
 
 @dataclass(frozen=True, kw_only=True)
 class PromptsInputs:
-    """Folders of Parquet (schemas in data_contracts.tables) and the base model's folder."""
+    """Folders of Parquet or s3:// URIs (schemas in data_contracts.tables) and the base model's folder."""
 
-    sequences: Path
-    catalogue: Path
-    users: Path
-    candidates: Path
+    sequences: str | Path
+    catalogue: str | Path
+    users: str | Path
+    candidates: str | Path
     base_model: Path
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptsOutputs:
-    """`prompts`: a folder with train.parquet, valid.parquet and test.parquet; `data_docs`: an HTML file."""
+    """`prompts`: a folder with train.parquet, valid.parquet and test.parquet; `data_docs`: an HTML file.
+
+    `staging` is an s3:// URI for rows on their way, where executors do not share this machine's disk.
+    """
 
     prompts: Path
     data_docs: Path
+    staging: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +94,14 @@ def run_prompts(config: PromptsConfig, inputs: PromptsInputs, out: PromptsOutput
         data_docs(out.data_docs, "Prompts") as docs,
         tempfile.TemporaryDirectory(prefix="recllm-") as scratch,
     ):
-        frames = {name: read_table(spark, getattr(inputs, name), schema) for name, schema in INPUTS.items()}
+        frames = {name: read_parts(spark, getattr(inputs, name), schema) for name, schema in INPUTS.items()}
         check(docs, "candidates", candidates_view(frames["candidates"]))
         leakage.check_folds(frames["candidates"])
         leakage.check_train_counts(frames["catalogue"], frames["sequences"])
         cases = label_cases(config, frames["sequences"], frames["candidates"])
         train_cases, unretrieved = count_train(cases)
         staged = Path(scratch)
-        _stage(config, frames, cases, inputs.base_model, staged)
+        _stage(config, frames, cases, inputs.base_model, staged, out.staging)
         with whole_folder(out.prompts) as folder:
             written = {split: write_split(staged, split, folder) for split in tables.SPLITS}
             _check_written(spark, docs, written, folder)
@@ -107,12 +112,24 @@ def run_prompts(config: PromptsConfig, inputs: PromptsInputs, out: PromptsOutput
 
 
 def _stage(
-    config: PromptsConfig, frames: dict[str, DataFrame], cases: DataFrame, model: Path, staged: Path
+    config: PromptsConfig,
+    frames: dict[str, DataFrame],
+    cases: DataFrame,
+    model: Path,
+    staged: Path,
+    remote: str | None,
 ) -> None:
-    """Render the sampled cases into part files; raise what went wrong in any of them."""
+    """Render the sampled cases into part files in `staged`; raise what went wrong in any of them."""
     chosen = sample_cases(config, cases).persist()  # read twice: for the items it names, and to be rendered
     try:
-        write_parts(_rendered(config, frames, chosen, model), RENDERED, staged)
+        rendered = _rendered(config, frames, chosen, model)
+        if remote:
+            with whole_table(remote):
+                write_parts(rendered, RENDERED, remote)
+                download(remote, staged)
+            remove(remote)
+        else:
+            write_parts(rendered, RENDERED, staged)
     finally:
         chosen.unpersist()
     problems, first = first_of(staged, "problem")
@@ -146,21 +163,6 @@ def _report(written: dict[str, SplitFile], train_cases: int, unretrieved: int) -
     )
 
 
-def read_table(spark: SparkSession, folder: Path, schema: pa.Schema) -> DataFrame:
-    """Return the Parquet table in `folder` with the types of `schema`. Raises DataError."""
-    files = sorted(str(file) for file in Path(folder).glob("*.parquet"))
-    if not files:
-        raise DataError(f"{folder}: no Parquet files; did the step that writes it finish?")
-    try:
-        found = pq.read_schema(files[0])
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{files[0]}: not a readable Parquet file ({error}); run the step again") from error
-    for field in schema:
-        if field.name not in found.names:
-            raise DataError(f"{folder}: column '{field.name}' is missing (found: {', '.join(found.names)})")
-    return spark.read.schema(spark_schema(schema)).parquet(*files)
-
-
 def _rendered(
     config: PromptsConfig, frames: dict[str, DataFrame], cases: DataFrame, model: Path
 ) -> DataFrame:
@@ -182,10 +184,10 @@ def _rendered(
         .join(profiles, "user_id", "left")
         .orderBy("split", "user_id", "position")
     )
-    folder = str(model)
+    tokenizer = within_tasks(catalogue.sparkSession, config.spark, model)
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        count_tokens = token_counter(folder)
+        count_tokens = token_counter(tokenizer())
         for batch in batches:
             done = [_render(case, config, statistics, count_tokens) for case in batch.to_pylist()]
             yield from pa.Table.from_pylist(done, schema=RENDERED).to_batches()

@@ -10,13 +10,13 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 
 from components.etl import faults, sources
-from components.etl.config import SequencesConfig, parse_time
+from components.etl.config import SequencesConfig, SparkConfig, parse_time
 from components.etl.contracts import check
 from components.etl.data_docs import DataDocs, data_docs
 from components.etl.quarantine import Quarantine
 from components.etl.spark import readable, session
 from components.shared.errors import ContractError
-from components.shared.storage import download, is_remote
+from components.shared.storage import Folder, download, is_remote
 
 TABLES = ("users", "items", "events")
 
@@ -31,15 +31,19 @@ class RawTables:
 
 
 @contextmanager
-def local_copy(data: str) -> Iterator[Path]:
-    """Yield the folder of the raw tables: `data` itself, or a copy of what lies at an s3:// URI."""
-    if not is_remote(data):
-        yield Path(data)
+def within_reach(spark: SparkConfig, data: str) -> Iterator[Folder]:
+    """Yield the folder of the raw tables where Spark can read it.
+
+    That is `data` itself, on the disk or, for executors on a cluster, at its s3:// URI. Spark on this
+    machine, which has no client for object storage, reads a copy.
+    """
+    if not is_remote(data) or not spark.is_local:
+        yield Folder.at(data)
         return
     with tempfile.TemporaryDirectory(prefix="recllm-data-") as folder:
         print(f"raw data: copying {data}", flush=True)
         download(data, Path(folder))
-        yield Path(folder)
+        yield Folder.at(folder)
 
 
 def validate_raw(config: SequencesConfig, data: str, page: Path) -> Quarantine:
@@ -48,12 +52,16 @@ def validate_raw(config: SequencesConfig, data: str, page: Path) -> Quarantine:
     Raises:
         DataError, ContractError: as the sequences step raises them.
     """
-    with readable(data), data_docs(page, "Raw data") as docs, local_copy(data) as folder:
+    with (
+        readable(data),
+        data_docs(page, "Raw data") as docs,
+        within_reach(config.spark, data) as folder,
+    ):
         found = locate_raw(folder)  # before Spark takes its seconds to start
         return check_raw(config, read_raw(session(config.spark, "validate"), config, found), docs)
 
 
-def locate_raw(folder: Path) -> dict[str, sources.Source]:
+def locate_raw(folder: Folder) -> dict[str, sources.Source]:
     """Locate users, items and events in `folder` and check what their files say. Raises DataError."""
     found = {table: sources.locate(folder, table) for table in TABLES}
     for source in found.values():

@@ -1,7 +1,6 @@
 """The sequences step: raw tables to sequences, catalogue and users, with what was refused beside them."""
 
 import math
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,14 +20,13 @@ from components.etl.core import k_core
 from components.etl.data_docs import data_docs
 from components.etl.faults import FAULT
 from components.etl.quarantine import Quarantine
-from components.etl.raw import RawTables, check_raw, local_copy, locate_raw, read_raw
+from components.etl.raw import RawTables, check_raw, locate_raw, read_raw, within_reach
 from components.etl.sequences import SequenceRules, build
-from components.etl.sink import PartWriter, write_parts
+from components.etl.sink import PartWriter, read_parts, whole_table, write_parts
 from components.etl.spark import readable, session
-from components.etl.types import spark_schema
 from components.etl.views import sequences_view
 from components.shared.errors import DataError
-from components.shared.outputs import whole_folder
+from components.shared.storage import remove
 from data_contracts import tables
 
 PART_ROWS, LEAST_PARTS = 500_000, 4
@@ -39,12 +37,12 @@ REFUSED = "refused "  # before a reason, in the counts of the events' pass
 
 @dataclass(frozen=True, kw_only=True)
 class SequencesOutputs:
-    """Where the step's tables (folders of Parquet) and its Data Docs (one HTML file) go."""
+    """Where the step's tables (folders of Parquet, or s3:// URIs) and its Data Docs (one HTML file) go."""
 
-    sequences: Path
-    catalogue: Path
-    users: Path
-    quarantine: Path
+    sequences: str | Path
+    catalogue: str | Path
+    users: str | Path
+    quarantine: str | Path
     data_docs: Path
 
 
@@ -71,12 +69,14 @@ def run_sequences(config: SequencesConfig, data: str, out: SequencesOutputs) -> 
             of a table are faulty.
     """
     with readable(data), data_docs(out.data_docs, "Raw data and sequences") as docs, ExitStack() as whole:
-        found = locate_raw(whole.enter_context(local_copy(data)))  # before Spark takes its seconds to start
+        found = locate_raw(
+            whole.enter_context(within_reach(config.spark, data))
+        )  # before Spark takes its seconds to start
         spark = session(config.spark, "sequences")
         raw = read_raw(spark, config, found)
         quarantine = check_raw(config, raw, docs, counted=("users", "items"))
         folders = {
-            name: whole.enter_context(whole_folder(getattr(out, name)))
+            name: whole.enter_context(whole_table(getattr(out, name)))
             for name in ("sequences", "catalogue", "users", "quarantine")
         }
         partitions = config.partitions or parts_for(sources.approximate_rows(found["events"]))
@@ -91,7 +91,7 @@ def run_sequences(config: SequencesConfig, data: str, out: SequencesOutputs) -> 
             )
         print(f"sequences: {counts['users']:,} users kept, {counts['dropped']:,} dropped", flush=True)
         _write_quarantine(raw, folders["quarantine"])
-        sequences = spark.read.schema(spark_schema(tables.SEQUENCES)).parquet(str(folders["sequences"]))
+        sequences = read_parts(spark, folders["sequences"], tables.SEQUENCES)
         check(docs, "sequences", sequences_view(sequences), {"min_interactions": config.min_interactions})
         parts = {t: config.partitions or parts_for(quarantine.rows[t]) for t in ("users", "items")}
         items = _write_catalogue(config, raw, sequences, parts["items"], folders["catalogue"])
@@ -134,7 +134,7 @@ def rules(config: SequencesConfig, as_of: datetime) -> SequenceRules:
 
 
 def _write_sequences(
-    config: SequencesConfig, events: DataFrame, partitions: int, out: Path, refused: Path
+    config: SequencesConfig, events: DataFrame, partitions: int, out: str | Path, refused: str | Path
 ) -> dict[str, int]:
     """Write the sequences of all users, and below `refused` the events that were refused or came again.
 
@@ -153,7 +153,7 @@ def _write_sequences(
         fine = F.col(FAULT).isNull()
         marked = k_core(marked.where(fine), config.core).unionByName(marked.where(~fine))
     plan = rules(config, as_of or datetime(1970, 1, 1, tzinfo=UTC))
-    folder, faulty, duplicates = str(out), str(refused / FAULTY), str(refused / DUPLICATES)
+    folder, faulty, duplicates = str(out), f"{refused}/{FAULTY}", f"{refused}/{DUPLICATES}"
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         held = list(batches)
@@ -202,21 +202,20 @@ def _after_last(events: DataFrame) -> datetime:
     return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=last + 1)
 
 
-def _write_quarantine(raw: RawTables, out: Path) -> None:
+def _write_quarantine(raw: RawTables, out: str | Path) -> None:
     """Put the refused rows of all tables into one file; those of the events are staged in `out` already."""
     spark: SparkSession = raw.events.sparkSession
-    repeated = spark.read.schema(spark_schema(tables.EVENTS)).parquet(str(out / DUPLICATES))
-    repeated = repeated.withColumn(FAULT, F.lit("duplicate"))
-    union = spark.read.schema(spark_schema(tables.QUARANTINE)).parquet(str(out / FAULTY))
+    repeated = read_parts(spark, f"{out}/{DUPLICATES}", tables.EVENTS).withColumn(FAULT, F.lit("duplicate"))
+    union = read_parts(spark, f"{out}/{FAULTY}", tables.QUARANTINE)
     for table, frame in (("events", repeated), ("users", raw.users), ("items", raw.items)):
         union = union.union(faults.quarantined(table, frame))
     write_parts(union.repartition(1).sortWithinPartitions("table", "reason", "row"), tables.QUARANTINE, out)
     for staged in (FAULTY, DUPLICATES):
-        shutil.rmtree(out / staged)
+        remove(f"{out}/{staged}")
 
 
 def _write_catalogue(
-    config: SequencesConfig, raw: RawTables, sequences: DataFrame, partitions: int, out: Path
+    config: SequencesConfig, raw: RawTables, sequences: DataFrame, partitions: int, out: str | Path
 ) -> int:
     keep_emoji = config.emoji == "keep"
     frame = counted(faults.clean(raw.items), sequences).repartition(partitions, "item_id")
@@ -228,7 +227,7 @@ def _write_catalogue(
     )
 
 
-def _write_users(raw: RawTables, sequences: DataFrame, partitions: int, out: Path) -> None:
+def _write_users(raw: RawTables, sequences: DataFrame, partitions: int, out: str | Path) -> None:
     """Write the raw users, and the users of sequences that they lack with nulls."""
     known = faults.clean(raw.users)
     missing = sequences.select("user_id").join(known.select("user_id"), "user_id", "left_anti")

@@ -1,30 +1,41 @@
 """Writing tables from inside the tasks: one part file a partition, exact Arrow types, repeatable bytes."""
 
 import os
+import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark import TaskContext
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 
-from components.etl.types import conform
+from components.etl.types import conform, spark_schema
 from components.shared.errors import DataError
+from components.shared.outputs import whole_folder
+from components.shared.storage import Folder, is_remote, remove, upload
 
 ROW_GROUP = 50_000
 
 
 class PartWriter:
-    """One part file of the running task, in place only once it is whole; a repeated attempt replaces it."""
+    """One part file of the running task, in place only once it is whole; a repeated attempt replaces it.
+
+    `folder` is a path or an s3:// URI; the file for the latter grows on the task's own disk.
+    """
 
     def __init__(self, folder: str, schema: pa.Schema) -> None:
         context = TaskContext.get()
-        number, attempt = (context.partitionId(), context.taskAttemptId()) if context else (0, 0)
-        self.partition, self.rows = number, 0
-        self._path = Path(folder) / f"part-{number:05d}.parquet"
-        self._partial = self._path.with_name(f".{self._path.name}.{attempt}")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        number = context.partitionId() if context else 0
+        self.rows = 0
+        name = f"part-{number:05d}.parquet"
+        self._target = f"{folder}/{name}"
+        self._is_remote = is_remote(folder)
+        beside = Path(tempfile.gettempdir()) if self._is_remote else Path(folder)
+        beside.mkdir(parents=True, exist_ok=True)
+        self._partial = beside / f".{name}.{uuid.uuid4().hex}"
         self._writer = pq.ParquetWriter(self._partial, schema)
 
     def __enter__(self) -> "PartWriter":
@@ -32,9 +43,12 @@ class PartWriter:
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         self._writer.close()
-        if kind is None:
-            os.replace(self._partial, self._path)
-        else:
+        try:
+            if kind is None and self._is_remote:
+                upload(self._partial, self._target)
+            elif kind is None:
+                os.replace(self._partial, self._target)
+        finally:
             self._partial.unlink(missing_ok=True)
 
     def write(self, table: pa.Table) -> None:
@@ -43,8 +57,30 @@ class PartWriter:
         self.rows += table.num_rows
 
 
+@contextmanager
+def whole_table(place: str | Path) -> Iterator[str | Path]:
+    """Yield where to write the part files of a table that appears at `place` whole or not at all.
+
+    An s3:// URI knows no renaming: its parts appear one by one, and are removed again if the block fails
+    and by the next try. Readers come after the step, which a killed one does not end.
+    """
+    if not is_remote(str(place)):
+        with whole_folder(Path(place)) as folder:
+            yield folder
+        return
+    remove(place)
+    try:
+        yield place
+    except BaseException:
+        remove(place)
+        raise
+
+
 def write_parts(
-    frame: DataFrame, schema: pa.Schema, folder: Path, rows_of: Callable[[pa.Table], pa.Table] | None = None
+    frame: DataFrame,
+    schema: pa.Schema,
+    folder: str | Path,
+    rows_of: Callable[[pa.Table], pa.Table] | None = None,
 ) -> int:
     """Write `frame`, each batch through `rows_of`, as Parquet part files with exactly `schema`.
 
@@ -60,12 +96,40 @@ def write_parts(
         yield pa.record_batch({"rows": [part.rows]})
 
     rows = sum(row.rows for row in frame.mapInArrow(write, "rows long").collect())
-    if not any(Path(folder).glob("part-*.parquet")):
+    if not _has_parts(folder):
         if rows:
             raise DataError(
-                f"{folder}: {rows:,} rows were written where this process cannot see them; Spark's executors "
-                "must share this folder with the driver"
+                f"{folder}: {rows:,} rows were written where this process cannot see them; executors on "
+                "other machines need a folder that they share with the driver, or an s3:// pipeline root"
             )
-        # Spark starts no task for an empty partition.
-        pq.write_table(schema.empty_table(), Path(folder) / "part-00000.parquet")
+        with PartWriter(target, schema):  # Spark starts no task for an empty partition
+            pass
     return rows
+
+
+def read_parts(spark: SparkSession, place: str | Path, schema: pa.Schema) -> DataFrame:
+    """Return the table of Parquet files at `place` with the types of `schema`. Raises DataError."""
+    folder = Folder.at(place)
+    files = [folder.inner(file.path) for file in folder.files() if file.base_name.endswith(".parquet")]
+    if not files:
+        raise DataError(f"{folder.uri}: no Parquet files; did the step that writes it finish?")
+    try:
+        found = pq.read_schema(f"{folder.root}/{files[0]}", filesystem=folder.store)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{folder.shown(files[0])}: not a readable Parquet file ({error}); run the step again"
+        ) from error
+    for field in schema:
+        if field.name not in found.names:
+            raise DataError(
+                f"{folder.uri}: column '{field.name}' is missing (found: {', '.join(found.names)})"
+            )
+    return spark.read.schema(spark_schema(schema)).parquet(*map(folder.spark, files))
+
+
+def _has_parts(folder: str | Path) -> bool:
+    place = Folder.at(folder)
+    try:
+        return any(file.base_name.startswith("part-") for file in place.files())
+    except DataError:
+        return False

@@ -6,11 +6,11 @@ A table `events` in a folder is `events.parquet`, `.jsonl` or `.csv` (text also 
 
 import csv
 import functools
-import gzip
+import io
 import json
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from components.etl.types import spark_type
 from components.shared.errors import DataError
+from components.shared.storage import Folder
 from data_contracts import tables
 
 FORMATS = {".parquet": "parquet", ".jsonl": "jsonl", ".csv": "csv"}
@@ -31,47 +32,60 @@ LINE, PACKED_LINE = 100, 20  # bytes that a line of text has, roughly
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The files of one raw table, all of one format ("parquet", "jsonl" or "csv")."""
+    """The files of one raw table in `folder`, all of one format ("parquet", "jsonl" or "csv")."""
 
     table: str
     format: str
-    files: tuple[Path, ...]
+    folder: Folder
+    files: tuple[str, ...]  # relative to the folder
+
+    def shown(self, file: str) -> str:
+        """Return where `file` lies, for people."""
+        return self.folder.shown(file)
+
+    def open(self, file: str, compression: str | None = None) -> Any:
+        """Return the bytes of `file` as a stream; the caller closes it."""
+        return self.folder.store.open_input_stream(f"{self.folder.root}/{file}", compression=compression)
+
+    def schema(self, file: str) -> pa.Schema:
+        """Return the Arrow schema in the footer of the Parquet `file`."""
+        return pq.read_schema(f"{self.folder.root}/{file}", filesystem=self.folder.store)
+
+    def footer(self, file: str) -> pq.FileMetaData:
+        """Return the footer of the Parquet `file`."""
+        return pq.read_metadata(f"{self.folder.root}/{file}", filesystem=self.folder.store)
 
 
-def locate(folder: Path, table: str) -> Source:
-    """Find the files of `table` in `folder`.
+def locate(place: str | Path | Folder, table: str) -> Source:
+    """Find the files of `table` in the folder at `place`.
 
     Raises:
         DataError: none, several, an unknown ending, or formats mixed.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; give a folder with users, items and events")
-    found = sorted(
-        p for p in folder.iterdir() if p.name.split(".")[0] == table and (p.is_dir() or _format(p))
-    )
+    folder = place if isinstance(place, Folder) else Folder.at(place)
+    paths = [PurePosixPath(folder.inner(entry.path)) for entry in folder.files()]
+    named = [p for p in paths if p.parts[0].split(".")[0] == table and (len(p.parts) > 1 or _format(p.name))]
+    found = sorted({path.parts[0] for path in named})
     if not found:
         raise DataError(
-            f"{folder}: no {table} table; expected {table}.parquet, .jsonl, .csv (or .gz), or {table}/"
+            f"{folder.uri}: no {table} table; expected {table}.parquet, .jsonl, .csv (or .gz), or part files "
+            f"in {table}/"
         )
     if len(found) > 1:
-        raise DataError(f"{folder}: several {table} tables ({', '.join(p.name for p in found)}); keep one")
-    files = sorted(p for p in found[0].rglob("*") if _is_part(p)) if found[0].is_dir() else found
-    formats = {_format(file) for file in files}
+        raise DataError(f"{folder.uri}: several {table} tables ({', '.join(found)}); keep one")
+    files = [path for path in named if not path.name.startswith((".", "_"))]
+    formats = {_format(file.name) for file in files}
     if not files or None in formats or len(formats) > 1:
         listed = ", ".join(sorted({p.name for p in files})[:5]) or "nothing"
         raise DataError(
-            f"{found[0]}: expected part files of one format (parquet, jsonl or csv), found {listed}"
+            f"{folder.shown(found[0])}: expected part files of one format (parquet, jsonl or csv), "
+            f"found {listed}"
         )
-    return Source(table=table, format=str(formats.pop()), files=tuple(files))
+    return Source(table=table, format=str(formats.pop()), folder=folder, files=tuple(map(str, files)))
 
 
-def _is_part(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith((".", "_"))
-
-
-def _format(path: Path) -> str | None:
-    return FORMATS.get(Path(path.name.removesuffix(".gz")).suffix)
+def _format(name: str) -> str | None:
+    return FORMATS.get(PurePosixPath(name.removesuffix(".gz")).suffix)
 
 
 def check(source: Source) -> None:
@@ -84,76 +98,80 @@ def check(source: Source) -> None:
     rows = 0
     for file in source.files:
         if source.format == "parquet":
-            rows += _check_parquet(file, source.table)
+            rows += _check_parquet(source, file)
         else:
-            rows += _check_text(file, source)
+            rows += _check_text(source, file)
     if not rows:
-        raise DataError(f"{source.files[0]}: the {source.table} table has no rows; is the export complete?")
+        raise DataError(
+            f"{source.shown(source.files[0])}: the {source.table} table has no rows; is the export complete?"
+        )
 
 
 def approximate_rows(source: Source) -> int:
     """Return the number of rows: of Parquet as the footers tell it, of text by the size of the files."""
     if source.format == "parquet":
-        return sum(pq.read_metadata(file).num_rows for file in source.files)
-    return sum(
-        file.stat().st_size // (PACKED_LINE if file.suffix == ".gz" else LINE) for file in source.files
-    )
+        return sum(source.footer(file).num_rows for file in source.files)
+    infos = source.folder.store.get_file_info([f"{source.folder.root}/{file}" for file in source.files])
+    return sum(info.size // (PACKED_LINE if info.path.endswith(".gz") else LINE) for info in infos)
 
 
-def _check_parquet(file: Path, table: str) -> int:
+def _check_parquet(source: Source, file: str) -> int:
     try:
-        metadata = pq.read_metadata(file)
-        found = pq.read_schema(file)
+        rows, found = source.footer(file).num_rows, source.schema(file)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{file}: not a readable Parquet file ({error}); export it again") from error
-    _check_columns(file, table, found.names)
-    for field in tables.RAW[table]:
+        raise DataError(
+            f"{source.shown(file)}: not a readable Parquet file ({error}); export it again"
+        ) from error
+    _check_columns(source, file, found.names)
+    for field in tables.RAW[source.table]:
         if field.name in found.names and not _fits(found.field(field.name).type, field.type):
+            kind = found.field(field.name).type
             raise DataError(
-                f"{file}: column '{field.name}' has type {found.field(field.name).type}, expected "
-                f"{field.type}; cast it when you export the table"
+                f"{source.shown(file)}: column '{field.name}' has type {kind}, expected {field.type}; cast "
+                "it when you export the table"
             )
-    return metadata.num_rows
+    return rows
 
 
-def _check_text(file: Path, source: Source) -> int:
+def _check_text(source: Source, file: str) -> int:
     try:
-        with _open(file) as lines:
+        with _lines(source, file) as lines:
             first = next((line for line in lines if line.strip()), "")
             second = next((line for line in lines if line.strip()), "") if source.format == "csv" else first
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: not readable as text ({error}); is the download complete?") from error
+    except (OSError, EOFError, UnicodeDecodeError, pa.ArrowException) as error:
+        raise DataError(
+            f"{source.shown(file)}: not readable as text ({error}); is the download complete?"
+        ) from error
     if not first:
         return 0
     if source.format == "csv":
-        _check_columns(file, source.table, _header(file))
+        _check_columns(source, file, _header(source, file))
         return int(bool(second))
     try:
         row = json.loads(first)
     except json.JSONDecodeError:
         return 1  # one malformed line is quarantined like any other
     if not isinstance(row, dict):
-        raise DataError(f"{file}: line 1 is not a JSON object; expected one object a line")
-    _check_columns(file, source.table, list(row), lenient=True)
+        raise DataError(f"{source.shown(file)}: line 1 is not a JSON object; expected one object a line")
+    _check_columns(source, file, list(row), lenient=True)
     return 1
 
 
-def _open(file: Path) -> Any:
-    if file.suffix == ".gz":
-        return gzip.open(file, "rt", encoding="utf-8")
-    return file.open(encoding="utf-8")
+def _lines(source: Source, file: str) -> io.TextIOWrapper:
+    compression = "gzip" if file.endswith(".gz") else None
+    return io.TextIOWrapper(source.open(file, compression), encoding="utf-8", newline="")
 
 
-def _check_columns(file: Path, table: str, found: list[str], lenient: bool = False) -> None:
+def _check_columns(source: Source, file: str, found: list[str], lenient: bool = False) -> None:
     # A JSON writer may leave out a key whose value is null, so one line proves little: only the ids count.
     if twice := [name for name, count in Counter(found).items() if count > 1]:
-        raise DataError(f"{file}: column '{twice[0]}' stands there twice; rename or drop one")
-    required = [c for c in tables.REQUIRED_COLUMNS[table] if not (lenient and not c.endswith("_id"))]
+        raise DataError(f"{source.shown(file)}: column '{twice[0]}' stands there twice; rename or drop one")
+    required = [c for c in tables.REQUIRED_COLUMNS[source.table] if not (lenient and not c.endswith("_id"))]
     for column in required:
         if column not in found:
             raise DataError(
-                f"{file}: column '{column}' is missing (found: {', '.join(found)}); "
-                f"the {table} table needs {', '.join(tables.REQUIRED_COLUMNS[table])}"
+                f"{source.shown(file)}: column '{column}' is missing (found: {', '.join(found)}); "
+                f"the {source.table} table needs {', '.join(tables.REQUIRED_COLUMNS[source.table])}"
             )
 
 
@@ -181,29 +199,29 @@ def read(spark: SparkSession, source: Source) -> DataFrame:
     order and number of their columns: Spark would read all of them by the first one's.
     """
     frames = [
-        _read_alike(spark, source, layout, [str(file.resolve()) for file in files])
+        _read_alike(spark, source, layout, [source.folder.spark(file) for file in files])
         for layout, files in _by_layout(source).items()
     ]
     return functools.reduce(DataFrame.unionByName, frames)
 
 
-def _by_layout(source: Source) -> dict[tuple[str, ...], list[Path]]:
+def _by_layout(source: Source) -> dict[tuple[str, ...], list[str]]:
     """Return the files by their columns: names and types in Parquet, the header in CSV, all alike in JSON."""
-    layouts: dict[tuple[str, ...], list[Path]] = {}
+    layouts: dict[tuple[str, ...], list[str]] = {}
     for file in source.files:
         layout: tuple[str, ...] = ()
         if source.format == "parquet":
-            layout = tuple(f"{field.name} {field.type}" for field in pq.read_schema(file))
+            layout = tuple(f"{field.name} {field.type}" for field in source.schema(file))
         elif source.format == "csv":
-            layout = tuple(_header(file))
+            layout = tuple(_header(source, file))
             if not layout:
                 continue  # an empty part; `check` has made sure that some part has rows
         layouts.setdefault(layout, []).append(file)
     return layouts
 
 
-def _header(file: Path) -> list[str]:
-    with _open(file) as lines:
+def _header(source: Source, file: str) -> list[str]:
+    with _lines(source, file) as lines:
         header = next(csv.reader([next((line for line in lines if line.strip()), "")]), [])
     return [name.removeprefix("\ufeff") for name in header]
 

@@ -123,7 +123,7 @@ def _defaults(config: SparkConfig, batch_rows: int) -> dict[str, str]:
         "spark.sql.parquet.inferTimestampNTZ.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
     }
-    if config.master.startswith("local"):
+    if config.is_local:
         settings |= {
             "spark.ui.enabled": "false",
             # Spark's 128 MiB leave one of a few cores with the last piece of a file.
@@ -132,6 +132,13 @@ def _defaults(config: SparkConfig, batch_rows: int) -> dict[str, str]:
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.sql.warehouse.dir": str(Path(tempfile.gettempdir()) / "spark-warehouse"),
         }
+    elif endpoint := os.environ.get("AWS_ENDPOINT_URL"):
+        # Hadoop's client takes the keys from the environment as others do, but not the endpoint.
+        settings |= {
+            "spark.hadoop.fs.s3a.endpoint": endpoint,
+            "spark.hadoop.fs.s3a.path.style.access": "true",
+            "spark.hadoop.fs.s3a.connection.ssl.enabled": str(endpoint.startswith("https")).lower(),
+        }
     return settings
 
 
@@ -139,7 +146,7 @@ def _prepare_environment(config: SparkConfig) -> None:
     os.environ["JAVA_HOME"] = str(java_home())
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-    if config.master.startswith("local"):
+    if config.is_local:
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     # Python workers import this project's modules from wherever the driver found them.
     root = str(Path(__file__).resolve().parents[2])

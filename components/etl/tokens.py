@@ -1,11 +1,35 @@
 """Counting the tokens of chat messages as the model itself will read them."""
 
+import atexit
 import functools
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pyspark import SparkFiles
+from pyspark.sql import SparkSession
+
+from components.etl.config import SparkConfig
 from components.shared.errors import ModelError
+
+
+def within_tasks(spark: SparkSession, config: SparkConfig, model: Path) -> Callable[[], str]:
+    """Return a function that tells a task where the tokenizer of the folder `model` lies on its machine.
+
+    Executors on other machines get a copy of all but the weights.
+    """
+    if config.is_local:
+        return lambda: str(model)
+    scratch = Path(tempfile.mkdtemp(prefix="tokenizer-"))
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    shutil.copytree(model, scratch / "files", ignore=shutil.ignore_patterns("*.safetensors"))
+    name = scratch.name  # unlike that of any other model that this session ships
+    spark.sparkContext.addArchive(
+        f"{shutil.make_archive(str(scratch / name), 'zip', scratch / 'files')}#{name}"
+    )
+    return lambda: SparkFiles.get(name)
 
 
 @functools.cache  # one load a Python worker

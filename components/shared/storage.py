@@ -1,9 +1,10 @@
-"""Bringing folders from object storage to the local disk; credentials come from the environment.
+"""Folders on this machine and in object storage; credentials come from the environment.
 
 `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_ENDPOINT_URL` and `AWS_REGION` work as they do for
 boto3 and the AWS command line.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,67 @@ def is_remote(uri: str) -> bool:
     return uri.startswith(SCHEMES)
 
 
+@dataclass(frozen=True)
+class Folder:
+    """A folder on this machine or below an s3:// URI: `root` is its path in pyarrow's filesystem `store`."""
+
+    uri: str
+    store: Any
+    root: str
+
+    @classmethod
+    def at(cls, place: str | Path) -> "Folder":
+        """Return the folder at `place`, which need not be there. Raises DataError if the store refuses."""
+        from pyarrow import fs
+
+        if not is_remote(str(place)):
+            return cls(str(place), fs.LocalFileSystem(), str(Path(place).absolute()))
+        uri = str(place).rstrip("/")
+        try:
+            store, root = fs.FileSystem.from_uri(uri)
+        except (OSError, ValueError) as error:
+            raise _refused(uri, error) from error
+        return cls(uri, store, root)
+
+    def files(self) -> list[Any]:
+        """Return name, size and modification time (pyarrow FileInfo) of every file below, by path.
+
+        Raises:
+            DataError: the folder is not there (in object storage: nothing is below it), or it is refused.
+        """
+        from pyarrow import fs
+
+        try:
+            found = self.store.get_file_info(fs.FileSelector(self.root, recursive=True))
+        except FileNotFoundError as error:
+            raise DataError(
+                f"{self.uri}: no such folder; is the path right, and has what writes it finished?"
+            ) from error
+        except OSError as error:
+            raise _refused(self.uri, error) from error
+        return sorted((entry for entry in found if entry.is_file), key=lambda entry: entry.path)
+
+    def inner(self, path: str) -> str:
+        """Return the path of a file of this folder, as `files` gives it, relative to the folder."""
+        return path.removeprefix(self.root).lstrip("/")
+
+    def shown(self, name: str) -> str:
+        """Return where the file `name` of this folder lies, for people."""
+        return f"{self.uri}/{name}"
+
+    def spark(self, name: str = "") -> str:
+        """Return the folder's (or its file's) path as Spark and Hadoop read it: s3a:// in object storage."""
+        scheme = "s3a://" if is_remote(self.uri) else ""
+        return f"{scheme}{self.root}/{name}" if name else f"{scheme}{self.root}"
+
+
 def stamp(uri: str) -> list[str]:
     """Return name, size and modification time of every file below `uri`, in the order of names.
 
     Raises:
         DataError: nothing is there, or the store refuses; names the URI.
     """
-    files = _listing(uri)[2]
-    return [f"{file.path} {file.size} {file.mtime_ns}" for file in sorted(files, key=lambda f: f.path)]
+    return [f"{file.path} {file.size} {file.mtime_ns}" for file in _files(uri)[1]]
 
 
 def download(uri: str, folder: Path) -> None:
@@ -35,29 +89,47 @@ def download(uri: str, folder: Path) -> None:
     """
     from pyarrow import fs
 
-    store, root, _ = _listing(uri)
+    source = _files(uri)[0]
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        fs.copy_files(root, str(folder), source_filesystem=store)
+        fs.copy_files(source.root, str(folder), source_filesystem=source.store)
     except OSError as error:
         raise _refused(uri, error) from error
 
 
-def _listing(uri: str) -> tuple[Any, str, list[Any]]:
+def upload(file: Path, uri: str) -> None:
+    """Copy the local `file` to `uri`, where it appears whole. Raises DataError if the store refuses."""
     from pyarrow import fs
 
+    folder = Folder.at(uri.rpartition("/")[0])
+    name = uri.rpartition("/")[2]
     try:
-        store, root = fs.FileSystem.from_uri(uri)
-        found = store.get_file_info(fs.FileSelector(root, recursive=True))
+        fs.copy_files(str(file), f"{folder.root}/{name}", destination_filesystem=folder.store)
     except OSError as error:
-        raise _refused(uri, error) from error
-    files = [entry for entry in found if entry.is_file]
+        raise _refused(uri, error, "written") from error
+
+
+def remove(place: str | Path) -> None:
+    """Remove the folder at `place` with all that is in it, if it is there."""
+    folder = Folder.at(place)
+    try:
+        folder.store.delete_dir(folder.root)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _refused(folder.uri, error, "removed") from error
+
+
+def _files(uri: str) -> tuple[Folder, list[Any]]:
+    folder = Folder.at(uri)
+    files = folder.files()
     if not files:
         raise DataError(f"{uri}: no file there; is the prefix right?")
-    return store, root, files
+    return folder, files
 
 
-def _refused(uri: str, error: OSError) -> DataError:
+def _refused(uri: str, error: Exception, done: str = "read") -> DataError:
     return DataError(
-        f"{uri}: cannot be read ({error}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
+        f"{uri}: cannot be {done} ({error}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
         "AWS_ENDPOINT_URL"
     )

@@ -115,7 +115,7 @@ def test_missing_pieces_are_named(copied, run_prompts_step, tiny_model_folder):
     with pytest.raises(ModelError, match="tokenizer"):
         run_prompts_step(copied, copied / "no-model", copied / "out")
     shutil.rmtree(copied / "users")
-    with pytest.raises(DataError, match="users: no Parquet files"):
+    with pytest.raises(DataError, match="users: no such folder"):
         run_prompts_step(copied, tiny_model_folder, copied / "out")
 
 

@@ -166,9 +166,7 @@ def test_times_far_apart_are_sorted_too():
             "item_id": [f"i{n}" for n in range(2 * count)],
             "action": "view",
             "dwell_seconds": None,
-            "timestamp": [
-                (2 * count - n) * years * 31_556_952 * 1_000_000 // count for n in range(2 * count)
-            ],
+            "timestamp": [(2 * count - n) * step for n in range(2 * count)],
             "ordinal": None,
         }
     )

@@ -184,7 +184,7 @@ def _table(folder, name="events.parquet", **columns):
         pytest.param(
             lambda f: [(f / n).touch() for n in ("events.csv", "events.jsonl")], "several events", id="two"
         ),
-        pytest.param(lambda f: (f / "events").mkdir(), "part files of one format", id="empty folder"),
+        pytest.param(lambda f: (f / "events").mkdir(), "no events table", id="empty folder"),
     ],
 )
 def test_what_cannot_be_read_is_named(spark, tmp_path, prepare, message):

@@ -1,0 +1,39 @@
+"""Where the steps' tables lie, here and on a cluster."""
+
+from pathlib import Path
+
+import pytest
+from kfp.dsl import Dataset
+
+from components.etl.config import SparkConfig
+from components.etl.outputs import table_of
+from components.etl.sink import whole_table
+from components.shared.errors import ConfigError
+
+HERE, CLUSTER = SparkConfig(), SparkConfig(master="k8s://https://kubernetes.default.svc")
+
+
+def test_executors_elsewhere_read_and_write_the_uri(tmp_path):
+    stored = Dataset(uri="s3://lake/run/sequences")
+    assert table_of(stored, CLUSTER) == "s3://lake/run/sequences"
+    assert isinstance(table_of(stored, HERE), Path)
+    with pytest.raises(ConfigError, match="give the pipeline an s3:// root"):
+        table_of(Dataset(uri=str(tmp_path)), CLUSTER)
+
+
+@pytest.mark.parametrize(
+    ("master", "is_local"),
+    [("local", True), ("local[*]", True), ("local-cluster[2,1,1024]", False), ("spark://host:7077", False)],
+)
+def test_only_one_process_is_local(master, is_local):
+    assert SparkConfig(master=master).is_local is is_local
+
+
+def test_a_local_table_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(RuntimeError), whole_table(tmp_path / "table") as folder:
+        (Path(folder) / "part").touch()
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+    with whole_table(tmp_path / "table") as folder:
+        (Path(folder) / "part").touch()
+    assert [file.name for file in (tmp_path / "table").iterdir()] == ["part"]
