@@ -138,3 +138,55 @@ def test_an_unknown_candidate_is_named(copied, run_prompts_step, tiny_model_fold
         run_prompts_step(
             copied, tiny_model_folder, copied / "out", unretrieved="keep", valid_prompts=0, **ROOM
         )
+
+
+@pytest.mark.slow
+def test_a_user_of_100_000_events_passes_through(
+    prepared, run_step, run_prompts_step, tiny_model_folder, tmp_path
+):
+    data = tmp_path / "data"
+    shutil.copytree(prepared.data, data)
+    events = pq.read_table(data / "events.parquet")
+    items = pq.read_table(data / "items.parquet").column("item_id").to_pylist()
+    count = 100_000
+    start = events.column("timestamp")[0].value
+    robot = pa.table(
+        {
+            "user_id": pa.repeat("robot", count),
+            "item_id": [items[n % len(items)] for n in range(count)],
+            "action": pa.repeat("click", count),
+            "dwell_seconds": pa.nulls(count, pa.float64()),
+            "timestamp": pa.array(range(start, start + 60_000_000 * count, 60_000_000)).cast(
+                tables.TIMESTAMP
+            ),
+            "ordinal": pa.array(range(count)),
+        },
+        schema=tables.EVENTS,
+    )
+    pq.write_table(pa.concat_tables([events.cast(tables.EVENTS), robot]), data / "events.parquet")
+    report = run_step(data, tmp_path / "tables", latest="2100-01-01")
+    assert report.events_kept >= count
+    (row,) = [
+        row for row in pq.read_table(tmp_path / "tables/sequences").to_pylist() if row["user_id"] == "robot"
+    ]
+    assert row["item_ids"] == items and len(row["events"]) == count
+    candidates = pq.read_table(prepared.folder / "candidates").to_pylist()
+    places = {"train": row["train_end"] - 1, "valid": row["train_end"], "test": row["valid_end"]}
+    some = {one["split"]: one for one in candidates if one["user_id"] == candidates[0]["user_id"]}
+    candidates += [
+        {**some[split], "user_id": "robot", "position": place, "item_ids": items[place - 9 : place + 1]}
+        for split, place in places.items()
+    ]
+    (tmp_path / "tables/candidates").mkdir()
+    pq.write_table(
+        pa.Table.from_pylist(candidates, schema=tables.CANDIDATES),
+        tmp_path / "tables/candidates/part-0.parquet",
+    )
+    run_prompts_step(tmp_path / "tables", tiny_model_folder, tmp_path, valid_prompts=0)
+    for split in tables.SPLITS:
+        users = [row["user_id"] for row in _infos(tmp_path / f"prompts/{split}.parquet")]
+        assert "robot" in users
+
+
+def _infos(file):
+    return pq.read_table(file, columns=["extra_info"]).column("extra_info").to_pylist()
