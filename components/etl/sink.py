@@ -124,7 +124,8 @@ def read_parts(spark: SparkSession, place: str | Path, schema: pa.Schema) -> Dat
             raise DataError(
                 f"{folder.uri}: column '{field.name}' is missing (found: {', '.join(found.names)})"
             )
-    return spark.read.schema(spark_schema(schema)).parquet(*map(folder.spark, files))
+    # One path and a filter: Spark lists more than a few dozen paths by a job of its own.
+    return spark.read.schema(spark_schema(schema)).parquet(folder.spark(), pathGlobFilter="*.parquet")
 
 
 def _has_parts(folder: str | Path) -> bool:

@@ -15,9 +15,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyspark.errors import PySparkTypeError
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StringType, StructField, StructType
+from pyspark.sql.types import LongType, StringType, StructField, StructType
 
 from components.etl.types import spark_type
 from components.shared.errors import DataError
@@ -198,10 +199,7 @@ def read(spark: SparkSession, source: Source) -> DataFrame:
     fields) that could not be read as its type, null where all is well. Part files may differ in the
     order and number of their columns: Spark would read all of them by the first one's.
     """
-    frames = [
-        _read_alike(spark, source, layout, [source.folder.spark(file) for file in files])
-        for layout, files in _by_layout(source).items()
-    ]
+    frames = [_read_alike(spark, source, layout, files) for layout, files in _by_layout(source).items()]
     return functools.reduce(DataFrame.unionByName, frames)
 
 
@@ -227,21 +225,42 @@ def _header(source: Source, file: str) -> list[str]:
 
 
 def _read_alike(spark: SparkSession, source: Source, layout: tuple[str, ...], files: list[str]) -> DataFrame:
+    paths = [source.folder.spark(file) for file in files]
     if source.format == "parquet":
-        return _typed_parquet(spark.read.parquet(*files), source.table)
+        schema = _declared(source, files[0])
+        reader = spark.read.schema(schema) if schema else spark.read
+        return _typed_parquet(reader.parquet(*paths), source.table)
     names = [field.name for field in tables.RAW[source.table]]
     options = {"columnNameOfCorruptRecord": MALFORMED, "mode": "PERMISSIVE", "encoding": "UTF-8"}
     if source.format == "jsonl":
         fields = [StructField(name, _text_type(source, name)) for name in names]
         schema = StructType([*fields, StructField(MALFORMED, StringType())])
-        return _typed_text(spark.read.schema(schema).options(**options).json(files), source.table)
+        return _typed_text(spark.read.schema(schema).options(**options).json(paths), source.table)
     # As text, by the file's own header; `escape` makes doubled quotes work as in RFC 4180. Pruning must be
     # off: it would leave out the fields by whose number a broken row is known.
     options |= {"header": "true", "escape": '"', "multiLine": "true", "columnPruning": "false"}
     schema = StructType([StructField(name, StringType()) for name in (*layout, MALFORMED)])
-    frame = spark.read.schema(schema).options(**options).csv(files)
+    frame = spark.read.schema(schema).options(**options).csv(paths)
     columns = [F.col(n) if n in layout else F.lit(None).cast("string").alias(n) for n in names]
     return _typed_text(frame.select(*columns, MALFORMED), source.table)
+
+
+def _declared(source: Source, file: str) -> StructType | None:
+    """Return the contract's columns of a Parquet file as its footer has them, or None to let Spark look.
+
+    Told the schema, Spark starts no job to find it; it need not know the columns that nobody reads. Times in
+    nanoseconds, which pandas writes and Spark refuses, are read as the integers that they are.
+    """
+    found = source.schema(file)
+    names = [field.name for field in tables.RAW[source.table] if field.name in found.names]
+    try:
+        return StructType([StructField(name, _stored_type(found.field(name).type)) for name in names])
+    except PySparkTypeError:
+        return None
+
+
+def _stored_type(kind: pa.DataType) -> Any:
+    return LongType() if pa.types.is_timestamp(kind) and kind.unit == "ns" else spark_type(kind)
 
 
 def _text_type(source: Source, name: str) -> Any:
@@ -250,10 +269,14 @@ def _text_type(source: Source, name: str) -> Any:
 
 
 def _typed_parquet(frame: DataFrame, table: str) -> DataFrame:
-    columns = [
-        (F.col(f.name) if f.name in frame.columns else F.lit(None)).cast(spark_type(f.type)).alias(f.name)
-        for f in tables.RAW[table]
-    ]
+    def typed(field: pa.Field) -> Column:
+        if field.name not in frame.columns:
+            return F.lit(None).cast(spark_type(field.type))
+        if pa.types.is_timestamp(field.type) and isinstance(frame.schema[field.name].dataType, LongType):
+            return F.timestamp_micros(F.call_function("div", F.col(field.name), F.lit(1000)))
+        return F.col(field.name).cast(spark_type(field.type))
+
+    columns = [typed(field).alias(field.name) for field in tables.RAW[table]]
     return frame.select(*columns, F.lit(None).cast("string").alias(MALFORMED))
 
 

