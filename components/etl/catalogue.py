@@ -8,15 +8,19 @@ from pyspark.sql import functions as F
 from components.etl.text import clean
 
 
-def counted(items: DataFrame, sequences: DataFrame) -> DataFrame:
-    """Return `items` with `train_count`: how often each stands in `item_ids[:train_end]`, null for never."""
+def with_train_counts(items: DataFrame, sequences: DataFrame) -> DataFrame:
+    """Return what the catalogue needs of `items`, and `train_count`: in how many `item_ids[:train_end]`.
+
+    Null stands for none.
+    """
     # explode + count: partial sums first, then a shuffle of at most one row an item and task.
     counts = (
         sequences.select(F.explode(F.slice("item_ids", F.lit(1), F.col("train_end"))).alias("item_id"))
         .groupBy("item_id")
         .agg(F.count("*").alias("train_count"))
     )
-    return items.join(counts, "item_id", "left")
+    wanted = items.select("item_id", "title", "tags", "categories", "brand", "created_at")
+    return wanted.join(counts, "item_id", "left")
 
 
 def catalogue_rows(items: pa.Table, keep_emoji: bool = True) -> pa.Table:

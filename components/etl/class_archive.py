@@ -21,7 +21,7 @@ from pyspark import SparkContext
 from components.etl import faults, java, raw
 from components.etl.config import SampleConfig, SequencesConfig, SparkConfig
 from components.etl.generator.log import generate
-from components.etl.sink import read_parts, write_parts
+from components.etl.parts import read_parts, write_parts
 from components.etl.spark import session
 from components.shared.storage import Folder
 from data_contracts.tables import EVENTS
@@ -45,13 +45,17 @@ jvm.proc.wait(timeout=300)
 
 
 def build(archive: Path) -> Path | None:
-    """Write the archive to `archive`, whole or not at all; None where this JVM cannot write one."""
+    """Write the archive to `archive`, whole or not at all; None where this JVM does not write one."""
     archive.parent.mkdir(parents=True, exist_ok=True)
     partial = archive.with_name(f".{archive.name}.{os.getpid()}")
     try:
         with tempfile.TemporaryDirectory(prefix="recllm-archive-") as scratch:
             command = [sys.executable, "-c", WORK, scratch, str(partial)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+            except subprocess.TimeoutExpired as error:
+                print(f"no archive of Spark's classes: {error}", flush=True)
+                return None
         if done.returncode or not partial.is_file():
             print(f"no archive of Spark's classes: {(done.stderr or done.stdout)[-500:]}", flush=True)
             return None

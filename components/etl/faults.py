@@ -3,6 +3,7 @@
 from datetime import datetime
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -81,10 +82,15 @@ def quarantined(table: str, frame: DataFrame) -> DataFrame:
     )
 
 
-def quarantine_rows(table: str, refused: pa.Table) -> pa.Table:
-    """Return the QUARANTINE rows of `refused`, which has the columns `fault` and `row` (the row as JSON)."""
-    names = pa.repeat(table, refused.num_rows)
-    return pa.table([names, refused.column(FAULT), refused.column("row")], schema=QUARANTINE)
+def parted(table: str, marked: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Return the fine rows of `marked` without its columns `fault` and `row`, and the QUARANTINE rows.
+
+    `row` is a refused row as JSON.
+    """
+    fine = pc.is_null(marked.column(FAULT))
+    bad = marked.filter(pc.invert(fine))
+    refused = [pa.repeat(table, bad.num_rows), bad.column(FAULT), bad.column("row")]
+    return marked.filter(fine).drop_columns([FAULT, "row"]), pa.table(refused, schema=QUARANTINE)
 
 
 def clean(frame: DataFrame) -> DataFrame:

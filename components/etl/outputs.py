@@ -15,17 +15,17 @@ def folder_of(artifact: Any) -> Path:
     return Path(artifact.path)
 
 
-def table_of(artifact: Any, spark: SparkConfig) -> str | Path:
+def table_of(artifact: Any, config: SparkConfig) -> str | Path:
     """Return where Spark finds or leaves a table: the artifact's folder, its URI for executors elsewhere.
 
     Raises:
         ConfigError: there are executors elsewhere, and the pipeline root is no object storage.
     """
-    if spark.is_local:
+    if config.is_local:
         return folder_of(artifact)
     if not is_remote(artifact.uri):
         raise ConfigError(
-            f"spark.master={spark.master!r} works on other machines, which cannot see {artifact.uri}; "
+            f"spark.master={config.master!r} works on other machines, which cannot see {artifact.uri}; "
             "give the pipeline an s3:// root"
         )
     return artifact.uri

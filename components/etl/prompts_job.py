@@ -17,16 +17,16 @@ from components.etl.config import PromptsConfig
 from components.etl.contracts import check
 from components.etl.data_docs import DataDocs, data_docs
 from components.etl.leakage import row_leak
+from components.etl.parts import read_parts, whole_table, write_parts
 from components.etl.prompt_files import RENDERED, SplitFile, first_of, write_split
 from components.etl.prompts import CatalogueStatistics, render
-from components.etl.sink import read_parts, whole_table, write_parts
 from components.etl.spark import readable, session
 from components.etl.tokens import token_counter, within_tasks
 from components.etl.types import spark_schema
 from components.etl.views import candidates_view, prompts_view
 from components.shared.errors import ConfigError, DataError, LeakageError
 from components.shared.outputs import whole_folder
-from components.shared.storage import download, remove
+from components.shared.storage import download, remove, upload
 from data_contracts import tables
 
 INPUTS = {
@@ -87,7 +87,7 @@ def run_prompts(config: PromptsConfig, inputs: PromptsInputs, out: PromptsOutput
         ContractError, LeakageError: the tables are not fit to be used.
         ConfigError: a prompt does not fit the token budget.
     """
-    spark = session(config.spark, "prompts", batch_rows=RENDER_ROWS)
+    spark = session(config.spark, "prompts")
     token_counter(str(inputs.base_model))  # a bad model folder should fail here, not inside a task
     with (
         readable("the inputs of the prompts step"),
@@ -104,7 +104,7 @@ def run_prompts(config: PromptsConfig, inputs: PromptsInputs, out: PromptsOutput
         _stage(config, frames, cases, inputs.base_model, staged, out.staging)
         with whole_folder(out.prompts) as folder:
             written = {split: write_split(staged, split, folder) for split in tables.SPLITS}
-            _check_written(spark, docs, written, folder)
+            _check_written(spark, docs, written, folder, out.staging)
             report = _report(written, train_cases, unretrieved)
             docs.counts["Prompts"] = {k: v for k, v in asdict(report).items() if isinstance(v, int)}
     print(f"prompts: {', '.join(f'{split} {one.rows:,}' for split, one in written.items())}", flush=True)
@@ -141,11 +141,18 @@ def _stage(
         raise LeakageError(f"{leaks:,} prompts give their label away; the first: {first}")
 
 
-def _check_written(spark: SparkSession, docs: DataDocs, written: dict[str, SplitFile], folder: Path) -> None:
+def _check_written(
+    spark: SparkSession, docs: DataDocs, written: dict[str, SplitFile], folder: Path, remote: str | None
+) -> None:
     numbers = written["train"].label_numbers
-    files = [str(folder / f"{split}.parquet") for split in tables.SPLITS]
-    prompts = spark.read.schema(spark_schema(tables.PROMPTS)).parquet(*files)
-    check(docs, "prompts", prompts_view(prompts))
+    if remote:  # a copy for the executors to read
+        with whole_table(remote):
+            for file in folder.iterdir():
+                upload(file, f"{remote}/{file.name}")
+            check(docs, "prompts", prompts_view(read_parts(spark, remote, tables.PROMPTS)))
+        remove(remote)
+    else:
+        check(docs, "prompts", prompts_view(read_parts(spark, folder, tables.PROMPTS)))
     most = pq.read_table(folder / "train.parquet", columns=["extra_info"]).slice(0, 1).to_pylist()
     if leak := leakage.position_leak(numbers, len(most[0]["extra_info"]["candidates"]) if most else 0):
         raise LeakageError(leak)
@@ -189,8 +196,10 @@ def _rendered(
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         count_tokens = token_counter(tokenizer())
         for batch in batches:
-            done = [_render(case, config, statistics, count_tokens) for case in batch.to_pylist()]
-            yield from pa.Table.from_pylist(done, schema=RENDERED).to_batches()
+            for start in range(0, batch.num_rows, RENDER_ROWS):
+                cases = batch.slice(start, RENDER_ROWS).to_pylist()
+                done = [_render(case, config, statistics, count_tokens) for case in cases]
+                yield from pa.Table.from_pylist(done, schema=RENDERED).to_batches()
 
     return full.mapInArrow(rows, spark_schema(RENDERED))
 

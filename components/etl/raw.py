@@ -31,13 +31,13 @@ class RawTables:
 
 
 @contextmanager
-def within_reach(spark: SparkConfig, data: str) -> Iterator[Folder]:
+def within_reach(config: SparkConfig, data: str) -> Iterator[Folder]:
     """Yield the folder of the raw tables where Spark can read it.
 
     That is `data` itself, on the disk or, for executors on a cluster, at its s3:// URI. Spark on this
     machine, which has no client for object storage, reads a copy.
     """
-    if not is_remote(data) or not spark.is_local:
+    if not is_remote(data) or not config.is_local:
         yield Folder.at(data)
         return
     with tempfile.TemporaryDirectory(prefix="recllm-data-") as folder:

@@ -1,6 +1,7 @@
 """The sequences step: raw tables to sequences, catalogue and users, with what was refused beside them."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,17 +14,17 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from components.etl import faults, sources
-from components.etl.catalogue import catalogue_rows, counted
+from components.etl.catalogue import catalogue_rows, with_train_counts
 from components.etl.config import SequencesConfig, parse_time
 from components.etl.contracts import check
 from components.etl.core import k_core
 from components.etl.data_docs import data_docs
 from components.etl.faults import FAULT
+from components.etl.parts import PartWriter, read_parts, whole_table, write_parts
 from components.etl.quarantine import Quarantine
 from components.etl.raw import RawTables, check_raw, locate_raw, read_raw, within_reach
 from components.etl.sequences import SequenceRules, build
-from components.etl.sink import PartWriter, read_parts, whole_table, write_parts
-from components.etl.spark import readable, session
+from components.etl.spark import batches_of_short_rows, readable, session
 from components.etl.views import sequences_view
 from components.shared.errors import DataError
 from components.shared.storage import remove
@@ -31,7 +32,6 @@ from data_contracts import tables
 
 PART_ROWS, LEAST_PARTS = 500_000, 4
 FAULTY, DUPLICATES = "faulty", "duplicates"  # folders below the quarantine while the step runs
-MARKED = tables.EVENTS.append(pa.field(FAULT, pa.string())).append(pa.field("row", pa.string()))
 REFUSED = "refused "  # before a reason, in the counts of the events' pass
 
 
@@ -84,6 +84,9 @@ def run_sequences(config: SequencesConfig, data: str, out: SequencesOutputs) -> 
         quarantine.fill("events", counts["rows"], _reasons(counts))
         docs.counts.update(quarantine.shown())
         quarantine.check("events", raw.events)
+        if not counts["users"] + counts["dropped"]:
+            refused = quarantine.reasons["events"]
+            raise DataError(f"{data}: no row of the events table is usable in the data window: {refused}")
         if not counts["users"]:
             raise DataError(
                 f"{data}: no user has {config.min_interactions} distinct items; lower min_interactions, "
@@ -138,8 +141,8 @@ def _write_sequences(
 ) -> dict[str, int]:
     """Write the sequences of all users, and below `refused` the events that were refused or came again.
 
-    Returns counts of rows, users, dropped users, events and interactions kept, and of every reason, in the
-    one pass over the events after their contract.
+    Returns counts of rows, users, dropped users, events and interactions kept, and of every reason. One pass
+    does it all; a window, a temporal split without its end, and a k-core look at the events before.
     """
     # The JSON of a refused row is made before the shuffle and is null for all others.
     row = F.when(F.col(FAULT).isNotNull(), F.to_json(F.struct(*(c for c in events.columns if c != FAULT))))
@@ -156,37 +159,40 @@ def _write_sequences(
     folder, faulty, duplicates = str(out), f"{refused}/{FAULTY}", f"{refused}/{DUPLICATES}"
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        held = list(batches)
-        table = pa.Table.from_batches(held) if held else MARKED.empty_table()
-        fine = pc.is_null(table.column(FAULT))
-        bad = faults.quarantine_rows("events", table.filter(pc.invert(fine)))
-        chunk = build(table.filter(fine).select(tables.EVENTS.names), plan)
-        for place, schema, made in (
-            (folder, tables.SEQUENCES, chunk.sequences),
-            (faulty, tables.QUARANTINE, bad),
-            (duplicates, tables.EVENTS, chunk.duplicates.cast(tables.EVENTS)),
-        ):
-            with PartWriter(place, schema) as part:
-                part.write(made)
-        counts = {
-            "rows": table.num_rows,
+        held, counts = [tables.EVENTS.empty_table()], Counter[str]()
+        with PartWriter(faulty, tables.QUARANTINE) as refuse:
+            for batch in batches:
+                fine, bad = faults.parted("events", pa.Table.from_batches([batch]))
+                refuse.write(bad)
+                held.append(fine.cast(tables.EVENTS))
+                counts["rows"] += batch.num_rows
+                counts.update(
+                    {REFUSED + r["values"]: r["counts"] for r in bad["reason"].value_counts().to_pylist()}
+                )
+        chunk = build(pa.concat_tables(held), plan)
+        with PartWriter(folder, tables.SEQUENCES) as part, PartWriter(duplicates, tables.EVENTS) as twice:
+            part.write(chunk.sequences)
+            twice.write(chunk.duplicates)
+        counts |= {
             "users": chunk.sequences.num_rows,
             "dropped": chunk.dropped_users,
             "events": chunk.events,
             "interactions": pc.sum(pc.list_value_length(chunk.sequences.column("item_ids"))).as_py() or 0,
             REFUSED + "duplicate": chunk.duplicates.num_rows,
         }
-        for found in bad.column("reason").value_counts().to_pylist():
-            counts[REFUSED + found["values"]] = found["counts"]
         yield pa.record_batch({"name": list(counts), "count": list(counts.values())})
 
     # The one shuffle of the events: by user, so that a task sees whole users. Their order, de-duplication,
     # split and the per-item sums then need no further exchange, and no sort in the JVM, which compares rows
     # one by one where numpy sorts integers; the part file is written by the task itself. Refused rows ride
-    # along, so they need no pass of their own.
-    by_user = marked.repartition(partitions, "user_id")
+    # along, so they need no pass of their own; many lack a user, so they go by their text.
+    by_user = marked.repartition(partitions, F.coalesce("row", "user_id"))
     summed = by_user.mapInArrow(write, "name string, count long").groupBy("name").agg(F.sum("count"))
-    return dict(map(tuple, summed.collect()))
+    with batches_of_short_rows(events.sparkSession):
+        counts = Counter(dict(map(tuple, summed.collect())))
+    if config.as_of or config.core:
+        counts["rows"] = events.count()  # the share of faulty rows is one of all rows
+    return counts
 
 
 def _reasons(counts: dict[str, int]) -> dict[str, int]:
@@ -218,7 +224,7 @@ def _write_catalogue(
     config: SequencesConfig, raw: RawTables, sequences: DataFrame, partitions: int, out: str | Path
 ) -> int:
     keep_emoji = config.emoji == "keep"
-    frame = counted(faults.clean(raw.items), sequences).repartition(partitions, "item_id")
+    frame = with_train_counts(faults.clean(raw.items), sequences).repartition(partitions, "item_id")
     return write_parts(
         frame.sortWithinPartitions("item_id"),
         tables.CATALOGUE,

@@ -5,6 +5,7 @@ A table `events` in a folder is `events.parquet`, `.jsonl` or `.csv` (text also 
 """
 
 import csv
+import dataclasses
 import functools
 import io
 import json
@@ -28,7 +29,7 @@ from data_contracts import tables
 FORMATS = {".parquet": "parquet", ".jsonl": "jsonl", ".csv": "csv"}
 MALFORMED = "_malformed"
 LIST_SEPARATOR = "|"
-LINE, PACKED_LINE = 100, 20  # bytes that a line of text has, roughly
+LINE, PACKED_LINE = 50, 8  # bytes that a line of text has at least, as a rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class Source:
     format: str
     folder: Folder
     files: tuple[str, ...]  # relative to the folder
+    footers: dict[str, pq.FileMetaData] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def shown(self, file: str) -> str:
         """Return where `file` lies, for people."""
@@ -48,13 +50,16 @@ class Source:
         """Return the bytes of `file` as a stream; the caller closes it."""
         return self.folder.store.open_input_stream(f"{self.folder.root}/{file}", compression=compression)
 
+    def footer(self, file: str) -> pq.FileMetaData:
+        """Return the footer of the Parquet `file`, which is read once."""
+        if file not in self.footers:
+            path = f"{self.folder.root}/{file}"
+            self.footers[file] = pq.read_metadata(path, filesystem=self.folder.store)
+        return self.footers[file]
+
     def schema(self, file: str) -> pa.Schema:
         """Return the Arrow schema in the footer of the Parquet `file`."""
-        return pq.read_schema(f"{self.folder.root}/{file}", filesystem=self.folder.store)
-
-    def footer(self, file: str) -> pq.FileMetaData:
-        """Return the footer of the Parquet `file`."""
-        return pq.read_metadata(f"{self.folder.root}/{file}", filesystem=self.folder.store)
+        return self.footer(file).schema.to_arrow_schema()
 
 
 def locate(place: str | Path | Folder, table: str) -> Source:
@@ -64,22 +69,27 @@ def locate(place: str | Path | Folder, table: str) -> Source:
         DataError: none, several, an unknown ending, or formats mixed.
     """
     folder = place if isinstance(place, Folder) else Folder.at(place)
-    paths = [PurePosixPath(folder.inner(entry.path)) for entry in folder.files()]
-    named = [p for p in paths if p.parts[0].split(".")[0] == table and (len(p.parts) > 1 or _format(p.name))]
-    found = sorted({path.parts[0] for path in named})
+    found = [
+        entry
+        for entry in folder.entries()
+        if entry.base_name.split(".")[0] == table and (not entry.is_file or _format(entry.base_name))
+    ]
     if not found:
         raise DataError(
             f"{folder.uri}: no {table} table; expected {table}.parquet, .jsonl, .csv (or .gz), or part files "
             f"in {table}/"
         )
     if len(found) > 1:
-        raise DataError(f"{folder.uri}: several {table} tables ({', '.join(found)}); keep one")
-    files = [path for path in named if not path.name.startswith((".", "_"))]
+        names = ", ".join(entry.base_name for entry in found)
+        raise DataError(f"{folder.uri}: several {table} tables ({names}); keep one")
+    parts = found if found[0].is_file else folder.files(found[0].base_name)
+    paths = [PurePosixPath(folder.inner(entry.path)) for entry in parts]
+    files = [path for path in paths if not path.name.startswith((".", "_"))]
     formats = {_format(file.name) for file in files}
     if not files or None in formats or len(formats) > 1:
         listed = ", ".join(sorted({p.name for p in files})[:5]) or "nothing"
         raise DataError(
-            f"{folder.shown(found[0])}: expected part files of one format (parquet, jsonl or csv), "
+            f"{folder.shown(found[0].base_name)}: expected part files of one format (parquet, jsonl or csv), "
             f"found {listed}"
         )
     return Source(table=table, format=str(formats.pop()), folder=folder, files=tuple(map(str, files)))
@@ -209,7 +219,8 @@ def _by_layout(source: Source) -> dict[tuple[str, ...], list[str]]:
     for file in source.files:
         layout: tuple[str, ...] = ()
         if source.format == "parquet":
-            layout = tuple(f"{field.name} {field.type}" for field in source.schema(file))
+            kinds = _physical(source, file)
+            layout = tuple(f"{f.name} {f.type} {kinds.get(f.name)}" for f in source.schema(file))
         elif source.format == "csv":
             layout = tuple(_header(source, file))
             if not layout:
@@ -249,18 +260,29 @@ def _declared(source: Source, file: str) -> StructType | None:
     """Return the contract's columns of a Parquet file as its footer has them, or None to let Spark look.
 
     Told the schema, Spark starts no job to find it; it need not know the columns that nobody reads. Times in
-    nanoseconds, which pandas writes and Spark refuses, are read as the integers that they are.
+    nanoseconds, which pandas writes and Spark refuses, are read as the integers that they are; INT96, in
+    which Spark itself and Hive write times, looks the same in Arrow and is left to Spark.
     """
-    found = source.schema(file)
+    found, kinds = source.schema(file), _physical(source, file)
     names = [field.name for field in tables.RAW[source.table] if field.name in found.names]
     try:
-        return StructType([StructField(name, _stored_type(found.field(name).type)) for name in names])
+        return StructType(
+            [StructField(name, _stored_type(found.field(name).type, kinds.get(name))) for name in names]
+        )
     except PySparkTypeError:
         return None
 
 
-def _stored_type(kind: pa.DataType) -> Any:
-    return LongType() if pa.types.is_timestamp(kind) and kind.unit == "ns" else spark_type(kind)
+def _stored_type(kind: pa.DataType, physical: str | None) -> Any:
+    if pa.types.is_timestamp(kind) and kind.unit == "ns" and physical == "INT64":
+        return LongType()
+    return spark_type(kind)
+
+
+def _physical(source: Source, file: str) -> dict[str, str]:
+    """Return how Parquet stores the values of each column that is not nested."""
+    schema = source.footer(file).schema
+    return {one.path: one.physical_type for one in (schema.column(n) for n in range(len(schema)))}
 
 
 def _text_type(source: Source, name: str) -> Any:

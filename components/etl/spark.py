@@ -17,7 +17,7 @@ from components.etl import java
 from components.etl.config import SparkConfig
 from components.shared.errors import ConfigError, DataError
 
-BATCH_ROWS = 65_536  # rows of an Arrow batch between the JVM and Python, where rows are short
+BATCH_ROWS = 65_536  # rows of an Arrow batch between the JVM and Python
 
 _UNREADABLE = re.compile(r"(?:while reading file|Could not read (?:footer for|or parse) file:?) (\S+?)\.? ")
 _CAUSES = (
@@ -41,12 +41,11 @@ appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
 """
 
 
-def session(config: SparkConfig, name: str, batch_rows: int = BATCH_ROWS) -> SparkSession:
+def session(config: SparkConfig, name: str) -> SparkSession:
     """Return the process's Spark session, starting it on the first call.
 
-    Arrow batches hold up to `batch_rows` rows: fewer where rows are long. Session time zone UTC, Arrow on,
-    quiet log. A session that already runs is returned with its own master and memory: these are fixed when
-    the JVM starts.
+    Session time zone UTC, Arrow on, quiet log. A session that already runs is returned with its own
+    master and memory: these are fixed when the JVM starts.
 
     Raises:
         ConfigError: no usable Java, or Spark refuses the configuration.
@@ -55,7 +54,7 @@ def session(config: SparkConfig, name: str, batch_rows: int = BATCH_ROWS) -> Spa
     if starting:
         _prepare_environment(config)
     builder = SparkSession.builder.appName(name).master(config.master)
-    settings = {**_defaults(config, batch_rows), **config.conf}
+    settings = {**_defaults(config), **config.conf}
     if starting:
         settings["spark.driver.extraJavaOptions"] = _java_options(config)
     for key, value in settings.items():
@@ -71,6 +70,22 @@ def session(config: SparkConfig, name: str, batch_rows: int = BATCH_ROWS) -> Spa
 
 
 @contextmanager
+def batches_of_short_rows(spark: SparkSession) -> Iterator[None]:
+    """Count Arrow batches by rows alone within the block, for rows of some hundred bytes at most.
+
+    A limit in bytes, which long rows need, makes Spark add up a batch's size after every row: half of the
+    time of mapInArrow. The largest value switches that off.
+    """
+    key = "spark.sql.execution.arrow.maxBytesPerBatch"
+    before = spark.conf.get(key) or ""
+    spark.conf.set(key, str(2**31 - 1))
+    try:
+        yield
+    finally:
+        spark.conf.set(key, before)
+
+
+@contextmanager
 def readable(source: str) -> Iterator[None]:
     """Turn what Spark says about unreadable files and full disks into a DataError about `source`."""
     try:
@@ -80,7 +95,7 @@ def readable(source: str) -> Iterator[None]:
         if "No space left on device" in text:
             raise DataError(
                 f"{source}: the disk is full; free some space, or set spark.local.dir in "
-                "spark.conf to a larger disk. No output was changed"
+                "spark.conf to a larger disk"
             ) from error
         if found := _UNREADABLE.search(text):
             cause = next((hint for hint in _CAUSES if hint in text), "see above")
@@ -94,16 +109,13 @@ def _path(uri: str) -> str:
     return re.sub("^file:/+", "/", unquote(uri))
 
 
-def _defaults(config: SparkConfig, batch_rows: int) -> dict[str, str]:
+def _defaults(config: SparkConfig) -> dict[str, str]:
     settings = {
         "spark.driver.memory": config.memory,
         "spark.sql.shuffle.partitions": str(config.shuffle_partitions),
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
-        "spark.sql.execution.arrow.maxRecordsPerBatch": str(batch_rows),
-        # A limit in bytes makes Spark add up a batch's size after every row: half of the time of
-        # mapInArrow. This value, the largest, switches that off.
-        "spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1),
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(BATCH_ROWS),
         "spark.python.daemon.module": "components.etl.worker_daemon",
         "spark.sql.ansi.enabled": "true",
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
@@ -144,8 +156,12 @@ def _prepare_environment(config: SparkConfig) -> None:
 
 
 def _java_options(config: SparkConfig) -> str:
-    options = [f"-Dlog4j2.configurationFile=file:{_log_settings()}", "-XX:+UseParallelGC"]
-    options += java.archive_options(java.class_archive())
+    options = [
+        f"-Dlog4j2.configurationFile=file:{_log_settings()}",
+        *java.archive_options(java.class_archive()),
+    ]
+    if not re.search(r"-XX:\+Use\w+GC", config.conf.get("spark.driver.extraJavaOptions", "")):
+        options.append("-XX:+UseParallelGC")  # nobody waits for an answer: pauses may be long, but few
     if config.quick_start:
         options.append("-XX:TieredStopAtLevel=1")
     return " ".join([*options, config.conf.get("spark.driver.extraJavaOptions", "")])

@@ -18,13 +18,16 @@ from components.shared.errors import ModelError
 def within_tasks(spark: SparkSession, config: SparkConfig, model: Path) -> Callable[[], str]:
     """Return a function that tells a task where the tokenizer of the folder `model` lies on its machine.
 
-    Executors on other machines get a copy of all but the weights.
+    Executors on other machines get a copy of the files that are text.
     """
     if config.is_local:
         return lambda: str(model)
     scratch = Path(tempfile.mkdtemp(prefix="tokenizer-"))
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)
-    shutil.copytree(model, scratch / "files", ignore=shutil.ignore_patterns("*.safetensors"))
+    (scratch / "files").mkdir()
+    for file in model.iterdir():
+        if file.suffix in (".json", ".jinja", ".model", ".txt"):
+            shutil.copy(file, scratch / "files")
     name = scratch.name  # unlike that of any other model that this session ships
     spark.sparkContext.addArchive(
         f"{shutil.make_archive(str(scratch / name), 'zip', scratch / 'files')}#{name}"

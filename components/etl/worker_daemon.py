@@ -8,11 +8,14 @@ a task's work. The installed pyspark serves as well.
 import gc
 import sys
 from importlib.machinery import PathFinder
+from pathlib import PurePath
+
+SPARKS_OWN = ("pyspark.zip", "py4j-", "spark-core_")
 
 
 def main() -> None:
     """Serve as `pyspark.daemon` does; the session names this module in spark.python.daemon.module."""
-    kept = [path for path in sys.path if not path.endswith((".zip", ".jar"))]
+    kept = [path for path in sys.path if not PurePath(path).name.startswith(SPARKS_OWN)]
     if PathFinder.find_spec("pyspark", kept):
         for path in set(sys.path) - set(kept):
             sys.path_importer_cache.pop(path, None)

@@ -45,6 +45,8 @@ def _remove_leftovers(path: Path) -> None:
     """Remove what this process or processes that no longer run left beside `path`, or put it back."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.*"):
         owner, kind = left.name.split(".")[-2:]
+        if left.name != f".{path.name}.{owner}.{kind}":
+            continue  # of another output, whose name begins as this one's
         if kind not in ("partial", "old") or not owner.isdigit() or _runs_elsewhere(int(owner)):
             continue
         if kind == "old" and not path.exists():

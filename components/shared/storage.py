@@ -4,6 +4,9 @@
 boto3 and the AWS command line.
 """
 
+import errno
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,23 +43,37 @@ class Folder:
             raise _refused(uri, error) from error
         return cls(uri, store, root)
 
-    def files(self) -> list[Any]:
-        """Return name, size and modification time (pyarrow FileInfo) of every file below, by path.
+    def entries(self) -> list[Any]:
+        """Return name, size and modification time (pyarrow FileInfo) of what lies in the folder, by path.
 
         Raises:
             DataError: the folder is not there (in object storage: nothing is below it), or it is refused.
         """
+        return self._listing(self.root, recursive=False)
+
+    def files(self, name: str = "") -> list[Any]:
+        """Return, as `entries` does, every file below the folder (or its folder `name`) at any depth.
+
+        Links to folders are not followed: they may lead to the same files again.
+        """
+        root = f"{self.root}/{name}" if name else self.root
+        if is_remote(self.uri) or not Path(root).is_dir():
+            return [entry for entry in self._listing(root, recursive=True) if entry.is_file]
+        paths = [f"{parent}/{file}" for parent, _, files in os.walk(root) for file in files]
+        return [entry for entry in self.store.get_file_info(sorted(paths)) if entry.is_file]
+
+    def _listing(self, root: str, recursive: bool) -> list[Any]:
         from pyarrow import fs
 
         try:
-            found = self.store.get_file_info(fs.FileSelector(self.root, recursive=True))
-        except FileNotFoundError as error:
+            found = self.store.get_file_info(fs.FileSelector(root, recursive=recursive))
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise DataError(
                 f"{self.uri}: no such folder; is the path right, and has what writes it finished?"
             ) from error
         except OSError as error:
             raise _refused(self.uri, error) from error
-        return sorted((entry for entry in found if entry.is_file), key=lambda entry: entry.path)
+        return sorted(found, key=lambda entry: entry.path)
 
     def inner(self, path: str) -> str:
         """Return the path of a file of this folder, as `files` gives it, relative to the folder."""
@@ -68,8 +85,9 @@ class Folder:
 
     def spark(self, name: str = "") -> str:
         """Return the folder's (or its file's) path as Spark and Hadoop read it: s3a:// in object storage."""
-        scheme = "s3a://" if is_remote(self.uri) else ""
-        return f"{scheme}{self.root}/{name}" if name else f"{scheme}{self.root}"
+        path = f"{self.root}/{name}" if name else self.root
+        # Hadoop takes every path for a pattern.
+        return ("s3a://" if is_remote(self.uri) else "") + re.sub(r"([\[\]{}*?\\])", r"\\\1", path)
 
 
 def stamp(uri: str) -> list[str]:
@@ -128,8 +146,9 @@ def _files(uri: str) -> tuple[Folder, list[Any]]:
     return folder, files
 
 
-def _refused(uri: str, error: Exception, done: str = "read") -> DataError:
-    return DataError(
-        f"{uri}: cannot be {done} ({error}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
-        "AWS_ENDPOINT_URL"
-    )
+def _refused(uri: str, error: Exception, done: str = "read") -> Exception:
+    """Return the error to raise: a full disk stays what it is, whoever found it."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return error
+    keys = "; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL" if is_remote(uri) else ""
+    return DataError(f"{uri}: cannot be {done} ({error}){keys}")

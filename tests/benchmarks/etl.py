@@ -1,22 +1,25 @@
 """Events a second and peak memory of the sequences step, beside the same transformation in polars.
 
-    python tests/benchmarks/etl.py 1_000_000 5_000_000 20_000_000 [--memory 4g]
+    python tests/benchmarks/etl.py 1_000_000 5_000_000 20_000_000 [--repeats 3] [--memory 4g]
 
 For each size a log is generated (in a temporary folder), the step runs without its contracts ("transform")
-and with them ("step"), and polars computes the same sequences on two threads; each run is a process of its
-own, start-up included. The last lines are the slopes of time over events between the smallest and the
-largest size (1.0 is linear).
+and with them ("step"), and polars computes the same tables on two threads in memory; each run is a process
+of its own, start-up included, and the engines take turns. Prints medians, and the slopes of time over events
+from size to size (1.0 is linear; below it, the start still counts).
 """
 
 import argparse
 import json
 import math
 import os
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from itertools import count, pairwise
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -32,23 +35,35 @@ def main() -> None:
     )
     options.add_argument("sizes", nargs="+", type=lambda text: int(text.replace("_", "")))
     options.add_argument("--memory", default="4g")
+    options.add_argument("--repeats", type=int, default=1)
     options.add_argument("--engines", default="polars,transform,step", help="which of these three to run")
     chosen = options.parse_args()
-    seconds: dict[str, list[float]] = {}
+    medians: dict[str, list[float]] = {engine: [] for engine in chosen.engines.split(",")}
     for size in chosen.sizes:
         with tempfile.TemporaryDirectory(prefix="recllm-benchmark-") as scratch:
             data = Path(scratch) / "data"
             _child("generate", data, data, size, chosen)
-            for engine in chosen.engines.split(","):
-                told = _child(engine, data, Path(scratch) / engine, size, chosen)
-                seconds.setdefault(engine, []).append(told["seconds"])
-            if {"polars", "transform"} <= set(seconds):
-                ratio = seconds["polars"][-1] / seconds["transform"][-1]
-                print(f"{size:>12,} events: transform runs at {ratio:.2f} of polars", flush=True)
-    if len(chosen.sizes) > 1:
+            seconds: dict[str, list[float]] = {engine: [] for engine in medians}
+            for _ in range(chosen.repeats):
+                for engine in medians:
+                    out = Path(scratch) / engine
+                    seconds[engine].append(_child(engine, data, out, size, chosen)["seconds"])
+                    shutil.rmtree(out)
         for engine, times in seconds.items():
-            slope = math.log(times[-1] / times[0]) / math.log(chosen.sizes[-1] / chosen.sizes[0])
-            print(f"{engine}: slope {slope:.2f}")
+            medians[engine].append(statistics.median(times))
+        _conclude(size, medians)
+    for (small, large), number in zip(pairwise(chosen.sizes), count(), strict=False):
+        for engine, times in medians.items():
+            slope = math.log(times[number + 1] / times[number]) / math.log(large / small)
+            print(f"{small:,} to {large:,} events, {engine}: slope {slope:.2f}")
+
+
+def _conclude(size: int, medians: dict[str, list[float]]) -> None:
+    told = ", ".join(f"{engine} {times[-1]:.1f} s" for engine, times in medians.items())
+    print(f"{size:>12,} events  medians: {told}", flush=True)
+    if {"polars", "transform"} <= set(medians):
+        ratio = medians["polars"][-1] / medians["transform"][-1]
+        print(f"{size:>12,} events: transform runs at {ratio:.2f} of polars", flush=True)
 
 
 def _child(engine: str, data: Path, out: Path, size: int, chosen: argparse.Namespace) -> dict:
@@ -157,9 +172,16 @@ def _polars(task: dict) -> int:
     events = pl.scan_parquet(data / "events.parquet")
     items = pl.scan_parquet(data / "items.parquet")
     order = ["user_id", "timestamp", "ordinal", "item_id", "action", "dwell_seconds"]
+    marked = events.join(items.select("item_id", known=True), on="item_id", how="left").with_columns(
+        fine=(pl.col("timestamp").dt.epoch("us") >= 0)
+        & pl.col("action").is_in(list(ACTION_WEIGHTS))
+        & pl.col("known").fill_null(False)
+    )
+    marked.filter(~pl.col("fine")).select(row=pl.struct(order).struct.json_encode()).sink_parquet(
+        out / "quarantine.parquet"
+    )
     clean = (
-        events.filter(pl.col("timestamp").dt.epoch("us") >= 0, pl.col("action").is_in(list(ACTION_WEIGHTS)))
-        .join(items.select("item_id"), on="item_id", how="semi")
+        marked.filter("fine")
         .sort(order)
         .unique(["user_id", "item_id", "action", "timestamp"], keep="first", maintain_order=True)
         .with_columns(
@@ -200,6 +222,10 @@ def _polars(task: dict) -> int:
     items.join(counts, left_on="item_id", right_on="item_ids", how="left").collect().write_parquet(
         out / "items.parquet"
     )
+    users = pl.scan_parquet(data / "users.parquet").unique("user_id", keep="first")
+    missing = sequences.lazy().select("user_id").join(users, on="user_id", how="anti")
+    everyone = pl.concat([users, missing], how="diagonal").sort("user_id")
+    everyone.collect().write_parquet(out / "users.parquet")
     return int(sequences["events"].list.len().sum())
 
 

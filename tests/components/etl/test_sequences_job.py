@@ -96,6 +96,20 @@ def test_temporal_split_counts_windows_from_the_end(prepared, run_step, tmp_path
         assert row["valid_end"] == sum(day < "2025-02-10" for day in days)
 
 
+@pytest.mark.parametrize("window", [{"as_of": "2025-01-15"}, {"core": 2}])
+def test_the_share_of_faulty_rows_is_one_of_all_rows(run_step, tmp_path, window):
+    """Also where a window or a core leaves most rows out: what is refused lies on both sides."""
+    generate(
+        SampleConfig(users=60, items=150, items_per_user=9, seed=3, dirty_share=0.045), tmp_path / "data"
+    )
+    report = run_step(tmp_path / "data", tmp_path / "out", **window)
+    rows = pq.read_metadata(tmp_path / "data/events.parquet").num_rows
+    assert report.events_read == rows
+    assert report.events_kept + report.events_quarantined < rows
+    with pytest.raises(DataError, match="no row of the events table is usable in the data window"):
+        run_step(tmp_path / "data", tmp_path / "none", as_of="2000-01-01")
+
+
 def test_nobody_with_enough_items_is_an_error(prepared, run_step, tmp_path):
     with pytest.raises(DataError, match="min_interactions"):
         run_step(prepared.data, tmp_path, min_interactions=500)

@@ -163,6 +163,32 @@ def test_every_unit_of_time_in_parquet_is_read(spark, tmp_path, kind, value):
     assert (row.user_id, row.item_id, row.dwell_seconds, row.ordinal) == ("u", "i", 2.0, None)
 
 
+def test_times_as_spark_and_hive_store_them_are_read(spark, tmp_path):
+    events = [{**EVENTS[0], "timestamp": "2025-01-01T00:00:00.25Z"}]
+    write(tmp_path / "plain", "events", events, "parquet")
+    pq.write_table(
+        pq.read_table(tmp_path / "plain/events.parquet"),
+        tmp_path / "events.parquet",
+        use_deprecated_int96_timestamps=True,
+    )
+    (row,) = read(spark, tmp_path, "events").selectExpr("unix_micros(timestamp)").collect()
+    assert row[0] == 1735689600_250_000
+
+
+def test_links_and_odd_names_lead_nowhere_twice(spark, tmp_path):
+    data = tmp_path / "data[1] {x} 100%"
+    data.mkdir()
+    for day in ("day=1", "day[2]"):
+        (data / "events").mkdir(exist_ok=True)
+        write(data / "events" / day, "part", EVENTS, "jsonl")
+    (data / "events/loop").symlink_to(data / "events")
+    (data / "events/latest").symlink_to(data / "events/day=1")
+    assert read(spark, data, "events").count() == 2 * len(EVENTS)
+    with pytest.raises(DataError, match=r"part\.jsonl: no such folder") as failure:
+        sources.locate(data / "events/day=1/part.jsonl", "events")
+    assert "AWS" not in str(failure.value)
+
+
 def _table(folder, name="events.parquet", **columns):
     pq.write_table(pa.table(columns), folder / name)
 
@@ -209,7 +235,7 @@ def _table(folder, name="events.parquet", **columns):
         pytest.param(
             lambda f: [(f / n).touch() for n in ("events.csv", "events.jsonl")], "several events", id="two"
         ),
-        pytest.param(lambda f: (f / "events").mkdir(), "no events table", id="empty folder"),
+        pytest.param(lambda f: (f / "events").mkdir(), "part files of one format", id="empty folder"),
     ],
 )
 def test_what_cannot_be_read_is_named(spark, tmp_path, prepare, message):

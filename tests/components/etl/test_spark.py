@@ -91,6 +91,14 @@ def test_a_configuration_that_spark_refuses_is_named():
     assert "told: Spark did not start on master 'nonsense'" in done.stdout, done.stderr
 
 
+def test_a_collector_of_ones_own_is_the_only_one():
+    from components.etl.config import SparkConfig
+
+    own = SparkConfig(conf={"spark.driver.extraJavaOptions": "-XX:+UseG1GC"})
+    assert "ParallelGC" in spark._java_options(SparkConfig())
+    assert "ParallelGC" not in spark._java_options(own)
+
+
 def test_other_errors_pass_through():
     with pytest.raises(KeyError), spark.readable("x"):
         raise KeyError("bug")

@@ -1,5 +1,6 @@
-"""Writing tables from inside the tasks: one part file a partition, exact Arrow types, repeatable bytes."""
+"""Tables as part files, written by the tasks themselves: exact Arrow types, repeatable bytes."""
 
+import contextlib
 import os
 import tempfile
 import uuid
@@ -33,7 +34,9 @@ class PartWriter:
         name = f"part-{number:05d}.parquet"
         self._target = f"{folder}/{name}"
         self._is_remote = is_remote(folder)
-        beside = Path(tempfile.gettempdir()) if self._is_remote else Path(folder)
+        # Spark's own scratch space, where it is named, before the system's.
+        scratch = os.environ.get("SPARK_LOCAL_DIRS", tempfile.gettempdir()).split(",")[0]
+        beside = Path(scratch) if self._is_remote else Path(folder)
         beside.mkdir(parents=True, exist_ok=True)
         self._partial = beside / f".{name}.{uuid.uuid4().hex}"
         self._writer = pq.ParquetWriter(self._partial, schema)
@@ -42,8 +45,8 @@ class PartWriter:
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
-        self._writer.close()
         try:
+            self._writer.close()
             if kind is None and self._is_remote:
                 upload(self._partial, self._target)
             elif kind is None:
@@ -67,12 +70,15 @@ def whole_table(place: str | Path) -> Iterator[str | Path]:
     if not is_remote(str(place)):
         with whole_folder(Path(place)) as folder:
             yield folder
+            for left in folder.rglob(".part-*"):  # of a task that was killed, or lost to its twin
+                left.unlink()
         return
     remove(place)
     try:
         yield place
     except BaseException:
-        remove(place)
+        with contextlib.suppress(DataError):  # the first error tells more
+            remove(place)
         raise
 
 
@@ -102,7 +108,7 @@ def write_parts(
                 f"{folder}: {rows:,} rows were written where this process cannot see them; executors on "
                 "other machines need a folder that they share with the driver, or an s3:// pipeline root"
             )
-        with PartWriter(target, schema):  # Spark starts no task for an empty partition
+        with PartWriter(target, schema):  # Spark starts no task for a frame that it knows to be empty
             pass
     return rows
 
@@ -110,7 +116,8 @@ def write_parts(
 def read_parts(spark: SparkSession, place: str | Path, schema: pa.Schema) -> DataFrame:
     """Return the table of Parquet files at `place` with the types of `schema`. Raises DataError."""
     folder = Folder.at(place)
-    files = [folder.inner(file.path) for file in folder.files() if file.base_name.endswith(".parquet")]
+    names = [entry.base_name for entry in folder.entries() if entry.is_file]
+    files = [name for name in names if name.endswith(".parquet") and not name.startswith((".", "_"))]
     if not files:
         raise DataError(f"{folder.uri}: no Parquet files; did the step that writes it finish?")
     try:
