@@ -12,6 +12,7 @@ from components.grpo.verl import engine as verl
 from components.shared import checkpoints
 from components.shared.errors import ConfigError, DataError
 from components.shared.language_model import check_folder
+from components.shared.memory import memory_told
 from components.shared.outputs import whole_folder, write_json
 from components.shared.prompt_table import PromptRow, drawn, read_prompts
 from data_contracts.evaluation import Alarm
@@ -72,7 +73,8 @@ def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoRep
 
     Raises:
         DataError: no training prompt has its label among the candidates. ModelError: no usable model.
-        TrainingError: the loss is not finite; verl failed. ConfigError: the engine cannot run here.
+        TrainingError: the loss is not finite; the memory is used up; verl failed.
+        ConfigError: the engine cannot run here, or a prompt does not fit into the model's context.
     """
     check_folder(inputs.sft_model)
     if config.engine == "verl" and config.verl.ray_address and not inputs.checkpoints:
@@ -84,7 +86,11 @@ def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoRep
     print(f"grpo: {len(rows)} prompts, groups of {config.group_size}", flush=True)
     with checkpoints.place(inputs.checkpoints, "grpo", config, inputs.prompts, inputs.sft_model) as place:
         engine = {"local": local, "verl": verl}[config.engine]
-        state = engine.train(config, inputs.sft_model, rows, valid, place)
+        with memory_told(
+            "lower grpo.group_size, grpo.prompts_per_step, grpo.eval_batch_size or grpo.max_new_tokens, or "
+            "set grpo.gradient_checkpointing"
+        ):
+            state = engine.train(config, inputs.sft_model, rows, valid, place)
         best = state.best_step
         with whole_folder(outputs.model) as folder:
             shutil.copytree(best_of(place, best) if best else inputs.sft_model, folder, dirs_exist_ok=True)

@@ -19,6 +19,7 @@ import torch
 
 from components.grpo import health
 from components.grpo.config import GrpoConfig
+from components.grpo.lengths import longest_prompt
 from components.grpo.objective import group_advantages, k3, policy_loss, sequence_mean
 from components.grpo.packing import answer_mask, token_log_probs
 from components.grpo.progress import Progress, best_of, state_of
@@ -53,8 +54,10 @@ def train(
     training that collapses is stopped early; its best model stays.
 
     Raises:
+        ConfigError: a prompt with its answer exceeds the model's context.
         TrainingError: the loss is not finite.
     """
+    longest_prompt(config, sft_model, [*rows, *valid])
     device = best_device()
     lm = load(sft_model, "float32", device)
     policy, tokenizer = lm.model, lm.tokenizer

@@ -14,6 +14,7 @@ from components.sft.examples import LeftPadding, answer_loss, encode
 from components.shared import checkpoints, curves
 from components.shared.errors import TrainingError
 from components.shared.language_model import load, torch_dtype, train_top_layers
+from components.shared.memory import memory_told
 from components.shared.outputs import whole_folder, write_json
 from components.shared.prompt_table import read_prompts
 
@@ -56,7 +57,7 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
 
     Raises:
         DataError: no usable training prompt. ModelError: no usable base model.
-        TrainingError: the loss is not finite.
+        TrainingError: the loss is not finite, or the memory is used up.
     """
     set_seed(config.seed)
     lm = load(inputs.base_model, "float32")
@@ -76,7 +77,8 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
             callbacks=[progress],
         )
         started = time.monotonic()
-        trainer.train(resume_from_checkpoint=checkpoints.latest_of_trainer(place))
+        with memory_told("lower sft.micro_batch_size or sft.max_length, or set sft.gradient_checkpointing"):
+            trainer.train(resume_from_checkpoint=checkpoints.latest_of_trainer(place))
         seconds = time.monotonic() - started
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         with whole_folder(outputs.model) as folder:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from components.grpo import health
 from components.grpo.config import GrpoConfig
+from components.grpo.lengths import check_fits, longest_prompt
 from components.grpo.progress import Progress, best_of
 from components.grpo.verl import process
 from components.grpo.verl.overrides import (
@@ -25,7 +26,7 @@ from components.grpo.verl.overrides import (
 )
 from components.grpo.verl.state import TrainingState, whole_lines
 from components.shared.errors import ConfigError, ModelError
-from components.shared.language_model import answer_prefix, encode_prompt, load, load_tokenizer
+from components.shared.language_model import answer_prefix, load, load_tokenizer
 from components.shared.outputs import whole_folder, write_json
 from components.shared.prompt_table import PromptRow, write_records
 
@@ -81,23 +82,14 @@ def _shape(
     Raises:
         ConfigError: too few prompts for a step, or a prompt with its answer exceeds what it must fit into.
     """
-    from transformers import AutoConfig
-
     if len(rows) < config.prompts_per_step:
         raise ConfigError(
             f"grpo.prompts_per_step is {config.prompts_per_step}, but only {len(rows)} training prompts have "
             "a retrieved label; lower it or raise prompts.train_prompts"
         )
     tokenizer = load_tokenizer(model)
-    longest = max(len(encode_prompt(tokenizer, row.messages)) for row in [*rows, *valid])
-    context = AutoConfig.from_pretrained(model, trust_remote_code=False).max_position_embeddings
-    limits = {"the model's context": context, "grpo.verl.max_tokens_per_gpu": config.verl.max_tokens_per_gpu}
-    for name, limit in limits.items():
-        if longest + config.max_new_tokens > limit:
-            raise ConfigError(
-                f"the longest prompt has {longest} tokens, with grpo.max_new_tokens {config.max_new_tokens} "
-                f"more than {name} of {limit}; lower prompts.max_prompt_tokens or grpo.max_new_tokens"
-            )
+    longest = longest_prompt(config, model, [*rows, *valid])
+    check_fits(config, longest, "grpo.verl.max_tokens_per_gpu", config.verl.max_tokens_per_gpu)
     return PromptShape(longest=longest, answer_prefix=answer_prefix(tokenizer))
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from components.grpo import local, rollout
 from components.grpo.config import GrpoConfig, RewardWeights
 from components.grpo.job import GrpoInputs, GrpoOutputs, run
-from components.shared.errors import DataError, TrainingError
+from components.shared.errors import ConfigError, DataError, TrainingError
 from components.shared.prompt_table import read_prompts
 
 CONFIG = GrpoConfig(
@@ -63,6 +63,15 @@ def test_the_reward_rises(
     rows, valid = read_prompts(prompts_folder, "train"), read_prompts(prompts_folder, "valid", 2)
     rewards = local.train(config, sft_folder, rows, valid, tmp_path).history["reward"]
     assert sum(rewards[-3:]) / 3 > rewards[0] + 0.1
+
+
+def test_a_prompt_longer_than_the_context_is_told_before_training(
+    prompts_folder, tiny_model_folder, tmp_path
+):
+    config = dataclasses.replace(CONFIG, max_new_tokens=10**6)
+    with pytest.raises(ConfigError, match=r"longest prompt has \d+ tokens, .* the model's context of \d+"):
+        run(config, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(

@@ -1,0 +1,33 @@
+"""Whether prompts and answers fit into the model, told before any training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from components.grpo.config import GrpoConfig
+from components.shared.errors import ConfigError
+from components.shared.language_model import encode_prompt, load_tokenizer
+from components.shared.prompt_table import PromptRow
+
+
+def longest_prompt(config: GrpoConfig, model: Path, rows: Sequence[PromptRow]) -> int:
+    """Return the tokens of the longest prompt of `rows`.
+
+    Raises:
+        ConfigError: with its answer it does not fit into the context of the model in the folder `model`.
+    """
+    from transformers import AutoConfig
+
+    tokenizer = load_tokenizer(model)
+    longest = max(len(encode_prompt(tokenizer, row.messages)) for row in rows)
+    context = AutoConfig.from_pretrained(model, trust_remote_code=False).max_position_embeddings
+    check_fits(config, longest, "the model's context", context)
+    return longest
+
+
+def check_fits(config: GrpoConfig, longest: int, name: str, limit: int) -> None:
+    """Raise ConfigError if a prompt of `longest` tokens and its answer exceed the `limit` of `name`."""
+    if longest + config.max_new_tokens > limit:
+        raise ConfigError(
+            f"the longest prompt has {longest} tokens, with grpo.max_new_tokens {config.max_new_tokens} "
+            f"more than {name} of {limit}; lower prompts.max_prompt_tokens or grpo.max_new_tokens"
+        )
