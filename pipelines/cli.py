@@ -87,6 +87,7 @@ def sample(
     from components.etl.config import SampleConfig
     from components.etl.generator.log import generate
 
+    _refuse_others_files(out)
     default = SampleConfig()
     config = SampleConfig(
         users=users or default.users, items=items or default.items, seed=seed, dirty_share=dirty_share
@@ -104,6 +105,7 @@ def amazon(
     """Import Amazon product reviews of 2014 (5-core) with their metadata."""
     from components.etl.importers.amazon import import_amazon
 
+    _refuse_others_files(out)
     _imported(import_amazon(reviews, meta, out), out)
 
 
@@ -117,7 +119,22 @@ def movielens(
     """Import MovieLens-1M, which has user profiles."""
     from components.etl.importers.movielens import import_movielens
 
+    _refuse_others_files(out)
     _imported(import_movielens(users, movies, ratings, out), out)
+
+
+def _refuse_others_files(out: Path) -> None:
+    """Raise DataError if the folder `out`, which will be replaced, holds anything but raw tables."""
+    from components.shared.errors import DataError
+    from data_contracts.tables import RAW
+
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out}: a file lies there; name a folder")
+    others = [one.name for one in out.iterdir() if one.name.split(".")[0] not in RAW] if out.is_dir() else []
+    if others:
+        raise DataError(
+            f"{out}: holds {', '.join(sorted(others)[:3])}, which would be lost; name another folder"
+        )
 
 
 def _imported(report: "ImportReport", out: Path) -> None:

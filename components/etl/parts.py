@@ -138,6 +138,6 @@ def read_parts(spark: SparkSession, place: str | Path, schema: pa.Schema) -> Dat
 def _has_parts(folder: str | Path) -> bool:
     place = Folder.at(folder)
     try:
-        return any(file.base_name.startswith("part-") for file in place.files())
+        return any(file.base_name.startswith("part-") for file in place.entries())
     except DataError:
         return False

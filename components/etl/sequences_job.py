@@ -69,9 +69,8 @@ def run_sequences(config: SequencesConfig, data: str, out: SequencesOutputs) -> 
             of a table are faulty.
     """
     with readable(data), data_docs(out.data_docs, "Raw data and sequences") as docs, ExitStack() as whole:
-        found = locate_raw(
-            whole.enter_context(within_reach(config.spark, data))
-        )  # before Spark takes its seconds to start
+        reachable = whole.enter_context(within_reach(config.spark, data))
+        found = locate_raw(reachable)  # before Spark takes its seconds to start
         spark = session(config.spark, "sequences")
         raw = read_raw(spark, config, found)
         quarantine = check_raw(config, raw, docs, counted=("users", "items"))
@@ -86,7 +85,8 @@ def run_sequences(config: SequencesConfig, data: str, out: SequencesOutputs) -> 
         quarantine.check("events", raw.events)
         if not counts["users"] + counts["dropped"]:
             refused = quarantine.reasons["events"]
-            raise DataError(f"{data}: no row of the events table is usable in the data window: {refused}")
+            window = f"as_of={config.as_of!r}, core={config.core}"
+            raise DataError(f"{data}: no usable event is left ({window}; refused: {refused})")
         if not counts["users"]:
             raise DataError(
                 f"{data}: no user has {config.min_interactions} distinct items; lower min_interactions, "
@@ -166,20 +166,21 @@ def _write_sequences(
                 refuse.write(bad)
                 held.append(fine.cast(tables.EVENTS))
                 counts["rows"] += batch.num_rows
-                counts.update(
-                    {REFUSED + r["values"]: r["counts"] for r in bad["reason"].value_counts().to_pylist()}
-                )
+                for found in bad.column("reason").value_counts().to_pylist():
+                    counts[REFUSED + found["values"]] += found["counts"]
         chunk = build(pa.concat_tables(held), plan)
         with PartWriter(folder, tables.SEQUENCES) as part, PartWriter(duplicates, tables.EVENTS) as twice:
             part.write(chunk.sequences)
             twice.write(chunk.duplicates)
-        counts |= {
-            "users": chunk.sequences.num_rows,
-            "dropped": chunk.dropped_users,
-            "events": chunk.events,
-            "interactions": pc.sum(pc.list_value_length(chunk.sequences.column("item_ids"))).as_py() or 0,
-            REFUSED + "duplicate": chunk.duplicates.num_rows,
-        }
+        counts.update(
+            {
+                "users": chunk.sequences.num_rows,
+                "dropped": chunk.dropped_users,
+                "events": chunk.events,
+                "interactions": pc.sum(pc.list_value_length(chunk.sequences.column("item_ids"))).as_py() or 0,
+                REFUSED + "duplicate": chunk.duplicates.num_rows,
+            }
+        )
         yield pa.record_batch({"name": list(counts), "count": list(counts.values())})
 
     # The one shuffle of the events: by user, so that a task sees whole users. Their order, de-duplication,

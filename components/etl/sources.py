@@ -19,7 +19,15 @@ import pyarrow.parquet as pq
 from pyspark.errors import PySparkTypeError
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import LongType, StringType, StructField, StructType
+from pyspark.sql.types import (
+    DecimalType,
+    IntegerType,
+    LongType,
+    ShortType,
+    StringType,
+    StructField,
+    StructType,
+)
 
 from components.etl.types import spark_type
 from components.shared.errors import DataError
@@ -84,7 +92,8 @@ def locate(place: str | Path | Folder, table: str) -> Source:
         raise DataError(f"{folder.uri}: several {table} tables ({names}); keep one")
     parts = found if found[0].is_file else folder.files(found[0].base_name)
     paths = [PurePosixPath(folder.inner(entry.path)) for entry in parts]
-    files = [path for path in paths if not path.name.startswith((".", "_"))]
+    # What a writer has not finished, or hides, lies below names that begin so.
+    files = [path for path in paths if not any(part.startswith((".", "_")) for part in path.parts)]
     formats = {_format(file.name) for file in files}
     if not files or None in formats or len(formats) > 1:
         listed = ", ".join(sorted({p.name for p in files})[:5]) or "nothing"
@@ -151,7 +160,7 @@ def _check_text(source: Source, file: str) -> int:
             second = next((line for line in lines if line.strip()), "") if source.format == "csv" else first
     except (OSError, EOFError, UnicodeDecodeError, pa.ArrowException) as error:
         raise DataError(
-            f"{source.shown(file)}: not readable as text ({error}); is the download complete?"
+            f"{source.shown(file)}: not readable as UTF-8 text ({error}); is it another encoding, or cut off?"
         ) from error
     if not first:
         return 0
@@ -170,12 +179,17 @@ def _check_text(source: Source, file: str) -> int:
 
 def _lines(source: Source, file: str) -> io.TextIOWrapper:
     compression = "gzip" if file.endswith(".gz") else None
-    return io.TextIOWrapper(source.open(file, compression), encoding="utf-8", newline="")
+    return io.TextIOWrapper(source.open(file, compression), encoding="utf-8-sig", newline="")
 
 
 def _check_columns(source: Source, file: str, found: list[str], lenient: bool = False) -> None:
     # A JSON writer may leave out a key whose value is null, so one line proves little: only the ids count.
-    if twice := [name for name, count in Counter(found).items() if count > 1]:
+    if MALFORMED in found:
+        raise DataError(
+            f"{source.shown(file)}: column '{MALFORMED}' has a name of our own; rename or drop it"
+        )
+    counts = Counter(name.lower() for name in found)  # Spark tells no names apart by case
+    if twice := [name for name in found if counts[name.lower()] > 1]:
         raise DataError(f"{source.shown(file)}: column '{twice[0]}' stands there twice; rename or drop one")
     required = [c for c in tables.REQUIRED_COLUMNS[source.table] if not (lenient and not c.endswith("_id"))]
     for column in required:
@@ -193,6 +207,8 @@ def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
         return pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_null(found)
     if pa.types.is_timestamp(wanted):
         return pa.types.is_timestamp(found) or pa.types.is_date(found)
+    if pa.types.is_floating(wanted) and pa.types.is_float16(found):
+        return False  # Spark reads none
     if pa.types.is_floating(wanted):
         return pa.types.is_floating(found) or pa.types.is_integer(found) or pa.types.is_null(found)
     if pa.types.is_integer(wanted):
@@ -253,7 +269,14 @@ def _read_alike(spark: SparkSession, source: Source, layout: tuple[str, ...], fi
     schema = StructType([StructField(name, StringType()) for name in (*layout, MALFORMED)])
     frame = spark.read.schema(schema).options(**options).csv(paths)
     columns = [F.col(n) if n in layout else F.lit(None).cast("string").alias(n) for n in names]
-    return _typed_text(frame.select(*columns, MALFORMED), source.table)
+    # Bytes that are not UTF-8 come as U+FFFD, which would make one of several ids; and a quote that is never
+    # closed swallows the lines behind it, each of which is a lost row.
+    ids = [n for n in names if n.endswith("_id") and n in layout]
+    broken = [F.when(F.col(n).contains("\ufffd"), F.concat(F.lit(f"{n}="), F.col(n))) for n in ids]
+    typed = _typed_text(frame.select(*columns, F.coalesce(MALFORMED, *broken).alias(MALFORMED)), source.table)
+    return typed.withColumn(
+        MALFORMED, F.explode(F.coalesce(F.split(MALFORMED, "\r?\n"), F.array(F.lit(None))))
+    )
 
 
 def _declared(source: Source, file: str) -> StructType | None:
@@ -273,10 +296,19 @@ def _declared(source: Source, file: str) -> StructType | None:
         return None
 
 
+# As Spark itself reads them.
+_UNSIGNED = {
+    pa.uint8(): ShortType(),
+    pa.uint16(): IntegerType(),
+    pa.uint32(): LongType(),
+    pa.uint64(): DecimalType(20, 0),
+}
+
+
 def _stored_type(kind: pa.DataType, physical: str | None) -> Any:
     if pa.types.is_timestamp(kind) and kind.unit == "ns" and physical == "INT64":
         return LongType()
-    return spark_type(kind)
+    return _UNSIGNED.get(kind) or spark_type(kind)
 
 
 def _physical(source: Source, file: str) -> dict[str, str]:
@@ -296,10 +328,20 @@ def _typed_parquet(frame: DataFrame, table: str) -> DataFrame:
             return F.lit(None).cast(spark_type(field.type))
         if pa.types.is_timestamp(field.type) and isinstance(frame.schema[field.name].dataType, LongType):
             return F.timestamp_micros(F.call_function("div", F.col(field.name), F.lit(1000)))
-        return F.col(field.name).cast(spark_type(field.type))
+        if pa.types.is_string(field.type) and field.name not in tables.REQUIRED_COLUMNS[table]:
+            return F.make_valid_utf8(F.col(field.name))
+        return F.col(field.name).try_cast(spark_type(field.type))
 
+    # A number that its column cannot hold makes its row malformed, as text would.
+    bad = [
+        F.when(F.col(f.name).isNotNull() & typed(f).isNull(), F.concat(F.lit(f"{f.name}="), F.col(f.name)))
+        for f in tables.RAW[table]
+        if pa.types.is_integer(f.type)
+        and f.name in frame.columns
+        and frame.schema[f.name].dataType != spark_type(f.type)
+    ]
     columns = [typed(field).alias(field.name) for field in tables.RAW[table]]
-    return frame.select(*columns, F.lit(None).cast("string").alias(MALFORMED))
+    return frame.select(*columns, F.coalesce(*bad, F.lit(None).cast("string")).alias(MALFORMED))
 
 
 def _typed_text(frame: DataFrame, table: str) -> DataFrame:
@@ -321,6 +363,9 @@ def _parsed(text: Column, kind: pa.DataType, found: Any) -> Column:
     if pa.types.is_list(kind):
         return text if not isinstance(found, StringType) else F.split(text, rf"\{LIST_SEPARATOR}")
     if pa.types.is_timestamp(kind):
-        seconds = text.try_cast("decimal(20,6)")
-        return F.coalesce(F.timestamp_micros((seconds * 1_000_000).cast("long")), text.try_cast("timestamp"))
+        # 20250101 is a day, not a moment of 1970; 12:30 is a time of no day.
+        number = F.when(~text.rlike(r"^\s*\d{8}\s*$"), text.try_cast("decimal(20,6)"))
+        day = F.when(text.rlike(r"^\s*\d{8}\s*$"), F.try_to_timestamp(F.trim(text), F.lit("yyyyMMdd")))
+        iso = F.when(text.rlike(r"^\s*\d{4}-"), text.try_cast("timestamp"))
+        return F.coalesce(F.timestamp_micros((number * 1_000_000).try_cast("long")), day, iso)
     return text.try_cast(spark_type(kind))

@@ -98,7 +98,10 @@ def readable(source: str) -> Iterator[None]:
                 "spark.conf to a larger disk"
             ) from error
         if found := _UNREADABLE.search(text):
-            cause = next((hint for hint in _CAUSES if hint in text), "see above")
+            innermost = text.rpartition("Caused by: ")[2].splitlines()[0]
+            cause = next(
+                (hint for hint in _CAUSES if hint in text), f"or of a kind unknown to Spark: {innermost}"
+            )
             raise DataError(
                 f"{_path(found[1])}: unreadable or cut off ({cause}); export or download it again"
             ) from error

@@ -61,6 +61,13 @@ def test_a_mistake_is_one_message(arguments: list[str], message: str, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    told = recllm("sample", "--users", "5", "--out", ".", cwd=tmp_path)
+    assert told.returncode == 1 and "holds notes.txt, which would be lost" in told.stderr + told.stdout
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 def test_a_corrupt_gzip_names_the_file(tmp_path: Path) -> None:
     whole = gzip.compress(b'{"reviewerID": "A", "asin": "B", "unixReviewTime": 1}\n' * 500)
     (tmp_path / "r.json.gz").write_bytes(whole[: len(whole) // 2])

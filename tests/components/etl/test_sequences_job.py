@@ -24,7 +24,9 @@ def digest(folder: Path) -> dict[str, str]:
 def test_tables_have_exactly_the_contracts_types(prepared):
     for name in ("sequences", "catalogue", "users", "quarantine"):
         schema = getattr(tables, name.upper())
-        for file in (prepared.folder / name).glob("*.parquet"):
+        files = list((prepared.folder / name).iterdir())
+        assert files
+        for file in files:
             assert pq.read_schema(file) == schema, file
 
 
@@ -106,7 +108,7 @@ def test_the_share_of_faulty_rows_is_one_of_all_rows(run_step, tmp_path, window)
     rows = pq.read_metadata(tmp_path / "data/events.parquet").num_rows
     assert report.events_read == rows
     assert report.events_kept + report.events_quarantined < rows
-    with pytest.raises(DataError, match="no row of the events table is usable in the data window"):
+    with pytest.raises(DataError, match=r"no usable event is left .as_of='2000-01-01'"):
         run_step(tmp_path / "data", tmp_path / "none", as_of="2000-01-01")
 
 

@@ -189,6 +189,73 @@ def test_links_and_odd_names_lead_nowhere_twice(spark, tmp_path):
     assert "AWS" not in str(failure.value)
 
 
+def test_a_quote_that_is_never_closed_loses_no_line(spark, tmp_path):
+    """Every line that it swallows is a refused row, so the share of refused rows tells."""
+    lines = ["user_id,item_id,action,timestamp", "u1,i1,view,10", 'u1,"i1,view,10', *["u2,i1,view,10"] * 8]
+    (tmp_path / "events.csv").write_text("\n".join(lines) + "\n")
+    found = [row._malformed for row in read(spark, tmp_path, "events").collect()]
+    assert found[0] is None and found[1:] == lines[2:]
+
+
+def test_times_that_are_not_what_they_seem(spark, tmp_path):
+    texts = ["20250101", "12:30", "20250101000000", "1735689600", "2025-01-01", "2025"]
+    lines = ["user_id,item_id,action,timestamp", *(f"u,i,view,{text}" for text in texts)]
+    (tmp_path / "events.csv").write_text("\n".join(lines) + "\n")
+    frame = read(spark, tmp_path, "events").selectExpr("unix_micros(timestamp) as t", "_malformed")
+    day = 1735689600_000_000
+    found = [(row.t, row._malformed) for row in frame.collect()]
+    assert found[:5] == [
+        (day, None),
+        (None, "timestamp=12:30"),
+        (None, "timestamp=20250101000000"),
+        (day, None),
+        (day, None),
+    ]
+
+
+def test_bytes_that_are_no_text_merge_no_ids(spark, tmp_path):
+    good = b"u1,i1,view,10\n" * 4000
+    (tmp_path / "events.csv").write_bytes(
+        b"user_id,item_id,action,timestamp\n" + good + b"caf\xe9,i1,view,10\n" + b"caf\xe8,i1,view,10\n"
+    )
+    frame = read(spark, tmp_path, "events")
+    assert frame.where("_malformed is not null").count() == 2
+    titles = pa.array([b"caf\xe9"]).view(pa.string())
+    _table(tmp_path, "items.parquet", item_id=["i"], title=titles)
+    assert read(spark, tmp_path, "items").collect()[0].title == "caf\ufffd"
+
+
+def test_numbers_that_do_not_fit_are_malformed(spark, tmp_path):
+    _table(tmp_path, "users.parquet", user_id=["u", "v"], age=[3_000_000_000, 30])
+    assert [(r.age, r._malformed) for r in read(spark, tmp_path, "users").collect()] == [
+        (None, "age=3000000000"),
+        (30, None),
+    ]
+    _table(
+        tmp_path,
+        user_id=["u"],
+        item_id=["i"],
+        action=["view"],
+        timestamp=pa.array([10**18], pa.timestamp("ns")),
+        ordinal=pa.array([7], pa.uint64()),
+    )
+    assert read(spark, tmp_path, "events").collect()[0].ordinal == 7
+
+
+def test_unfinished_and_hidden_folders_are_no_data(spark, tmp_path):
+    for folder in ("events", "events/_temporary/0", "events/.ipynb_checkpoints"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        write(tmp_path / folder, "part-0", EVENTS, "jsonl")
+    assert read(spark, tmp_path, "events").count() == len(EVENTS)
+
+
+def test_a_byte_order_mark_before_quotes(spark, tmp_path):
+    text = '\ufeff"user_id","item_id","action","timestamp"\r\n"u","i","view","10"\r\n'
+    (tmp_path / "events.csv").write_bytes(text.encode())
+    (row,) = read(spark, tmp_path, "events").collect()
+    assert (row.user_id, row.item_id, row._malformed) == ("u", "i", None)
+
+
 def _table(folder, name="events.parquet", **columns):
     pq.write_table(pa.table(columns), folder / name)
 
@@ -203,6 +270,11 @@ def _table(folder, name="events.parquet", **columns):
             id="corrupt",
         ),
         pytest.param(lambda f: _table(f, user_id=["u"]), "column 'item_id' is missing", id="missing column"),
+        pytest.param(
+            lambda f: _table(f, user_id=["u"], USER_ID=["u"]),
+            "stands there twice",
+            id="names alike but for case",
+        ),
         pytest.param(
             lambda f: _table(f, user_id=[1], item_id=["i"], action=["view"], timestamp=[0]),
             "column 'user_id' has type int64, expected string",
@@ -224,7 +296,7 @@ def _table(folder, name="events.parquet", **columns):
             id="only a header",
         ),
         pytest.param(
-            lambda f: (f / "events.csv.gz").write_bytes(b"text"), "not readable as text", id="not gzip"
+            lambda f: (f / "events.csv.gz").write_bytes(b"text"), "not readable as UTF-8 text", id="not gzip"
         ),
         pytest.param(
             lambda f: (f / "events.csv").write_text("user_id,item_id\nu,i\n"),
