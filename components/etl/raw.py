@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from components.etl import faults, sources
 from components.etl.config import SequencesConfig, SparkConfig, parse_time
@@ -58,7 +59,12 @@ def validate_raw(config: SequencesConfig, data: str, page: Path) -> Quarantine:
         within_reach(config.spark, data) as folder,
     ):
         found = locate_raw(folder)  # before Spark takes its seconds to start
-        return check_raw(config, read_raw(session(config.spark, "validate"), config, found), docs)
+        raw = read_raw(session(config.spark, "validate"), config, found)
+        quarantine = check_raw(config, raw, docs)
+        _count_repeated(quarantine, raw.events)  # the sequences step finds them on its way
+        docs.counts.update(quarantine.shown())
+        quarantine.check("events", raw.events)
+        return quarantine
 
 
 def locate_raw(folder: Folder) -> dict[str, sources.Source]:
@@ -112,6 +118,14 @@ def check_raw(
             raise
         print(f"{table}: {_told(quarantine, table)}contract checked", flush=True)
     return quarantine
+
+
+def _count_repeated(quarantine: Quarantine, events: DataFrame) -> None:
+    same = faults.clean(events).groupBy("user_id", "item_id", "action", "timestamp").count()
+    repeated = same.agg(F.sum(F.col("count") - 1)).collect()[0][0]
+    if repeated:
+        reasons = {**quarantine.reasons["events"], "duplicate": repeated}
+        quarantine.fill("events", quarantine.rows["events"], reasons)
 
 
 def _told(quarantine: Quarantine, table: str) -> str:

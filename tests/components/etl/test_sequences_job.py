@@ -124,6 +124,15 @@ def test_validate_runs_the_contracts_alone(prepared, spark_config, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["docs.html"]
 
 
+def test_validate_and_the_step_find_the_same(run_step, spark_config, tmp_path):
+    sample = SampleConfig(users=60, items=150, items_per_user=9, seed=3, dirty_share=0.045)
+    generate(sample, tmp_path / "data")
+    found = validate_raw(
+        SequencesConfig(spark=spark_config), str(tmp_path / "data"), tmp_path / "validate.html"
+    ).reasons["events"]
+    assert found["duplicate"] and found == run_step(tmp_path / "data", tmp_path / "out").reasons
+
+
 def test_a_quarantined_share_of_users_counts_too(prepared, run_step, tmp_path):
     import shutil
 
