@@ -328,9 +328,13 @@ def _typed_parquet(frame: DataFrame, table: str) -> DataFrame:
             return F.lit(None).cast(spark_type(field.type))
         if pa.types.is_timestamp(field.type) and isinstance(frame.schema[field.name].dataType, LongType):
             return F.timestamp_micros(F.call_function("div", F.col(field.name), F.lit(1000)))
-        if pa.types.is_string(field.type) and field.name not in tables.REQUIRED_COLUMNS[table]:
-            return F.make_valid_utf8(F.col(field.name))
-        return F.col(field.name).try_cast(spark_type(field.type))
+        column = F.col(field.name).try_cast(spark_type(field.type))
+        if pa.types.is_list(field.type):
+            return F.transform(column, F.make_valid_utf8)
+        # Not the keys: two of them might become one.
+        if pa.types.is_string(field.type) and not field.name.endswith(("_id", "action")):
+            return F.make_valid_utf8(column)
+        return column
 
     # A number that its column cannot hold makes its row malformed, as text would.
     bad = [

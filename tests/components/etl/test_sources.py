@@ -220,9 +220,22 @@ def test_bytes_that_are_no_text_merge_no_ids(spark, tmp_path):
     )
     frame = read(spark, tmp_path, "events")
     assert frame.where("_malformed is not null").count() == 2
-    titles = pa.array([b"caf\xe9"]).view(pa.string())
-    _table(tmp_path, "items.parquet", item_id=["i"], title=titles)
-    assert read(spark, tmp_path, "items").collect()[0].title == "caf\ufffd"
+
+
+def test_text_that_is_no_utf8_reaches_the_workers_as_text(spark, tmp_path):
+    """Collecting would mend it unseen: Python workers get the bytes that the JVM holds."""
+    bad = pa.array([b"caf\xe9"]).view(pa.string())
+    tags = pa.ListArray.from_arrays([0, 1], bad)
+    _table(tmp_path, "items.parquet", item_id=["i"], title=bad, brand=bad, tags=tags)
+
+    def decoded(batches):
+        for batch in batches:
+            batch.to_pylist()  # raises UnicodeDecodeError
+            yield batch
+
+    frame = read(spark, tmp_path, "items").select("title", "brand", "tags")
+    (row,) = frame.mapInArrow(decoded, frame.schema).collect()
+    assert (row.title, row.brand, row.tags) == ("caf\ufffd", "caf\ufffd", ["caf\ufffd"])
 
 
 def test_numbers_that_do_not_fit_are_malformed(spark, tmp_path):
