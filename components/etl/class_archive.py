@@ -6,13 +6,13 @@ A small log is read, checked row by row, joined, shuffled and written by Python 
 classes that this took to a file of some 150 MB as it ends.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from components.etl.java import class_archive
+from components.shared.outputs import whole_file
 
 WORK = """
 import sys
@@ -37,7 +37,7 @@ by_user = faults.clean(events).repartition(2, "user_id").sortWithinPartitions("u
 write_parts(by_user, EVENTS, scratch / "events")
 read_parts(spark, scratch / "events", EVENTS).groupBy("action").count().collect()
 jvm = SparkContext._gateway
-SparkContext.getOrCreate().stop()
+spark.stop()
 jvm.shutdown()
 jvm.proc.stdin.close()  # its end is what the JVM waits for
 jvm.proc.wait(timeout=300)
@@ -46,22 +46,14 @@ jvm.proc.wait(timeout=300)
 
 def build(archive: Path) -> Path | None:
     """Write the archive to `archive`, whole or not at all; None where this JVM does not write one."""
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    partial = archive.with_name(f".{archive.name}.{os.getpid()}")
     try:
-        with tempfile.TemporaryDirectory(prefix="recllm-archive-") as scratch:
+        with whole_file(archive) as partial, tempfile.TemporaryDirectory(prefix="recllm-archive-") as scratch:
             command = [sys.executable, "-c", WORK, scratch, str(partial)]
-            try:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-            except subprocess.TimeoutExpired as error:
-                print(f"no archive of Spark's classes: {error}", flush=True)
-                return None
-        if done.returncode or not partial.is_file():
-            print(f"no archive of Spark's classes: {(done.stderr or done.stdout)[-500:]}", flush=True)
-            return None
-        os.replace(partial, archive)
-    finally:
-        partial.unlink(missing_ok=True)
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+    except (subprocess.SubprocessError, FileNotFoundError) as error:
+        told = getattr(error, "stderr", None) or str(error)
+        print(f"no archive of Spark's classes: {told[-500:]}", flush=True)
+        return None
     return archive
 
 

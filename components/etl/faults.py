@@ -8,9 +8,9 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from components.etl.sources import MALFORMED
-from data_contracts.tables import ACTIONS, QUARANTINE
+from data_contracts.tables import ACTIONS, EVENTS, QUARANTINE
 
-FAULT = "fault"
+FAULT, ROW = "fault", "row"
 EVENT_FAULTS = (
     "malformed",
     "null_user_id",
@@ -75,27 +75,32 @@ def keyed_faults(frame: DataFrame, key: str) -> DataFrame:
 
 def quarantined(table: str, frame: DataFrame) -> DataFrame:
     """Return the faulty rows of `frame` in the quarantine's columns: table, reason, row as JSON."""
-    columns = [c for c in frame.columns if c != FAULT]
-    row = F.to_json(F.struct(*columns))
     return frame.where(F.col(FAULT).isNotNull()).select(
-        F.lit(table).alias("table"), F.col(FAULT).alias("reason"), row.alias("row")
+        F.lit(table).alias("table"), F.col(FAULT).alias("reason"), _as_json(frame).alias(ROW)
     )
 
 
-def parted(table: str, marked: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Return the fine rows of `marked` without its columns `fault` and `row`, and the QUARANTINE rows.
+def marked(events: DataFrame) -> DataFrame:
+    """Return EVENTS' columns with `fault` and `row`: a refused row as JSON, null for all others."""
+    row = F.when(F.col(FAULT).isNotNull(), _as_json(events))
+    return events.select(*EVENTS.names, FAULT, row.alias(ROW))
 
-    `row` is a refused row as JSON.
-    """
-    fine = pc.is_null(marked.column(FAULT))
-    bad = marked.filter(pc.invert(fine))
-    refused = [pa.repeat(table, bad.num_rows), bad.column(FAULT), bad.column("row")]
-    return marked.filter(fine).drop_columns([FAULT, "row"]), pa.table(refused, schema=QUARANTINE)
+
+def parted(events: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Return the fine rows of what `marked` returns, in EVENTS' columns, and the QUARANTINE rows."""
+    fine = pc.is_null(events.column(FAULT))
+    bad = events.filter(pc.invert(fine))
+    refused = [pa.repeat("events", bad.num_rows), bad.column(FAULT), bad.column(ROW)]
+    return events.filter(fine).select(EVENTS.names), pa.table(refused, schema=QUARANTINE)
 
 
 def clean(frame: DataFrame) -> DataFrame:
     """Return the rows without a fault, without the helper columns."""
     return frame.where(F.col(FAULT).isNull()).drop(FAULT, MALFORMED)
+
+
+def _as_json(frame: DataFrame) -> Column:
+    return F.to_json(F.struct(*(c for c in frame.columns if c != FAULT)))
 
 
 def _missing(column: str) -> Column:

@@ -1,17 +1,16 @@
 """The Java that Spark runs on, on a machine with one or without, and what lets it start fast."""
 
-import atexit
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pyspark
 
 from components.shared.errors import ConfigError
+from components.shared.storage import scratch_folder
 
 OLDEST_JAVA = 17
 
@@ -86,10 +85,3 @@ def archive_options(archive: Path) -> list[str]:
         return []
     # Without the last two, a JVM that passes an archive over would say so on the output.
     return [f"-XX:SharedArchiveFile={archive}", "-Xshare:auto", "-Xlog:disable", "-Xlog:all=error:stderr"]
-
-
-def scratch_folder() -> Path:
-    """Return a new folder that goes when this process ends."""
-    folder = Path(tempfile.mkdtemp(prefix="recllm-spark-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder

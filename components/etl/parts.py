@@ -1,11 +1,10 @@
 """Tables as part files, written by the tasks themselves: exact Arrow types, repeatable bytes."""
 
-import contextlib
 import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from components.etl.types import conform, spark_schema
 from components.shared.errors import DataError
 from components.shared.outputs import whole_folder
-from components.shared.storage import Folder, is_remote, remove, upload
+from components.shared.storage import Folder, download, is_remote, remove, upload
 
 ROW_GROUP = 50_000
 
@@ -77,9 +76,37 @@ def whole_table(place: str | Path) -> Iterator[str | Path]:
     try:
         yield place
     except BaseException:
-        with contextlib.suppress(DataError):  # the first error tells more
+        with suppress(DataError):  # the first error tells more
             remove(place)
         raise
+
+
+@contextmanager
+def written_by_tasks(folder: Path, staging: str | None) -> Iterator[str | Path]:
+    """Yield where tasks shall write what the driver reads in the local `folder` afterwards.
+
+    That is `folder` itself or, for executors elsewhere, the s3:// URI `staging`, which is emptied again.
+    """
+    if staging is None:
+        yield folder
+        return
+    with whole_table(staging):
+        yield staging
+        download(staging, folder)
+    remove(staging)
+
+
+@contextmanager
+def read_by_tasks(folder: Path, staging: str | None) -> Iterator[str | Path]:
+    """Yield where tasks can read the files of the driver's local `folder`; `staging` as above."""
+    if staging is None:
+        yield folder
+        return
+    with whole_table(staging):
+        for file in folder.iterdir():
+            upload(file, f"{staging}/{file.name}")
+        yield staging
+    remove(staging)
 
 
 def write_parts(

@@ -17,7 +17,7 @@ from components.etl.config import PromptsConfig
 from components.etl.contracts import check
 from components.etl.data_docs import DataDocs, data_docs
 from components.etl.leakage import row_leak
-from components.etl.parts import read_parts, whole_table, write_parts
+from components.etl.parts import read_by_tasks, read_parts, write_parts, written_by_tasks
 from components.etl.prompt_files import RENDERED, SplitFile, first_of, write_split
 from components.etl.prompts import CatalogueStatistics, render
 from components.etl.spark import readable, session
@@ -26,7 +26,6 @@ from components.etl.types import spark_schema
 from components.etl.views import candidates_view, prompts_view
 from components.shared.errors import ConfigError, DataError, LeakageError
 from components.shared.outputs import whole_folder
-from components.shared.storage import download, remove, upload
 from data_contracts import tables
 
 INPUTS = {
@@ -117,19 +116,13 @@ def _stage(
     cases: DataFrame,
     model: Path,
     staged: Path,
-    remote: str | None,
+    staging: str | None,
 ) -> None:
     """Render the sampled cases into part files in `staged`; raise what went wrong in any of them."""
     chosen = sample_cases(config, cases).persist()  # read twice: for the items it names, and to be rendered
     try:
-        rendered = _rendered(config, frames, chosen, model)
-        if remote:
-            with whole_table(remote):
-                write_parts(rendered, RENDERED, remote)
-                download(remote, staged)
-            remove(remote)
-        else:
-            write_parts(rendered, RENDERED, staged)
+        with written_by_tasks(staged, staging) as place:
+            write_parts(_rendered(config, frames, chosen, model), RENDERED, place)
     finally:
         chosen.unpersist()
     problems, first = first_of(staged, "problem")
@@ -142,17 +135,11 @@ def _stage(
 
 
 def _check_written(
-    spark: SparkSession, docs: DataDocs, written: dict[str, SplitFile], folder: Path, remote: str | None
+    spark: SparkSession, docs: DataDocs, written: dict[str, SplitFile], folder: Path, staging: str | None
 ) -> None:
     numbers = written["train"].label_numbers
-    if remote:  # a copy for the executors to read
-        with whole_table(remote):
-            for file in folder.iterdir():
-                upload(file, f"{remote}/{file.name}")
-            check(docs, "prompts", prompts_view(read_parts(spark, remote, tables.PROMPTS)))
-        remove(remote)
-    else:
-        check(docs, "prompts", prompts_view(read_parts(spark, folder, tables.PROMPTS)))
+    with read_by_tasks(folder, staging) as place:
+        check(docs, "prompts", prompts_view(read_parts(spark, place, tables.PROMPTS)))
     most = pq.read_table(folder / "train.parquet", columns=["extra_info"]).slice(0, 1).to_pylist()
     if leak := leakage.position_leak(numbers, len(most[0]["extra_info"]["candidates"]) if most else 0):
         raise LeakageError(leak)

@@ -19,7 +19,7 @@ from components.etl.config import SequencesConfig, parse_time
 from components.etl.contracts import check
 from components.etl.core import k_core
 from components.etl.data_docs import data_docs
-from components.etl.faults import FAULT
+from components.etl.faults import FAULT, ROW
 from components.etl.parts import PartWriter, read_parts, whole_table, write_parts
 from components.etl.quarantine import Quarantine
 from components.etl.raw import RawTables, check_raw, locate_raw, read_raw, within_reach
@@ -78,7 +78,7 @@ def run_sequences(config: SequencesConfig, data: str, out: SequencesOutputs) -> 
             name: whole.enter_context(whole_table(getattr(out, name)))
             for name in ("sequences", "catalogue", "users", "quarantine")
         }
-        partitions = config.partitions or parts_for(sources.approximate_rows(found["events"]))
+        partitions = parts_for(config, sources.approximate_rows(found["events"]))
         counts = _write_sequences(config, raw.events, partitions, folders["sequences"], folders["quarantine"])
         quarantine.fill("events", counts["rows"], _reasons(counts))
         docs.counts.update(quarantine.shown())
@@ -96,15 +96,15 @@ def run_sequences(config: SequencesConfig, data: str, out: SequencesOutputs) -> 
         _write_quarantine(raw, folders["quarantine"])
         sequences = read_parts(spark, folders["sequences"], tables.SEQUENCES)
         check(docs, "sequences", sequences_view(sequences), {"min_interactions": config.min_interactions})
-        parts = {t: config.partitions or parts_for(quarantine.rows[t]) for t in ("users", "items")}
-        items = _write_catalogue(config, raw, sequences, parts["items"], folders["catalogue"])
-        _write_users(raw, sequences, parts["users"], folders["users"])
+        parts = parts_for(config, quarantine.rows["items"])
+        items = _write_catalogue(config, raw, sequences, parts, folders["catalogue"])
+        _write_users(raw, sequences, parts_for(config, quarantine.rows["users"]), folders["users"])
     return _report(quarantine, counts, items)
 
 
-def parts_for(rows: int) -> int:
-    """Return into how many part files a table of `rows` rows is cut where the profile leaves it open."""
-    return max(LEAST_PARTS, math.ceil(rows / PART_ROWS))
+def parts_for(config: SequencesConfig, rows: int) -> int:
+    """Return into how many part files a table of `rows` rows is cut, by its rows if the profile is silent."""
+    return config.partitions or max(LEAST_PARTS, math.ceil(rows / PART_ROWS))
 
 
 def _report(quarantine: Quarantine, counts: dict[str, int], items: int) -> SequencesReport:
@@ -144,9 +144,7 @@ def _write_sequences(
     Returns counts of rows, users, dropped users, events and interactions kept, and of every reason. One pass
     does it all; a window, a temporal split without its end, and a k-core look at the events before.
     """
-    # The JSON of a refused row is made before the shuffle and is null for all others.
-    row = F.when(F.col(FAULT).isNotNull(), F.to_json(F.struct(*(c for c in events.columns if c != FAULT))))
-    marked = events.select(*tables.EVENTS.names, FAULT, row.alias("row"))
+    marked = faults.marked(events)
     as_of = parse_time("as_of", config.as_of) if config.as_of else None
     if as_of:
         marked = marked.where(F.col(FAULT).isNotNull() | (F.col("timestamp") < F.lit(as_of)))
@@ -162,7 +160,7 @@ def _write_sequences(
         held, counts = [tables.EVENTS.empty_table()], Counter[str]()
         with PartWriter(faulty, tables.QUARANTINE) as refuse:
             for batch in batches:
-                fine, bad = faults.parted("events", pa.Table.from_batches([batch]))
+                fine, bad = faults.parted(pa.Table.from_batches([batch]))
                 refuse.write(bad)
                 held.append(fine.cast(tables.EVENTS))
                 counts["rows"] += batch.num_rows
@@ -187,7 +185,7 @@ def _write_sequences(
     # split and the per-item sums then need no further exchange, and no sort in the JVM, which compares rows
     # one by one where numpy sorts integers; the part file is written by the task itself. Refused rows ride
     # along, so they need no pass of their own; many lack a user, so they go by their text.
-    by_user = marked.repartition(partitions, F.coalesce("row", "user_id"))
+    by_user = marked.repartition(partitions, F.coalesce(ROW, "user_id"))
     summed = by_user.mapInArrow(write, "name string, count long").groupBy("name").agg(F.sum("count"))
     with batches_of_short_rows(events.sparkSession):
         counts = Counter(dict(map(tuple, summed.collect())))

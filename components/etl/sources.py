@@ -11,7 +11,7 @@ import io
 import json
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -70,13 +70,12 @@ class Source:
         return self.footer(file).schema.to_arrow_schema()
 
 
-def locate(place: str | Path | Folder, table: str) -> Source:
-    """Find the files of `table` in the folder at `place`.
+def locate(folder: Folder, table: str) -> Source:
+    """Find the files of `table` in `folder`.
 
     Raises:
         DataError: none, several, an unknown ending, or formats mixed.
     """
-    folder = place if isinstance(place, Folder) else Folder.at(place)
     found = [
         entry
         for entry in folder.entries()
@@ -183,7 +182,6 @@ def _lines(source: Source, file: str) -> io.TextIOWrapper:
 
 
 def _check_columns(source: Source, file: str, found: list[str], lenient: bool = False) -> None:
-    # A JSON writer may leave out a key whose value is null, so one line proves little: only the ids count.
     if MALFORMED in found:
         raise DataError(
             f"{source.shown(file)}: column '{MALFORMED}' has a name of our own; rename or drop it"
@@ -191,6 +189,7 @@ def _check_columns(source: Source, file: str, found: list[str], lenient: bool = 
     counts = Counter(name.lower() for name in found)  # Spark tells no names apart by case
     if twice := [name for name in found if counts[name.lower()] > 1]:
         raise DataError(f"{source.shown(file)}: column '{twice[0]}' stands there twice; rename or drop one")
+    # A JSON writer may leave out a key whose value is null, so one line proves little: only the ids count.
     required = [c for c in tables.REQUIRED_COLUMNS[source.table] if not (lenient and not c.endswith("_id"))]
     for column in required:
         if column not in found:
@@ -247,8 +246,7 @@ def _by_layout(source: Source) -> dict[tuple[str, ...], list[str]]:
 
 def _header(source: Source, file: str) -> list[str]:
     with _lines(source, file) as lines:
-        header = next(csv.reader([next((line for line in lines if line.strip()), "")]), [])
-    return [name.removeprefix("\ufeff") for name in header]
+        return next(csv.reader([next((line for line in lines if line.strip()), "")]), [])
 
 
 def _read_alike(spark: SparkSession, source: Source, layout: tuple[str, ...], files: list[str]) -> DataFrame:

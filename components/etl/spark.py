@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 from components.etl import java
 from components.etl.config import SparkConfig
 from components.shared.errors import ConfigError, DataError
+from components.shared.storage import scratch_folder
 
 BATCH_ROWS = 65_536  # rows of an Arrow batch between the JVM and Python
 
@@ -171,6 +172,6 @@ def _java_options(config: SparkConfig) -> str:
 
 
 def _log_settings() -> Path:
-    file = java.scratch_folder() / "log4j2.properties"
+    file = scratch_folder() / "log4j2.properties"
     file.write_text(LOG_SETTINGS)
     return file

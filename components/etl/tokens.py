@@ -1,9 +1,7 @@
 """Counting the tokens of chat messages as the model itself will read them."""
 
-import atexit
 import functools
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from pyspark.sql import SparkSession
 
 from components.etl.config import SparkConfig
 from components.shared.errors import ModelError
+from components.shared.storage import scratch_folder
 
 
 def within_tasks(spark: SparkSession, config: SparkConfig, model: Path) -> Callable[[], str]:
@@ -22,8 +21,7 @@ def within_tasks(spark: SparkSession, config: SparkConfig, model: Path) -> Calla
     """
     if config.is_local:
         return lambda: str(model)
-    scratch = Path(tempfile.mkdtemp(prefix="tokenizer-"))
-    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    scratch = scratch_folder()
     (scratch / "files").mkdir()
     for file in model.iterdir():
         if file.suffix in (".json", ".jinja", ".model", ".txt"):

@@ -1,25 +1,21 @@
 """Whether prompts and answers fit into the model, told before any training."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 from components.grpo.config import GrpoConfig
 from components.shared.errors import ConfigError
-from components.shared.language_model import encode_prompt, load_tokenizer
+from components.shared.language_model import encode_prompt
 from components.shared.prompt_table import PromptRow
 
 
-def longest_prompt(config: GrpoConfig, model: Path, rows: Sequence[PromptRow]) -> int:
+def longest_prompt(config: GrpoConfig, tokenizer: Any, context: int, rows: Sequence[PromptRow]) -> int:
     """Return the tokens of the longest prompt of `rows`.
 
     Raises:
-        ConfigError: with its answer it does not fit into the context of the model in the folder `model`.
+        ConfigError: with its answer it does not fit into the model's `context` (in tokens).
     """
-    from transformers import AutoConfig
-
-    tokenizer = load_tokenizer(model)
     longest = max(len(encode_prompt(tokenizer, row.messages)) for row in rows)
-    context = AutoConfig.from_pretrained(model, trust_remote_code=False).max_position_embeddings
     check_fits(config, longest, "the model's context", context)
     return longest
 

@@ -57,10 +57,10 @@ def train(
         ConfigError: a prompt with its answer exceeds the model's context.
         TrainingError: the loss is not finite.
     """
-    longest_prompt(config, sft_model, [*rows, *valid])
     device = best_device()
     lm = load(sft_model, "float32", device)
     policy, tokenizer = lm.model, lm.tokenizer
+    longest_prompt(config, tokenizer, policy.config.max_position_embeddings, [*rows, *valid])
     if config.gradient_checkpointing:
         policy.gradient_checkpointing_enable()
     train_top_layers(policy, config.train_layers)

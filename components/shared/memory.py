@@ -13,13 +13,9 @@ def memory_told(remedy: str) -> Iterator[None]:
     """Turn a device or a machine out of memory into a TrainingError with what was asked for and `remedy`."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise TrainingError(f"out of memory ({_first_line(error)}); {remedy}") from error
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):  # how the CPU's allocator puts it
+    except (RuntimeError, MemoryError) as error:
+        by_type = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not by_type and "can't allocate memory" not in str(error):  # how the CPU's allocator puts it
             raise
-        raise TrainingError(f"out of memory ({_first_line(error)}); {remedy}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+        told = (str(error) or type(error).__name__).splitlines()[0]
+        raise TrainingError(f"out of memory ({told}); {remedy}") from error

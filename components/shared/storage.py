@@ -4,9 +4,12 @@
 boto3 and the AWS command line.
 """
 
+import atexit
 import errno
 import os
 import re
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +91,13 @@ class Folder:
         path = f"{self.root}/{name}" if name else self.root
         # Hadoop takes every path for a pattern.
         return ("s3a://" if is_remote(self.uri) else "") + re.sub(r"([\[\]{}*?\\])", r"\\\1", path)
+
+
+def scratch_folder() -> Path:
+    """Return a new folder on this machine that goes when this process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="recllm-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def stamp(uri: str) -> list[str]:

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from itertools import count, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -52,7 +52,7 @@ def main() -> None:
         for engine, times in seconds.items():
             medians[engine].append(statistics.median(times))
         _conclude(size, medians)
-    for (small, large), number in zip(pairwise(chosen.sizes), count(), strict=False):
+    for number, (small, large) in enumerate(pairwise(chosen.sizes)):
         for engine, times in medians.items():
             slope = math.log(times[number + 1] / times[number]) / math.log(large / small)
             print(f"{small:,} to {large:,} events, {engine}: slope {slope:.2f}")

@@ -82,13 +82,16 @@ def _shape(
     Raises:
         ConfigError: too few prompts for a step, or a prompt with its answer exceeds what it must fit into.
     """
+    from transformers import AutoConfig
+
     if len(rows) < config.prompts_per_step:
         raise ConfigError(
             f"grpo.prompts_per_step is {config.prompts_per_step}, but only {len(rows)} training prompts have "
             "a retrieved label; lower it or raise prompts.train_prompts"
         )
     tokenizer = load_tokenizer(model)
-    longest = longest_prompt(config, model, [*rows, *valid])
+    context = AutoConfig.from_pretrained(model, trust_remote_code=False).max_position_embeddings
+    longest = longest_prompt(config, tokenizer, context, [*rows, *valid])
     check_fits(config, longest, "grpo.verl.max_tokens_per_gpu", config.verl.max_tokens_per_gpu)
     return PromptShape(longest=longest, answer_prefix=answer_prefix(tokenizer))
 

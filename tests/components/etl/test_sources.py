@@ -11,6 +11,7 @@ import pytest
 
 from components.etl import sources
 from components.shared.errors import DataError
+from components.shared.storage import Folder
 
 EVENTS = [
     {
@@ -59,7 +60,7 @@ def _text(path, text):
 
 
 def read(spark, folder, table):
-    source = sources.locate(folder, table)
+    source = sources.locate(Folder.at(folder), table)
     sources.check(source)
     return sources.read(spark, source)
 
@@ -185,7 +186,7 @@ def test_links_and_odd_names_lead_nowhere_twice(spark, tmp_path):
     (data / "events/latest").symlink_to(data / "events/day=1")
     assert read(spark, data, "events").count() == 2 * len(EVENTS)
     with pytest.raises(DataError, match=r"part\.jsonl: no such folder") as failure:
-        sources.locate(data / "events/day=1/part.jsonl", "events")
+        sources.locate(Folder.at(data / "events/day=1/part.jsonl"), "events")
     assert "AWS" not in str(failure.value)
 
 
@@ -332,7 +333,7 @@ def test_what_cannot_be_read_is_named(spark, tmp_path, prepare, message):
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
-        sources.locate(tmp_path / "nowhere", "events")
+        sources.locate(Folder.at(tmp_path / "nowhere"), "events")
 
 
 @pytest.mark.parametrize("form", ["parquet", "jsonl.gz"])
