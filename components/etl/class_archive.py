@@ -23,7 +23,6 @@ from components.etl.config import SampleConfig, SequencesConfig, SparkConfig
 from components.etl.generator.log import generate
 from components.etl.parts import read_parts, write_parts
 from components.etl.spark import session
-from components.shared.storage import Folder
 from data_contracts.tables import EVENTS
 
 scratch, archive = Path(sys.argv[1]), sys.argv[2]
@@ -31,7 +30,8 @@ java.class_archive = lambda: scratch / "none"  # the classes of an old archive w
 generate(SampleConfig(users=40, items=60, dirty_share=0.02), scratch / "data")
 conf = {"spark.driver.extraJavaOptions": f"-XX:ArchiveClassesAtExit={archive} -Xlog:disable"}
 spark = session(SparkConfig(master="local[2]", memory="1g", conf=conf), "archive")
-events = raw.read_raw(spark, SequencesConfig(), raw.locate_raw(Folder.at(scratch / "data"))).events
+with raw.located(SequencesConfig(), str(scratch / "data")) as found:
+    events = raw.read_raw(spark, SequencesConfig(), found).events
 by_user = faults.clean(events).repartition(2, "user_id").sortWithinPartitions("user_id", "timestamp")
 (scratch / "events").mkdir()
 write_parts(by_user, EVENTS, scratch / "events")

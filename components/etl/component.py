@@ -13,6 +13,7 @@ def sequences(
     sequences: Output[Dataset],
     catalogue: Output[Dataset],
     users: Output[Dataset],
+    exposures: Output[Dataset],
     quarantine: Output[Dataset],
     data_docs: Output[HTML],
     metrics: Output[Metrics],
@@ -27,7 +28,13 @@ def sequences(
     from components.shared.config import parse
 
     settings = parse(SequencesConfig, config, "sequences")
-    tables = {"sequences": sequences, "catalogue": catalogue, "users": users, "quarantine": quarantine}
+    tables = {
+        "sequences": sequences,
+        "catalogue": catalogue,
+        "users": users,
+        "exposures": exposures,
+        "quarantine": quarantine,
+    }
     places = {name: table_of(artifact, settings.spark) for name, artifact in tables.items()}
     report = run_sequences(settings, data, SequencesOutputs(**places, data_docs=folder_of(data_docs)))
     log_report(report, metrics)

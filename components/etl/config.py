@@ -81,8 +81,10 @@ class SequencesConfig:
     means no end. An event later than `latest` (empty: a day from now, as clocks differ) comes from the
     future and is quarantined, as is every other row-level fault; above `max_quarantine_share` of the rows
     of a table the run stops. `core` > 1 keeps only users and items with at least that many partners, to a
-    fixed point. `partitions` is the number of part files of a table, and of shuffle partitions of the
-    events; 0 takes one for each 500,000 rows, and at least four.
+    fixed point. `exposures` names the folder or s3:// URI that holds the table `exposures`: lists that an
+    online system showed, or that a retrieval system of the user's own made, each with its time; empty looks
+    for it in the data folder, where it may be missing. `partitions` is the number of part files of a table,
+    and of shuffle partitions of the events; 0 takes one for each 500,000 rows, and at least four.
     """
 
     split: Literal["leave_one_out", "temporal"] = "leave_one_out"
@@ -92,6 +94,7 @@ class SequencesConfig:
     valid_days: int = 7
     test_days: int = 7
     latest: str = ""
+    exposures: str = ""
     action_weights: dict[str, float] = field(default_factory=lambda: dict(ACTION_WEIGHTS))
     dwell_weight: float = 1.0
     full_dwell_seconds: float = 60.0

@@ -11,20 +11,6 @@ from components.etl.sources import MALFORMED
 from data_contracts.tables import ACTIONS, EVENTS, QUARANTINE
 
 FAULT, ROW = "fault", "row"
-EVENT_FAULTS = (
-    "malformed",
-    "null_user_id",
-    "null_item_id",
-    "null_action",
-    "null_timestamp",
-    "unknown_action",
-    "pre_epoch",
-    "future",
-    "negative_dwell",
-    "unknown_item",
-    "unknown_user",
-    "duplicate",
-)
 BROADCAST_ROWS = 2_000_000  # above it, Spark itself chooses between broadcast and a shuffle
 
 
@@ -48,14 +34,24 @@ def event_faults(
     reasons = [
         F.when(F.col(MALFORMED).isNotNull(), "malformed"),
         *(_missing(column) for column in ("user_id", "item_id", "action")),
-        F.when(F.col("timestamp").isNull(), "null_timestamp"),
         F.when(~F.col("action").isin(*ACTIONS), "unknown_action"),
-        F.when(F.col("timestamp") < F.timestamp_seconds(F.lit(0)), "pre_epoch"),
-        F.when(F.col("timestamp") > F.lit(latest), "future"),
+        *_time_faults(latest),
         F.when((F.col("dwell_seconds") < 0) | F.isnan("dwell_seconds"), "negative_dwell"),
         *strangers,
     ]
     return known.withColumn(FAULT, F.coalesce(*reasons)).drop("_item", "_user")
+
+
+def exposure_faults(exposures: DataFrame, latest: datetime) -> DataFrame:
+    """Return `exposures` with `fault`. Items that the catalogue lacks are no fault of the whole list."""
+    reasons = [
+        F.when(F.col(MALFORMED).isNotNull(), "malformed"),
+        _missing("user_id"),
+        *_time_faults(latest),
+        F.when(F.coalesce(F.size("item_ids"), F.lit(0)) <= 0, "empty_list"),
+        F.when(F.exists("item_ids", lambda item: F.coalesce(item, F.lit("")) == ""), "null_item_id"),
+    ]
+    return exposures.withColumn(FAULT, F.coalesce(*reasons))
 
 
 def keyed_faults(frame: DataFrame, key: str) -> DataFrame:
@@ -101,6 +97,15 @@ def clean(frame: DataFrame) -> DataFrame:
 
 def _as_json(frame: DataFrame) -> Column:
     return F.to_json(F.struct(*(c for c in frame.columns if c != FAULT)))
+
+
+def _time_faults(latest: datetime) -> list[Column]:
+    time = F.col("timestamp")
+    return [
+        F.when(time.isNull(), "null_timestamp"),
+        F.when(time < F.timestamp_seconds(F.lit(0)), "pre_epoch"),
+        F.when(time > F.lit(latest), "future"),
+    ]
 
 
 def _missing(column: str) -> Column:

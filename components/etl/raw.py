@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from components.etl.spark import readable, session
 from components.shared.errors import ContractError
 from components.shared.storage import Folder, download, is_remote
 
-TABLES = ("users", "items", "events")
+TABLES = ("users", "items", "events", "exposures")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +29,35 @@ class RawTables:
     users: DataFrame
     items: DataFrame
     events: DataFrame
+    exposures: DataFrame | None = None
+
+    def present(self) -> dict[str, DataFrame]:
+        """Return the tables that there are, by name."""
+        return {name: getattr(self, name) for name in TABLES if getattr(self, name) is not None}
 
 
 @contextmanager
-def within_reach(config: SparkConfig, data: str) -> Iterator[Folder]:
+def located(config: SequencesConfig, data: str) -> Iterator[dict[str, sources.Source]]:
+    """Yield the raw tables in `data` by name, their files checked; exposures may be missing.
+
+    Raises:
+        DataError: a table is missing, unreadable, empty, or lacks a column.
+    """
+    with ExitStack() as copies:
+        folder = copies.enter_context(_within_reach(config.spark, data))
+        found = {table: sources.locate(folder, table) for table in ("users", "items", "events")}
+        if config.exposures:
+            elsewhere = copies.enter_context(_within_reach(config.spark, config.exposures))
+            found["exposures"] = sources.locate(elsewhere, "exposures")
+        elif lists := sources.find(folder, "exposures"):
+            found["exposures"] = lists
+        for source in found.values():
+            sources.check(source)
+        yield found
+
+
+@contextmanager
+def _within_reach(config: SparkConfig, data: str) -> Iterator[Folder]:
     """Yield the folder of the raw tables where Spark can read it.
 
     That is `data` itself, on the disk or, for executors on a cluster, at its s3:// URI. Spark on this
@@ -56,23 +81,14 @@ def validate_raw(config: SequencesConfig, data: str, page: Path) -> Quarantine:
     with (
         readable(data),
         data_docs(page, "Raw data") as docs,
-        within_reach(config.spark, data) as folder,
+        located(config, data) as found,  # before Spark takes its seconds to start
     ):
-        found = locate_raw(folder)  # before Spark takes its seconds to start
         raw = read_raw(session(config.spark, "validate"), config, found)
         quarantine = check_raw(config, raw, docs)
         _count_repeated(quarantine, raw.events)  # the sequences step finds them on its way
         docs.counts.update(quarantine.shown())
         quarantine.check("events", raw.events)
         return quarantine
-
-
-def locate_raw(folder: Folder) -> dict[str, sources.Source]:
-    """Locate users, items and events in `folder` and check what their files say. Raises DataError."""
-    found = {table: sources.locate(folder, table) for table in TABLES}
-    for source in found.values():
-        sources.check(source)
-    return found
 
 
 def read_raw(spark: SparkSession, config: SequencesConfig, found: Mapping[str, sources.Source]) -> RawTables:
@@ -86,7 +102,9 @@ def read_raw(spark: SparkSession, config: SequencesConfig, found: Mapping[str, s
         faults.clean(items).select("item_id"),
         faults.clean(users).select("user_id") if config.unknown_users == "quarantine" else None,
     )
-    return RawTables(users=users, items=items, events=events)
+    lists = found.get("exposures")
+    exposures = faults.exposure_faults(sources.read(spark, lists), latest) if lists else None
+    return RawTables(users=users, items=items, events=events, exposures=exposures)
 
 
 def check_raw(
@@ -107,11 +125,11 @@ def check_raw(
         finally:
             docs.counts.update(quarantine.shown())
 
-    for table in TABLES:
+    for table, frame in raw.present().items():
         if table in counted:
             count(table)
         try:
-            check(docs, f"raw_{table}", getattr(raw, table), {"clean_share": 1 - config.max_quarantine_share})
+            check(docs, f"raw_{table}", frame, {"clean_share": 1 - config.max_quarantine_share})
         except ContractError:
             if table not in counted:
                 count(table)

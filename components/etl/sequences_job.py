@@ -22,9 +22,10 @@ from components.etl.data_docs import data_docs
 from components.etl.faults import FAULT, ROW
 from components.etl.parts import PartWriter, read_parts, whole_table, write_parts
 from components.etl.quarantine import Quarantine
-from components.etl.raw import RawTables, check_raw, locate_raw, read_raw, within_reach
+from components.etl.raw import RawTables, check_raw, located, read_raw
 from components.etl.sequences import SequenceRules, build
 from components.etl.spark import batches_of_short_rows, readable, session
+from components.etl.types import spark_schema
 from components.etl.views import sequences_view
 from components.shared.errors import DataError
 from components.shared.storage import remove
@@ -42,6 +43,7 @@ class SequencesOutputs:
     sequences: str | Path
     catalogue: str | Path
     users: str | Path
+    exposures: str | Path
     quarantine: str | Path
     data_docs: Path
 
@@ -69,14 +71,13 @@ def run_sequences(config: SequencesConfig, data: str, out: SequencesOutputs) -> 
             of a table are faulty.
     """
     with readable(data), data_docs(out.data_docs, "Raw data and sequences") as docs, ExitStack() as whole:
-        reachable = whole.enter_context(within_reach(config.spark, data))
-        found = locate_raw(reachable)  # before Spark takes its seconds to start
+        found = whole.enter_context(located(config, data))  # before Spark takes its seconds to start
         spark = session(config.spark, "sequences")
         raw = read_raw(spark, config, found)
-        quarantine = check_raw(config, raw, docs, counted=("users", "items"))
+        quarantine = check_raw(config, raw, docs, counted=("users", "items", "exposures"))
         folders = {
             name: whole.enter_context(whole_table(getattr(out, name)))
-            for name in ("sequences", "catalogue", "users", "quarantine")
+            for name in ("sequences", "catalogue", "users", "exposures", "quarantine")
         }
         partitions = parts_for(config, sources.approximate_rows(found["events"]))
         counts = _write_sequences(config, raw.events, partitions, folders["sequences"], folders["quarantine"])
@@ -99,6 +100,8 @@ def run_sequences(config: SequencesConfig, data: str, out: SequencesOutputs) -> 
         parts = parts_for(config, quarantine.rows["items"])
         items = _write_catalogue(config, raw, sequences, parts, folders["catalogue"])
         _write_users(raw, sequences, parts_for(config, quarantine.rows["users"]), folders["users"])
+        parts = parts_for(config, quarantine.rows.get("exposures", 0))
+        _write_exposures(config, raw, sequences, parts, folders["exposures"])
     return _report(quarantine, counts, items)
 
 
@@ -212,7 +215,7 @@ def _write_quarantine(raw: RawTables, out: str | Path) -> None:
     spark: SparkSession = raw.events.sparkSession
     repeated = read_parts(spark, f"{out}/{DUPLICATES}", tables.EVENTS).withColumn(FAULT, F.lit("duplicate"))
     union = read_parts(spark, f"{out}/{FAULTY}", tables.QUARANTINE)
-    for table, frame in (("events", repeated), ("users", raw.users), ("items", raw.items)):
+    for table, frame in {**raw.present(), "events": repeated}.items():
         union = union.union(faults.quarantined(table, frame))
     write_parts(union.repartition(1).sortWithinPartitions("table", "reason", "row"), tables.QUARANTINE, out)
     for staged in (FAULTY, DUPLICATES):
@@ -240,6 +243,23 @@ def _write_users(raw: RawTables, sequences: DataFrame, partitions: int, out: str
     write_parts(
         everyone.repartition(partitions, "user_id").sortWithinPartitions("user_id"), tables.USERS, out
     )
+
+
+def _write_exposures(
+    config: SequencesConfig, raw: RawTables, sequences: DataFrame, partitions: int, out: str | Path
+) -> None:
+    """Write the lists of the sequences' users within the data window; without any, an empty table."""
+    spark: SparkSession = raw.events.sparkSession
+    if raw.exposures is None:
+        write_parts(spark.createDataFrame([], spark_schema(tables.EXPOSURES)), tables.EXPOSURES, out)
+        return
+    lists = faults.clean(raw.exposures).join(sequences.select("user_id"), "user_id", "left_semi")
+    if config.as_of:
+        lists = lists.where(F.col("timestamp") < F.lit(parse_time("as_of", config.as_of)))
+    ordered = lists.repartition(partitions, "user_id").sortWithinPartitions(
+        "user_id", "timestamp", "item_ids"
+    )
+    write_parts(ordered, tables.EXPOSURES, out)
 
 
 def _microseconds(time: datetime) -> int:

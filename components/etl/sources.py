@@ -76,16 +76,24 @@ def locate(folder: Folder, table: str) -> Source:
     Raises:
         DataError: none, several, an unknown ending, or formats mixed.
     """
+    found = find(folder, table)
+    if not found:
+        raise DataError(
+            f"{folder.uri}: no {table} table; expected {table}.parquet, .jsonl, .csv (or .gz), or part files "
+            f"in {table}/"
+        )
+    return found
+
+
+def find(folder: Folder, table: str) -> Source | None:
+    """Return what `locate` does, or None where `folder` holds no such table."""
     found = [
         entry
         for entry in folder.entries()
         if entry.base_name.split(".")[0] == table and (not entry.is_file or _format(entry.base_name))
     ]
     if not found:
-        raise DataError(
-            f"{folder.uri}: no {table} table; expected {table}.parquet, .jsonl, .csv (or .gz), or part files "
-            f"in {table}/"
-        )
+        return None
     if len(found) > 1:
         names = ", ".join(entry.base_name for entry in found)
         raise DataError(f"{folder.uri}: several {table} tables ({names}); keep one")

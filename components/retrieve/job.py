@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from components.retrieve import models, report
-from components.retrieve.config import RetrieveConfig
+from components.retrieve.answering import Answering, Log
+from components.retrieve.cold import read_segments
+from components.retrieve.config import ONLINE, RetrieveConfig
 from components.retrieve.counts import item_counts
-from components.retrieve.interactions import Examples, Histories, Interactions, Ints, load
-from components.retrieve.ranking import Ranked, Recommender, fuse
+from components.retrieve.exposures import load_exposures
+from components.retrieve.interactions import Examples, Ints, load
+from components.retrieve.ranking import Ranked
 from components.retrieve.report import CEILINGS, RetrieveReport
 from components.retrieve.tables import candidates_table, rankings_table
 from components.shared import checkpoints
@@ -20,11 +23,18 @@ JUDGED = ("valid", "test")
 
 @dataclass(frozen=True)
 class RetrieveInputs:
-    """Folders of the tables SEQUENCES and CATALOGUE; where checkpoints may lie ("" = nowhere)."""
+    """Folders of the tables of these names; where checkpoints may lie ("" = nowhere)."""
 
     sequences: Path
     catalogue: Path
+    users: Path
+    exposures: Path
     checkpoints: str = ""
+
+    @property
+    def tables(self) -> tuple[Path, ...]:
+        """The folders of all tables."""
+        return self.sequences, self.catalogue, self.users, self.exposures
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,7 @@ class _Run:
     """What every stage needs."""
 
     config: RetrieveConfig
-    data: Interactions
+    log: Log
     report: RetrieveReport
     checkpoints: Path
 
@@ -60,6 +70,11 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
         DataError: unusable tables. TrainingError: a loss that is not a number.
     """
     data = load(inputs.sequences, inputs.catalogue)
+    log = Log(
+        data,
+        read_segments(inputs.users, data.user_ids, config.segments),
+        load_exposures(inputs.exposures, data) if ONLINE in config.wanted else None,
+    )
     shown = f"{len(data.user_ids):,} users, {data.num_items:,} items"
     print(f"retrieve: {shown}, candidates from {config.candidates_from}", flush=True)
     start = RetrieveReport(
@@ -68,13 +83,11 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
         num_items=data.num_items,
     )
     with (
-        checkpoints.place(
-            inputs.checkpoints, "retrieve", config, inputs.sequences, inputs.catalogue
-        ) as saved,
+        checkpoints.place(inputs.checkpoints, "retrieve", config, *inputs.tables) as saved,
         whole_folder(outputs.candidates) as candidates,
         whole_folder(outputs.rankings) as rankings,
     ):
-        context = _Run(config, data, start, saved)
+        context = _Run(config, log, start, saved)
         with rankings_table(rankings, data) as table:
             final = _final_models(context, table)
         with candidates_table(candidates, data) as table:
@@ -90,76 +103,45 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
 
 def _final_models(context: _Run, table) -> dict[str, Ranked]:
     """Train each model on all users and write its rankings; return split -> the candidates' order."""
-    config, data, place = context.config, context.data, context.checkpoints
+    config, data = context.config, context.log.data
+    everybody = np.arange(len(data.user_ids))
+    answering = Answering(config, context.log, everybody, -1, context.checkpoints)
     examples = {split: data.examples(split) for split in JUDGED}
     kept: dict[str, dict[str, Ranked]] = {split: {} for split in JUDGED}
-    evidence: dict[str, float] = {}
-    for name in dict.fromkeys((*config.models, *config.sources)):
-        recommender, log = models.fit(name, config, data, data.train(), examples["valid"], -1, place)
-        context.report.seconds[name] = log.seconds
-        evidence[name] = recommender.evidence
-        fallback = models.Popularity(data.train(), data.num_items)
-        for split, asked in examples.items():
-            ranked = answer(recommender, fallback, asked.histories, context.depth)
+    for name in config.wanted:
+        for split, ranked in answering.by(name, examples, context.depth).items():
             if name in config.sources:
                 kept[split][name] = ranked
             if name in config.models:
-                table.rankings(name, split, asked, ranked.first(config.ranking_depth))
-                reached = report.figures(ranked, asked, data.num_items)
+                shown = ranked if name == ONLINE else answering.filled(ranked, examples[split])
+                table.rankings(name, split, examples[split], shown.first(config.ranking_depth))
+                reached = report.figures(shown, examples[split], data.num_items)
                 context.report.models.setdefault(name, {})[split] = reached
-        shown = context.report.models.get(name, {}).get("test", {})
-        reached_text = ", ".join(f"{key} {value:.4f}" for key, value in shown.items())
-        print(f"retrieve: {name}: test {reached_text}", flush=True)
-    return {split: _blend(context, kept[split], evidence) for split in JUDGED}
+        context.report.seconds[name] = answering.seconds[name]
+        told = context.report.models.get(name, {}).get("test", {})
+        print(f"retrieve: {name}: test " + ", ".join(f"{k} {v:.4f}" for k, v in told.items()), flush=True)
+    return {split: answering.candidates(kept[split], examples[split]) for split in JUDGED}
 
 
 def _write_train(context: _Run, table) -> None:
     """Write the candidates of the train prompts, each from models that did not see the user."""
-    config, data = context.config, context.data
+    config, data = context.config, context.log.data
     asked = data.examples("train")
     fold_of_user = models.user_folds(data.user_ids, config.folds, config.seed)
-    items = np.full((len(asked), context.depth), -1, np.int64)
-    scores = np.full((len(asked), context.depth), -np.inf, np.float32)
+    lists = Ranked.nothing(len(asked), context.depth)
     for fold in range(config.folds):
         rows = np.flatnonzero(fold_of_user[asked.users] == fold)
-        if len(rows):
-            ranked = _held_out(context, fold_of_user, fold, asked.take(rows))
-            items[rows], scores[rows] = ranked.items, ranked.scores
-    _write_candidates(context, table, "train", asked, Ranked(items, scores), fold_of_user[asked.users])
-
-
-def _held_out(context: _Run, fold_of_user: Ints, fold: int, asked: Examples) -> Ranked:
-    """Train the candidates' models without the users of `fold` and answer those users' prompts."""
-    config, data = context.config, context.data
-    others = np.flatnonzero(fold_of_user != fold)
-    train_part, valid = data.train(others), data.examples("valid")
-    valid = valid.take(fold_of_user[valid.users] != fold)
-    fallback = models.Popularity(train_part, data.num_items)
-    ranked, evidence = {}, {}
-    for name in config.sources:
-        recommender, _ = models.fit(name, config, data, train_part, valid, fold, context.checkpoints)
-        ranked[name] = answer(recommender, fallback, asked.histories, context.depth)
-        evidence[name] = recommender.evidence
-    return _blend(context, ranked, evidence)
-
-
-def answer(recommender: Recommender, fallback: Recommender, histories: Histories, depth: int) -> Ranked:
-    """Rank for `histories`; those with nothing in them are answered by `fallback`."""
-    cold = np.flatnonzero(histories.lengths == 0)
-    if len(cold) == len(histories):
-        return fallback.rank(histories, depth)
-    ranked = recommender.rank(histories, depth)
-    if len(cold):
-        instead = fallback.rank(histories.take(cold), depth)
-        ranked.items[cold], ranked.scores[cold] = instead.items, instead.scores
-    return ranked
-
-
-def _blend(context: _Run, ranked: dict[str, Ranked], evidence: dict[str, float]) -> Ranked:
-    names = context.config.sources
-    if len(names) == 1:
-        return ranked[names[0]]
-    return fuse([ranked[name] for name in names], [evidence[name] for name in names], context.depth)
+        if not len(rows):
+            continue
+        others = np.flatnonzero(fold_of_user != fold)
+        answering = Answering(config, context.log, others, fold, context.checkpoints)
+        held_out = asked.take(rows)
+        parts = {
+            name: answering.by(name, {"train": held_out}, context.depth)["train"] for name in config.sources
+        }
+        found = answering.candidates(parts, held_out)
+        lists.items[rows], lists.scores[rows] = found.items, found.scores
+    _write_candidates(context, table, "train", asked, lists, fold_of_user[asked.users])
 
 
 def _write_candidates(
@@ -170,9 +152,11 @@ def _write_candidates(
     table.candidates(split, asked, cut, np.full(len(asked), -1) if fold is None else fold)
     figures = context.report
     at = tuple(sorted({*CEILINGS, wanted}))
-    figures.ceilings[split] = report.ceilings(ranked, asked, context.data.num_items, at)
+    figures.ceilings[split] = report.ceilings(ranked, asked, context.log.data.num_items, at)
     figures.users[split] = len(asked)
     figures.cold[split] = int((asked.histories.lengths == 0).sum())
+    if context.log.exposures:
+        figures.unlisted[split] = int(context.log.exposures.answer(asked, 1).empty.sum())
     figures.short += int((cut.items < 0).any(1).sum())
-    met = item_counts(context.data.train(), context.data.num_items) > 0
+    met = item_counts(context.log.data.train(), context.log.data.num_items) > 0
     figures.new_items[split] = int((~met[cut.items] & (cut.items >= 0)).sum())

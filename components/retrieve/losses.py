@@ -6,8 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 512
+CHUNK = 256
 """Positions a block of the full softmax: its logits (chunk x items x 4 bytes) are all that is ever held."""
+SMALLEST = -60.0
+"""Logits below the highest by more count as this: e^-60 changes no sum, but the processor works on numbers
+too small for float32's exponent (from e^-88) many times more slowly."""
 
 
 class _FullSoftmax(torch.autograd.Function):
@@ -18,12 +21,14 @@ class _FullSoftmax(torch.autograd.Function):
         """Return the mean loss of `hidden` [positions, dim] against `targets` [positions] in `table`."""
         loss = hidden.new_zeros(())
         grad_hidden, grad_table = torch.empty_like(hidden), torch.zeros_like(table)
+        # One block of memory for all chunks: fresh pages cost more than the arithmetic on them.
+        block = hidden.new_empty(min(CHUNK, len(hidden)), len(table))
         for start in range(0, len(hidden), CHUNK):
             h, target = hidden[start : start + CHUNK], targets[start : start + CHUNK]
-            logits = h @ table.T
-            loss -= logits.gather(1, target[:, None]).sum()
-            top = logits.amax(1, keepdim=True)
-            weights = logits.sub_(top).exp_()
+            weights = torch.mm(h, table.T, out=block[: len(h)])
+            loss -= weights.gather(1, target[:, None]).sum()
+            top = weights.amax(1, keepdim=True)
+            weights.sub_(top).clamp_(min=SMALLEST).exp_()
             total = weights.sum(1, keepdim=True)
             loss += (total.log() + top).sum()
             weights.div_(total)

@@ -6,18 +6,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from components.retrieve.bert4rec import Bert4rec
-from components.retrieve.config import NextItemConfig, RetrieveConfig
-from components.retrieve.content import Content
-from components.retrieve.counts import ItemToItem, Popularity
+from components.retrieve.config import RetrieveConfig, TrainingConfig
+from components.retrieve.content import Content, tag_vectors
+from components.retrieve.counts import ItemToItem, Popularity, item_counts
 from components.retrieve.fdsa import Fdsa
 from components.retrieve.gru4rec import Gru4rec
 from components.retrieve.interactions import Examples, Histories, Interactions, Ints
 from components.retrieve.ranking import Recommender
 from components.retrieve.s3rec import Pretraining, S3rec
 from components.retrieve.sasrec import Sasrec
+from components.retrieve.semantic_ids import semantic_ids
+from components.retrieve.text import item_vectors
+from components.retrieve.tiger import Tiger
 from components.retrieve.training import SequenceNetwork, TrainingLog, train
 
 
@@ -35,45 +39,79 @@ def fit(
     `fold` is the fold held out, -1 for none; it only enters the seed. In the folder `place` a network
     saves its progress after every epoch, and goes on from there.
     """
-    num_items = data.num_items
     if name == "popularity":
-        return Popularity(train_part, num_items), TrainingLog()
+        return Popularity(item_counts(train_part, data.num_items)), TrainingLog()
     if name == "item_to_item":
-        return ItemToItem(train_part, num_items, config.item_to_item), TrainingLog()
+        return ItemToItem(train_part, data.num_items, config.item_to_item), TrainingLog()
     if name == "content":
-        return Content(train_part, data.tags, num_items, config.content), TrainingLog()
+        return content(config, data, train_part, place), TrainingLog()
     seed = stable_seed(config.seed, f"{name}:{fold}")
+    on = device(config)
+    ids = tiger_ids(config, data, place) if name == "tiger" else None
     with seeded(seed):
-        section, untrained = network(name, config, num_items, data.tags)
+        plan, untrained = network(name, config, data.num_items, data.tags, ids)
         label = name if fold < 0 else f"{name} without fold {fold}"
-        on = device(config)
         saved = place / f"{name}-{'all' if fold < 0 else fold}.pt" if place else None
         if isinstance(untrained, S3rec):
             first = Pretraining(untrained, data.tags, config.s3rec)
             nobody = valid.take(np.arange(0))
             before = saved.with_suffix(".pretraining.pt") if saved else None
-            plan = config.s3rec.pretraining
-            train(f"{label} pre-training", first, train_part, nobody, plan, seed, on, before)
-        return train(label, untrained, train_part, valid, section.training, seed, on, saved)
+            warm_up = config.s3rec.pretraining
+            train(f"{label} pre-training", first, train_part, nobody, warm_up, seed, on, before)
+        return train(label, untrained, train_part, valid, plan, seed, on, saved)
 
 
 def network(
-    name: str, config: RetrieveConfig, num_items: int, tags: Histories
-) -> tuple[NextItemConfig, SequenceNetwork]:
-    """Return the section of the neural model `name` and its network, freshly drawn from torch's state."""
+    name: str, config: RetrieveConfig, num_items: int, tags: Histories, ids: Ints | None = None
+) -> tuple[TrainingConfig, SequenceNetwork]:
+    """Return how the neural model `name` is trained, and its network, freshly drawn from torch's state.
+
+    `ids` [items, words] are the semantic ids that "tiger" writes.
+    """
     if name == "sasrec":
-        return config.sasrec, Sasrec(num_items, config.sasrec)
+        return config.sasrec.training, Sasrec(num_items, config.sasrec)
     if name == "sasrec_bce":
-        return config.sasrec_bce, Sasrec(num_items, config.sasrec_bce, "bce")
+        return config.sasrec_bce.training, Sasrec(num_items, config.sasrec_bce, "bce")
     if name == "gru4rec":
-        return config.gru4rec, Gru4rec(num_items, config.gru4rec)
+        return config.gru4rec.training, Gru4rec(num_items, config.gru4rec)
     if name == "bert4rec":
-        return config.bert4rec, Bert4rec(num_items, config.bert4rec)
+        return config.bert4rec.training, Bert4rec(num_items, config.bert4rec)
     if name == "fdsa":
-        return config.fdsa, Fdsa(num_items, tags, config.fdsa)
+        return config.fdsa.training, Fdsa(num_items, tags, config.fdsa)
     if name == "s3rec":
-        return config.s3rec, S3rec(num_items, config.s3rec)
+        return config.s3rec.training, S3rec(num_items, config.s3rec)
+    if name == "tiger" and ids is not None:
+        return config.tiger.training, Tiger(ids, config.tiger)
     raise ValueError(f"unknown model '{name}'")
+
+
+def content(
+    config: RetrieveConfig, data: Interactions, train_part: Histories, place: Path | None = None
+) -> Content:
+    """Return the content model, its vectors by tags or by text as the configuration says."""
+    if config.content.by == "tags":
+        return Content(train_part, tag_vectors(data.tags, data.num_items), config.content)
+    return Content(train_part, text_vectors(config, data, place), config.content)
+
+
+def text_vectors(config: RetrieveConfig, data: Interactions, place: Path | None) -> npt.NDArray[np.float32]:
+    """Return the items' sentence embeddings, made once for all models and folds of a run."""
+    return item_vectors(
+        data.texts, config.encoder, device(config), place / "text_vectors.npy" if place else None
+    )
+
+
+def tiger_ids(config: RetrieveConfig, data: Interactions, place: Path | None) -> Ints:
+    """Return the items' semantic ids, the same for all folds: they owe nothing to interactions."""
+    seed = stable_seed(config.seed, "semantic ids")
+    with seeded(seed):
+        return semantic_ids(
+            text_vectors(config, data, place),
+            config.tiger.ids,
+            seed,
+            device(config),
+            place / "semantic_ids.npy" if place else None,
+        )
 
 
 def device(config: RetrieveConfig) -> torch.device:

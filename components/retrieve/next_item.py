@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from components.retrieve import losses
 from components.retrieve.config import NextItemConfig
-from components.retrieve.training import SequenceNetwork
+from components.retrieve.training import VectorNetwork
 
 Loss = Literal["softmax", "bce"]
 
 
-class ItemNetwork(SequenceNetwork):
+class ItemNetwork(VectorNetwork):
     """One item table for what is read and what is found. Its last row stands for padding."""
 
     def __init__(self, num_items: int, config: NextItemConfig, loss: Loss = "softmax") -> None:

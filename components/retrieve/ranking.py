@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from components.retrieve.interactions import Histories, Ints
+from components.retrieve.interactions import Examples, Histories, Ints
 
 BLOCK_BYTES = 16 << 20
 """Memory of one block of scores: what the processor's caches can hold is fastest …"""
@@ -34,17 +34,40 @@ class Ranked:
     def __len__(self) -> int:
         return len(self.items)
 
+    @classmethod
+    def nothing(cls, rows: int, depth: int) -> "Ranked":
+        """Return empty lists, to be filled."""
+        return cls(np.full((rows, depth), -1, np.int64), np.full((rows, depth), -np.inf, np.float32))
+
     def first(self, depth: int) -> "Ranked":
         """Return the lists cut to their first `depth` items."""
         return Ranked(self.items[:, :depth], self.scores[:, :depth])
 
+    @property
+    def empty(self) -> npt.NDArray[np.bool_]:
+        """Whether each list has no item, [rows]."""
+        return self.items[:, 0] < 0
+
+    def without(self, rows: npt.NDArray[np.bool_]) -> "Ranked":
+        """Return the lists, those at `rows` emptied."""
+        return Ranked(np.where(rows[:, None], -1, self.items), np.where(rows[:, None], -np.inf, self.scores))
+
 
 class Recommender(abc.ABC):
-    """A trained model. Subclasses score every item for a block of users."""
+    """What answers questions with ranked lists."""
 
-    num_items: int
     evidence: float = -np.inf
     """Items that score lower only fill the list (by popularity); they have no vote in a blend."""
+
+    @abc.abstractmethod
+    def answer(self, asked: Examples, depth: int) -> Ranked:
+        """Return at most `depth` items that each history lacks, best first; none where it knows nothing."""
+
+
+class Scorer(Recommender):
+    """A model that scores every item of the catalogue for a block of histories."""
+
+    num_items: int
 
     @abc.abstractmethod
     def scores(self, histories: Histories) -> torch.Tensor:
@@ -54,8 +77,12 @@ class Recommender(abc.ABC):
         """Return the best `depth` items of the full catalogue that each history lacks, best first."""
         parts = [top_unseen(self.scores(block), block, depth) for block in blocks(histories, self.num_items)]
         if not parts:
-            return Ranked(np.empty((0, depth), np.int64), np.empty((0, depth), np.float32))
+            return Ranked.nothing(0, depth)
         return Ranked(np.concatenate([p.items for p in parts]), np.concatenate([p.scores for p in parts]))
+
+    def answer(self, asked: Examples, depth: int) -> Ranked:
+        """Return `rank`; an empty history tells nothing."""
+        return self.rank(asked.histories, depth).without(asked.histories.lengths == 0)
 
 
 def top_unseen(scores: torch.Tensor, histories: Histories, depth: int) -> Ranked:
@@ -78,11 +105,10 @@ def top_unseen(scores: torch.Tensor, histories: Histories, depth: int) -> Ranked
         best[row] = all_scores[items[row]]
     order = np.lexsort((items, -best), axis=1)
     items, best = np.take_along_axis(items, order, 1), np.take_along_axis(best, order, 1)
-    found = np.full((len(items), depth), -1, np.int64)
-    found[:, :kept] = np.where(best == -np.inf, -1, items)
-    values = np.full((len(items), depth), -np.inf, np.float32)
-    values[:, :kept] = best
-    return Ranked(found, values)
+    found = Ranked.nothing(len(items), depth)
+    found.items[:, :kept] = np.where(best == -np.inf, -1, items)
+    found.scores[:, :kept] = best
+    return found
 
 
 def _with_lowest_ties(scores: npt.NDArray, worst: float, depth: int) -> Ints:
@@ -100,8 +126,7 @@ def fuse(rankings: Sequence[Ranked], evidence: Sequence[float], depth: int, cons
     named = np.concatenate([ranked.items for ranked in rankings], axis=1)
     strong = [ranked.scores >= least for ranked, least in zip(rankings, evidence, strict=True)]
     votes = (named >= 0) & np.concatenate(strong, axis=1)
-    found = np.full((len(named), depth), -1, np.int64)
-    values = np.full((len(named), depth), -np.inf, np.float32)
+    found = Ranked.nothing(len(named), depth)
     for row in range(len(named)):
         items, place = np.unique(named[row][votes[row]], return_inverse=True)
         total = np.bincount(place, weights=gain[votes[row]], minlength=len(items))
@@ -109,9 +134,9 @@ def fuse(rankings: Sequence[Ranked], evidence: Sequence[float], depth: int, cons
         first = rankings[0].items[row]
         fill = first[(first >= 0) & ~np.isin(first, items)]
         listed = np.concatenate([items[order], fill])[:depth]
-        found[row, : len(listed)] = listed
-        values[row, : len(listed)] = np.concatenate([total[order], np.zeros(len(fill))])[:depth]
-    return Ranked(found, values)
+        found.items[row, : len(listed)] = listed
+        found.scores[row, : len(listed)] = np.concatenate([total[order], np.zeros(len(fill))])[:depth]
+    return found
 
 
 def hits(ranked: Ranked, labels: Histories, num_items: int) -> npt.NDArray[np.bool_]:

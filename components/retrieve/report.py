@@ -29,7 +29,8 @@ class RetrieveReport:
         ceilings: split -> N -> share of labels among the first N candidates' order.
         users: split -> rows.
         flags: what a person should look at, in words.
-        cold: split -> rows whose history is empty and that popularity answers.
+        cold: split -> rows whose history is empty: what is popular among users alike answers them.
+        unlisted: split -> rows without a list from outside by then; empty where no such list is wanted.
         new_items: split -> candidates that no train part holds.
         short: rows with fewer candidates than asked for, because the catalogue has no more.
     """
@@ -42,6 +43,7 @@ class RetrieveReport:
     ceilings: dict[str, dict[int, float]] = field(default_factory=dict)
     users: dict[str, int] = field(default_factory=dict)
     cold: dict[str, int] = field(default_factory=dict)
+    unlisted: dict[str, int] = field(default_factory=dict)
     new_items: dict[str, int] = field(default_factory=dict)
     short: int = 0
     flags: list[str] = field(default_factory=list)
@@ -57,6 +59,8 @@ class RetrieveReport:
             flat |= {f"ceiling_{split}_at_{n}": value for n, value in ceilings.items()}
             flat[f"users_{split}"] = float(self.users[split])
             flat[f"cold_{split}"] = float(self.cold[split])
+            if split in self.unlisted:
+                flat[f"unlisted_{split}"] = float(self.unlisted[split])
             flat[f"new_items_{split}"] = float(self.new_items[split])
         flat["short_lists"] = float(self.short)
         return {name: value for name, value in flat.items() if math.isfinite(value)}
@@ -123,10 +127,10 @@ def page(report: RetrieveReport) -> str:
         ]
         for model, by in report.models.items()
     ]
-    count_rows = [
-        [split, *(f"{counts[split]:,}" for counts in (report.users, report.cold, report.new_items))]
-        for split in splits
-    ]
+    counted = {"prompts": report.users, "cold": report.cold, "new items": report.new_items}
+    if report.unlisted:
+        counted["without a list"] = report.unlisted
+    count_rows = [[split, *(f"{counts[split]:,}" for counts in counted.values())] for split in splits]
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><title>Retrieval</title>"
         f"<style>{_STYLE}</style><h1>Retrieval</h1>{flags}"
@@ -135,9 +139,9 @@ def page(report: RetrieveReport) -> str:
         "<h2>Recall ceiling of the candidates</h2><p>No reranking of N candidates can have a higher "
         f"recall. Lists shorter than asked for: {report.short}.</p>{_table(['', *splits], ceiling_rows)}"
         f"<h2>Models</h2>{_table(['model', *headers, 'seconds'], model_rows)}"
-        "<h2>Prompts</h2><p>Cold: nothing before the label; popularity answers. New: candidates "
-        "that nobody met in the train part.</p>"
-        f"{_table(['split', 'prompts', 'cold', 'new items'], count_rows)}</html>\n"
+        "<h2>Prompts</h2><p>Cold: nothing before the label; what is popular among users alike answers. New: "
+        "candidates that nobody met in the train part. Without a list: nothing came from outside by then.</p>"
+        f"{_table(['split', *counted], count_rows)}</html>\n"
     )
 
 

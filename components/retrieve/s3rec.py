@@ -13,6 +13,7 @@ from components.retrieve.attributes import Attributes
 from components.retrieve.config import S3recConfig
 from components.retrieve.interactions import Histories
 from components.retrieve.next_item import NextItemNetwork, initialise
+from components.retrieve.ranking import Recommender
 from components.retrieve.training import SequenceNetwork
 
 
@@ -48,13 +49,9 @@ class Pretraining(SequenceNetwork):
             initialise(part)
         nn.init.normal_(self.mask, std=0.02)
 
-    def user_vectors(self, items: Tensor, lengths: Tensor) -> Tensor:
+    def recommender(self, device: torch.device) -> Recommender:
         """Return the network's."""
-        return self.network.user_vectors(items, lengths)
-
-    def item_vectors(self) -> Tensor:
-        """Return the network's."""
-        return self.network.item_vectors()
+        return self.network.recommender(device)
 
     def loss(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Return the weighted sum of the four losses over sequences [rows, length]."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from components.retrieve.config import TrainingConfig
 from components.retrieve.interactions import Examples, Histories
-from components.retrieve.ranking import Recommender, hits, ndcg
+from components.retrieve.ranking import Recommender, Scorer, hits, ndcg
 from components.shared.errors import TrainingError
 from components.shared.outputs import whole_file
 
@@ -23,7 +23,7 @@ BUCKET = 16
 
 
 class SequenceNetwork(nn.Module, abc.ABC):
-    """A network that turns a history into a vector; its product with the item vectors is the score."""
+    """A network that learns from sequences of items."""
 
     num_items: int
     max_length: int
@@ -33,12 +33,24 @@ class SequenceNetwork(nn.Module, abc.ABC):
         """Return the training loss of sequences [rows, <= max_length + 1], padded on the right."""
 
     @abc.abstractmethod
+    def recommender(self, device: torch.device) -> Recommender:
+        """Return what answers with this network, which lies on `device`."""
+
+
+class VectorNetwork(SequenceNetwork):
+    """A network that turns a history into a vector; its product with the item vectors is the score."""
+
+    @abc.abstractmethod
     def user_vectors(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Return [rows, dim] for histories [rows, <= max_length] padded on the right; lengths >= 1."""
 
     @abc.abstractmethod
     def item_vectors(self) -> Tensor:
         """Return [items, dim]."""
+
+    def recommender(self, device: torch.device) -> Recommender:
+        """Return the scores by inner products."""
+        return NetworkRecommender(self, device)
 
 
 @dataclass
@@ -51,10 +63,10 @@ class TrainingLog:
     seconds: float = 0.0
 
 
-class NetworkRecommender(Recommender):
+class NetworkRecommender(Scorer):
     """Scores of a trained network."""
 
-    def __init__(self, network: SequenceNetwork, device: torch.device) -> None:
+    def __init__(self, network: VectorNetwork, device: torch.device) -> None:
         self.network = network.eval()
         self.num_items = network.num_items
         self.device = device
@@ -150,7 +162,7 @@ def train(
     seed: int,
     device: torch.device,
     saved: Path | None = None,
-) -> tuple[NetworkRecommender, TrainingLog]:
+) -> tuple[Recommender, TrainingLog]:
     """Train `network` on `sequences` and return it with the weights of its best evaluation.
 
     `valid` judges when to stop; without examples the last epoch's weights are kept. The same input, seed
@@ -168,9 +180,13 @@ def train(
     network.to(device)
     if not windows.lengths.min(initial=2) >= 2 or not len(windows):
         print(f"retrieve: {name}: no transition to learn from, it stays as initialised", flush=True)
-        return NetworkRecommender(network, device), TrainingLog()
+        return network.recommender(device), TrainingLog()
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
+        network.parameters(),
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        betas=(0.9, 0.98),
+        fused=True,  # one pass over weights and moments, which are most of the memory here
     )
     state = _State(network, optimizer, np.random.default_rng(seed), copy.deepcopy(network.state_dict()))
     if saved and saved.is_file():
@@ -193,7 +209,7 @@ def train(
             state.save(saved)
     if len(valid):
         network.load_state_dict(state.best)
-    return NetworkRecommender(network, device), state.log
+    return network.recommender(device), state.log
 
 
 def _judge(state: _State, valid: Examples, config: TrainingConfig, device: torch.device) -> str:
@@ -203,7 +219,7 @@ def _judge(state: _State, valid: Examples, config: TrainingConfig, device: torch
         return ""
     if state.epoch % config.eval_every and state.epoch != config.epochs:
         return ""
-    reached = validation_ndcg(NetworkRecommender(state.network, device), valid)
+    reached = validation_ndcg(state.network.recommender(device), valid, state.network.num_items)
     state.log.valid_ndcg.append(reached)
     state.since += 1
     if reached > state.highest:
@@ -212,10 +228,9 @@ def _judge(state: _State, valid: Examples, config: TrainingConfig, device: torch
     return f" valid ndcg@10 {reached:.4f}"
 
 
-def validation_ndcg(recommender: Recommender, valid: Examples, k: int = 10) -> float:
+def validation_ndcg(recommender: Recommender, valid: Examples, num_items: int, k: int = 10) -> float:
     """Return the mean NDCG@k over the full catalogue, seen items excluded; NaN without examples."""
-    ranked = recommender.rank(valid.histories, k)
-    found = hits(ranked, valid.labels, recommender.num_items)
+    found = hits(recommender.answer(valid, k), valid.labels, num_items)
     return float(ndcg(found, valid.labels.lengths, k).mean())
 
 

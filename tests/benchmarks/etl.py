@@ -155,7 +155,7 @@ def _spark(task: dict, contracts: bool) -> int:
     spark = SparkConfig(master="local[2]", memory=task["memory"], quick_start=task["size"] < 3_000_000)
     config = SequencesConfig(spark=spark)
     out = Path(task["out"])
-    places = {name: out / name for name in ("sequences", "catalogue", "users", "quarantine")}
+    places = {name: out / name for name in ("sequences", "catalogue", "users", "exposures", "quarantine")}
     report = job.run_sequences(
         config, task["data"], job.SequencesOutputs(**places, data_docs=out / "docs.html")
     )

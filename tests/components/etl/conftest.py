@@ -50,7 +50,7 @@ def run(data: Path, folder: Path, **changes):
     from components.etl.job import SequencesOutputs, run_sequences
 
     config = SequencesConfig(**{"spark": SPARK, "partitions": 2, **changes})
-    outputs = {name: folder / name for name in ("sequences", "catalogue", "users", "quarantine")}
+    outputs = {name: folder / name for name in ("sequences", "catalogue", "users", "exposures", "quarantine")}
     return run_sequences(config, str(data), SequencesOutputs(**outputs, data_docs=folder / "docs.html"))
 
 

@@ -13,7 +13,7 @@ def test_sequences_then_prompts(prepared, spark_config, tiny_model_folder, tmp_p
     def at(kind, name):
         return kind(name=name, uri=str(tmp_path / name))
 
-    names = ("sequences", "catalogue", "users", "quarantine")
+    names = ("sequences", "catalogue", "users", "exposures", "quarantine")
     out = {name: at(Dataset, name) for name in names}
     out |= {"data_docs": at(HTML, "docs.html"), "metrics": at(Metrics, "metrics.json")}
     config = to_json(SequencesConfig(partitions=2, spark=spark_config))

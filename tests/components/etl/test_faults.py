@@ -15,7 +15,7 @@ import pytest
 from components.shared.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[3]
-TABLES = ("sequences", "catalogue", "users", "quarantine")
+TABLES = ("sequences", "catalogue", "users", "exposures", "quarantine")
 RUN = """
 import sys
 from pathlib import Path
@@ -23,7 +23,7 @@ from components.etl.config import SequencesConfig, SparkConfig
 from components.etl.job import SequencesOutputs, run_sequences
 data, out = sys.argv[1], Path(sys.argv[2])
 spark = SparkConfig(master="local[2]", memory="1g", shuffle_partitions=2)
-places = {n: out / n for n in ("sequences", "catalogue", "users", "quarantine")}
+places = {n: out / n for n in ("sequences", "catalogue", "users", "exposures", "quarantine")}
 run_sequences(
     SequencesConfig(partitions=2, spark=spark), data, SequencesOutputs(**places, data_docs=out / "docs.html")
 )

@@ -22,7 +22,7 @@ def digest(folder: Path) -> dict[str, str]:
 
 
 def test_tables_have_exactly_the_contracts_types(prepared):
-    for name in ("sequences", "catalogue", "users", "quarantine"):
+    for name in ("sequences", "catalogue", "users", "exposures", "quarantine"):
         schema = getattr(tables, name.upper())
         files = list((prepared.folder / name).iterdir())
         assert files
@@ -56,7 +56,7 @@ def test_train_count_counts_train_positions_only(prepared):
 
 def test_the_same_input_gives_the_same_bytes(prepared, run_step, tmp_path):
     run_step(prepared.data, tmp_path)
-    names = ("sequences", "catalogue", "users", "quarantine")
+    names = ("sequences", "catalogue", "users", "exposures", "quarantine")
     first = {name: digest(prepared.folder / name) for name in names}
     assert {name: digest(tmp_path / name) for name in names} == first
 

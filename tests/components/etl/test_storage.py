@@ -83,7 +83,7 @@ conf = {
     "spark.hadoop.fs.s3a.impl": "org.apache.hadoop.fs.ProxyLocalFileSystem",
 }
 spark = SparkConfig(master="local-cluster[2,1,1024]", memory="1g", shuffle_partitions=2, conf=conf)
-places = {name: f"{lake}/{name}" for name in ("sequences", "catalogue", "users", "quarantine")}
+places = {name: f"{lake}/{name}" for name in ("sequences", "catalogue", "users", "exposures", "quarantine")}
 run_sequences(
     SequencesConfig(partitions=2, spark=spark),
     f"{lake}/data",
@@ -116,7 +116,7 @@ def test_executors_read_and_write_object_storage(
             timeout=600,
         )
         assert done.returncode == 0, (done.stderr.rpartition("Traceback")[2] or done.stderr)[:6000]
-        for name in ("sequences", "catalogue", "users", "quarantine"):
+        for name in ("sequences", "catalogue", "users", "exposures", "quarantine"):
             written = sorted((lake / name).rglob("*"))
             expected = sorted((prepared.folder / name).iterdir())
             assert [f.name for f in written] == [f.name for f in expected]

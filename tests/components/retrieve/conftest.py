@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from components.retrieve.job import RetrieveInputs, RetrieveOutputs
-from data_contracts.tables import CATALOGUE, SEQUENCES
+from data_contracts.tables import CATALOGUE, EXPOSURES, SEQUENCES, USERS
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +23,7 @@ def _one_thread() -> Iterator[None]:
 
 
 Sequences = dict[str, list[str]]
+START = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 WriteTables = Callable[..., RetrieveInputs]
 
 
@@ -36,7 +37,15 @@ def write_tables(tmp_path: Path) -> WriteTables:
         ends: dict[str, tuple[int, int]] | None = None,
         name: str = "tables",
         tags: dict[str, list[str]] | None = None,
+        profiles: list[dict] | None = None,
+        shown: list[tuple[str, float, list[str]]] | None = None,
+        created: dict[str, float] | None = None,
     ) -> RetrieveInputs:
+        """Item i of a user comes on day i; `shown` is (user, day, items), `created` item -> day."""
+
+        def day(number: float) -> datetime.datetime:
+            return START + datetime.timedelta(days=number)
+
         folder = tmp_path / name
         rows = []
         for user, items in sequences.items():
@@ -45,7 +54,7 @@ def write_tables(tmp_path: Path) -> WriteTables:
                 {
                     "user_id": user,
                     "item_ids": items,
-                    "timestamps": [datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)] * len(items),
+                    "timestamps": [day(i) for i in range(len(items))],
                     "engagement": [1.0] * len(items),
                     "train_end": train_end,
                     "valid_end": valid_end,
@@ -60,15 +69,22 @@ def write_tables(tmp_path: Path) -> WriteTables:
                 "topic": "",
                 "tags": (tags or {}).get(item, []),
                 "brand": None,
-                "created_at": None,
+                "created_at": day(created[item]) if created and item in created else None,
                 "train_count": 0,
             }
             for item in known
         ]
-        for table, values, schema in (("sequences", rows, SEQUENCES), ("catalogue", items, CATALOGUE)):
+        people = profiles or [{"user_id": user} for user in sequences]
+        lists = [{"user_id": u, "timestamp": day(d), "item_ids": found} for u, d, found in shown or []]
+        for table, values, schema in (
+            ("sequences", rows, SEQUENCES),
+            ("catalogue", items, CATALOGUE),
+            ("users", people, USERS),
+            ("exposures", lists, EXPOSURES),
+        ):
             (folder / table).mkdir(parents=True)
             pq.write_table(pa.Table.from_pylist(values, schema=schema), folder / table / "part-0.parquet")
-        return RetrieveInputs(folder / "sequences", folder / "catalogue")
+        return RetrieveInputs(*(folder / name for name in ("sequences", "catalogue", "users", "exposures")))
 
     return write
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from components.retrieve.config import ItemToItemConfig
-from components.retrieve.counts import ItemToItem, Popularity
+from components.retrieve.counts import ItemToItem, Popularity, item_counts
 from components.retrieve.interactions import Histories
 
 
@@ -15,7 +15,7 @@ def histories(*rows: list[int]) -> Histories:
 
 
 def test_popularity_orders_by_count_then_index() -> None:
-    popularity = Popularity(histories([2, 0], [2, 3], [3]), num_items=5)
+    popularity = Popularity(item_counts(histories([2, 0], [2, 3], [3]), 5))
     assert popularity.rank(histories([4], [2]), 5).items.tolist() == [[2, 3, 0, 1, -1], [3, 0, 1, 4, -1]]
 
 

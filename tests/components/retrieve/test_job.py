@@ -228,6 +228,8 @@ def test_the_component_runs_as_the_pipeline_calls_it(write_tables, ring, tmp_pat
         checkpoints="",
         sequences=Dataset(uri=str(inputs.sequences)),
         catalogue=Dataset(uri=str(inputs.catalogue)),
+        users=Dataset(uri=str(inputs.users)),
+        exposures=Dataset(uri=str(inputs.exposures)),
         candidates=Dataset(uri=str(out["candidates"])),
         rankings=Dataset(uri=str(out["rankings"])),
         report=HTML(uri=str(out["report.html"])),
@@ -250,6 +252,10 @@ def test_the_component_runs_as_the_pipeline_calls_it(write_tables, ring, tmp_pat
         pytest.param('{"sasrec": {"dim": 10, "heads": 3}}', "multiple of heads", id="heads"),
         pytest.param('{"sasrec": {"training": {"learning_rate": 0}}}', "learning_rate", id="rate"),
         pytest.param('{"item_to_item": {"decay": 0}}', "decay", id="decay"),
+        pytest.param('{"segments": ["shoe_size"]}', "unknown column 'shoe_size'", id="segments"),
+        pytest.param('{"num_candidates": 5, "new_item_slots": 5}', "must leave places", id="slots"),
+        pytest.param('{"tiger": {"dim": 10}}', "multiple of heads", id="tiger"),
+        pytest.param('{"tiger": {"ids": {"codes": 1}}}', "codes must be at least 2", id="codes"),
     ],
 )
 def test_nonsense_configuration_is_named(text, message) -> None:

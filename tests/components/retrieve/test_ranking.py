@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from ranx import Qrels, Run, evaluate
 
 from components.retrieve.interactions import Histories
-from components.retrieve.ranking import Ranked, Recommender, fuse, hits, ndcg, recall, top_unseen
+from components.retrieve.ranking import Ranked, Scorer, fuse, hits, ndcg, recall, top_unseen
 
 
 def histories(*rows: list[int]) -> Histories:
@@ -46,7 +46,7 @@ def test_top_unseen_equals_a_full_stable_sort(data: st.DataObject) -> None:
         assert np.array_equal(ranked.scores[row][real], scores[row][ranked.items[row][real]])
 
 
-class _Fixed(Recommender):
+class _Fixed(Scorer):
     def __init__(self, table: np.ndarray) -> None:
         self.table, self.num_items = table, table.shape[1]
 

@@ -1,0 +1,97 @@
+import dataclasses
+
+import pyarrow.parquet as pq
+import pytest
+
+from components.retrieve.config import RetrieveConfig
+from components.retrieve.exposures import load_exposures
+from components.retrieve.interactions import load
+from components.retrieve.job import run
+from components.shared.errors import DataError
+
+# Item number i of a sequence comes on day i: "a" has four items, so its test label is due on day 3.
+SEQUENCES = {"a": ["p", "q", "r", "s"], "b": ["q", "p", "s", "r"], "c": ["s", "r", "q", "p"]}
+CATALOGUE = ["p", "q", "r", "s", "t", "u"]
+
+
+def answers(write_tables, shown, split="test"):
+    inputs = write_tables(SEQUENCES, CATALOGUE, shown=shown)
+    data = load(inputs.sequences, inputs.catalogue)
+    asked = data.examples(split)
+    ranked = load_exposures(inputs.exposures, data).answer(asked, 3)
+    return {
+        data.user_ids[user]: [data.item_ids[i] for i in row if i >= 0]
+        for user, row in zip(asked.users, ranked.items, strict=True)
+    }
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        pytest.param([("a", 1, ["t"]), ("a", 2, ["u", "t"])], ["u", "t"], id="the latest"),
+        pytest.param([("a", 2, ["t"]), ("a", 3, ["u"])], ["u"], id="at the label's very moment"),
+        pytest.param([("a", 2, ["t"]), ("a", 3.1, ["s"])], ["t"], id="never one made after the label"),
+        pytest.param([("a", 4, ["s"])], [], id="none by then"),
+        pytest.param([("b", 1, ["t"])], [], id="none of another user"),
+        pytest.param([("a", 2, ["q", "t", "p", "u"])], ["t", "u"], id="what the history holds is left out"),
+        pytest.param([("a", 2, ["t", "u", "t"])], ["t", "u"], id="repeats count once"),
+        pytest.param([("a", 2, ["gone", "t"])], ["t"], id="unknown items are left out"),
+        pytest.param([("a", 2, ["u", "t", "s"])], ["u", "t", "s"], id="the label stays where it was shown"),
+        pytest.param([("stranger", 2, ["t"]), ("a", 2, ["u"])], ["u"], id="unknown users"),
+    ],
+)
+def test_the_latest_list_by_the_labels_time(write_tables, shown, expected) -> None:
+    assert answers(write_tables, [*shown, ("c", 0, ["u"])])["a"] == expected
+
+
+def test_each_split_asks_at_its_own_time(write_tables) -> None:
+    shown = [("a", 0, ["u"]), ("a", 1, ["t"]), ("a", 2, ["s"]), ("a", 3, ["s", "t"])]
+    for name, split, expected in (("t", "train", ["t"]), ("v", "valid", ["s"]), ("e", "test", ["s", "t"])):
+        inputs = write_tables(SEQUENCES, CATALOGUE, shown=shown, name=name)
+        data = load(inputs.sequences, inputs.catalogue)
+        row = load_exposures(inputs.exposures, data).answer(data.examples(split), 5).items[0]
+        assert [data.item_ids[i] for i in row if i >= 0] == expected
+
+
+def test_a_log_without_lists_is_named(write_tables) -> None:
+    with pytest.raises(DataError, match="no exposure list of any user"):
+        answers(write_tables, [("stranger", 1, ["p"])])
+
+
+def test_lists_from_outside_are_candidates_and_a_comparator(write_tables, outputs) -> None:
+    """Users without a list: popularity makes their candidates, but nothing stands in for the comparator."""
+    config = RetrieveConfig(models=("popularity", "online"), candidates_from="online", num_candidates=2)
+    inputs = write_tables(SEQUENCES, CATALOGUE, shown=[("a", 0, ["u", "s", "t"])])
+    report = run(config, inputs, outputs)
+    candidates = {(r["user_id"], r["split"]): r for r in pq.read_table(outputs.candidates).to_pylist()}
+    assert candidates["a", "test"]["item_ids"] == ["u", "s"]
+    assert candidates["a", "test"]["scores"] == [1.0, 0.5]
+    assert candidates["b", "test"]["item_ids"] == ["r", "t"]  # nobody met t: it fills by its index
+    online = [r for r in pq.read_table(outputs.rankings).to_pylist() if r["model"] == "online"]
+    assert {r["user_id"]: r["item_ids"] for r in online if r["split"] == "test"} == {
+        "a": ["u", "s", "t"],
+        "b": [],
+        "c": [],
+    }
+    assert report.models["online"]["test"]["recall@5"] == pytest.approx(1 / 3)
+    assert report.unlisted == {"train": 2, "valid": 2, "test": 2}
+
+
+def test_a_blend_with_lists_from_outside(write_tables, outputs) -> None:
+    config = RetrieveConfig(
+        models=("popularity",), candidates_from="online+item_to_item", num_candidates=3, folds=2
+    )
+    run(config, write_tables(SEQUENCES, CATALOGUE, shown=[("a", 0, ["u"])]), outputs)
+    first = {
+        r["user_id"]: r["item_ids"][0]
+        for r in pq.read_table(outputs.candidates).to_pylist()
+        if r["split"] == "test"
+    }
+    assert first["a"] in ("u", "s")  # each leads one list
+    assert first["b"] == "r"
+
+
+def test_a_model_called_online_needs_its_table(write_tables, outputs) -> None:
+    config = dataclasses.replace(RetrieveConfig(), models=("online",), candidates_from="popularity")
+    with pytest.raises(DataError, match="take 'online' out"):
+        run(config, write_tables(SEQUENCES, CATALOGUE), outputs)
