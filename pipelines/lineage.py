@@ -13,17 +13,21 @@ ROOT = Path(__file__).resolve().parent.parent
 CODE = ("components", "data_contracts", "pipelines")
 
 
-def of_data(data: str) -> str:
+def of_data(data: str, exposures: str = "") -> str:
     """Return the fingerprint of the raw data: contents of a local folder, names, sizes and times of a URI.
+
+    `exposures` is where lists from outside lie, if elsewhere.
 
     Raises:
         DataError: nothing is there.
     """
+    if exposures:
+        return fingerprint.of_text(of_data(data), of_data(exposures))
     if is_remote(data):
         return fingerprint.of_text(*stamp(data))
     folder = Path(data)
     if not folder.is_dir():
-        raise DataError(f"{data}: no such folder; it must hold the tables users, items and events")
+        raise DataError(f"{data}: no such folder; it must hold the raw tables")
     return fingerprint.of_folder(folder)
 
 

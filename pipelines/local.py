@@ -55,7 +55,8 @@ def run(
     """
     runs = runs.resolve()
     # A wrong path is told before anything is written.
-    data_fingerprint = lineage.of_data(data) if data else ""
+    elsewhere = profile.sequences.exposures
+    data_fingerprint = lineage.of_data(data, elsewhere) if data else ""
     stem = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(profile_name).stem)[:60]
     run_key = f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
     folder = runs / run_key
@@ -72,7 +73,7 @@ def run(
     console = Console(sys.stdout, folder / "run.log", verbose)
     if data is None:
         data = sample_data(profile, runs, console)
-        data_fingerprint = lineage.of_data(data)
+        data_fingerprint = lineage.of_data(data, elsewhere)
     source = profile.base_model.source
     code, base = lineage.of_code(), lineage.of_base_model(source)
     arguments = {

