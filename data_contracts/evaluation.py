@@ -25,7 +25,12 @@ ACCURACY_METRICS = USER_METRICS[:4]
 NO_MODEL = "none.txt"
 """A model folder that holds this file stands for "there is no such model" (no champion yet)."""
 
-Kind = Literal["conventional", "llm", "champion"]
+Kind = Literal["conventional", "online", "llm", "champion"]
+"""What a comparator is. "online" is the order that was shown: people act on what they are shown, so a log
+favours it, and it is no conventional model that must be beaten unless a rule names it."""
+
+ONLINE = "online"
+"""The name under which lists from outside are ranked."""
 
 
 @dataclass(frozen=True, kw_only=True)

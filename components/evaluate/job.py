@@ -16,7 +16,7 @@ from components.shared.answer import final_ranking
 from components.shared.errors import DataError
 from components.shared.outputs import write_json, write_text
 from components.shared.prompt_table import PromptRow
-from data_contracts.evaluation import NO_MODEL, EvaluationReport, Kind, Sample
+from data_contracts.evaluation import NO_MODEL, ONLINE, EvaluationReport, Kind, Sample
 
 CANDIDATE_ORDER = "candidates"
 CHAMPION = "champion"
@@ -62,11 +62,12 @@ def run(config: EvaluateConfig, inputs: EvaluateInputs, outputs: EvaluateOutputs
 
     answers = ask_all(config, models, prompts)
     orders = rankings | {CANDIDATE_ORDER: [prompt.candidates for prompt in prompts]}
-    scores = [score(name, "conventional", order, prompts, catalogue) for name, order in orders.items()]
+    scores = [score(name, _kind(name), order, prompts, catalogue) for name, order in orders.items()]
     for name, given in answers.items():
-        kind: Kind = "champion" if name == CHAMPION else "llm"
         order = [final_ranking(text, p.candidates) for text, p in zip(given.texts, prompts, strict=True)]
-        scores.append(score(name, kind, order, prompts, catalogue, answer_statistics(given, prompts)))
+        scores.append(
+            score(name, _kind(name, "llm"), order, prompts, catalogue, answer_statistics(given, prompts))
+        )
     sample = _sample(config, prompts, available, len(catalogue))
     comparators, differences = compare(scores, sample)
     report = EvaluationReport(
@@ -124,6 +125,10 @@ def _write(report: EvaluationReport, outputs: EvaluateOutputs) -> None:
 
 def _present(folder: Path) -> bool:
     return not (Path(folder) / NO_MODEL).is_file()
+
+
+def _kind(name: str, otherwise: Kind = "conventional") -> Kind:
+    return "champion" if name == CHAMPION else "online" if name == ONLINE else otherwise
 
 
 def _in_order(models: Mapping[str, Path]) -> dict[str, Path]:

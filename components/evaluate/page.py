@@ -106,7 +106,12 @@ def _quality_chart(report: EvaluationReport) -> str:
 
 
 def _legend(report: EvaluationReport) -> str:
-    names = {"conventional": "conventional", "champion": "champion in production", "llm": "language model"}
+    names = {
+        "conventional": "conventional",
+        "online": "shown online",
+        "champion": "champion in production",
+        "llm": "language model",
+    }
     shown = [kind for kind in names if any(one.kind == kind for one in report.comparators)]
     return "&ensp;".join(f'<span class="dot {kind}"></span>{names[kind]}' for kind in shown)
 

@@ -1,7 +1,7 @@
 """How the report page looks, and the words that explain its columns."""
 
 STYLE = """
-:root{--ink:#1b1f24;--faint:#59636e;--line:#d8dee4;--soft:#f6f8fa;--llm:#0969da;--conventional:#8c959f;
+:root{--ink:#1b1f24;--faint:#59636e;--line:#d8dee4;--soft:#f6f8fa;--llm:#0969da;--conventional:#8c959f;--online:#bf8700;
 --champion:#bf8700;--better:#1a7f37;--worse:#cf222e}
 *{box-sizing:border-box}
 body{margin:0 auto;padding:32px 24px 64px;max-width:960px;color:var(--ink);background:#fff;
@@ -20,11 +20,12 @@ th:first-child,td:first-child,.text td,.text th{text-align:left}
 .text td{white-space:normal;vertical-align:top}
 .text td:first-child{white-space:nowrap}td.best{font-weight:700}
 .dot{display:inline-block;width:10px;height:10px;border-radius:2px;margin-right:8px}
-.dot.llm{background:var(--llm)}.dot.conventional{background:var(--conventional)}
+.dot.llm{background:var(--llm)}.dot.conventional{background:var(--conventional)}.dot.online{background:var(--online)}
 .dot.champion{background:var(--champion)}
 svg{display:block;width:100%;min-width:640px;height:auto;margin:8px 0}svg text{font-size:13px;fill:var(--ink)}
 svg text.faint,svg .faint{fill:var(--faint);font-size:12px}svg .figure{font-weight:600}
-svg .llm{fill:var(--llm)}svg .conventional{fill:var(--conventional)}svg .champion{fill:var(--champion)}
+svg .llm{fill:var(--llm)}svg .conventional{fill:var(--conventional)}
+svg .online{fill:var(--online)}svg .champion{fill:var(--champion)}
 svg .better{fill:var(--better)}svg .worse{fill:var(--worse)}svg .undecided{fill:var(--faint)}
 .grid{stroke:var(--line);fill:none}.zero{stroke:var(--ink);stroke-width:1.5;fill:none}
 .whisker{stroke:var(--ink);stroke-width:1.25;fill:none}

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-ONLINE = "online"
+from data_contracts.evaluation import ONLINE
+
 MODELS = (
     "popularity",
     "item_to_item",

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 
 from components.retrieve.interactions import Examples, Histories, Interactions, Ints
 from components.retrieve.ranking import Ranked, Recommender
-from components.shared.errors import DataError
 
 UNKNOWN_ITEM = -1
 
@@ -58,21 +57,14 @@ class Exposures(Recommender):
         return np.where(place >= np.searchsorted(self.users, asked.users), place, -1)
 
 
-def load_exposures(path: Path, data: Interactions) -> Exposures:
-    """Read the table EXPOSURES, the lists of users without a sequence left out.
-
-    Raises:
-        DataError: no list of any user of `data`.
-    """
+def load_exposures(path: Path, data: Interactions) -> Exposures | None:
+    """Read the table EXPOSURES, the lists of users without a sequence left out; None if no list is left."""
     table = pq.read_table(path, columns=["user_id", "timestamp", "item_ids"])
     users = pc.index_in(table["user_id"], value_set=pa.array(data.user_ids))
     table = table.append_column("user", users).filter(pc.is_valid(users))
     table = table.sort_by([("user", "ascending"), ("timestamp", "ascending")]).combine_chunks()
     if not table.num_rows:
-        raise DataError(
-            f"{path}: no exposure list of any user with a sequence; bring the table exposures, or take "
-            "'online' out of retrieve.models and retrieve.candidates_from"
-        )
+        return None
     lists = table["item_ids"].combine_chunks()
     items = pc.fill_null(pc.index_in(lists.flatten(), value_set=pa.array(data.item_ids)), UNKNOWN_ITEM)
     ends = np.cumsum(pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64))

@@ -16,6 +16,7 @@ from components.retrieve.ranking import Ranked
 from components.retrieve.report import CEILINGS, RetrieveReport
 from components.retrieve.tables import candidates_table, rankings_table
 from components.shared import checkpoints
+from components.shared.errors import DataError
 from components.shared.outputs import whole_folder, write_text
 
 JUDGED = ("valid", "test")
@@ -70,11 +71,13 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
         DataError: unusable tables. TrainingError: a loss that is not a number.
     """
     data = load(inputs.sequences, inputs.catalogue)
-    log = Log(
-        data,
-        read_segments(inputs.users, data.user_ids, config.segments),
-        load_exposures(inputs.exposures, data) if ONLINE in config.wanted else None,
-    )
+    exposures = load_exposures(inputs.exposures, data) if ONLINE in config.wanted else None
+    if not exposures and ONLINE in config.sources:
+        raise DataError(
+            f"{inputs.exposures}: no list of any user with a sequence; bring the table exposures, or take "
+            f"'{ONLINE}' out of retrieve.candidates_from"
+        )
+    log = Log(data, read_segments(inputs.users, data.user_ids, config.segments), exposures)
     shown = f"{len(data.user_ids):,} users, {data.num_items:,} items"
     print(f"retrieve: {shown}, candidates from {config.candidates_from}", flush=True)
     start = RetrieveReport(
@@ -95,6 +98,8 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
             for split in JUDGED:
                 _write_candidates(context, table, split, data.examples(split), final[split], None)
     start.flags = report.gap_flags(start, config.ceiling_gap)
+    if ONLINE in config.models and not exposures:
+        start.flags.append(f"'{ONLINE}' is not compared: the log has no exposures of these users.")
     for flag in start.flags:
         print(f"retrieve: warning: {flag}", flush=True)
     write_text(outputs.report_html, report.page(start))
@@ -109,6 +114,8 @@ def _final_models(context: _Run, table) -> dict[str, Ranked]:
     examples = {split: data.examples(split) for split in JUDGED}
     kept: dict[str, dict[str, Ranked]] = {split: {} for split in JUDGED}
     for name in config.wanted:
+        if name == ONLINE and not context.log.exposures:
+            continue
         for split, ranked in answering.by(name, examples, context.depth).items():
             if name in config.sources:
                 kept[split][name] = ranked

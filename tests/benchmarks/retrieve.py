@@ -179,7 +179,10 @@ def main() -> None:
     data, config = read(options.data, options.users), beauty_config(options.epochs)
     threads = torch.get_num_threads()
     print(f"{len(data.user_ids):,} users, {data.num_items:,} items, {threads} threads", flush=True)
-    rows = [row_of(name, config, data, options.sort) for name in options.models.split(",")]
+    rows = []
+    for name in options.models.split(","):
+        rows.append(row_of(name, config, data, options.sort))
+        print(rows[-1], flush=True)  # a model may take many minutes
     headers = [
         "model",
         "R@5",
@@ -194,7 +197,7 @@ def main() -> None:
     headers += ["full sort s", "lists"] * options.sort
     print("| " + " | ".join(headers) + " |")
     print("|---|" + "---:|" * (len(headers) - 1))
-    print("\n".join(rows))
+    print("\n".join(rows), flush=True)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,17 @@ def test_a_clearly_better_model_passes(make_report) -> None:
     ]
 
 
+def test_the_order_shown_online_is_an_opponent_only_where_a_rule_names_it(make_report) -> None:
+    report = make_report()
+    online = dataclasses.replace(report.comparators[1], name="online", kind="online")
+    online = dataclasses.replace(online, metrics=online.metrics | {"ndcg@10": 0.9})
+    lost = Difference(model="grpo", baseline="online", metric="ndcg@10", mean=-0.7, low=-0.8, high=-0.6)
+    comparators, differences = (online, *report.comparators), (lost, *report.differences)
+    report = dataclasses.replace(report, comparators=comparators, differences=differences)
+    assert decide(GateConfig(), report).passed
+    assert not decide(GateConfig(beats=("online",)), report).passed
+
+
 @pytest.mark.parametrize(
     ("low", "significant", "passed"),
     [

@@ -53,9 +53,9 @@ def test_each_split_asks_at_its_own_time(write_tables) -> None:
         assert [data.item_ids[i] for i in row if i >= 0] == expected
 
 
-def test_a_log_without_lists_is_named(write_tables) -> None:
-    with pytest.raises(DataError, match="no exposure list of any user"):
-        answers(write_tables, [("stranger", 1, ["p"])])
+def test_a_log_without_lists_has_none(write_tables) -> None:
+    inputs = write_tables(SEQUENCES, CATALOGUE, shown=[("stranger", 1, ["p"])])
+    assert load_exposures(inputs.exposures, load(inputs.sequences, inputs.catalogue)) is None
 
 
 def test_lists_from_outside_are_candidates_and_a_comparator(write_tables, outputs) -> None:
@@ -91,7 +91,11 @@ def test_a_blend_with_lists_from_outside(write_tables, outputs) -> None:
     assert first["b"] == "r"
 
 
-def test_a_model_called_online_needs_its_table(write_tables, outputs) -> None:
-    config = dataclasses.replace(RetrieveConfig(), models=("online",), candidates_from="popularity")
-    with pytest.raises(DataError, match="take 'online' out"):
-        run(config, write_tables(SEQUENCES, CATALOGUE), outputs)
+def test_without_the_table_online_is_no_comparator_and_no_source(write_tables, outputs) -> None:
+    config = RetrieveConfig(models=("popularity", "online"), candidates_from="popularity")
+    inputs = write_tables(SEQUENCES, CATALOGUE)
+    report = run(config, inputs, outputs)
+    assert list(report.models) == ["popularity"]
+    assert "no exposures" in report.flags[-1]
+    with pytest.raises(DataError, match="take 'online' out of"):
+        run(dataclasses.replace(config, candidates_from="online+popularity"), inputs, outputs)
