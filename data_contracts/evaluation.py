@@ -142,7 +142,10 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationReport:
-    """All comparators on the same users by the same evaluator. Order: conventional, champion, LLMs."""
+    """All comparators on the same users by the same evaluator.
+
+    Order: conventional and online, champion, LLMs.
+    """
 
     comparators: tuple[Comparator, ...]
     differences: tuple[Difference, ...]

@@ -1,7 +1,7 @@
 """How the report page looks, and the words that explain its columns."""
 
 STYLE = """
-:root{--ink:#1b1f24;--faint:#59636e;--line:#d8dee4;--soft:#f6f8fa;--llm:#0969da;--conventional:#8c959f;--online:#bf8700;
+:root{--ink:#1b1f24;--faint:#59636e;--line:#d8dee4;--soft:#f6f8fa;--llm:#0969da;--conventional:#8c959f;--online:#8250df;
 --champion:#bf8700;--better:#1a7f37;--worse:#cf222e}
 *{box-sizing:border-box}
 body{margin:0 auto;padding:32px 24px 64px;max-width:960px;color:var(--ink);background:#fff;

@@ -17,7 +17,7 @@ from components.retrieve.training import TrainingLog
 
 
 @dataclass(frozen=True)
-class Log:
+class Known:
     """What is known of users and items: interactions, each user's segment, lists from outside if wanted."""
 
     data: Interactions
@@ -29,44 +29,50 @@ class Answering:
     """Models trained on the train part of `users` alone; `fold` is the one held out, -1 for none."""
 
     def __init__(
-        self, config: RetrieveConfig, log: Log, users: Ints, fold: int, place: Path | None = None
+        self, config: RetrieveConfig, known: Known, users: Ints, fold: int, place: Path | None = None
     ) -> None:
-        self.config, self.log, self.fold, self.place = config, log, fold, place
-        data = log.data
+        self.config, self.known, self.fold, self.place = config, known, fold, place
+        data = known.data
         self.train_part = data.train(users)
         valid = data.examples("valid")
         self.valid = valid.take(np.isin(valid.users, users))
-        self.fallback = SegmentPopularity(self.train_part, users, log.segments, data.num_items)
+        self.fallback = SegmentPopularity(self.train_part, users, known.segments, data.num_items)
         self.evidence: dict[str, float] = {}
         self.seconds: dict[str, float] = {}
         self.newcomers: Newcomers | None = None
-        if config.new_item_slots:
-            content = models.content(config, data, self.train_part, place)
-            self.newcomers = Newcomers(content, item_counts(self.train_part, data.num_items) == 0)
+        new = item_counts(self.train_part, data.num_items) == 0
+        if config.new_item_slots and new.any():
+            self.newcomers = Newcomers(data, models.content(config, data, self.train_part, place), new)
 
-    def by(self, name: str, asked: dict[str, Examples], depth: int) -> dict[str, Ranked]:
+    def fit_and_answer(self, name: str, asked: dict[str, Examples], depth: int) -> dict[str, Ranked]:
         """Train model `name` and return its lists; one where it knows nothing is empty."""
         recommender: Recommender
-        if name == ONLINE and self.log.exposures:
-            recommender, told = self.log.exposures, TrainingLog()
+        if name == ONLINE and self.known.exposures:
+            recommender, told = self.known.exposures, TrainingLog()
         else:
             parts = (self.train_part, self.valid, self.fold, self.place)
-            recommender, told = models.fit(name, self.config, self.log.data, *parts)
+            recommender, told = models.fit(name, self.config, self.known.data, *parts)
         self.evidence[name], self.seconds[name] = recommender.evidence, told.seconds
         return {split: recommender.answer(questions, depth) for split, questions in asked.items()}
 
     def filled(self, ranked: Ranked, asked: Examples) -> Ranked:
-        """Return `ranked` with what is popular in the asker's segment in the place of each empty list."""
-        rows = np.flatnonzero(ranked.empty)
+        """Return `ranked`, what is popular in the asker's segment behind lists too short for a prompt."""
+        rows = np.flatnonzero((ranked.items[:, : self.config.num_candidates] < 0).any(1))
         if not len(rows):
             return ranked
-        instead = self.fallback.answer(asked.take(rows), ranked.items.shape[1])
+        popular = self.fallback.answer(asked.take(rows), ranked.items.shape[1])
         items, scores = ranked.items.copy(), ranked.scores.copy()
-        items[rows], scores[rows] = instead.items, instead.scores
+        for number, row in enumerate(rows):
+            listed = items[row][items[row] >= 0]
+            more = popular.items[number][~np.isin(popular.items[number], [*listed, -1])]
+            more = more[: items.shape[1] - len(listed)]
+            level = scores[row][len(listed) - 1] if len(listed) else popular.scores[number][: len(more)]
+            items[row, len(listed) : len(listed) + len(more)] = more
+            scores[row, len(listed) : len(listed) + len(more)] = level
         return Ranked(items, scores)
 
     def candidates(self, parts: dict[str, Ranked], asked: Examples) -> Ranked:
-        """Blend the lists of the candidates' models, fill the empty ones, make room for new items."""
+        """Blend the lists of the candidates' models, fill the short ones, make room for new items."""
         config, names = self.config, self.config.sources
         ranked = parts[names[0]]
         if len(names) > 1:
@@ -76,4 +82,4 @@ class Answering:
         if not self.newcomers:
             return filled
         slots, wanted = config.new_item_slots, config.num_candidates
-        return with_newcomers(filled, asked, self.log.data, self.newcomers, slots, wanted)
+        return with_newcomers(filled, asked, self.newcomers, slots, wanted)

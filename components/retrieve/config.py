@@ -32,6 +32,8 @@ class TrainingConfig:
         eval_every: epochs between evaluations.
         valid_users: users (a seeded sample) that an evaluation ranks for; 0 = all.
         clip_norm: ceiling of the gradient's norm; 0 = none.
+        schedule: "constant", or "cosine": the learning rate falls to a fiftieth over `epochs`, so choose
+            as many of them as shall be run.
     """
 
     epochs: int = 40
@@ -42,6 +44,7 @@ class TrainingConfig:
     eval_every: int = 1
     valid_users: int = 4000
     clip_norm: float = 5.0
+    schedule: Literal["constant", "cosine"] = "constant"
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot train."""
@@ -209,7 +212,7 @@ class SemanticIdConfig:
         dim: width of a code word.
         hidden: widths of the encoder's layers; the decoder has them in reverse.
         commitment: weight of the term that draws the encoder to the code words.
-        training: how it is trained, on items; it has no early stop.
+        epochs: passes over the items; `batch_size` of them are one step.
     """
 
     levels: int = 3
@@ -217,13 +220,13 @@ class SemanticIdConfig:
     dim: int = 32
     hidden: tuple[int, ...] = (512, 256, 128)
     commitment: float = 0.25
-    training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(epochs=200, batch_size=1024, learning_rate=1.0e-3)
-    )
+    epochs: int = 200
+    batch_size: int = 1024
+    learning_rate: float = 1.0e-3
 
     def __post_init__(self) -> None:
         """Refuse shapes that cannot be built."""
-        _at_least(self, 1, "levels", "dim")
+        _at_least(self, 1, "levels", "dim", "epochs", "batch_size")
         _at_least(self, 2, "codes")
         _at_least(self, 0, "commitment")
 

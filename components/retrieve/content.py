@@ -45,6 +45,10 @@ class Content(Scorer):
 
     def scores(self, histories: Histories) -> Tensor:
         """Return the decayed sum of cosines to the latest items, plus at most 0.001 of popularity."""
+        return self.similarity(histories, self.vectors) + self.backoff
+
+    def similarity(self, histories: Histories, vectors: Tensor) -> Tensor:
+        """Return the decayed sum of cosines of the latest items with `vectors`, [rows, vectors]."""
         latest = histories.last(self.config.last)
         rows, items = latest.flat()
         ends = np.cumsum(latest.lengths)
@@ -55,5 +59,5 @@ class Content(Scorer):
         voted = torch.sparse_coo_tensor(places, votes, shape, check_invariants=True)
         if self.vectors.is_sparse:
             profiles = torch.sparse.mm(self.vectors.t(), voted).to_dense()
-            return torch.sparse.mm(self.vectors, profiles).T.contiguous() + self.backoff
-        return torch.sparse.mm(voted.t(), self.vectors) @ self.vectors.T + self.backoff
+            return torch.sparse.mm(vectors, profiles).T.contiguous()
+        return torch.sparse.mm(voted.t(), self.vectors) @ vectors.T

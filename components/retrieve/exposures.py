@@ -4,14 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+import pyarrow.dataset as ds
 
-from components.retrieve.interactions import Examples, Histories, Interactions, Ints
-from components.retrieve.ranking import Ranked, Recommender
+from components.retrieve.interactions import Examples, Histories, Interactions, Ints, padded
+from components.retrieve.ranking import Ranked, Recommender, held
+from components.shared.errors import DataError
 
 UNKNOWN_ITEM = -1
+BLOCK = 1 << 16
+"""Questions that are answered at a time."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +36,31 @@ class Exposures(Recommender):
 
         A list made after the label's time would tell what came later, so it is never used.
         """
-        found = self._latest(asked)
-        rows, items = self.lists.take(np.maximum(found, 0)).flat()
-        seen_rows, seen = asked.histories.flat()
-        keys, width = rows * self.data.num_items + items, self.data.num_items
-        usable = (found[rows] >= 0) & (items != UNKNOWN_ITEM)
-        usable &= ~np.isin(keys, seen_rows * width + seen)
-        first = np.zeros(len(keys), bool)
-        first[np.unique(np.where(usable, keys, UNKNOWN_ITEM), return_index=True)[1]] = True
-        rows, items = rows[usable & first], items[usable & first]
-        place = np.arange(len(rows)) - np.searchsorted(rows, rows)
-        rows, items, place = rows[place < depth], items[place < depth], place[place < depth]
         ranked = Ranked.nothing(len(asked), depth)
-        ranked.items[rows, place], ranked.scores[rows, place] = items, 1.0 / (1 + place)
+        for start in range(0, len(asked), BLOCK):
+            rows = np.arange(start, min(start + BLOCK, len(asked)))
+            found = self._usable(asked.take(rows))[:, :depth]
+            ranked.items[rows, : found.shape[1]] = found
+        places = np.arange(depth, dtype=np.float32)
+        ranked.scores[:] = np.where(ranked.items >= 0, 1 / (1 + places), -np.inf)
         return ranked
+
+    def listed(self, asked: Examples) -> npt.NDArray[np.bool_]:
+        """Return whether there was a list by the label's time, [rows]."""
+        return self._latest(asked) >= 0
+
+    def _usable(self, asked: Examples) -> Ints:
+        """Return the lists' known, unseen items, each once, [rows, longest], filled up with -1."""
+        latest = self._latest(asked)
+        lists = self.lists.take(np.maximum(latest, 0))
+        items = padded(lists, -1)[0]
+        items[latest < 0] = -1
+        order = np.argsort(items, axis=1, kind="stable")
+        ordered = np.take_along_axis(items, order, 1)
+        again = np.zeros(items.shape, bool)
+        np.put_along_axis(again[:, :], order[:, 1:], ordered[:, 1:] == ordered[:, :-1], 1)
+        items[again | held(asked.histories, items, self.data.num_items)] = -1
+        return np.take_along_axis(items, np.argsort(items < 0, axis=1, kind="stable"), 1)
 
     def _latest(self, asked: Examples) -> Ints:
         """Return the number of each question's list, -1 where there is none."""
@@ -58,19 +73,29 @@ class Exposures(Recommender):
 
 
 def load_exposures(path: Path, data: Interactions) -> Exposures | None:
-    """Read the table EXPOSURES, the lists of users without a sequence left out; None if no list is left."""
-    table = pq.read_table(path, columns=["user_id", "timestamp", "item_ids"])
-    users = pc.index_in(table["user_id"], value_set=pa.array(data.user_ids))
-    table = table.append_column("user", users).filter(pc.is_valid(users))
-    table = table.sort_by([("user", "ascending"), ("timestamp", "ascending")]).combine_chunks()
-    if not table.num_rows:
+    """Read the table EXPOSURES, the lists of users without a sequence left out; None if no list is left.
+
+    Raises:
+        DataError: the table is missing or unreadable, or lacks a column.
+    """
+    user_ids, item_ids = pa.array(data.user_ids), pa.array(data.item_ids)
+    users, times, lengths, items = [], [], [], []
+    try:
+        batches = ds.dataset(str(path), format="parquet").to_batches(["user_id", "timestamp", "item_ids"])
+        for batch in batches:  # ids become integers batch by batch: their text is most of the table
+            known = pc.index_in(batch["user_id"], value_set=user_ids)
+            batch, known = batch.filter(pc.is_valid(known)), known.drop_null()
+            found = pc.index_in(batch["item_ids"].flatten(), value_set=item_ids)
+            users.append(known.to_numpy())
+            times.append(batch["timestamp"].cast(pa.int64()).to_numpy())
+            lengths.append(batch["item_ids"].value_lengths().to_numpy(zero_copy_only=False))
+            items.append(pc.fill_null(found, UNKNOWN_ITEM).to_numpy())
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: not the table exposures ({error}); run the step before this one") from error
+    if not sum(map(len, users)):
         return None
-    lists = table["item_ids"].combine_chunks()
-    items = pc.fill_null(pc.index_in(lists.flatten(), value_set=pa.array(data.item_ids)), UNKNOWN_ITEM)
-    ends = np.cumsum(pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64))
-    return Exposures(
-        data=data,
-        users=table["user"].to_numpy().astype(np.int64),
-        times=table["timestamp"].cast(pa.int64()).to_numpy(),
-        lists=Histories(items.to_numpy().astype(np.int64), np.r_[0, ends[:-1]], ends),
-    )
+    who, when = np.concatenate(users).astype(np.int64), np.concatenate(times)
+    ends = np.cumsum(np.concatenate(lengths).astype(np.int64))
+    order = np.lexsort((when, who))
+    lists = Histories(np.concatenate(items).astype(np.int64), np.r_[0, ends[:-1]], ends).take(order)
+    return Exposures(data=data, users=who[order], times=when[order], lists=lists)

@@ -75,6 +75,16 @@ class Histories:
         return rows, self.items[np.repeat(self.start, lengths) + within]
 
 
+def padded(histories: Histories, filler: int) -> tuple[Ints, Ints]:
+    """Return items [rows, longest] padded on the right with `filler`, and lengths [rows]."""
+    lengths = histories.lengths
+    rows, items = histories.flat()
+    columns = np.arange(len(items)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    table = np.full((len(histories), lengths.max(initial=0)), filler, np.int64)
+    table[rows, columns] = items
+    return table, lengths
+
+
 @dataclass(frozen=True)
 class Examples:
     """Questions with their answers: what follows `histories[i]` are the items `labels[i]`.
@@ -188,6 +198,10 @@ def load(sequences: Path, catalogue: Path) -> Interactions:
     if wrong.any():
         user = _column(table, "user_id")[int(np.flatnonzero(wrong)[0])]
         raise DataError(f"{sequences}: user '{user}' has split positions outside its sequence")
+    times = _column(table, "timestamps")
+    if len(apart := np.flatnonzero(times.value_lengths().to_numpy(zero_copy_only=False) != lengths)):
+        user = _column(table, "user_id")[int(apart[0])]
+        raise DataError(f"{sequences}: user '{user}' has not as many timestamps as item_ids")
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return Interactions(
         user_ids=_column(table, "user_id").to_pylist(),
@@ -195,7 +209,7 @@ def load(sequences: Path, catalogue: Path) -> Interactions:
         items=items.to_numpy().astype(np.int64),
         offsets=offsets,
         tags=_tags(_column(items_table, "tags")),
-        times=_column(table, "timestamps").flatten().cast(pa.int64()).to_numpy(zero_copy_only=False),
+        times=times.flatten().cast(pa.int64()).to_numpy(zero_copy_only=False),
         created=pc.fill_null(_column(items_table, "created_at").cast(pa.int64()), UNKNOWN_TIME).to_numpy(),
         texts=_texts(items_table),
         **ends,
@@ -204,9 +218,9 @@ def load(sequences: Path, catalogue: Path) -> Interactions:
 
 def _texts(items: pa.Table) -> pa.Array:
     """Return title, brand and tags of each item as one text."""
-    tags = pc.binary_join(_column(items, "tags"), ", ")
-    parts = [_column(items, "title"), pc.fill_null(_column(items, "brand"), ""), pc.fill_null(tags, "")]
-    return pc.utf8_trim(pc.binary_join_element_wise(*parts, ". "), characters=" .,")
+    parts = (_column(items, "title"), _column(items, "brand"), pc.binary_join(_column(items, "tags"), ", "))
+    said = (pc.if_else(pc.equal(part, ""), pa.scalar(None, pa.string()), part) for part in parts)
+    return pc.binary_join_element_wise(*said, ". ", null_handling="skip")
 
 
 def _tags(lists: pa.Array) -> Histories:
@@ -224,7 +238,7 @@ def _sorted(table: pa.Table, key: str) -> pa.Table:
     return table.take(pc.sort_indices(table, sort_keys=[(key, "ascending")])).combine_chunks()
 
 
-def read_table(path: Path, columns: list[str]) -> pa.Table:
+def read_table(path: Path, columns: list[str], may_be_empty: bool = False) -> pa.Table:
     """Return `columns` of the Parquet table at `path`. Raises DataError: missing, unreadable, no rows."""
     if not path.exists():
         raise DataError(f"{path}: no such table; run the step before this one")
@@ -235,7 +249,7 @@ def read_table(path: Path, columns: list[str]) -> pa.Table:
     missing = [name for name in columns if name not in table.column_names]
     if missing:
         raise DataError(f"{path}: no column '{missing[0]}'")
-    if not table.num_rows:
+    if not table.num_rows and not may_be_empty:
         raise DataError(f"{path}: the table has no rows, so there is nothing to learn from")
     return table
 

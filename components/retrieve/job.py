@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from components.retrieve import models, report
-from components.retrieve.answering import Answering, Log
+from components.retrieve.answering import Answering, Known
 from components.retrieve.cold import read_segments
 from components.retrieve.config import ONLINE, RetrieveConfig
 from components.retrieve.counts import item_counts
@@ -52,7 +52,7 @@ class _Run:
     """What every stage needs."""
 
     config: RetrieveConfig
-    log: Log
+    known: Known
     report: RetrieveReport
     checkpoints: Path
 
@@ -68,7 +68,7 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
     models that saw nothing of this user, not even to decide when to stop. Labels are never added.
 
     Raises:
-        DataError: unusable tables. TrainingError: a loss that is not a number.
+        DataError: unusable tables. ModelError: no such encoder. TrainingError: a loss that is not a number.
     """
     data = load(inputs.sequences, inputs.catalogue)
     exposures = load_exposures(inputs.exposures, data) if ONLINE in config.wanted else None
@@ -77,7 +77,7 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
             f"{inputs.exposures}: no list of any user with a sequence; bring the table exposures, or take "
             f"'{ONLINE}' out of retrieve.candidates_from"
         )
-    log = Log(data, read_segments(inputs.users, data.user_ids, config.segments), exposures)
+    known = Known(data, read_segments(inputs.users, data.user_ids, config.segments), exposures)
     shown = f"{len(data.user_ids):,} users, {data.num_items:,} items"
     print(f"retrieve: {shown}, candidates from {config.candidates_from}", flush=True)
     start = RetrieveReport(
@@ -86,11 +86,11 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
         num_items=data.num_items,
     )
     with (
-        checkpoints.place(inputs.checkpoints, "retrieve", config, *inputs.tables) as saved,
+        checkpoints.place(inputs.checkpoints, "retrieve", config, *inputs.tables, *encoder(config)) as saved,
         whole_folder(outputs.candidates) as candidates,
         whole_folder(outputs.rankings) as rankings,
     ):
-        context = _Run(config, log, start, saved)
+        context = _Run(config, known, start, saved)
         with rankings_table(rankings, data) as table:
             final = _final_models(context, table)
         with candidates_table(candidates, data) as table:
@@ -106,17 +106,23 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
     return start
 
 
+def encoder(config: RetrieveConfig) -> list[Path]:
+    """Return the encoder's folder where it is one: what lies in it counts for what was computed by it."""
+    folder = Path(config.encoder.source).expanduser()
+    return [folder] if folder.is_dir() else []
+
+
 def _final_models(context: _Run, table) -> dict[str, Ranked]:
     """Train each model on all users and write its rankings; return split -> the candidates' order."""
-    config, data = context.config, context.log.data
+    config, data = context.config, context.known.data
     everybody = np.arange(len(data.user_ids))
-    answering = Answering(config, context.log, everybody, -1, context.checkpoints)
+    answering = Answering(config, context.known, everybody, -1, context.checkpoints)
     examples = {split: data.examples(split) for split in JUDGED}
     kept: dict[str, dict[str, Ranked]] = {split: {} for split in JUDGED}
     for name in config.wanted:
-        if name == ONLINE and not context.log.exposures:
+        if name == ONLINE and not context.known.exposures:
             continue
-        for split, ranked in answering.by(name, examples, context.depth).items():
+        for split, ranked in answering.fit_and_answer(name, examples, context.depth).items():
             if name in config.sources:
                 kept[split][name] = ranked
             if name in config.models:
@@ -132,7 +138,7 @@ def _final_models(context: _Run, table) -> dict[str, Ranked]:
 
 def _write_train(context: _Run, table) -> None:
     """Write the candidates of the train prompts, each from models that did not see the user."""
-    config, data = context.config, context.log.data
+    config, data = context.config, context.known.data
     asked = data.examples("train")
     fold_of_user = models.user_folds(data.user_ids, config.folds, config.seed)
     lists = Ranked.nothing(len(asked), context.depth)
@@ -141,10 +147,11 @@ def _write_train(context: _Run, table) -> None:
         if not len(rows):
             continue
         others = np.flatnonzero(fold_of_user != fold)
-        answering = Answering(config, context.log, others, fold, context.checkpoints)
+        answering = Answering(config, context.known, others, fold, context.checkpoints)
         held_out = asked.take(rows)
         parts = {
-            name: answering.by(name, {"train": held_out}, context.depth)["train"] for name in config.sources
+            name: answering.fit_and_answer(name, {"train": held_out}, context.depth)["train"]
+            for name in config.sources
         }
         found = answering.candidates(parts, held_out)
         lists.items[rows], lists.scores[rows] = found.items, found.scores
@@ -159,11 +166,11 @@ def _write_candidates(
     table.candidates(split, asked, cut, np.full(len(asked), -1) if fold is None else fold)
     figures = context.report
     at = tuple(sorted({*CEILINGS, wanted}))
-    figures.ceilings[split] = report.ceilings(ranked, asked, context.log.data.num_items, at)
+    figures.ceilings[split] = report.ceilings(ranked, asked, context.known.data.num_items, at)
     figures.users[split] = len(asked)
     figures.cold[split] = int((asked.histories.lengths == 0).sum())
-    if context.log.exposures:
-        figures.unlisted[split] = int(context.log.exposures.answer(asked, 1).empty.sum())
+    if context.known.exposures:
+        figures.unlisted[split] = int((~context.known.exposures.listed(asked)).sum())
     figures.short += int((cut.items < 0).any(1).sum())
-    met = item_counts(context.log.data.train(), context.log.data.num_items) > 0
+    met = item_counts(context.known.data.train(), context.known.data.num_items) > 0
     figures.new_items[split] = int((~met[cut.items] & (cut.items >= 0)).sum())

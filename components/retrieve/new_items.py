@@ -5,44 +5,62 @@ import numpy.typing as npt
 import torch
 
 from components.retrieve.content import Content
-from components.retrieve.interactions import Examples, Histories, Interactions
-from components.retrieve.ranking import Ranked, Scorer
+from components.retrieve.interactions import Examples, Histories, Interactions, Ints
+from components.retrieve.ranking import Ranked, blocks, held, top_unseen
 
 
-class Newcomers(Scorer):
-    """Orders the items at `new` [items] of bool by `content`; all others are left out."""
+class Newcomers:
+    """Finds the items at `new` [items] of bool that are nearest to a history by `content`."""
 
-    def __init__(self, content: Content, new: npt.NDArray[np.bool_]) -> None:
-        self.content, self.num_items = content, content.num_items
-        self.known = torch.from_numpy(~new)
+    def __init__(self, data: Interactions, content: Content, new: npt.NDArray[np.bool_]) -> None:
+        self.data, self.content = data, content
+        self.items = np.flatnonzero(new)
+        self.vectors = content.vectors.index_select(0, torch.from_numpy(self.items))
 
-    def scores(self, histories: Histories) -> torch.Tensor:
-        """Return the content's scores, -inf for items that are not new."""
-        return self.content.scores(histories).masked_fill(self.known, -torch.inf)
+    def nearest(self, asked: Examples, count: int) -> Ints:
+        """Return `count` new items for each question, [rows, count], nearest first, -1 where there are less.
+
+        An item that says nothing about the history is not near, and an item is new to nobody before it was
+        created: a question asked earlier does not get it.
+        """
+        if not len(self.items):
+            return np.full((len(asked), count), -1, np.int64)
+        rows = np.arange(len(asked))
+        sizes = [len(block) for block in blocks(asked.histories, len(self.items))]
+        parts = np.split(rows, np.cumsum(sizes)[:-1])
+        return np.concatenate([self._nearest(asked.take(part), count) for part in parts])
+
+    def _nearest(self, asked: Examples, count: int) -> Ints:
+        scores = self.content.similarity(asked.histories, self.vectors)
+        scores.masked_fill_(scores < self.content.evidence, -torch.inf)
+        if len(self.data.created):
+            early = self.data.created[self.items] > self.data.asked_at(asked)[:, None]
+            scores.masked_fill_(torch.from_numpy(early), -torch.inf)
+        everything = np.broadcast_to(self.items, (len(asked), len(self.items)))
+        seen = held(asked.histories, everything, self.data.num_items)
+        scores.masked_fill_(torch.from_numpy(seen), -torch.inf)
+        nothing = Histories(np.zeros(0, np.int64), *np.zeros((2, len(asked)), np.int64))
+        places = top_unseen(scores, nothing, count).items
+        return np.where(places >= 0, self.items[places], -1)
 
 
-def with_newcomers(
-    ranked: Ranked, asked: Examples, data: Interactions, newcomers: Newcomers, slots: int, wanted: int
-) -> Ranked:
+def with_newcomers(ranked: Ranked, asked: Examples, newcomers: Newcomers, slots: int, wanted: int) -> Ranked:
     """Return `ranked` with the nearest new items at the last `slots` of the first `wanted` places.
 
-    What stood there moves behind. An item is new to nobody before it was created: a question asked earlier
-    does not get it. Lists shorter than `wanted` get their new items at the end.
+    What stood there moves behind; a new item that a model ranked before them stays where it is. Lists
+    shorter than `wanted` get their new items at the end.
     """
-    best = newcomers.answer(asked, slots)
-    if len(data.created):
-        early = data.created[best.items] > data.asked_at(asked)[:, None]
-        best.items[early | (best.items < 0)] = -1
+    nearest = newcomers.nearest(asked, wanted)
     depth = ranked.items.shape[1]
     result = Ranked.nothing(len(ranked), depth)
     for row in range(len(ranked)):
-        fresh = best.items[row][best.items[row] >= 0]
-        listed = ranked.items[row]
-        others = np.flatnonzero((listed >= 0) & ~np.isin(listed, fresh))
-        cut = max(0, min(wanted - len(fresh), len(others)))
-        joined = np.concatenate([listed[others[:cut]], fresh, listed[others[cut:]]])[:depth]
+        listed = ranked.items[row][ranked.items[row] >= 0]
+        fresh = nearest[row][(nearest[row] >= 0) & ~np.isin(nearest[row], listed[: wanted - slots])][:slots]
+        others = np.flatnonzero(~np.isin(listed, fresh))
+        cut = min(wanted - len(fresh), len(others))
         score = ranked.scores[row][others]
-        level = score[cut - 1] if cut else (score[0] if len(score) else 0.0)
+        level = score[cut - 1] if cut else 0.0
+        items = np.concatenate([listed[others[:cut]], fresh, listed[others[cut:]]])[:depth]
         scores = np.concatenate([score[:cut], np.full(len(fresh), level), score[cut:]])[:depth]
-        result.items[row, : len(joined)], result.scores[row, : len(scores)] = joined, scores
+        result.items[row, : len(items)], result.scores[row, : len(items)] = items, scores
     return result

@@ -50,6 +50,8 @@ class Ranked:
 
     def without(self, rows: npt.NDArray[np.bool_]) -> "Ranked":
         """Return the lists, those at `rows` emptied."""
+        if not rows.any():
+            return self
         return Ranked(np.where(rows[:, None], -1, self.items), np.where(rows[:, None], -np.inf, self.scores))
 
 
@@ -120,7 +122,8 @@ def fuse(rankings: Sequence[Ranked], evidence: Sequence[float], depth: int, cons
     """Fuse ranked lists by the sum of 1 / (constant + rank), ties by item index.
 
     Reciprocal-rank fusion, Cormack, Clarke & Büttcher 2009. `evidence`: a list's items that score lower
-    do not vote. Where fewer than `depth` items are voted for, the first list fills up, with score 0.
+    do not vote. Where fewer than `depth` items are voted for, the lists fill up one after the other, with
+    score 0.
     """
     gain = np.concatenate([1.0 / (constant + np.arange(1, r.items.shape[1] + 1)) for r in rankings])
     named = np.concatenate([ranked.items for ranked in rankings], axis=1)
@@ -131,19 +134,24 @@ def fuse(rankings: Sequence[Ranked], evidence: Sequence[float], depth: int, cons
         items, place = np.unique(named[row][votes[row]], return_inverse=True)
         total = np.bincount(place, weights=gain[votes[row]], minlength=len(items))
         order = np.lexsort((items, -total))
-        first = rankings[0].items[row]
-        fill = first[(first >= 0) & ~np.isin(first, items)]
+        rest = named[row][(named[row] >= 0) & ~np.isin(named[row], items)]
+        fill = rest[np.sort(np.unique(rest, return_index=True)[1])]
         listed = np.concatenate([items[order], fill])[:depth]
         found.items[row, : len(listed)] = listed
         found.scores[row, : len(listed)] = np.concatenate([total[order], np.zeros(len(fill))])[:depth]
     return found
 
 
+def held(by: Histories, items: Ints, num_items: int) -> npt.NDArray[np.bool_]:
+    """Return whether row i of `by` holds each of `items` [rows, any number]; -1 is never held."""
+    rows, found = by.flat()
+    keys = np.arange(len(by))[:, None] * num_items + items
+    return np.isin(keys, rows * num_items + found) & (items >= 0)
+
+
 def hits(ranked: Ranked, labels: Histories, num_items: int) -> npt.NDArray[np.bool_]:
     """Return [rows, depth]: whether the item at each rank is one of the row's labels."""
-    rows, items = labels.flat()
-    keys = np.arange(len(ranked))[:, None] * num_items + ranked.items
-    return np.isin(keys, rows * num_items + items) & (ranked.items >= 0)
+    return held(labels, ranked.items, num_items)
 
 
 def recall(found: npt.NDArray[np.bool_], labels: Ints, k: int) -> npt.NDArray[np.float64]:

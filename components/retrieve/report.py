@@ -30,7 +30,7 @@ class RetrieveReport:
         users: split -> rows.
         flags: what a person should look at, in words.
         cold: split -> rows whose history is empty: what is popular among users alike answers them.
-        unlisted: split -> rows without a list from outside by then; empty where no such list is wanted.
+        unlisted: split -> rows without a list from outside by the label's time; empty where none is wanted.
         new_items: split -> candidates that no train part holds.
         short: rows with fewer candidates than asked for, because the catalogue has no more.
     """

@@ -56,7 +56,8 @@ class ResidualAutoencoder(nn.Module):
         """Set each level's code words to the k-means centres of what the levels before left of `x`."""
         residual = self.encoder(x)
         for level, book in enumerate(self.books):
-            centres = residual[torch.randint(len(residual), (len(book),), device=x.device)]
+            chosen = torch.randperm(len(residual), device=x.device)
+            centres = residual[chosen.repeat(-(-len(book) // len(residual)))[: len(book)]]
             for _ in range(ROUNDS):
                 nearest = torch.cdist(residual, centres).argmin(1)
                 counts = torch.bincount(nearest, minlength=len(book))[:, None]
@@ -99,17 +100,14 @@ def semantic_ids(
 
 
 def _trained(x: Tensor, config: SemanticIdConfig, generator: np.random.Generator) -> Ints:
-    plan = config.training
     network = ResidualAutoencoder(x.shape[1], config).to(x.device)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
-    )
+    optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=0.0, fused=True)
     some = generator.permutation(len(x))[:SAMPLE]
     network.start_from(x[torch.from_numpy(some).to(x.device)])
-    for epoch in range(plan.epochs):
+    for epoch in range(config.epochs):
         order = torch.from_numpy(generator.permutation(len(x))).to(x.device)
         total = 0.0
-        for rows in order.split(plan.batch_size):
+        for rows in order.split(config.batch_size):
             loss = network.loss(x[rows])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -117,11 +115,11 @@ def _trained(x: Tensor, config: SemanticIdConfig, generator: np.random.Generator
             total += loss.item() * len(rows)
         if not np.isfinite(total):
             raise TrainingError(
-                f"tiger.ids: the loss became {total} in epoch {epoch + 1}; lower tiger.ids.training."
-                f"learning_rate (now {plan.learning_rate})"
+                f"tiger.ids: the loss became {total} in epoch {epoch + 1}; lower tiger.ids."
+                f"learning_rate (now {config.learning_rate})"
             )
-        if (epoch + 1) % max(1, plan.epochs // 5) == 0:
-            told = f"epoch {epoch + 1}/{plan.epochs} loss {total / len(x):.4f}"
+        if (epoch + 1) % max(1, config.epochs // 5) == 0:
+            told = f"epoch {epoch + 1}/{config.epochs} loss {total / len(x):.4f}"
             print(f"retrieve: semantic ids: {told}", flush=True)
     with torch.no_grad():
         parts = [network.quantise(network.encoder(part))[0] for part in x.split(8192)]

@@ -14,39 +14,43 @@ from components.retrieve.attention import Block, Encoder
 from components.retrieve.config import TigerConfig
 from components.retrieve.interactions import Examples, Histories, Ints
 from components.retrieve.next_item import initialise
-from components.retrieve.ranking import Ranked, Recommender
+from components.retrieve.ranking import Ranked, Recommender, held
 from components.retrieve.training import SequenceNetwork, pad
 
-ROWS = 64
-"""Histories that a beam search answers at a time."""
+BEAMS = 8192
+"""Beams of all histories that are searched at a time."""
 
 
 class CodeTree(nn.Module):
-    """Which code words may follow which: the semantic ids of the catalogue as a tree.
+    """Which code words may follow which: the semantic ids of the catalogue as a tree, a word an edge.
 
-    `follows(level)` [nodes of the level, words] holds the next level's node, or the item at the end; -1
-    where no item goes on so. Nodes are numbered in the order of their words.
+    Of each level: edges sorted by the node that they leave, `first` [nodes + 1] that node's first edge,
+    `word` [edges] the code word, `leads` [edges] the next level's node, or the item at the end.
     """
 
     def __init__(self, ids: Ints) -> None:
         super().__init__()
-        self.levels = ids.shape[1]
-        self.words = [int(width) + 1 for width in ids.max(0)]
+        self.widths = [int(width) + 1 for width in ids.max(0)]
         node = np.zeros(len(ids), np.int64)
-        for level, width in enumerate(self.words):
-            key = node * width + ids[:, level]
-            last = level == self.levels - 1
-            follow = np.arange(len(ids)) if last else np.unique(key, return_inverse=True)[1]
-            table = np.full((int(node.max()) + 1) * width, -1, np.int32)
-            table[key] = follow
-            self.register_buffer(
-                f"follows_{level}", torch.from_numpy(table).view(-1, width), persistent=False
-            )
-            node = follow
+        for level, width in enumerate(self.widths):
+            edges, edge_of_item = np.unique(node * width + ids[:, level], return_inverse=True)
+            leads = np.arange(len(edges))
+            if level == len(self.widths) - 1:
+                leads[edge_of_item] = np.arange(len(ids))
+            first = np.searchsorted(edges // width, np.arange(node.max() + 2))
+            for name, table in (("first", first), ("word", edges % width), ("leads", leads)):
+                self.register_buffer(f"{name}_{level}", torch.from_numpy(table), persistent=False)
+            node = edge_of_item
 
-    def follows(self, level: int) -> Tensor:
-        """Return the table of `level`."""
-        return self.get_buffer(f"follows_{level}")
+    def edges(self, level: int, node: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return words and next nodes of the edges leaving `node` [...], and which are real: [..., most]."""
+        first = self.get_buffer(f"first_{level}")
+        word, leads = (self.get_buffer(f"{name}_{level}") for name in ("word", "leads"))
+        begin, end = first[node.clamp(min=0)], first[node.clamp(min=0) + 1]
+        edge = begin[..., None] + torch.arange(int((end - begin).max()), device=node.device)
+        real = (edge < end[..., None]) & (node >= 0)[..., None]
+        edge = edge.clamp(max=len(word) - 1)
+        return word[edge], leads[edge], real
 
 
 class DecoderBlock(nn.Module):
@@ -93,7 +97,7 @@ class Tiger(SequenceNetwork):
         super().__init__()
         self.num_items, self.max_length = len(ids), config.max_length
         self.tree = CodeTree(ids)
-        widths = self.tree.words
+        widths = self.tree.widths
         # Every level has words of its own; the last row stands for padding and for "begin".
         offsets = np.cumsum([0, *widths[:-1]])
         filler = np.full((1, len(widths)), sum(widths))
@@ -160,43 +164,49 @@ class TigerRecommender(Recommender):
     def answer(self, asked: Examples, depth: int) -> Ranked:
         """Return the likeliest unseen items by log-likelihood; an empty history tells nothing."""
         lists = Ranked.nothing(len(asked), depth)
-        lengths = np.minimum(asked.histories.lengths, self.network.max_length)
+        lengths = asked.histories.lengths
         order = np.argsort(lengths, kind="stable")
         order = order[lengths[order] > 0]
-        for start in range(0, len(order), ROWS):
-            rows = order[start : start + ROWS]
+        blocks = 1 + len(order) * _beams(asked.histories, depth) // BEAMS
+        for rows in np.array_split(order, blocks) if len(order) else ():
             found = self._search(asked.histories.take(rows), depth)
             lists.items[rows], lists.scores[rows] = found.items, found.scores
         return lists
 
     def _search(self, histories: Histories, depth: int) -> Ranked:
-        """Search with `depth` beams, and one more for each item that the longest history holds."""
-        net, tree = self.network, self.network.tree
+        """Search with `depth` beams, and some more for items that the history holds."""
+        net = self.network
         items, lengths = pad(histories.last(net.max_length), net.num_items, self.device)
         memory = net.encode(items)
         seen = (torch.arange(items.shape[1], device=self.device) < lengths[:, None])[:, None]
-        beams = depth + int(histories.lengths.max())
+        beams = _beams(histories, depth)
         written, score = net.begin(len(items), 1), torch.zeros(len(items), 1, device=self.device)
         node = torch.zeros(len(items), 1, dtype=torch.long, device=self.device)
         for level, (low, _) in enumerate(net.splits):
             states = net.decode(written, memory, seen.expand(-1, written.shape[1], -1))[:, :, -1]
-            follow = tree.follows(level)[node.clamp(min=0)].long()
-            likely = score[..., None] + net.logits(states, level).float().log_softmax(-1)
-            likely = likely.masked_fill((follow < 0) | (node < 0)[..., None], -torch.inf)
+            word, leads, real = net.tree.edges(level, node)
+            likely = net.logits(states, level).float().log_softmax(-1).gather(2, word) + score[..., None]
+            likely = likely.masked_fill(~real, -torch.inf)
             score, best = likely.flatten(1).topk(min(beams, likely[0].numel()))
-            node = follow.flatten(1).gather(1, best).masked_fill(score == -torch.inf, -1)
-            came_from = best // follow.shape[-1]
-            word = best % follow.shape[-1] + low
+            node = leads.flatten(1).gather(1, best).masked_fill(score == -torch.inf, -1)
+            came_from = best // word.shape[-1]
             before = written.gather(1, came_from[..., None].expand(-1, -1, written.shape[2]))
-            written = torch.cat([before, word[..., None]], 2)
+            told = word.flatten(1).gather(1, best) + low
+            written = torch.cat([before, told[..., None]], 2)
         return _unseen(node.cpu().numpy(), score.cpu().numpy(), histories, depth, net.num_items)
+
+
+def _beams(histories: Histories, depth: int) -> int:
+    """Return how many beams a search keeps: at most twice `depth`, so that one long history is no burden.
+
+    A history of more than `depth` items may so be left with a list that is shorter than `depth`.
+    """
+    return depth + min(depth, int(histories.lengths.max(initial=0)))
 
 
 def _unseen(items: Ints, scores: np.ndarray, histories: Histories, depth: int, num_items: int) -> Ranked:
     """Return the first `depth` of the found items [rows, beams] that each history lacks, ties by index."""
-    rows, seen = histories.flat()
-    keys = np.arange(len(items))[:, None] * num_items + items
-    scores = np.where((items < 0) | np.isin(keys, rows * num_items + seen), -np.inf, scores)
+    scores = np.where((items < 0) | held(histories, items, num_items), -np.inf, scores)
     order = np.lexsort((items, -scores), axis=1)[:, :depth]
     items, scores = np.take_along_axis(items, order, 1), np.take_along_axis(scores, order, 1)
     lists = Ranked.nothing(len(items), depth)

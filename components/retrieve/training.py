@@ -3,6 +3,7 @@
 import abc
 import copy
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -13,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from components.retrieve.config import TrainingConfig
-from components.retrieve.interactions import Examples, Histories
+from components.retrieve.interactions import Examples, Histories, padded
 from components.retrieve.ranking import Recommender, Scorer, hits, ndcg
 from components.shared.errors import TrainingError
 from components.shared.outputs import whole_file
 
+LEAST_RATE = 0.02  # of the learning rate, at the end of the cosine schedule
 BUCKET = 16
 """Batches whose sequences are sorted by length together, so that padding is little work."""
 
@@ -90,12 +92,8 @@ class NetworkRecommender(Scorer):
 
 def pad(histories: Histories, filler: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return items [rows, longest] padded on the right with `filler`, and lengths [rows]."""
-    lengths = histories.lengths
-    rows, items = histories.flat()
-    columns = np.arange(len(items)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    padded = np.full((len(histories), lengths.max()), filler, np.int64)
-    padded[rows, columns] = items
-    return torch.from_numpy(padded).to(device), torch.from_numpy(lengths).to(device)
+    items, lengths = padded(histories, filler)
+    return torch.from_numpy(items).to(device), torch.from_numpy(lengths).to(device)
 
 
 def batches(
@@ -195,6 +193,8 @@ def train(
     before = state.log.seconds
     while state.epoch < config.epochs and not 0 < config.patience <= state.since:
         state.epoch += 1
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, state.epoch)
         network.train()
         feed = batches(windows, config.batch_size, state.generator, network.num_items, device)
         state.log.losses.append(_epoch(name, network, feed, optimizer, config))
@@ -210,6 +210,14 @@ def train(
     if len(valid):
         network.load_state_dict(state.best)
     return network.recommender(device), state.log
+
+
+def learning_rate(config: TrainingConfig, epoch: int) -> float:
+    """Return the learning rate of `epoch`, counted from 1."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    share = 0.5 * (1 + math.cos(math.pi * (epoch - 1) / max(1, config.epochs - 1)))
+    return config.learning_rate * max(LEAST_RATE, share)
 
 
 def _judge(state: _State, valid: Examples, config: TrainingConfig, device: torch.device) -> str:

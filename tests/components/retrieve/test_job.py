@@ -6,7 +6,14 @@ import pytest
 from kfp.dsl import HTML, Dataset, Metrics
 
 from components.retrieve.component import retrieve
-from components.retrieve.config import RetrieveConfig, SasrecConfig, TrainingConfig
+from components.retrieve.config import (
+    ContentConfig,
+    RetrieveConfig,
+    SasrecConfig,
+    SemanticIdConfig,
+    TigerConfig,
+    TrainingConfig,
+)
 from components.retrieve.job import run
 from components.retrieve.models import user_folds
 from components.retrieve.report import RetrieveReport, gap_flags, page
@@ -22,6 +29,25 @@ CONFIG = RetrieveConfig(
     ),
 )
 COUNTING = dataclasses.replace(CONFIG, models=("popularity", "item_to_item"), candidates_from="item_to_item")
+
+SMALL_IDS = SemanticIdConfig(levels=2, codes=8, epochs=3)
+SMALL_TIGER = TigerConfig(
+    dim=16, layers=1, heads=2, ids=SMALL_IDS, training=TrainingConfig(epochs=2, batch_size=32)
+)
+SOURCES: dict[str, dict] = {
+    "popularity": {"candidates_from": "popularity"},
+    "item_to_item": {"candidates_from": "item_to_item"},
+    "sasrec": {"candidates_from": "sasrec"},
+    "tags": {"candidates_from": "content"},
+    "text": {"candidates_from": "content", "content": ContentConfig(by="text")},
+    "tiger": {"candidates_from": "tiger", "tiger": SMALL_TIGER},
+    "new items": {"candidates_from": "item_to_item", "new_item_slots": 2},
+    "online": {"candidates_from": "online+item_to_item"},
+}
+OF_ITEMS: dict = {
+    "tags": {f"i{n:04d}": [f"tag{n % 7}"] for n in range(60)},
+    "shown": [(f"u{n:04d}", n % 9, [f"i{(3 * n) % 60:04d}", f"i{(5 * n) % 60:04d}"]) for n in range(80)],
+}
 
 
 def rows(folder) -> list[dict]:
@@ -79,30 +105,30 @@ def test_the_ceiling_is_the_share_of_labels_among_the_candidates(write_tables, r
     assert report.metrics()["ceiling_test_at_10"] == report.ceilings["test"][10]
 
 
-@pytest.mark.parametrize("source", ["popularity", "item_to_item", "sasrec"])
+@pytest.mark.parametrize("source", SOURCES)
 def test_a_train_prompt_owes_nothing_to_its_users_labels(write_tables, ring, outputs, source) -> None:
     """Change what a user does from the train label on: the candidates of this train prompt stay."""
-    config = dataclasses.replace(CONFIG, models=("popularity",), candidates_from=source)
-    run(config, write_tables(ring), outputs)
+    config = dataclasses.replace(CONFIG, models=("popularity",), **SOURCES[source])
+    run(config, write_tables(ring, **OF_ITEMS), outputs)
     before = by_prompt(rows(outputs.candidates))["u0007", "train"]
     changed = dict(ring)
     unseen = sorted({i for items in ring.values() for i in items} - set(ring["u0007"]))
     changed["u0007"] = [*ring["u0007"][:-3], *unseen[:3]]
-    run(config, write_tables(changed, name="changed"), outputs)
+    run(config, write_tables(changed, name="changed", **OF_ITEMS), outputs)
     assert by_prompt(rows(outputs.candidates))["u0007", "train"] == before
 
 
-@pytest.mark.parametrize("source", ["popularity", "item_to_item", "sasrec"])
+@pytest.mark.parametrize("source", SOURCES)
 def test_no_model_owes_anything_to_test_labels(write_tables, ring, outputs, source) -> None:
-    config = dataclasses.replace(CONFIG, models=("popularity",), candidates_from=source)
+    config = dataclasses.replace(CONFIG, models=("popularity",), **SOURCES[source])
     catalogue = sorted({i for items in ring.values() for i in items})
-    run(config, write_tables(ring, catalogue), outputs)
+    run(config, write_tables(ring, catalogue, **OF_ITEMS), outputs)
     before = rows(outputs.candidates)
     changed = {}
     for user, items in ring.items():
         other = next(i for i in reversed(catalogue) if i not in items)
         changed[user] = [*items[:-1], other]
-    run(config, write_tables(changed, catalogue, name="changed"), outputs)
+    run(config, write_tables(changed, catalogue, name="changed", **OF_ITEMS), outputs)
     assert rows(outputs.candidates) == before
 
 

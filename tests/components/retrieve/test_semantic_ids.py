@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from components.retrieve.config import SemanticIdConfig, TrainingConfig
+from components.retrieve.config import SemanticIdConfig
 from components.retrieve.semantic_ids import ResidualAutoencoder, semantic_ids, with_tie_breaker
 from components.shared.errors import TrainingError
 
 CPU = torch.device("cpu")
-SMALL = SemanticIdConfig(
-    levels=3, codes=8, dim=8, hidden=(32,), training=TrainingConfig(epochs=60, batch_size=64)
-)
+SMALL = SemanticIdConfig(levels=3, codes=8, dim=8, hidden=(32,), epochs=60, batch_size=64)
 
 
 def clusters(count: int = 160) -> tuple[np.ndarray, np.ndarray]:
@@ -80,6 +78,6 @@ def test_the_loss_is_the_papers_sum() -> None:
 
 
 def test_a_loss_that_is_no_number_names_the_knob() -> None:
-    wild = dataclasses.replace(SMALL, training=TrainingConfig(epochs=5, learning_rate=1.0e30))
+    wild = dataclasses.replace(SMALL, epochs=5, learning_rate=1.0e30)
     with pytest.raises(TrainingError, match=r"tiger.ids: the loss became (nan|inf).*learning_rate"):
         ids(clusters()[0], wild)

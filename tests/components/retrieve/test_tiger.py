@@ -1,5 +1,3 @@
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -54,14 +52,17 @@ def log_likelihoods(net: Tiger, history: list[int], ids: np.ndarray) -> np.ndarr
 
 def test_the_tree_leads_to_every_item_and_nowhere_else() -> None:
     tree = CodeTree(IDS)
-    found = {}
-    for words in itertools.product(*(range(width) for width in tree.words)):
-        node = 0
-        for level, word in enumerate(words):
-            node = int(tree.follows(level)[node, word]) if node >= 0 else -1
-        if node >= 0:
-            found[node] = list(words)
-    assert found == {item: row.tolist() for item, row in enumerate(IDS)}
+    paths = [([], 0)]
+    for level in range(3):
+        follow = []
+        for path, node in paths:
+            words, leads, real = tree.edges(level, torch.tensor([[node, -1]]))
+            assert not real[0, 1].any()
+            words, leads = words[0, 0][real[0, 0]].tolist(), leads[0, 0][real[0, 0]].tolist()
+            follow += [([*path, word], child) for word, child in zip(words, leads, strict=True)]
+        paths = follow
+    assert {node: path for path, node in paths} == {item: row.tolist() for item, row in enumerate(IDS)}
+    assert len(paths) == len(IDS)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -126,7 +127,7 @@ def test_it_learns_the_ring_from_its_titles(write_tables, ring) -> None:
         layers=1,
         heads=2,
         dropout=0.0,
-        ids=SemanticIdConfig(levels=2, codes=16, training=TrainingConfig(epochs=30, batch_size=64)),
+        ids=SemanticIdConfig(levels=2, codes=16, epochs=30, batch_size=64),
         training=TrainingConfig(epochs=25, batch_size=16, learning_rate=1.0e-2, patience=0),
     )
     config = RetrieveConfig(models=("tiger",), tiger=tiger)

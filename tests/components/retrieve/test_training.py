@@ -154,6 +154,15 @@ def test_it_stops_when_validation_no_longer_improves(write_tables, ring) -> None
     assert len(log.losses) == 3
 
 
+def test_the_learning_rate_falls_along_half_a_cosine() -> None:
+    plan = TrainingConfig(epochs=5, learning_rate=0.1, schedule="cosine")
+    rates = [training.learning_rate(plan, epoch) for epoch in (1, 2, 3, 4, 5)]
+    half = 0.5 * 2**-0.5
+    assert rates == pytest.approx([0.1, 0.1 * (0.5 + half), 0.05, 0.1 * (0.5 - half), 0.002])
+    assert training.learning_rate(dataclasses.replace(plan, epochs=1), 1) == 0.1
+    assert training.learning_rate(dataclasses.replace(plan, schedule="constant"), 4) == 0.1
+
+
 def test_a_loss_that_is_no_number_names_the_knob(write_tables, ring) -> None:
     inputs = write_tables(ring)
     data = load(inputs.sequences, inputs.catalogue)
