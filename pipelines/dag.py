@@ -25,7 +25,7 @@ CACHED_STEPS = ("sequences", "retrieve", "base-model", "prompts", "sft", "grpo")
 def build(profile: Profile) -> Callable[..., Any]:
     """Return the pipeline function of `profile`; its parameters are what changes from run to run.
 
-    `data` is the folder or URI of the raw tables; the three fingerprints key the cache; `lineage` is a
+    `data` is the folder or URI of the raw tables; the fingerprints key the cache; `lineage` is a
     JSON object of texts that the registered model carries, with a `run_key`; `checkpoints` is a folder
     that outlives a killed step ("" = none).
     """
@@ -37,6 +37,7 @@ def build(profile: Profile) -> Callable[..., Any]:
         data_fingerprint: str,
         code_fingerprint: str,
         base_model_fingerprint: str = "",
+        encoder_fingerprint: str = "",
         lineage: str = "{}",
         checkpoints: str = "",
     ):
@@ -49,6 +50,7 @@ def build(profile: Profile) -> Callable[..., Any]:
             ).set_container_image(images.spark)
             retrieved = retrieve(
                 config=to_json(profile.retrieve),
+                fingerprint=encoder_fingerprint,
                 checkpoints=checkpoints,
                 sequences=sequenced.outputs["sequences"],
                 catalogue=sequenced.outputs["catalogue"],

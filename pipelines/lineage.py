@@ -31,8 +31,8 @@ def of_data(data: str, exposures: str = "") -> str:
     return fingerprint.of_folder(folder)
 
 
-def of_base_model(source: str) -> str:
-    """Return the fingerprint of a base model in a folder or at a URI; "" for one that its name pins."""
+def of_model(source: str) -> str:
+    """Return the fingerprint of a model in a folder or at a URI; "" for one that its name pins."""
     if is_remote(source):
         return fingerprint.of_text(*stamp(source))
     folder = Path(source).expanduser()

