@@ -56,9 +56,9 @@ class CodeTree(nn.Module):
 class DecoderBlock(nn.Module):
     """A layer that looks at the code words written so far, then at the history."""
 
-    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+    def __init__(self, words: int, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.own = Block(dim, heads, dropout)
+        self.own = Block(words, dim, heads, dropout)
         self.norm, self.heads, self.dropout = nn.LayerNorm(dim), heads, dropout
         self.query, self.key_value, self.out = (
             nn.Linear(dim, dim),
@@ -107,7 +107,7 @@ class Tiger(SequenceNetwork):
         self.encoder = Encoder(config.max_length, config.dim, config.layers, config.heads, config.dropout)
         self.levels = nn.Embedding(len(widths), config.dim)
         self.blocks = nn.ModuleList(
-            DecoderBlock(config.dim, config.heads, config.dropout) for _ in range(config.layers)
+            DecoderBlock(len(widths), config.dim, config.heads, config.dropout) for _ in range(config.layers)
         )
         self.norm, self.drop = nn.LayerNorm(config.dim), nn.Dropout(config.dropout)
         self.bias = nn.Parameter(torch.zeros(sum(widths)))
