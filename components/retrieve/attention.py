@@ -1,7 +1,7 @@
 """The self-attention layers that SASRec, BERT4Rec, FDSA, S3-Rec and TIGER share.
 
-Two things differ from SASRec's paper. It normalises before a sublayer, we after it and the embeddings, like BERT:
-the latest item's embedding, small as it begins, is else lost beside what the layers add to it. And it
+Two things differ from SASRec's paper. It normalises before a sublayer, we after it and the embeddings, like
+BERT: the latest item's embedding, small as it begins, is else lost beside what the layers add to it. And it
 learns an embedding of each absolute place, we how much a distance matters (Raffel et al. 2020, section 2.1):
 users are asked about longer histories than they were learnt from, at places that few had reached.
 """
