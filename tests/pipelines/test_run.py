@@ -32,7 +32,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_the_run_compares_all_models_and_says_where_everything_lies(finished: tuple[Path, str]) -> None:
     folder, shown = finished
-    for comparator in ("popularity", "item_to_item", "sasrec", "candidates", "base", "sft", "grpo"):
+    for comparator in ("popularity", "item_to_item", "sasrec", "online", "candidates", "base", "sft", "grpo"):
         assert f"│ {comparator} " in shown
     places = dict(
         line.split(maxsplit=1) for line in shown.splitlines() if line.startswith(("report:", "log:"))
