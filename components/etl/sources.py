@@ -93,6 +93,11 @@ def find(folder: Folder, table: str) -> Source | None:
         if entry.base_name.split(".")[0] == table and (not entry.is_file or _format(entry.base_name))
     ]
     if not found:
+        if odd := [e.base_name for e in folder.entries() if e.base_name.lower().startswith(f"{table}.")]:
+            raise DataError(
+                f"{folder.shown(odd[0])}: if this is the table {table}, its name must be {table} with one of "
+                "the endings .parquet, .jsonl, .csv (or .gz)"
+            )
         return None
     if len(found) > 1:
         names = ", ".join(entry.base_name for entry in found)

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from components.retrieve.interactions import Examples, Histories, Interactions, Ints, padded
-from components.retrieve.ranking import Ranked, Recommender, held
+from components.retrieve.interactions import Examples, Histories, Interactions, Ints
+from components.retrieve.ranking import Ranked, Recommender
 from components.shared.errors import DataError
 
 UNKNOWN_ITEM = -1
@@ -23,13 +23,15 @@ class Exposures(Recommender):
     """Answers a question with the user's latest list that was made no later than the label's time.
 
     `lists` [lists] hold item indices in the order shown, UNKNOWN_ITEM for items that the catalogue lacks;
-    they are sorted by `users` (row numbers) and `times` (microseconds).
+    they are sorted by `users` (row numbers) and `times` (microseconds). `known_share` is the share of the
+    other items.
     """
 
     data: Interactions
     users: Ints
     times: Ints
     lists: Histories
+    known_share: float
 
     def answer(self, asked: Examples, depth: int) -> Ranked:
         """Return the lists without what the history holds; a user without a list by then gets none.
@@ -38,29 +40,26 @@ class Exposures(Recommender):
         """
         ranked = Ranked.nothing(len(asked), depth)
         for start in range(0, len(asked), BLOCK):
-            rows = np.arange(start, min(start + BLOCK, len(asked)))
-            found = self._usable(asked.take(rows))[:, :depth]
-            ranked.items[rows, : found.shape[1]] = found
-        places = np.arange(depth, dtype=np.float32)
-        ranked.scores[:] = np.where(ranked.items >= 0, 1 / (1 + places), -np.inf)
+            rows, items = self._usable(asked.take(np.arange(start, min(start + BLOCK, len(asked)))))
+            place = np.arange(len(rows)) - np.searchsorted(rows, rows)
+            rows, items, place = (one[place < depth] for one in (rows, items, place))
+            ranked.items[start + rows, place], ranked.scores[start + rows, place] = items, 1 / (1 + place)
         return ranked
 
     def listed(self, asked: Examples) -> npt.NDArray[np.bool_]:
         """Return whether there was a list by the label's time, [rows]."""
         return self._latest(asked) >= 0
 
-    def _usable(self, asked: Examples) -> Ints:
-        """Return the lists' known, unseen items, each once, [rows, longest], filled up with -1."""
-        latest = self._latest(asked)
-        lists = self.lists.take(np.maximum(latest, 0))
-        items = padded(lists, -1)[0]
-        items[latest < 0] = -1
-        order = np.argsort(items, axis=1, kind="stable")
-        ordered = np.take_along_axis(items, order, 1)
-        again = np.zeros(items.shape, bool)
-        np.put_along_axis(again[:, :], order[:, 1:], ordered[:, 1:] == ordered[:, :-1], 1)
-        items[again | held(asked.histories, items, self.data.num_items)] = -1
-        return np.take_along_axis(items, np.argsort(items < 0, axis=1, kind="stable"), 1)
+    def _usable(self, asked: Examples) -> tuple[Ints, Ints]:
+        """Return (rows, items): what is known and unseen of each question's list, each once, in its order."""
+        latest, width = self._latest(asked), self.data.num_items
+        answered = np.flatnonzero(latest >= 0)
+        rows, items = self.lists.take(latest[answered]).flat()
+        rows, seen_rows, seen = answered[rows], *asked.histories.flat()
+        keys = rows * width + items
+        usable = np.flatnonzero((items != UNKNOWN_ITEM) & ~np.isin(keys, seen_rows * width + seen))
+        first = np.sort(usable[np.unique(keys[usable], return_index=True)[1]])
+        return rows[first], items[first]
 
     def _latest(self, asked: Examples) -> Ints:
         """Return the number of each question's list, -1 where there is none."""
@@ -76,10 +75,11 @@ def load_exposures(path: Path, data: Interactions) -> Exposures | None:
     """Read the table EXPOSURES, the lists of users without a sequence left out; None if no list is left.
 
     Raises:
-        DataError: the table is missing or unreadable, or lacks a column.
+        DataError: the table is missing or unreadable, or lacks a column; or no item of any list is in the
+            catalogue.
     """
     user_ids, item_ids = pa.array(data.user_ids), pa.array(data.item_ids)
-    users, times, lengths, items = [], [], [], []
+    users, times, lengths, items, strange = [], [], [], [], ""
     try:
         batches = ds.dataset(str(path), format="parquet").to_batches(["user_id", "timestamp", "item_ids"])
         for batch in batches:  # ids become integers batch by batch: their text is most of the table
@@ -88,14 +88,22 @@ def load_exposures(path: Path, data: Interactions) -> Exposures | None:
             found = pc.index_in(batch["item_ids"].flatten(), value_set=item_ids)
             users.append(known.to_numpy())
             times.append(batch["timestamp"].cast(pa.int64()).to_numpy())
-            lengths.append(batch["item_ids"].value_lengths().to_numpy(zero_copy_only=False))
+            lengths.append(pc.fill_null(batch["item_ids"].value_lengths(), 0).to_numpy())
             items.append(pc.fill_null(found, UNKNOWN_ITEM).to_numpy())
+            if len(found) and found.null_count == len(found):
+                strange = strange or batch["item_ids"].flatten()[0].as_py()
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: not the table exposures ({error}); run the step before this one") from error
     if not sum(map(len, users)):
         return None
     who, when = np.concatenate(users).astype(np.int64), np.concatenate(times)
     ends = np.cumsum(np.concatenate(lengths).astype(np.int64))
-    order = np.lexsort((when, who))
-    lists = Histories(np.concatenate(items).astype(np.int64), np.r_[0, ends[:-1]], ends).take(order)
-    return Exposures(data=data, users=who[order], times=when[order], lists=lists)
+    order, shown = np.lexsort((when, who)), np.concatenate(items).astype(np.int64)
+    known_share = float((shown != UNKNOWN_ITEM).mean()) if len(shown) else 0.0
+    if not known_share:
+        raise DataError(
+            f"{path}: no item of any list is in the catalogue, such as {strange!r}; lists must hold the "
+            'item_id of the table items (in CSV separated by "|")'
+        )
+    lists = Histories(shown, np.r_[0, ends[:-1]], ends).take(order)
+    return Exposures(data=data, users=who[order], times=when[order], lists=lists, known_share=known_share)

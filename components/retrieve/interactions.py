@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+import pyarrow.dataset as ds
 
 from components.shared.errors import DataError
 
@@ -218,9 +218,11 @@ def load(sequences: Path, catalogue: Path) -> Interactions:
 
 def _texts(items: pa.Table) -> pa.Array:
     """Return title, brand and tags of each item as one text."""
-    parts = (_column(items, "title"), _column(items, "brand"), pc.binary_join(_column(items, "tags"), ", "))
-    said = (pc.if_else(pc.equal(part, ""), pa.scalar(None, pa.string()), part) for part in parts)
-    return pc.binary_join_element_wise(*said, ". ", null_handling="skip")
+    titles = _column(items, "title")
+    titles = pc.if_else(pc.equal(titles, ""), _column(items, "item_id"), titles)  # a text is never empty
+    more = (_column(items, "brand"), pc.binary_join(_column(items, "tags"), ", "))
+    said = (pc.if_else(pc.equal(part, ""), pa.scalar(None, pa.string()), part) for part in more)
+    return pc.binary_join_element_wise(titles, *said, ". ", null_handling="skip")
 
 
 def _tags(lists: pa.Array) -> Histories:
@@ -238,18 +240,18 @@ def _sorted(table: pa.Table, key: str) -> pa.Table:
     return table.take(pc.sort_indices(table, sort_keys=[(key, "ascending")])).combine_chunks()
 
 
-def read_table(path: Path, columns: list[str], may_be_empty: bool = False) -> pa.Table:
+def read_table(path: Path, columns: list[str]) -> pa.Table:
     """Return `columns` of the Parquet table at `path`. Raises DataError: missing, unreadable, no rows."""
     if not path.exists():
         raise DataError(f"{path}: no such table; run the step before this one")
     try:
-        table = pq.read_table(path, columns=columns)
+        dataset = ds.dataset(str(path), format="parquet")
+        if missing := [name for name in columns if name not in dataset.schema.names]:
+            raise DataError(f"{path}: no column '{missing[0]}'")
+        table = dataset.to_table(columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet table ({error})") from error
-    missing = [name for name in columns if name not in table.column_names]
-    if missing:
-        raise DataError(f"{path}: no column '{missing[0]}'")
-    if not table.num_rows and not may_be_empty:
+    if not table.num_rows:
         raise DataError(f"{path}: the table has no rows, so there is nothing to learn from")
     return table
 

@@ -98,6 +98,8 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
             for split in JUDGED:
                 _write_candidates(context, table, split, data.examples(split), final[split], None)
     start.flags = report.gap_flags(start, config.ceiling_gap)
+    if exposures:
+        start.flags += report.list_flags(start, exposures.known_share, ONLINE in config.sources)
     if ONLINE in config.models and not exposures:
         start.flags.append(f"'{ONLINE}' is not compared: the log has no exposures of these users.")
     for flag in start.flags:

@@ -104,9 +104,10 @@ def text_vectors(config: RetrieveConfig, data: Interactions, place: Path | None)
 def tiger_ids(config: RetrieveConfig, data: Interactions, place: Path | None) -> Ints:
     """Return the items' semantic ids, the same for all folds: they owe nothing to interactions."""
     seed = stable_seed(config.seed, "semantic ids")
+    vectors = text_vectors(config, data, place)  # before the seed: an encoder may draw weights that it lacks
     with seeded(seed):
         return semantic_ids(
-            text_vectors(config, data, place),
+            vectors,
             config.tiger.ids,
             seed,
             device(config),

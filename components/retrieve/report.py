@@ -11,6 +11,8 @@ from components.retrieve.ranking import Ranked, hits, ndcg, recall
 
 CEILINGS = (10, 20, 50, 100)
 CUTS = (5, 10)
+LEAST_KNOWN = 0.5
+"""A smaller share of known items, or of prompts with a list from outside, is flagged."""
 _STYLE = (
     "body{font:14px/1.5 system-ui,sans-serif;color:#1b1f24;margin:24px;max-width:900px}"
     "h1{font-size:20px}h2{font-size:16px;margin-top:28px}table{border-collapse:collapse}"
@@ -102,6 +104,21 @@ def gap_flags(report: RetrieveReport, allowed: float) -> list[str]:
                 else "prompts of training are harder than those of test: more folds, or a shift in time"
             )
             found.append(f"At N = {n} the ceiling is {a:.3f} on train and {b:.3f} on test: {cause}.")
+    return found
+
+
+def list_flags(report: RetrieveReport, known_share: float, are_candidates: bool) -> list[str]:
+    """Return warnings about lists from outside: items nobody knows, prompts without a list."""
+    found = []
+    if known_share < LEAST_KNOWN:
+        found.append(f"Only {known_share:.0%} of the items in the lists from outside are in the catalogue.")
+    for split, lacking in report.unlisted.items():
+        users = report.users[split]
+        if are_candidates and users and lacking > (1 - LEAST_KNOWN) * users:
+            found.append(
+                f"{lacking:,} of {users:,} {split} prompts have no list from outside by their label's time: "
+                "other models, or popularity, made their candidates."
+            )
     return found
 
 

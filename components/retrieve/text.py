@@ -71,6 +71,11 @@ def _load(config: EncoderConfig) -> tuple:
             f"retrieve.encoder.source: {config.source} cannot be loaded ({error}); name a folder, a hub id, "
             f"or bundled:{next(iter(BUNDLED))}"
         ) from error
+    most = getattr(model.config, "max_position_embeddings", config.max_tokens)
+    if config.max_tokens > most:
+        raise ModelError(
+            f"retrieve.encoder.max_tokens is {config.max_tokens}, but {config.source} reads {most} at most"
+        )
     return tokenizer, model.eval()
 
 

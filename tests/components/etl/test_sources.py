@@ -352,3 +352,11 @@ def test_a_part_file_cut_off_in_the_middle_is_named(sample_folder, run_step, tmp
     with pytest.raises(DataError, match=rf"events\.{form}: unreadable or cut off"):
         run_step(tmp_path / "data", tmp_path / "out")
     assert not (tmp_path / "out/sequences").exists()
+
+
+@pytest.mark.parametrize("name", ["exposures.json", "exposures.csv.zst", "Exposures.parquet"])
+def test_an_optional_table_of_an_odd_name_is_not_passed_over(tmp_path, name):
+    assert sources.find(Folder.at(tmp_path), "exposures") is None
+    (tmp_path / name).write_text("x")
+    with pytest.raises(DataError, match=f"{name}: if this is the table exposures"):
+        sources.find(Folder.at(tmp_path), "exposures")

@@ -89,7 +89,7 @@ run_sequences(
     f"{lake}/data",
     SequencesOutputs(**places, data_docs=out / "docs.html"),
 )
-del places["quarantine"]
+del places["exposures"], places["quarantine"]
 run_prompts(
     PromptsConfig(valid_prompts=10, spark=spark),
     PromptsInputs(**places, candidates=f"{lake}/candidates", base_model=model),

@@ -1,4 +1,5 @@
 import dataclasses
+import tracemalloc
 
 import pyarrow.parquet as pq
 import pytest
@@ -99,3 +100,30 @@ def test_without_the_table_online_is_no_comparator_and_no_source(write_tables, o
     assert "no exposures" in report.flags[-1]
     with pytest.raises(DataError, match="take 'online' out of"):
         run(dataclasses.replace(config, candidates_from="online+popularity"), inputs, outputs)
+
+
+def test_lists_of_unknown_items_are_refused_and_half_known_ones_flagged(write_tables, outputs) -> None:
+    config = RetrieveConfig(models=("popularity",), candidates_from="online", num_candidates=2)
+    with pytest.raises(DataError, match=r"no item of any list is in the catalogue, such as \"\['p', 'q'\]\""):
+        run(config, write_tables(SEQUENCES, CATALOGUE, shown=[("a", 0, ["['p', 'q']"])]), outputs)
+    shown = [(user, 0, ["gone", "lost", "t"]) for user in "abc"]
+    report = run(config, write_tables(SEQUENCES, CATALOGUE, shown=shown, name="half"), outputs)
+    assert report.flags == ["Only 33% of the items in the lists from outside are in the catalogue."]
+    late = write_tables(SEQUENCES, CATALOGUE, shown=[(user, 9, ["t"]) for user in "abc"], name="late")
+    flags = run(config, late, outputs).flags
+    assert sum("have no list from outside" in flag for flag in flags) == 3
+
+
+def test_one_long_list_is_no_burden_to_others(write_tables) -> None:
+    """Padding 2,000 lists to the longest would take gigabytes."""
+    users = {f"u{n:04d}": ["p", "q", "r", "s"] for n in range(2000)}
+    long = ["t"] + [f"x{n}" for n in range(200_000)]
+    shown = [(user, 0, ["t", "u"]) for user in users if user != "u0000"] + [("u0000", 0, long)]
+    inputs = write_tables(users, CATALOGUE, shown=shown)
+    data = load(inputs.sequences, inputs.catalogue)
+    tracemalloc.start()
+    ranked = load_exposures(inputs.exposures, data).answer(data.examples("test"), 3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [data.item_ids[i] for i in ranked.items[0] if i >= 0] == ["t"]
+    assert peak < 100e6

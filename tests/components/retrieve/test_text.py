@@ -43,6 +43,11 @@ def test_vectors_are_made_once(tmp_path, monkeypatch) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["vectors.npy"]
 
 
+def test_more_tokens_than_the_encoder_reads_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"max_tokens is 9999, but .* reads 512 at most"):
+        text.item_vectors(TEXTS, EncoderConfig(max_tokens=9999), CPU)
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -75,3 +80,9 @@ def test_content_finds_a_new_item_by_its_title(write_tables) -> None:
     assert data.item_ids[best[0]] == "lotion for hands"
     best = model.answer(data.examples("test"), 1).items[0]  # … and the drill
     assert data.item_ids[best[0]] == "lotion for hands" or data.item_ids[best[0]] == "drill bits"
+
+
+def test_every_item_has_a_text(write_tables) -> None:
+    inputs = write_tables({"u": ["x", "", "z"]}, tags={"x": ["a", "b"]})  # a title is its item's id here
+    texts = load(inputs.sequences, inputs.catalogue).texts.to_pylist()
+    assert texts == ["", "x. a, b", "z"]
