@@ -40,9 +40,10 @@ class Answering:
         self.evidence: dict[str, float] = {}
         self.seconds: dict[str, float] = {}
         self.newcomers: Newcomers | None = None
-        new = item_counts(self.train_part, data.num_items) == 0
-        if config.new_item_slots and new.any():
-            self.newcomers = Newcomers(data, models.content(config, data, self.train_part, place), new)
+        if config.new_item_slots:
+            new = item_counts(self.train_part, data.num_items) == 0
+            if new.any():
+                self.newcomers = Newcomers(data, models.content(config, data, self.train_part, place), new)
 
     def fit_and_answer(self, name: str, asked: dict[str, Examples], depth: int) -> dict[str, Ranked]:
         """Train model `name` and return its lists; one where it knows nothing is empty."""

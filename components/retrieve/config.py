@@ -78,8 +78,7 @@ class NextItemConfig:
         """Refuse shapes that cannot be built."""
         _at_least(self, 1, "dim", "layers", "max_length")
         _at_least(self, 0, "negatives", "temperature")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+        _dropout(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +91,7 @@ class SasrecConfig(NextItemConfig):
         """Refuse shapes that cannot be built."""
         super().__post_init__()
         _at_least(self, 1, "heads")
-        if self.dim % self.heads:
-            raise ValueError(f"dim ({self.dim}) must be a multiple of heads ({self.heads})")
+        _whole_heads(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +116,7 @@ class Bert4recConfig(SasrecConfig):
     def __post_init__(self) -> None:
         """Refuse shares that are none."""
         super().__post_init__()
-        _share(self, "mask_share", "last_share")
+        _fraction(self, "mask_share", "last_share")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +148,7 @@ class S3recConfig(FdsaConfig):
     def __post_init__(self) -> None:
         """Refuse weights that are not four, and shares that are none."""
         super().__post_init__()
-        _share(self, "mask_share")
+        _fraction(self, "mask_share")
         if len(self.objective_weights) != 4 or min(self.objective_weights) < 0:
             raise ValueError(f"objective_weights must be four, 0 or more, got {self.objective_weights}")
 
@@ -178,8 +176,7 @@ class ItemToItemConfig:
     def __post_init__(self) -> None:
         """Refuse sizes that find nothing."""
         _at_least(self, 1, "window", "neighbours", "last")
-        if not 0 < self.decay <= 1:
-            raise ValueError(f"decay must lie in (0, 1], got {self.decay}")
+        _fraction(self, "decay")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,10 +250,8 @@ class TigerConfig:
     def __post_init__(self) -> None:
         """Refuse shapes that cannot be built."""
         _at_least(self, 1, "dim", "layers", "heads", "max_length")
-        if self.dim % self.heads:
-            raise ValueError(f"dim ({self.dim}) must be a multiple of heads ({self.heads})")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+        _whole_heads(self)
+        _dropout(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,8 +269,7 @@ class ContentConfig:
     def __post_init__(self) -> None:
         """Refuse sizes that find nothing."""
         _at_least(self, 1, "last")
-        if not 0 < self.decay <= 1:
-            raise ValueError(f"decay must lie in (0, 1], got {self.decay}")
+        _fraction(self, "decay")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -358,7 +352,17 @@ def _at_least(section: object, least: int, *names: str) -> None:
             raise ValueError(f"{name} must be at least {least}, got {getattr(section, name)}")
 
 
-def _share(section: object, *names: str) -> None:
+def _fraction(section: object, *names: str) -> None:
     for name in names:
         if not 0 < getattr(section, name) <= 1:
             raise ValueError(f"{name} must lie in (0, 1], got {getattr(section, name)}")
+
+
+def _dropout(section: NextItemConfig | TigerConfig) -> None:
+    if not 0 <= section.dropout < 1:
+        raise ValueError(f"dropout must lie in [0, 1), got {section.dropout}")
+
+
+def _whole_heads(section: SasrecConfig | TigerConfig) -> None:
+    if section.dim % section.heads:
+        raise ValueError(f"dim ({section.dim}) must be a multiple of heads ({section.heads})")

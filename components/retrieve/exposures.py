@@ -1,6 +1,7 @@
 """Lists from outside: what an online system showed, or what a retrieval system of the user's own found."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -63,12 +64,18 @@ class Exposures(Recommender):
 
     def _latest(self, asked: Examples) -> Ints:
         """Return the number of each question's list, -1 where there is none."""
-        moments, rank = np.unique(self.times, return_inverse=True)
+        moments, made = self._made
         until = np.searchsorted(moments, self.data.asked_at(asked), side="right") - 1
-        width = len(moments) + 1  # one more: before all moments
-        made = self.users * width + 1 + rank
-        place = np.searchsorted(made, asked.users * width + 1 + until, side="right") - 1
+        wanted = asked.users * (len(moments) + 1) + 1 + until
+        place = np.searchsorted(made, wanted, side="right") - 1
         return np.where(place >= np.searchsorted(self.users, asked.users), place, -1)
+
+    @cached_property
+    def _made(self) -> tuple[Ints, Ints]:
+        """The distinct times, sorted, and of each list user and time as one number, ascending."""
+        moments, rank = np.unique(self.times, return_inverse=True)
+        width = len(moments) + 1  # one more: before all moments
+        return moments, self.users * width + 1 + rank
 
 
 def load_exposures(path: Path, data: Interactions) -> Exposures | None:

@@ -75,16 +75,6 @@ class Histories:
         return rows, self.items[np.repeat(self.start, lengths) + within]
 
 
-def padded(histories: Histories, filler: int) -> tuple[Ints, Ints]:
-    """Return items [rows, longest] padded on the right with `filler`, and lengths [rows]."""
-    lengths = histories.lengths
-    rows, items = histories.flat()
-    columns = np.arange(len(items)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    table = np.full((len(histories), lengths.max(initial=0)), filler, np.int64)
-    table[rows, columns] = items
-    return table, lengths
-
-
 @dataclass(frozen=True)
 class Examples:
     """Questions with their answers: what follows `histories[i]` are the items `labels[i]`.

@@ -6,11 +6,11 @@ import torch
 
 from components.retrieve.content import Content
 from components.retrieve.interactions import Examples, Histories, Interactions, Ints
-from components.retrieve.ranking import Ranked, blocks, held, top_unseen
+from components.retrieve.ranking import Ranked, blocks, top_unseen
 
 
 class Newcomers:
-    """Finds the items at `new` [items] of bool that are nearest to a history by `content`."""
+    """Finds the items at `new` [items] of bool, at least one, that are nearest to a history by `content`."""
 
     def __init__(self, data: Interactions, content: Content, new: npt.NDArray[np.bool_]) -> None:
         self.data, self.content = data, content
@@ -23,8 +23,6 @@ class Newcomers:
         An item that says nothing about the history is not near, and an item is new to nobody before it was
         created: a question asked earlier does not get it.
         """
-        if not len(self.items):
-            return np.full((len(asked), count), -1, np.int64)
         rows = np.arange(len(asked))
         sizes = [len(block) for block in blocks(asked.histories, len(self.items))]
         parts = np.split(rows, np.cumsum(sizes)[:-1])
@@ -36,12 +34,17 @@ class Newcomers:
         if len(self.data.created):
             early = self.data.created[self.items] > self.data.asked_at(asked)[:, None]
             scores.masked_fill_(torch.from_numpy(early), -torch.inf)
-        everything = np.broadcast_to(self.items, (len(asked), len(self.items)))
-        seen = held(asked.histories, everything, self.data.num_items)
-        scores.masked_fill_(torch.from_numpy(seen), -torch.inf)
-        nothing = Histories(np.zeros(0, np.int64), *np.zeros((2, len(asked)), np.int64))
-        places = top_unseen(scores, nothing, count).items
+        places = top_unseen(scores, _places(asked.histories, self.items), count).items
         return np.where(places >= 0, self.items[places], -1)
+
+
+def _places(histories: Histories, items: Ints) -> Histories:
+    """Return what each history holds of `items` (sorted), as places in `items`."""
+    rows, found = histories.flat()
+    kept = np.isin(found, items)
+    lengths = np.bincount(rows[kept], minlength=len(histories))
+    ends = np.cumsum(lengths)
+    return Histories(np.searchsorted(items, found[kept]), ends - lengths, ends)
 
 
 def with_newcomers(ranked: Ranked, asked: Examples, newcomers: Newcomers, slots: int, wanted: int) -> Ranked:

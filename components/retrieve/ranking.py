@@ -43,11 +43,6 @@ class Ranked:
         """Return the lists cut to their first `depth` items."""
         return Ranked(self.items[:, :depth], self.scores[:, :depth])
 
-    @property
-    def empty(self) -> npt.NDArray[np.bool_]:
-        """Whether each list has no item, [rows]."""
-        return self.items[:, 0] < 0
-
     def without(self, rows: npt.NDArray[np.bool_]) -> "Ranked":
         """Return the lists, those at `rows` emptied."""
         if not rows.any():

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from components.retrieve.config import SemanticIdConfig
 from components.retrieve.interactions import Ints
+from components.retrieve.saved import saved_array
 from components.shared.errors import TrainingError
-from components.shared.outputs import whole_file
 
 SAMPLE = 20_000  # items that the code words start from
 ROUNDS = 10  # of k-means
@@ -86,16 +86,13 @@ def semantic_ids(
     `vectors` [items, width] are sentence embeddings. The file `saved` spares a second training. Raises
     TrainingError: the loss is not a number.
     """
-    if saved and saved.is_file():
-        return np.load(saved)
-    x = torch.from_numpy(vectors).to(device)
-    codes = _trained(x, config, np.random.default_rng(seed))
-    ids = with_tie_breaker(codes)
+    return saved_array(saved, lambda: _learnt(torch.from_numpy(vectors).to(device), config, seed))
+
+
+def _learnt(x: Tensor, config: SemanticIdConfig, seed: int) -> Ints:
+    ids = with_tie_breaker(_trained(x, config, np.random.default_rng(seed)))
     same = int((ids[:, -1] > 0).sum())
     print(f"retrieve: semantic ids: {same:,} of {len(ids):,} items share all words with another", flush=True)
-    if saved:
-        with whole_file(saved) as partial, partial.open("wb") as file:
-            np.save(file, ids)
     return ids
 
 

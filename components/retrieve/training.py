@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from components.retrieve.config import TrainingConfig
-from components.retrieve.interactions import Examples, Histories, padded
+from components.retrieve.interactions import Examples, Histories
 from components.retrieve.ranking import Recommender, Scorer, hits, ndcg
 from components.shared.errors import TrainingError
 from components.shared.outputs import whole_file
@@ -92,7 +92,9 @@ class NetworkRecommender(Scorer):
 
 def pad(histories: Histories, filler: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return items [rows, longest] padded on the right with `filler`, and lengths [rows]."""
-    items, lengths = padded(histories, filler)
+    lengths = histories.lengths
+    items = np.full((len(histories), lengths.max(initial=0)), filler, np.int64)
+    items[np.arange(items.shape[1]) < lengths[:, None]] = histories.flat()[1]
     return torch.from_numpy(items).to(device), torch.from_numpy(lengths).to(device)
 
 

@@ -1,0 +1,20 @@
+"""Arrays that are made once for all models and folds of a run, and saved."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from components.shared.outputs import whole_file
+
+
+def saved_array(file: Path | None, make: Callable[[], npt.NDArray]) -> npt.NDArray:
+    """Return the array in `file` (.npy); without one, what `make` returns, saved there. None: never saved."""
+    if file and file.is_file():
+        return np.load(file)
+    array = make()
+    if file:
+        with whole_file(file) as partial, partial.open("wb") as opened:
+            np.save(opened, array)
+    return array
