@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from components.shared.trainable import LoraConfig
+
 REWARD_VERSION = "1"
 """Bump it with every change of what a reward term computes; it travels in the lineage of each model."""
 
@@ -110,7 +112,7 @@ class GrpoConfig:
             used once.
         eval_every: steps between validations on a seeded sample of `eval_prompts` prompts with a
             retrieved label; the best model is kept.
-        eval_batch_size, save_every, train_layers: of the local engine: answers decoded at once, steps
+        eval_batch_size, save_every, train_layers, lora: of the local engine: answers decoded at once, steps
             between checkpoints (0 = none), and as in SftConfig. verl saves when it validates.
     """
 
@@ -130,6 +132,7 @@ class GrpoConfig:
     eval_batch_size: int = 16
     save_every: int = 2
     train_layers: int = 0
+    lora: LoraConfig = field(default_factory=LoraConfig)
     gradient_checkpointing: bool = False
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = 0
@@ -163,3 +166,5 @@ class GrpoConfig:
             raise ValueError("steps is 0: set engine to local, which hands the SFT model on")
         if self.train_layers:
             raise ValueError("train_layers is of the local engine: verl trains all layers; set it to 0")
+        if self.lora.rank:
+            raise ValueError("lora is of the local engine: verl trains all weights; set lora.rank to 0")

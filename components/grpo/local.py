@@ -25,13 +25,13 @@ from components.grpo.packing import answer_mask, token_log_probs
 from components.grpo.progress import Progress, best_of, state_of
 from components.grpo.rewards import business_terms
 from components.grpo.rollout import Group, rollout_figures, sample_groups, validate
+from components.shared import trainable
 from components.shared.errors import TrainingError
 from components.shared.language_model import (
     LanguageModel,
     best_device,
     load,
     torch_dtype,
-    train_top_layers,
 )
 from components.shared.outputs import whole_folder
 from components.shared.prompt_table import PromptRow
@@ -59,13 +59,14 @@ def train(
     """
     device = best_device()
     lm = load(sft_model, "float32", device)
-    policy, tokenizer = lm.model, lm.tokenizer
-    longest_prompt(config, tokenizer, policy.config.max_position_embeddings, [*rows, *valid])
+    tokenizer = lm.tokenizer
+    longest_prompt(config, tokenizer, lm.model.config.max_position_embeddings, [*rows, *valid])
+    torch.manual_seed(config.seed)  # which adapters are drawn from
+    policy = trainable.choose(lm.model, config.train_layers, config.lora)
     if config.gradient_checkpointing:
-        policy.gradient_checkpointing_enable()
-    train_top_layers(policy, config.train_layers)
+        policy.gradient_checkpointing_enable({"use_reentrant": False})
     low = torch_dtype(config.dtype)
-    reference = copy.deepcopy(policy).to(low).eval().requires_grad_(False) if config.beta else None
+    reference = _Reference(policy, low) if config.beta else None
     sampler = _Sampler(policy, tokenizer, low)
     learning = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=config.learning_rate, weight_decay=0.0)
@@ -88,7 +89,7 @@ def train(
             state.validated(*validate(sampler.refreshed(), valid, config))
             if state.best_step == state.step:
                 with whole_folder(best_of(place, state.step)) as folder:
-                    policy.save_pretrained(folder)
+                    trainable.merged(policy).save_pretrained(folder)
                     tokenizer.save_pretrained(folder)
         state.say(config.steps)
         if config.save_every and state.step % config.save_every == 0:
@@ -105,22 +106,43 @@ def _forget_former_bests(place: Path, best_step: int) -> None:
 
 
 class _Sampler:
-    """The policy in the arithmetic that sampling runs in; a copy where that differs from float32."""
+    """The policy as it is sampled from: in its own arithmetic, adapters merged; a copy where that differs."""
 
     def __init__(self, policy: Any, tokenizer: Any, dtype: torch.dtype) -> None:
         self.policy = policy
-        self.copy = policy if dtype == torch.float32 else copy.deepcopy(policy).to(dtype)
+        plain = trainable.merged(policy)
+        if dtype != torch.float32:
+            plain = (copy.deepcopy(plain) if plain is policy else plain).to(dtype)
+        self.copy = plain
         self.lm = LanguageModel(self.copy, tokenizer)
 
     def refreshed(self) -> LanguageModel:
         """Return the sampler with the policy's present weights."""
         if self.copy is not self.policy:
             with torch.no_grad():
-                pairs = zip(self.copy.parameters(), self.policy.parameters(), strict=True)
+                pairs = zip(self.copy.parameters(), trainable.plain_parameters(self.policy), strict=True)
                 for mine, current in pairs:
                     mine.copy_(current)
         self.copy.eval()
         return self.lm
+
+
+class _Reference:
+    """The policy as it was at first, for the KL term: a frozen copy, or the policy without its adapters."""
+
+    def __init__(self, policy: Any, dtype: torch.dtype) -> None:
+        self.policy, self.dtype = policy, dtype
+        self.copy = None
+        if not trainable.is_adapted(policy):
+            self.copy = copy.deepcopy(policy).to(dtype).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def log_probs(self, group: Group, temperature: float) -> torch.Tensor:
+        """Return the log-probabilities of the group's answers, as `token_log_probs` does."""
+        if self.copy is not None:
+            return token_log_probs(self.copy, group.prompt_ids, group.answer_ids, temperature)[0]
+        with self.policy.disable_adapter(), _arithmetic(self.policy.device, self.dtype):
+            return token_log_probs(self.policy, group.prompt_ids, group.answer_ids, temperature)[0]
 
 
 def _batch(rows: Sequence[PromptRow], config: GrpoConfig, step: int) -> list[PromptRow]:
@@ -135,7 +157,11 @@ def _batch(rows: Sequence[PromptRow], config: GrpoConfig, step: int) -> list[Pro
 
 
 def _update(
-    state: State, reference: Any, groups: Sequence[Group], config: GrpoConfig, dtype: torch.dtype
+    state: State,
+    reference: _Reference | None,
+    groups: Sequence[Group],
+    config: GrpoConfig,
+    dtype: torch.dtype,
 ) -> dict[str, float]:
     """Take one optimiser step on `groups` and return its figures."""
     policy = state.policy
@@ -152,9 +178,7 @@ def _update(
             )
         loss = policy_loss(log_probs, log_probs.detach(), advantage, mask, config.clip)
         if reference is not None:
-            with torch.no_grad():
-                ref, _ = token_log_probs(reference, group.prompt_ids, group.answer_ids, config.temperature)
-            kl = sequence_mean(k3(log_probs, ref), mask)
+            kl = sequence_mean(k3(log_probs, reference.log_probs(group, config.temperature)), mask)
             loss = loss + config.beta * kl
             totals["kl"] += kl.item() / len(groups)
         (loss / len(groups)).backward()
@@ -179,11 +203,16 @@ def _arithmetic(device: torch.device, dtype: torch.dtype) -> contextlib.Abstract
     return torch.autocast(device.type, dtype)
 
 
+def learnt(policy: Any) -> dict[str, torch.Tensor]:
+    """Return the weights that learn, by name; the others are those of the SFT model."""
+    return {name: weights.detach() for name, weights in policy.named_parameters() if weights.requires_grad}
+
+
 def _save(state: State, folder: Path) -> None:
     with whole_folder(folder) as partial:
         torch.save(
             {
-                "policy": state.policy.state_dict(),
+                "learnt": learnt(state.policy),
                 "optimizer": state.optimizer.state_dict(),
                 "progress": state_of(state),
             },
@@ -195,7 +224,7 @@ def _resume(state: State, folder: Path) -> State:
     if not (folder / "state.pt").is_file():
         return state
     saved = torch.load(folder / "state.pt", map_location=state.policy.device, weights_only=True)
-    state.policy.load_state_dict(saved["policy"])
+    state.policy.load_state_dict(saved["learnt"], strict=False)
     state.optimizer.load_state_dict(saved["optimizer"])
     vars(state).update(saved["progress"])
     print(f"grpo: going on after step {state.step}", flush=True)

@@ -1,7 +1,9 @@
 """Configuration of supervised fine-tuning."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from components.shared.trainable import LoraConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,7 @@ class SftConfig:
         save_steps: optimiser steps between checkpoints; 0 = none.
         train_layers: only that many of the topmost layers learn (the embeddings then stay as they are),
             which spares their share of the backward pass; 0 = everything learns.
+        lora: low-rank adapters learn instead of the weights; the model that is handed on has them merged.
     """
 
     max_examples: int = 0
@@ -33,6 +36,7 @@ class SftConfig:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     save_steps: int = 20
     train_layers: int = 0
+    lora: LoraConfig = field(default_factory=LoraConfig)
     seed: int = 0
 
     def __post_init__(self) -> None:

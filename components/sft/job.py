@@ -11,9 +11,9 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from components.sft.config import SftConfig
 from components.sft.examples import LeftPadding, answer_loss, encode
-from components.shared import checkpoints, curves
+from components.shared import checkpoints, curves, trainable
 from components.shared.errors import TrainingError
-from components.shared.language_model import load, torch_dtype, train_top_layers
+from components.shared.language_model import load, torch_dtype
 from components.shared.memory import memory_told
 from components.shared.outputs import whole_folder, write_json
 from components.shared.prompt_table import read_prompts
@@ -61,8 +61,7 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
     """
     set_seed(config.seed)
     lm = load(inputs.base_model, "float32")
-    model, tokenizer = lm.model, lm.tokenizer
-    train_top_layers(model, config.train_layers)
+    model, tokenizer = trainable.choose(lm.model, config.train_layers, config.lora), lm.tokenizer
     rows = read_prompts(inputs.prompts, "train", config.max_examples, config.seed)
     examples = encode(rows, tokenizer, config.max_length)
     tokens = sum(len(example["input_ids"]) for example in examples)
@@ -82,7 +81,7 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
         seconds = time.monotonic() - started
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         with whole_folder(outputs.model) as folder:
-            model.save_pretrained(folder)
+            trainable.merged(model).save_pretrained(folder)
             tokenizer.save_pretrained(folder)
         curves.write(outputs.curves, "Supervised fine-tuning", {"loss (nats a token)": losses})
         tenth = max(1, len(losses) // 10)

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 from components.shared import fingerprint
 from components.shared.config import to_json
 from components.shared.errors import TrainingError
+from components.shared.outputs import clear_leftovers
 
 
 @contextlib.contextmanager
@@ -29,10 +31,15 @@ def place(root: str, step: str, config: Any, *inputs: Path) -> Iterator[Path]:
         return
     key = fingerprint.of_text(to_json(config), *(fingerprint.of_folder(folder) for folder in inputs))
     folder_of_run = Path(root) / f"{step}-{key}"
-    folder_of_run.mkdir(parents=True, exist_ok=True)
+    gone = folder_of_run.with_suffix(".gone")
+    Path(root).mkdir(parents=True, exist_ok=True)
     with _alone(folder_of_run.with_suffix(".lock")):
+        shutil.rmtree(gone, ignore_errors=True)
+        folder_of_run.mkdir(exist_ok=True)
+        clear_leftovers(folder_of_run)
         yield folder_of_run
-        shutil.rmtree(folder_of_run, ignore_errors=True)
+        folder_of_run.rename(gone)  # so that a kill amid the removal leaves no half to go on from
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -54,11 +61,20 @@ def _alone(lock: Path) -> Iterator[None]:
 def latest_of_trainer(folder: Path) -> str | None:
     """Return the newest whole checkpoint that transformers' Trainer left in `folder`, or None.
 
-    Trainer writes `trainer_state.json` last; a folder without it was cut off and is removed.
+    All others are removed: a newer one was cut off while it was written, an older one while it was removed.
     """
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    for path in reversed(found):
-        if (path / "trainer_state.json").is_file():
-            return str(path)
-        shutil.rmtree(path)
-    return None
+    newest = next((path for path in reversed(found) if _is_whole(path)), None)
+    for path in found:
+        if path != newest:
+            shutil.rmtree(path)
+    return str(newest) if newest else None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Say whether `trainer_state.json` is there to its end: Trainer writes it last, but not at once."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    return True

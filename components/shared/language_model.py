@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from components.shared.errors import ConfigError, ModelError
+from components.shared.errors import ModelError
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 Message = Mapping[str, str]
@@ -96,23 +96,6 @@ def torch_dtype(dtype: Dtype) -> torch.dtype:
         fast = torch.cuda.is_available() or torch.cpu._is_amx_tile_supported()
         return torch.bfloat16 if fast else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
-
-
-def train_top_layers(model: Any, layers: int) -> None:
-    """Let only the topmost `layers` transformer layers and the last norm learn; 0 leaves all learning.
-
-    Raises:
-        ConfigError: the model has fewer layers.
-    """
-    if not layers:
-        return
-    decoder = model.get_decoder()
-    if layers > len(decoder.layers):
-        raise ConfigError(f"train_layers is {layers}, but the model has {len(decoder.layers)} layers")
-    model.requires_grad_(False)
-    for part in (*decoder.layers[-layers:], getattr(decoder, "norm", None)):
-        if part is not None:
-            part.requires_grad_(True)
 
 
 def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:

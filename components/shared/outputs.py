@@ -1,13 +1,15 @@
 """Outputs that appear whole or not at all: written beside their place, then renamed into it."""
 
-import glob
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_LEFTOVER = re.compile(r"\.(?P<output>.+)\.(?P<owner>\d+)\.(?P<kind>partial|old)")
 
 
 @contextmanager
@@ -41,18 +43,32 @@ def _beside(path: Path, kind: str) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
 
 
+def clear_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half-written in `folder`, or put an older output back.
+
+    For a folder that this process alone writes into: elsewhere the owners may still be running.
+    """
+    for left, told in _leftovers(folder):
+        _settle(left, told["kind"], folder / told["output"])
+
+
 def _remove_leftovers(path: Path) -> None:
     """Remove what this process or processes that no longer run left beside `path`, or put it back."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.*"):
-        owner, kind = left.name.split(".")[-2:]
-        if left.name != f".{path.name}.{owner}.{kind}":
-            continue  # of another output, whose name begins as this one's
-        if kind not in ("partial", "old") or not owner.isdigit() or _runs_elsewhere(int(owner)):
-            continue
-        if kind == "old" and not path.exists():
-            os.replace(left, path)
-        else:
-            _remove(left)
+    for left, told in _leftovers(path.parent):
+        if told["output"] == path.name and not _runs_elsewhere(int(told["owner"])):
+            _settle(left, told["kind"], path)
+
+
+def _leftovers(folder: Path) -> list[tuple[Path, re.Match[str]]]:
+    matches = [(path, _LEFTOVER.fullmatch(path.name)) for path in folder.glob(".*")]
+    return [(path, match) for path, match in matches if match]
+
+
+def _settle(left: Path, kind: str, path: Path) -> None:
+    if kind == "old" and not path.exists():
+        os.replace(left, path)
+    else:
+        _remove(left)
 
 
 def _runs_elsewhere(pid: int) -> bool:

@@ -63,13 +63,14 @@ def beauty_config(epochs: int) -> RetrieveConfig:
     longer = dataclasses.replace(training, epochs=3 * epochs, eval_every=12)
     shared = {"dropout": 0.5, "temperature": 0.0, "training": training}
     small = {"dim": 64, "layers": 2, **shared}
+    wide = {"dim": 256, "layers": 1, "heads": 4, **shared}
     return RetrieveConfig(
-        sasrec=SasrecConfig(dim=256, layers=1, heads=4, **shared),
+        sasrec=SasrecConfig(**wide),
         sasrec_bce=SasrecConfig(**{**small, "training": longer}),
         gru4rec=Gru4recConfig(dim=128, layers=1, **shared),
         bert4rec=Bert4recConfig(**{**small, "dropout": 0.2, "training": longer}),
         fdsa=FdsaConfig(**small),
-        s3rec=S3recConfig(**small, pretraining=dataclasses.replace(training, epochs=epochs // 2)),
+        s3rec=S3recConfig(**wide, pretraining=dataclasses.replace(training, epochs=epochs // 2)),
         tiger=TigerConfig(training=training),
     )
 

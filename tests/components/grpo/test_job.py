@@ -12,6 +12,7 @@ from components.grpo.config import GrpoConfig, RewardWeights
 from components.grpo.job import GrpoInputs, GrpoOutputs, run
 from components.shared.errors import ConfigError, DataError, TrainingError
 from components.shared.prompt_table import read_prompts
+from components.shared.trainable import LoraConfig
 
 CONFIG = GrpoConfig(
     steps=4,
@@ -33,6 +34,17 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
+@pytest.fixture
+def pays_for_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dense reward: the share of digits and commas in what is sampled."""
+
+    def digits(text, row, weights, business):
+        share = sum(letter in "0123456789," for letter in text) / max(1, len(text))
+        return {"lcs": share, "reward": share}
+
+    monkeypatch.setattr(rollout, "score", digits)
+
+
 def test_a_random_model_that_never_ranks_hands_the_sft_model_on(
     prompts_folder, tiny_model_folder, tmp_path
 ) -> None:
@@ -47,16 +59,8 @@ def test_a_random_model_that_never_ranks_hands_the_sft_model_on(
 
 
 @pytest.mark.slow
-def test_the_reward_rises(
-    prompts_folder, sft_folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A dense reward, the share of digits and commas in what is sampled, is learnt in a few steps."""
-
-    def digits(text, row, weights, business):
-        share = sum(letter in "0123456789," for letter in text) / max(1, len(text))
-        return {"lcs": share, "reward": share}
-
-    monkeypatch.setattr(rollout, "score", digits)
+def test_the_reward_rises(prompts_folder, sft_folder, tmp_path: Path, pays_for_digits) -> None:
+    """A dense reward is learnt in a few steps."""
     config = dataclasses.replace(
         CONFIG, steps=10, group_size=16, max_new_tokens=10, learning_rate=5.0e-4, beta=0.0, eval_every=10
     )
@@ -74,10 +78,11 @@ def test_a_prompt_longer_than_the_context_is_told_before_training(
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("lora", [LoraConfig(), LoraConfig(rank=4)], ids=["weights", "adapters"])
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
-    prompts_folder, tiny_model_folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lora: LoraConfig, prompts_folder, tiny_model_folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = dataclasses.replace(CONFIG, save_every=2)
+    config = dataclasses.replace(CONFIG, save_every=2, lora=lora)
     kept: dict[str, dict[str, torch.Tensor]] = {}
     train = local.train
 
@@ -119,6 +124,29 @@ def test_the_reference_is_read_only_for_a_kl_term(
     config = dataclasses.replace(CONFIG, beta=beta, steps=1)
     run(config, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
     assert len(calls) == passes
+
+
+def test_adapters_are_sampled_from_merged_and_look_back_at_the_start(
+    prompts_folder, sft_folder, tmp_path, pays_for_digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sampled from, and the best model that is handed on, are plain and hold what was learnt."""
+    figures = iter(range(9))
+    monkeypatch.setattr(
+        local, "validate", lambda *a: ({"valid_ndcg@10": float(next(figures)), "valid_share": 1.0}, [])
+    )
+    config = dataclasses.replace(CONFIG, steps=2, lora=LoraConfig(rank=4), learning_rate=0.1)
+    rows, valid = read_prompts(prompts_folder, "train"), read_prompts(prompts_folder, "valid", 2)
+    state = local.train(config, sft_folder, rows, valid, tmp_path)
+    assert state.history["kl"][0] == pytest.approx(0, abs=1e-9)
+    assert state.history["kl"][1] > 0
+    saved, start = weights(tmp_path / "best-2"), weights(sft_folder)
+    assert saved.keys() == start.keys()
+    assert any(not torch.equal(saved[name], start[name]) for name in start)
+    sampler = local._Sampler(state.policy, None, torch.float32).refreshed()
+    assert sampler.model is not state.policy
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(sampler.model(ids).logits, state.policy(ids).logits)
 
 
 def test_refusals(prompts_folder, tiny_model_folder, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

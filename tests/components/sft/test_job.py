@@ -14,6 +14,7 @@ from components.sft.job import SftInputs, SftOutputs, run
 from components.shared.errors import DataError, ModelError, TrainingError
 from components.shared.language_model import encode_prompt, load
 from components.shared.prompt_table import read_prompts
+from components.shared.trainable import LoraConfig
 
 CONFIG = SftConfig(epochs=3, batch_size=4, micro_batch_size=2, learning_rate=5.0e-3, dtype="float32")
 
@@ -63,6 +64,18 @@ def test_training_learns_and_repeats_itself(prompts_folder, tiny_model_folder, t
     first, second = weights(tmp_path / "a"), weights(tmp_path / "b")
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert "<svg" in (tmp_path / "a" / "curves.html").read_text()
+
+
+def test_adapters_learn_and_the_model_handed_on_is_plain(
+    prompts_folder, tiny_model_folder, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(CONFIG, lora=LoraConfig(rank=8), learning_rate=2.0e-2)
+    report = run(config, SftInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+    assert report.last_loss < report.first_loss - 0.1
+    before, after = load_file(tiny_model_folder / "model.safetensors"), weights(tmp_path)
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all(name.endswith("proj.weight") for name in changed)
 
 
 def test_a_killed_training_goes_on_from_its_checkpoint(

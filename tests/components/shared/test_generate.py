@@ -7,10 +7,10 @@ import torch
 from transformers import DynamicCache
 
 from components.shared import generate
-from components.shared.errors import ConfigError, ModelError
+from components.shared.errors import ModelError
 from components.shared.generate import complete, sample
 from components.shared.kv_cache import growing_cache
-from components.shared.language_model import encode_completion, encode_prompt, load, train_top_layers
+from components.shared.language_model import encode_completion, encode_prompt, load
 
 CHATS = [[{"role": "user", "content": "word " * n}] for n in (1, 7, 3, 12)]
 
@@ -100,15 +100,6 @@ def test_the_cache_grows_in_place_and_holds_what_transformers_holds(lm) -> None:
     for ours, other in zip(mine.layers, theirs.layers, strict=True):
         assert torch.equal(ours.keys, other.keys) and torch.equal(ours.values, other.values)
     assert len(moved) <= 5, "a buffer for each of: prompt, first tokens, after the change, two refills"
-
-
-def test_only_the_top_layers_learn(tiny_model_folder: Path) -> None:
-    model = load(tiny_model_folder, "float32").model
-    train_top_layers(model, 1)
-    learning = {name for name, one in model.named_parameters() if one.requires_grad}
-    assert learning and all(".layers.1." in name or name == "model.norm.weight" for name in learning)
-    with pytest.raises(ConfigError, match="train_layers is 9, but the model has 2 layers"):
-        train_top_layers(model, 9)
 
 
 def test_completions_end_with_the_end_token(lm) -> None:
