@@ -168,6 +168,8 @@ PROMPTS = pa.schema(
                     _required("candidates", pa.list_(pa.string())),  # item ids in prompt order
                     _required("tags", pa.list_(pa.list_(pa.string()))),  # of each candidate
                     _required("novelty", pa.list_(pa.float64())),  # -log2 popularity share, of each
+                    _required("seen", pa.list_(pa.bool_())),  # of each, whether the history holds it
+                    _required("age_days", pa.list_(pa.float64())),  # of each at the label's time, or null
                     _required("label_items", pa.list_(pa.string())),  # ids, also those not retrieved
                 ]
             ),

@@ -87,6 +87,8 @@ def _prompt_row(index: int, split: str) -> dict[str, Any]:
             "candidates": [f"i{index}-{n}" for n in range(6)],
             "tags": [[topic] for topic in topics],
             "novelty": [5.0] * 6,
+            "seen": [False] * 6,
+            "age_days": [1.5, None, 3.0, 40.0, 5.0, 6.0],
             "label_items": [f"i{index}-{label - 1}"],
         },
         "completion": completion(prompt, [label]) if split == "train" else None,

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
@@ -24,6 +25,8 @@ from components.shared.prompt import (
 from components.shared.prompt_settings import PromptSettings
 
 Row = Mapping[str, Any]
+
+DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,7 @@ def render(
     )
     fitted, cut = fit(prompt, count_tokens, config)
     number = {item: n for n, item in enumerate(candidates, start=1)}
+    met = {case["item_ids"][event["position"]] for event in history}
     label_items = [case["item_ids"][p] for p in case["label_positions"]]
     strength = [case["engagement"][p] for p in case["label_positions"]]
     found = [(number[i], weight) for i, weight in zip(label_items, strength, strict=True) if i in number]
@@ -102,6 +106,8 @@ def render(
             "candidates": candidates,
             "tags": [list(items[item]["tags"]) for item in candidates],
             "novelty": _novelty(case, candidates, statistics),
+            "seen": [item in met for item in candidates],
+            "age_days": [_age_days(items[item]["created_at"], now) for item in candidates],
             "label_items": label_items,
         },
         "completion": completion(fitted, labels, config.rationale) if teaches else None,
@@ -149,6 +155,11 @@ def _topics(history: Sequence[Row], case: Row) -> list[str]:
 def title_of(item: Row, settings: PromptSettings) -> str:
     """Return how a prompt names the catalogue row `item`."""
     return shown_title(item["title"], item["item_id"], settings)
+
+
+def _age_days(created_at: datetime | None, now: datetime) -> float | None:
+    """Return how old an item is at `now`; one that is used before it was created has age 0."""
+    return None if created_at is None else max(0.0, (now - created_at).total_seconds() / DAY_SECONDS)
 
 
 def _novelty(case: Row, candidates: Sequence[str], statistics: CatalogueStatistics) -> list[float]:

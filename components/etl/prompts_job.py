@@ -168,9 +168,8 @@ def _rendered(
     # is sent to every task; Spark broadcasts it by itself where it is small.
     named = cases.select(*key, F.explode(F.array_union("item_ids", "candidates")).alias("item_id"))
     described = named.join(catalogue, "item_id").groupBy(*key)
-    items = described.agg(
-        F.collect_list(F.struct("item_id", "title", "topic", "tags", "train_count")).alias("items")
-    )
+    item = F.struct("item_id", "title", "topic", "tags", "train_count", "created_at")
+    items = described.agg(F.collect_list(item).alias("items"))
     profiles = frames["users"].select("user_id", F.struct(*PROFILE).alias("profile"))
     # Sorted before rendering: sampling the ranges of the sort must not render everything twice.
     full = (

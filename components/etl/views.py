@@ -50,6 +50,8 @@ def prompts_view(prompts: DataFrame) -> DataFrame:
         (
             (F.size(info["tags"]) == candidates)
             & (F.size(info["novelty"]) == candidates)
+            & (F.size(info["seen"]) == candidates)
+            & (F.size(info["age_days"]) == candidates)
             & (F.size(labels) == F.size(weights))
         ).alias("aligned"),
         _distinct(info["candidates"]).alias("distinct"),

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from components.shared.trainable import LoraConfig
 
-REWARD_VERSION = "1"
+REWARD_VERSION = "2"
 """Bump it with every change of what a reward term computes; it travels in the lineage of each model."""
 
 
@@ -13,7 +13,7 @@ REWARD_VERSION = "1"
 class RewardWeights:
     """Weights of the composite reward's terms; every term itself lies in [0, 1].
 
-    `business` maps a term's name ("ilad", "novelty") or `module:function` of your own to its weight.
+    `business` maps a term's name ("ilad", "novelty", "fresh") or `module:function` of your own to its weight.
     """
 
     lcs: float = 1.0
@@ -21,6 +21,7 @@ class RewardWeights:
     reasoning: float = 0.1
     repeats: float = 0.5
     outside: float = 0.5
+    seen: float = 0.5
     length: float = 0.5
     stray_text: float = 0.2
     business: dict[str, float] = field(default_factory=dict)

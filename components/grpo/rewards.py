@@ -18,6 +18,8 @@ from components.shared.prompt_table import PromptRow
 
 NOVELTY_SCALE_BITS = 20.0  # a catalogue of a million equally popular items has 20 bits an item
 REASONING_WORDS = (3, 120)
+FRESH_DAYS = 7.0
+PENALTIES = ("repeats", "outside", "seen", "length", "stray_text")
 
 Term = Callable[[Answer, PromptRow], float]
 
@@ -69,6 +71,11 @@ def outside(numbers: Sequence[int], num_candidates: int) -> float:
     return mean([float(not 1 <= number <= num_candidates) for number in numbers])
 
 
+def already_seen(ranking: Sequence[int], seen: Sequence[bool]) -> float:
+    """Return the share of ranked candidates that the history holds (`seen[number - 1]`); 0 for none."""
+    return mean([float(seen[number - 1]) for number in ranking])
+
+
 def wrong_length(numbers: Sequence[int], answer_length: int) -> float:
     """Return how far the count of numbers is off, relative to the length asked for, at most 1."""
     return min(1.0, abs(len(numbers) - answer_length) / answer_length)
@@ -85,6 +92,16 @@ def novelty(answer: Answer, row: PromptRow) -> float:
     return min(1.0, max(0.0, mean([row.novelty[n - 1] for n in ranked]) / NOVELTY_SCALE_BITS))
 
 
+def fresh(answer: Answer, row: PromptRow) -> float:
+    """Business term: share of the ranked candidates that are at most FRESH_DAYS old."""
+    ranked = answer.ranking(len(row.candidates))[: row.answer_length]
+    ages = [row.age_days[n - 1] for n in ranked]
+    return mean([float(age is not None and age <= FRESH_DAYS) for age in ages])
+
+
+BUSINESS: dict[str, Term] = {"ilad": ilad, "novelty": novelty, "fresh": fresh}
+
+
 def business_terms(weights: RewardWeights) -> dict[str, Term]:
     """Return the business terms that the weights name.
 
@@ -95,14 +112,14 @@ def business_terms(weights: RewardWeights) -> dict[str, Term]:
 
 
 def _business_term(name: str) -> Term:
-    if name in (built_in := {"ilad": ilad, "novelty": novelty}):
-        return built_in[name]
+    if name in BUSINESS:
+        return BUSINESS[name]
     module, _, function = name.partition(":")
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
-            f"grpo.reward.business: '{name}' is neither {' nor '.join(built_in)} nor an importable "
+            f"grpo.reward.business: '{name}' is neither {' nor '.join(BUSINESS)} nor an importable "
             f"module:function ({error})"
         ) from error
 
@@ -123,14 +140,13 @@ def score(text: str, row: PromptRow, weights: RewardWeights, business: dict[str,
         "reasoning": reasoning(answer, row.tags),
         "repeats": repeats(answer.numbers),
         "outside": outside(answer.numbers, len(row.candidates)),
+        "seen": already_seen(ranking, row.seen),
         "length": wrong_length(answer.numbers, min(row.answer_length, len(row.candidates))),
         "stray_text": 1.0 - well_formed(answer),
     }
     total = weights.lcs * terms["lcs"] + weights.format * terms["format"]
     total += weights.reasoning * terms["reasoning"]
-    total -= sum(
-        getattr(weights, name) * terms[name] for name in ("repeats", "outside", "length", "stray_text")
-    )
+    total -= sum(getattr(weights, name) * terms[name] for name in PENALTIES)
     for name, weight in weights.business.items():
         terms[name] = _call(name, business[name], answer, row)
         total += weight * terms[name]

@@ -17,7 +17,9 @@ class PromptRow:
     Attributes:
         messages: chat messages, the user's last.
         labels: candidate numbers of the retrieved labels, in label order.
-        candidates: item ids in prompt order; tags and novelty: one entry for each.
+        candidates: item ids in prompt order; tags, novelty, seen and age_days: one entry for each.
+        seen: whether the history holds the candidate.
+        age_days: of the candidate when the label happened; None where its creation is not known.
         label_items: ids of all labels, also of those that were not retrieved.
         completion: the answer that SFT teaches, or None.
     """
@@ -29,6 +31,8 @@ class PromptRow:
     candidates: list[str]
     tags: list[list[str]]
     novelty: list[float]
+    seen: list[bool]
+    age_days: list[float | None]
     label_items: list[str]
     answer_length: int
     completion: str | None
@@ -76,6 +80,8 @@ def row_of(
         candidates=list(extra_info["candidates"]),
         tags=[list(tags) for tags in extra_info["tags"]],
         novelty=list(extra_info["novelty"]),
+        seen=list(extra_info["seen"]),
+        age_days=list(extra_info["age_days"]),
         label_items=list(extra_info["label_items"]),
         answer_length=extra_info["answer_length"],
         completion=completion,
@@ -95,6 +101,8 @@ def record_of(row: PromptRow, /, **ground_truth: Any) -> dict[str, Any]:
             "candidates": row.candidates,
             "tags": row.tags,
             "novelty": row.novelty,
+            "seen": row.seen,
+            "age_days": row.age_days,
             "label_items": row.label_items,
             "answer_length": row.answer_length,
         },

@@ -13,13 +13,14 @@ START = datetime(2025, 1, 1, tzinfo=UTC)
 STATISTICS = CatalogueStatistics(interactions=26, items=6)
 
 
-def item(name, topic, count=1):
+def item(name, topic, count=1, created_at=None):
     return {
         "item_id": name,
         "title": f"Title of {name}",
         "topic": topic,
         "tags": [topic],
         "train_count": count,
+        "created_at": created_at,
     }
 
 
@@ -84,6 +85,16 @@ def test_novelty_counts_the_train_part_without_the_prompts_own_label():
     assert trained["novelty"] == pytest.approx([log2(31 / 2), log2(31 / 1), log2(31 / 2)])
     tested = a_case(split="test", position=4, label_positions=[4], candidates=["e", "f"])
     assert rendered(tested)["extra_info"]["novelty"] == [4.0, 4.0]  # (count 1 + 1) / (26 + 6) = 1/16
+
+
+def test_what_was_seen_and_how_old_each_candidate_is_at_the_labels_time():
+    """The label happens 50 hours after START; b was met before it, and again after it."""
+    case = a_case(candidates=["b", "c", "d"])
+    case["items"]["b"]["created_at"] = START - timedelta(hours=22)
+    case["items"]["d"]["created_at"] = START + timedelta(hours=51)
+    info = rendered(case)["extra_info"]
+    assert info["seen"] == [True, False, False]
+    assert info["age_days"] == [3.0, None, 0.0]
 
 
 def test_answer_key_counts_candidates_from_one():

@@ -58,6 +58,8 @@ def prompt_row(index: int, candidates: list[str], labels: list[str]) -> dict[str
             "candidates": candidates,
             "tags": [["cooking"] for _ in candidates],
             "novelty": [1.0 for _ in candidates],
+            "seen": [False for _ in candidates],
+            "age_days": [None for _ in candidates],
             "label_items": labels,
         },
         "completion": None,

@@ -25,6 +25,8 @@ def row(candidates: str, labels: str, answer_length: int = 2, position: int = 5)
         candidates=list(candidates),
         tags=[],
         novelty=[],
+        seen=[],
+        age_days=[],
         label_items=list(labels),
         answer_length=answer_length,
         completion=None,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.grpo.config import RewardWeights
-from components.grpo.rewards import business_terms, lcs, outside, repeats, score, wrong_length
+from components.grpo.rewards import already_seen, business_terms, lcs, outside, repeats, score, wrong_length
 from components.shared.errors import ConfigError
 from components.shared.prompt_table import PromptRow
 
@@ -20,6 +20,8 @@ ROW = PromptRow(
     candidates=["a", "b", "c", "d", "e"],
     tags=[["tea"], ["chess", "game"], ["tea"], ["chess"], ["go"]],
     novelty=[10.0, 5.0, 20.0, 8.0, 2.0],
+    seen=[False, False, True, False, False],
+    age_days=[400.0, 7.0, None, 0.5, 7.1],
     label_items=["d", "b"],
     answer_length=3,
     completion=None,
@@ -62,6 +64,8 @@ def test_penalties_by_hand() -> None:
     assert wrong_length([1, 2], 3) == pytest.approx(1 / 3)
     assert wrong_length(list(range(50)), 3) == 1.0
     assert repeats([]) == outside([], 5) == 0.0
+    assert already_seen([3, 1, 2], ROW.seen) == pytest.approx(1 / 3)
+    assert already_seen([], ROW.seen) == 0.0
 
 
 def reward(text: str, weights: RewardWeights | None = None) -> dict[str, float]:
@@ -119,13 +123,21 @@ def test_business_terms_are_weighted_and_logged_alone() -> None:
     assert terms["reward"] == pytest.approx(1.3 + 0.5 * 2.5 / 3 + 0.25 * 23 / 60)
 
 
+def test_what_the_user_has_seen_costs_and_what_is_fresh_can_pay() -> None:
+    weights = RewardWeights(business={"fresh": 0.3})
+    terms = reward("<think>Recent interests: chess, go.</think><answer>4, 2, 3</answer>", weights)
+    assert terms["seen"] == pytest.approx(1 / 3)
+    assert terms["fresh"] == pytest.approx(2 / 3)  # 4 and 2; how old 3 is is not known
+    assert terms["reward"] == pytest.approx(1.3 - 0.5 / 3 + 0.3 * 2 / 3)
+
+
 def test_a_term_of_ones_own_and_its_faults() -> None:
     assert reward(IDEAL, RewardWeights(business={"test_own_terms:one": 1.0}))["reward"] == pytest.approx(2.3)
     for name, message in (("raises", "raised KeyError"), ("infinite", "returned inf")):
         with pytest.raises(ConfigError, match=message):
             reward(IDEAL, RewardWeights(business={f"test_own_terms:{name}": 1.0}))
-    for name in ("nowhere:one", "test_own_terms:absent", "freshness"):
-        with pytest.raises(ConfigError, match=f"'{name}' is neither ilad nor novelty"):
+    for name in ("nowhere:one", "test_own_terms:absent", "freshest"):
+        with pytest.raises(ConfigError, match=f"'{name}' is neither ilad nor novelty nor fresh"):
             business_terms(RewardWeights(business={name: 1.0}))
 
 
