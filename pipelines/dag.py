@@ -81,6 +81,11 @@ def build(profile: Profile) -> Callable[..., Any]:
                 prompts=prompted.outputs["prompts"],
                 sft_model=tuned.outputs["model"],
             ).set_container_image(images.trainer)
+            # Where the trainings log as they go; without a URI here, where the environment says.
+            if uri := profile.register.tracking_uri:
+                for task in (tuned, improved):
+                    task.set_env_variable("MLFLOW_TRACKING_URI", uri)
+                    task.set_env_variable("MLFLOW_EXPERIMENT_NAME", profile.register.experiment)
             reigning = champion(config=to_json(profile.register)).set_container_image(images.ops)
             reigning.set_caching_options(enable_caching=False)
             evaluated = evaluate(

@@ -17,6 +17,7 @@ from typing import Any
 from components.shared.config import to_json
 from components.shared.errors import UserError
 from components.shared.fingerprint import of_text
+from components.shared.tracking import RUN_KEY
 from pipelines import lineage
 from pipelines.console import Console
 from pipelines.profile import Profile
@@ -121,6 +122,9 @@ def _execute(
     # Threads that spin long while they wait slow training down several times on a busy machine; those that
     # sleep at once cost a tenth on an idle one.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    os.environ["MLFLOW_TRACKING_URI"] = profile.register.tracking_uri  # where steps log as they train
+    os.environ["MLFLOW_EXPERIMENT_NAME"] = profile.register.experiment
+    os.environ[RUN_KEY] = folder.name
     # The images are for clusters; here every step runs in this very environment.
     warnings.filterwarnings("ignore", message="You may be attemping to run a task", category=RuntimeWarning)
 

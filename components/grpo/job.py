@@ -9,7 +9,7 @@ from components.grpo import health, local, page
 from components.grpo.config import GrpoConfig
 from components.grpo.progress import Progress, best_of
 from components.grpo.verl import engine as verl
-from components.shared import checkpoints
+from components.shared import checkpoints, tracking
 from components.shared.errors import ConfigError, DataError
 from components.shared.language_model import check_folder
 from components.shared.memory import memory_told
@@ -84,13 +84,16 @@ def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoRep
     rows = _trainable(inputs.prompts, config.max_prompts, config.seed)
     valid = _validation(inputs.prompts, config.eval_prompts, config.seed)
     print(f"grpo: {len(rows)} prompts, groups of {config.group_size}", flush=True)
-    with checkpoints.place(inputs.checkpoints, "grpo", config, inputs.prompts, inputs.sft_model) as place:
+    with (
+        checkpoints.place(inputs.checkpoints, "grpo", config, inputs.prompts, inputs.sft_model) as place,
+        tracking.tracker("grpo", place) as tracker,
+    ):
         engine = {"local": local, "verl": verl}[config.engine]
         with memory_told(
             "lower grpo.group_size, grpo.prompts_per_step, grpo.eval_batch_size or grpo.max_new_tokens, or "
             "set grpo.gradient_checkpointing"
         ):
-            state = engine.train(config, inputs.sft_model, rows, valid, place)
+            state = engine.train(config, inputs.sft_model, rows, valid, place, tracker)
         best = state.best_step
         with whole_folder(outputs.model) as folder:
             shutil.copytree(best_of(place, best) if best else inputs.sft_model, folder, dirs_exist_ok=True)

@@ -35,6 +35,7 @@ from components.shared.language_model import (
 )
 from components.shared.outputs import whole_folder
 from components.shared.prompt_table import PromptRow
+from components.shared.tracking import NO_TRACKING, Tracker
 
 
 @dataclass(kw_only=True)
@@ -46,7 +47,12 @@ class State(Progress):
 
 
 def train(
-    config: GrpoConfig, sft_model: Path, rows: Sequence[PromptRow], valid: Sequence[PromptRow], place: Path
+    config: GrpoConfig,
+    sft_model: Path,
+    rows: Sequence[PromptRow],
+    valid: Sequence[PromptRow],
+    place: Path,
+    tracker: Tracker = NO_TRACKING,
 ) -> State:
     """Train the policy from `sft_model` on `rows`; the best model lies in `best_of(place, best_step)`.
 
@@ -73,7 +79,7 @@ def train(
     state = _resume(State(policy=policy, optimizer=optimizer), place / "latest")
     business = business_terms(config.reward)
     if not state.validations:
-        state.validated(*validate(sampler.refreshed(), valid, config))
+        _validate(state, sampler, valid, config, tracker)
         state.say(config.steps)
     while state.step < config.steps:
         if reason := health.collapse(config.health, state.history):
@@ -84,9 +90,11 @@ def train(
         batch = _batch(rows, config, state.step)
         groups = sample_groups(sampler.refreshed(), batch, config, business, generator)
         figures = _update(state, reference, groups, config, low)
-        state.add(figures | {"seconds": time.monotonic() - started})
+        figures["seconds"] = time.monotonic() - started
+        state.add(figures)
+        tracker.log(state.step, figures)
         if state.step % config.eval_every == 0 or state.step == config.steps:
-            state.validated(*validate(sampler.refreshed(), valid, config))
+            _validate(state, sampler, valid, config, tracker)
             if state.best_step == state.step:
                 with whole_folder(best_of(place, state.step)) as folder:
                     trainable.merged(policy).save_pretrained(folder)
@@ -96,6 +104,14 @@ def train(
             _save(state, place / "latest")
             _forget_former_bests(place, state.best_step)
     return state
+
+
+def _validate(
+    state: State, sampler: "_Sampler", valid: Sequence[PromptRow], config: GrpoConfig, tracker: Tracker
+) -> None:
+    figures, answers = validate(sampler.refreshed(), valid, config)
+    state.validated(figures, answers)
+    tracker.log(state.step, figures)
 
 
 def _forget_former_bests(place: Path, best_step: int) -> None:

@@ -17,6 +17,7 @@ from mlflow.models import Model
 from components.register import packaging, registry
 from components.register.config import RegisterConfig
 from components.register.registry import CHALLENGER, CHAMPION, PREVIOUS, RUN_KEY
+from components.shared import mlflow_client
 from components.shared.errors import ConfigError, DataError
 from components.shared.outputs import whole_folder, write_text
 from data_contracts.evaluation import NO_MODEL, EvaluationReport
@@ -59,8 +60,8 @@ def run(config: RegisterConfig, inputs: RegisterInputs, version_info: Path) -> R
         report = EvaluationReport.read(inputs.report)
     except ValueError as error:
         raise DataError(str(error)) from error
-    client = registry.connect(config.tracking_uri, create=True)
-    with registry.readable_errors(client.tracking_uri):
+    client = mlflow_client.connect(config.tracking_uri, create=True)
+    with mlflow_client.readable_errors(client.tracking_uri):
         registry.ensure_model(client, config.model_name)
         registered = _existing(client, config, key) or _create(client, config, inputs, report, key)
         _challenge(client, registered)
@@ -79,9 +80,9 @@ def run_champion(config: RegisterConfig, folder: Path) -> str | None:
         ConfigError: the registry cannot be reached, or the version's files are gone.
     """
     version = None
-    client = registry.connect(config.tracking_uri) if registry.exists(config.tracking_uri) else None
+    client = mlflow_client.connect(config.tracking_uri) if mlflow_client.exists(config.tracking_uri) else None
     if client:
-        with registry.readable_errors(client.tracking_uri):
+        with mlflow_client.readable_errors(client.tracking_uri):
             version = registry.version_by_alias(client, config.model_name, CHAMPION)
     with whole_folder(folder) as partial:
         if client is None or version is None:
@@ -135,7 +136,7 @@ def _create(
 
 def _run_id(client: MlflowClient, config: RegisterConfig, key: str, tags: Mapping[str, str]) -> str:
     """Return the MLflow run of this run key: a new one, or the one that an interrupted call left."""
-    experiment = registry.experiment_id(client, config.experiment)
+    experiment = mlflow_client.experiment_id(client, config.experiment)
     left = client.search_runs([experiment], f"tags.{RUN_KEY} = '{key}'", max_results=1)
     if left:
         return left[0].info.run_id

@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from components.register import registry
 from components.register.registry import CHALLENGER, CHAMPION, PREVIOUS
+from components.shared import mlflow_client
 from components.shared.errors import ConfigError, UserError
 
 HISTORY = "promotion."
@@ -77,8 +78,8 @@ def rollback(tracking_uri: str, model_name: str) -> Promotion:
 
 def history(tracking_uri: str, model_name: str) -> list[Promotion]:
     """Return every promotion and rollback that happened, oldest first."""
-    client = registry.connect(tracking_uri)
-    with registry.readable_errors(tracking_uri):
+    client = mlflow_client.connect(tracking_uri)
+    with mlflow_client.readable_errors(tracking_uri):
         claims = _claims(client, model_name)
     done = sorted((number, entry) for (number, _), entry in _finished(claims).items())
     return [Promotion(**json.loads(entry)["promotion"]) for _, entry in done]
@@ -90,8 +91,8 @@ def _change(
     action: Literal["promote", "rollback"],
     choose: Callable[[MlflowClient, str | None], str],
 ) -> Promotion:
-    client = registry.connect(tracking_uri)
-    with registry.readable_errors(tracking_uri):
+    client = mlflow_client.connect(tracking_uri)
+    with mlflow_client.readable_errors(tracking_uri):
         _settle(client, model_name)
         number = max((number for number, _ in _finished(_claims(client, model_name))), default=0) + 1
         champion = registry.version_by_alias(client, model_name, CHAMPION)  # read after the history
@@ -163,7 +164,7 @@ def _resolve(client: MlflowClient, model_name: str, version_or_alias: str) -> st
     try:
         return str(client.get_model_version(model_name, version_or_alias).version)
     except MlflowException as error:
-        if error.error_code != registry.DOES_NOT_EXIST:
+        if error.error_code != mlflow_client.DOES_NOT_EXIST:
             raise
         raise ConfigError(
             f"{model_name} has no version {version_or_alias}; it has {_known(client, model_name)}"
@@ -179,7 +180,7 @@ def _claims(client: MlflowClient, model_name: str) -> dict[tuple[int, str], str]
     try:
         tags = client.get_registered_model(model_name).tags
     except MlflowException as error:
-        if error.error_code != registry.DOES_NOT_EXIST:
+        if error.error_code != mlflow_client.DOES_NOT_EXIST:
             raise
         raise ConfigError(f"there is no registered model '{model_name}'; register one first") from error
     split = {name: name.removeprefix(HISTORY).split(".") for name in tags if name.startswith(HISTORY)}

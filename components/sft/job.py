@@ -11,12 +11,15 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from components.sft.config import SftConfig
 from components.sft.examples import LeftPadding, answer_loss, encode
-from components.shared import checkpoints, curves, trainable
+from components.shared import checkpoints, curves, tracking, trainable
 from components.shared.errors import TrainingError
 from components.shared.language_model import load, torch_dtype
 from components.shared.memory import memory_told
 from components.shared.outputs import whole_folder, write_json
 from components.shared.prompt_table import read_prompts
+from components.shared.tracking import Tracker
+
+_TRACKED = ("loss", "grad_norm", "learning_rate")
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,11 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
     examples = encode(rows, tokenizer, config.max_length)
     tokens = sum(len(example["input_ids"]) for example in examples)
     print(f"sft: {len(examples)} examples, {tokens / len(examples):.0f} tokens each", flush=True)
-    with checkpoints.place(inputs.checkpoints, "sft", config, inputs.prompts, inputs.base_model) as place:
-        progress = _Progress()
+    with (
+        checkpoints.place(inputs.checkpoints, "sft", config, inputs.prompts, inputs.base_model) as place,
+        tracking.tracker("sft", place) as tracker,
+    ):
+        progress = _Progress(tracker)
         trainer = _AnswerTrainer(
             model=model,
             args=_arguments(config, len(examples), place),
@@ -136,9 +142,10 @@ class _AnswerTrainer(Trainer):
 
 
 class _Progress(TrainerCallback):
-    """Prints about twenty lines over the whole training, and stops it when the loss is not finite."""
+    """Tells of the training, twenty lines to people and every step to MLflow; stops it at a loss of NaN."""
 
-    def __init__(self) -> None:
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
         self.started = time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
@@ -149,6 +156,7 @@ class _Progress(TrainerCallback):
                 f"sft: the loss is {logs['loss']} at step {state.global_step}; lower sft.learning_rate "
                 f"({args.learning_rate:g}) or set sft.dtype to float32"
             )
+        self.tracker.log(state.global_step, {name: logs[name] for name in _TRACKED if name in logs})
         every = max(1, state.max_steps // 20)
         if state.global_step % every == 0 or state.global_step == state.max_steps:
             spent = time.monotonic() - self.started

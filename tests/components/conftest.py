@@ -1,6 +1,8 @@
-"""A hand-made evaluation report, for the rooms that read one."""
+"""What several rooms read: a hand-made evaluation report, and a registry."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,3 +77,20 @@ def make_report() -> Callable[..., EvaluationReport]:
         return EvaluationReport(**(fields | replaced))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry set up once, which takes seconds; every test that asks for `tracking_uri` copies it."""
+    from components.shared.mlflow_client import connect
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    client = connect(f"sqlite:///{path}", create=True)
+    client.search_registered_models()
+    return path
+
+
+@pytest.fixture
+def tracking_uri(fresh_database: Path, tmp_path: Path) -> str:
+    shutil.copyfile(fresh_database, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"

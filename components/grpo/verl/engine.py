@@ -29,12 +29,18 @@ from components.shared.errors import ConfigError, ModelError
 from components.shared.language_model import answer_prefix, load, load_tokenizer
 from components.shared.outputs import whole_folder, write_json
 from components.shared.prompt_table import PromptRow, write_records
+from components.shared.tracking import NO_TRACKING, Tracker
 
 _POLL_SECONDS = 1.0
 
 
 def train(
-    config: GrpoConfig, sft_model: Path, rows: Sequence[PromptRow], valid: Sequence[PromptRow], place: Path
+    config: GrpoConfig,
+    sft_model: Path,
+    rows: Sequence[PromptRow],
+    valid: Sequence[PromptRow],
+    place: Path,
+    tracker: Tracker = NO_TRACKING,
 ) -> Progress:
     """Train by verl from `sft_model` on `rows`; the best model lies in `best_of(place, best_step)`.
 
@@ -51,7 +57,7 @@ def train(
         )
     prompts = _shape(config, sft_model, rows, valid)
     place = place.resolve()
-    state = TrainingState(config, rows, valid, prompts.answer_prefix, place)
+    state = TrainingState(config, rows, valid, prompts.answer_prefix, place, tracker)
     state.recall()
     step = state.progress.step
     if step < config.steps and not state.collapsed():

@@ -26,6 +26,7 @@ from components.grpo.verl.overrides import Attempt
 from components.shared.errors import TrainingError
 from components.shared.outputs import whole_folder, write_json
 from components.shared.prompt_table import PromptRow
+from components.shared.tracking import NO_TRACKING, Tracker
 from data_contracts.evaluation import Alarm
 
 FIGURES = {
@@ -57,8 +58,10 @@ class TrainingState:
         valid: Sequence[PromptRow],
         prefix: str,
         place: Path,
+        tracker: Tracker = NO_TRACKING,
     ) -> None:
         self.config, self.rows, self.valid, self.prefix, self.place = config, rows, valid, prefix, place
+        self.tracker = tracker
         self.business = business_terms(config.reward)
         self.progress = Progress()
         self.checkpoints = place / "verl"
@@ -108,9 +111,13 @@ class TrainingState:
             )
         answers = [_awaited(*dump, alive) for dump in dumps]
         if self._is_step(entry):
-            self.progress.add(self._figures(entry, answers[0]))
+            figures = self._figures(entry, answers[0])
+            self.progress.add(figures)
+            self.tracker.log(entry["step"], figures)
         if self._is_validation(entry):
-            self.progress.validated(*self._validation(answers[-1]))
+            figures, texts = self._validation(answers[-1])
+            self.progress.validated(figures, texts)
+            self.tracker.log(entry["step"], figures)
             if self.progress.step and self.progress.best_step == self.progress.step:
                 self._keep(self.progress.step)
         if answers:

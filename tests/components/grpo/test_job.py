@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from components.grpo import local, rollout
@@ -147,6 +148,20 @@ def test_adapters_are_sampled_from_merged_and_look_back_at_the_start(
     ids = torch.arange(20)[None]
     with torch.no_grad():
         torch.testing.assert_close(sampler.model(ids).logits, state.policy(ids).logits)
+
+
+def test_figures_go_to_mlflow_as_training_goes(
+    prompts_folder, tiny_model_folder, tmp_path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    run(CONFIG, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+    client = MlflowClient(tracking_uri)
+    (found,) = client.search_runs([client.get_experiment_by_name("recllm-r1").experiment_id])
+    rewards = client.get_metric_history(found.info.run_id, "reward")
+    assert [one.step for one in rewards] == [1, 2, 3, 4]
+    validations = client.get_metric_history(found.info.run_id, "valid_ndcg_at_10")
+    assert [one.step for one in validations] == [0, 2, 4]
+    assert {"kl", "entropy", "lcs", "format", "answer_tokens"} <= found.data.metrics.keys()
 
 
 def test_refusals(prompts_folder, tiny_model_folder, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,10 @@ from components.register import component, job
 from components.register.config import RegisterConfig, ServingConfig
 from components.register.job import RegisterInputs, run, run_champion
 from components.register.promote import promote
-from components.register.registry import connect, version_by_alias, versions
+from components.register.registry import version_by_alias, versions
 from components.shared.config import to_json
 from components.shared.errors import ConfigError, DataError, ModelError, UserError
+from components.shared.mlflow_client import connect
 
 MODEL = "recllm-r1"
 

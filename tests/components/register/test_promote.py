@@ -10,8 +10,9 @@ from mlflow import MlflowClient
 
 from components.register import promote as promotions
 from components.register.promote import HISTORY, history, promote, rollback
-from components.register.registry import connect, ensure_model, version_by_alias
+from components.register.registry import ensure_model, version_by_alias
 from components.shared.errors import ConfigError, UserError
+from components.shared.mlflow_client import connect
 
 MODEL = "recllm-r1"
 

@@ -118,6 +118,7 @@ def logged_case(start: datetime) -> dict:
             "topic": ("jazz", "tea", "jazz", "", "tea")[n],
             "tags": [],
             "train_count": n,
+            "created_at": None,
         }
         for n in range(5)
     }

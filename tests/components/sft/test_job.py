@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from components.sft.config import SftConfig
@@ -55,9 +56,16 @@ def test_the_loss_equals_that_of_unpadded_examples(prompts_folder: Path, tiny_mo
         assert answer_loss(lm.model, batch, num_items=10).item() == pytest.approx(total / 10, abs=1e-3)
 
 
-def test_training_learns_and_repeats_itself(prompts_folder, tiny_model_folder, tmp_path: Path) -> None:
+def test_training_learns_and_repeats_itself(
+    prompts_folder, tiny_model_folder, tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inputs = SftInputs(prompts_folder, tiny_model_folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
     report = run(CONFIG, inputs, outputs(tmp_path / "a"))
+    client = MlflowClient(tracking_uri)
+    (found,) = client.search_runs([client.get_experiment_by_name("recllm-r1").experiment_id])
+    assert len(client.get_metric_history(found.info.run_id, "loss")) == 12
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert report.steps == 12
     assert report.last_loss < report.first_loss - 1
     run(CONFIG, inputs, outputs(tmp_path / "b"))

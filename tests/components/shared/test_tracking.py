@@ -1,0 +1,68 @@
+"""A training's figures in a real MLflow database, and a training that no MLflow trouble can stop."""
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from components.shared import tracking
+
+
+@pytest.fixture
+def client(tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "nightly")
+    monkeypatch.setenv("RECLLM_RUN_KEY", "laptop-1")
+    return MlflowClient(tracking_uri)
+
+
+def runs(client: MlflowClient) -> list:
+    return client.search_runs([client.get_experiment_by_name("nightly").experiment_id])
+
+
+def test_a_resumed_training_goes_on_with_its_run(client: MlflowClient, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), tracking.tracker("grpo", tmp_path) as tracker:
+        tracker.log(0, {"valid_ndcg@10": 0.3})
+        tracker.log(1, {"reward": 0.5, "kl": 0.0})
+        (run,) = runs(client)
+        assert (run.info.status, run.data.metrics["reward"]) == ("RUNNING", 0.5)
+        raise KeyboardInterrupt
+    assert runs(client)[0].info.status == "FAILED"
+    with tracking.tracker("grpo", tmp_path) as tracker:
+        tracker.log(2, {"reward": 0.75})
+    (run,) = runs(client)
+    assert run.info.status == "FINISHED"
+    assert (run.data.tags["step"], run.data.tags["run_key"]) == ("grpo", "laptop-1")
+    assert [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "reward")] == [
+        (1, 0.5),
+        (2, 0.75),
+    ]
+    assert run.data.metrics["valid_ndcg_at_10"] == 0.3
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "ftp://nowhere", "sqlite:////proc/none/mlflow.db"])
+def test_a_server_that_is_away_costs_figures_and_nothing_else(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with tracking.tracker("sft", tmp_path) as tracker:
+        tracker.log(1, {"loss": 1.0})
+    assert capsys.readouterr().out.startswith("MLflow: figures are no longer logged (ConfigError: ")
+
+
+def test_a_server_that_goes_away_is_told_of_once(client, tmp_path: Path, capsys, monkeypatch) -> None:
+    def gone(*args, **options):
+        raise ConnectionError("gone")
+
+    with tracking.tracker("sft", tmp_path) as tracker:
+        monkeypatch.setattr(MlflowClient, "log_batch", gone)
+        tracker.log(1, {"loss": 1.0})
+        tracker.log(2, {"loss": 1.0})
+    assert capsys.readouterr().out.count("MLflow:") == 1
+
+
+def test_without_a_tracking_uri_nothing_is_imported_or_written(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with tracking.tracker("sft", tmp_path) as tracker:
+        tracker.log(1, {"loss": 1.0})
+    assert not any(tmp_path.iterdir())
