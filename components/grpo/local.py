@@ -33,7 +33,7 @@ from components.shared.language_model import (
     load,
     torch_dtype,
 )
-from components.shared.outputs import whole_folder
+from components.shared.outputs import whole_file, whole_folder
 from components.shared.prompt_table import PromptRow
 from components.shared.tracking import NO_TRACKING, Tracker
 
@@ -56,7 +56,7 @@ def train(
 ) -> State:
     """Train the policy from `sft_model` on `rows`; the best model lies in `best_of(place, best_step)`.
 
-    Resumes from `place`/latest. Nothing is kept as best while nothing was better than the SFT model. A
+    Resumes from `place`/latest.pt. Nothing is kept as best while nothing was better than the SFT model. A
     training that collapses is stopped early; its best model stays.
 
     Raises:
@@ -76,11 +76,12 @@ def train(
     sampler = _Sampler(policy, tokenizer, low)
     learning = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=config.learning_rate, weight_decay=0.0)
-    state = _resume(State(policy=policy, optimizer=optimizer), place / "latest")
+    state = _resume(State(policy=policy, optimizer=optimizer), place / "latest.pt")
     business = business_terms(config.reward)
     if not state.validations:
         _validate(state, sampler, valid, config, tracker)
         state.say(config.steps)
+    named = state.best_step  # by the checkpoint, if there is one
     while state.step < config.steps:
         if reason := health.collapse(config.health, state.history):
             print(f"grpo: stopped after step {state.step}: {health.told(reason)}", flush=True)
@@ -96,13 +97,15 @@ def train(
         if state.step % config.eval_every == 0 or state.step == config.steps:
             _validate(state, sampler, valid, config, tracker)
             if state.best_step == state.step:
+                _forget_other_bests(place, named)
                 with whole_folder(best_of(place, state.step)) as folder:
                     trainable.merged(policy).save_pretrained(folder)
                     tokenizer.save_pretrained(folder)
         state.say(config.steps)
         if config.save_every and state.step % config.save_every == 0:
-            _save(state, place / "latest")
-            _forget_former_bests(place, state.best_step)
+            _save(state, place / "latest.pt")
+            named = state.best_step
+            _forget_other_bests(place, named)
     return state
 
 
@@ -114,10 +117,10 @@ def _validate(
     tracker.log(state.step, figures)
 
 
-def _forget_former_bests(place: Path, best_step: int) -> None:
-    """Remove bests that no checkpoint names any more; called after the checkpoint that names the best."""
+def _forget_other_bests(place: Path, named: int) -> None:
+    """Remove all bests but the one that the checkpoint names: no resumed run would look for them."""
     for folder in place.glob("best-*"):
-        if folder != best_of(place, best_step):
+        if folder != best_of(place, named):
             shutil.rmtree(folder)
 
 
@@ -224,22 +227,22 @@ def learnt(policy: Any) -> dict[str, torch.Tensor]:
     return {name: weights.detach() for name, weights in policy.named_parameters() if weights.requires_grad}
 
 
-def _save(state: State, folder: Path) -> None:
-    with whole_folder(folder) as partial:
+def _save(state: State, file: Path) -> None:
+    with whole_file(file) as partial:
         torch.save(
             {
                 "learnt": learnt(state.policy),
                 "optimizer": state.optimizer.state_dict(),
                 "progress": state_of(state),
             },
-            partial / "state.pt",
+            partial,
         )
 
 
-def _resume(state: State, folder: Path) -> State:
-    if not (folder / "state.pt").is_file():
+def _resume(state: State, file: Path) -> State:
+    if not file.is_file():
         return state
-    saved = torch.load(folder / "state.pt", map_location=state.policy.device, weights_only=True)
+    saved = torch.load(file, map_location=state.policy.device, weights_only=True)
     state.policy.load_state_dict(saved["learnt"], strict=False)
     state.optimizer.load_state_dict(saved["optimizer"])
     vars(state).update(saved["progress"])

@@ -115,6 +115,28 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     assert all(torch.equal(kept["whole"][name], kept["resumed"][name]) for name in kept["whole"])
 
 
+@pytest.mark.parametrize(
+    ("save_every", "kept"),
+    [(0, {"best-3"}), (2, {"best-2", "best-3", "latest.pt"}), (3, {"best-3", "latest.pt"})],
+)
+def test_of_former_bests_only_the_one_that_a_checkpoint_names_is_kept(
+    save_every: int,
+    kept: set[str],
+    prompts_folder,
+    tiny_model_folder,
+    tmp_path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    figures = iter(range(4))
+    monkeypatch.setattr(
+        local, "validate", lambda *a: ({"valid_ndcg@10": float(next(figures)), "valid_share": 1.0}, [])
+    )
+    config = dataclasses.replace(CONFIG, steps=3, eval_every=1, save_every=save_every)
+    rows, valid = read_prompts(prompts_folder, "train"), read_prompts(prompts_folder, "valid", 2)
+    local.train(config, tiny_model_folder, rows, valid, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
 @pytest.mark.parametrize(("beta", "passes"), [(0.0, 2), (0.02, 4)])
 def test_the_reference_is_read_only_for_a_kl_term(
     beta: float, passes: int, prompts_folder, tiny_model_folder, tmp_path, monkeypatch: pytest.MonkeyPatch

@@ -1,5 +1,7 @@
 """Checkpoints: one place for each training, held by one process, gone when the training is done."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,44 @@ def test_two_processes_never_train_into_one_place(tmp_path: Path, inputs: Path) 
         checkpoints.place(root, "sft", SftConfig(), inputs),
     ):
         pass
+
+
+def test_a_removal_that_is_cut_short_leaves_no_half_to_go_on_from(
+    tmp_path: Path, inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = str(tmp_path / "checkpoints")
+
+    def cut(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        monkeypatch.context() as patch,
+        checkpoints.place(root, "sft", SftConfig(), inputs) as first,
+    ):
+        (first / "state").write_text("the half that was not removed")
+        patch.setattr(shutil, "rmtree", cut)
+    with checkpoints.place(root, "sft", SftConfig(), inputs) as again:
+        assert not any(again.iterdir())
+    assert list(Path(root).iterdir()) == []
+
+
+def test_what_a_kill_left_half_written_goes_whoever_has_its_number_now(tmp_path: Path, inputs: Path) -> None:
+    root = str(tmp_path / "checkpoints")
+    with pytest.raises(RuntimeError), checkpoints.place(root, "grpo", SftConfig(), inputs) as first:
+        (first / "latest.pt").write_text("whole")
+        (first / f".latest.pt.{os.getppid()}.partial").write_text("half")
+        (first / f".best-2.{os.getppid()}.partial").mkdir()
+        raise RuntimeError
+    with checkpoints.place(root, "grpo", SftConfig(), inputs) as again:
+        assert [path.name for path in again.iterdir()] == ["latest.pt"]
+
+
+def test_only_the_newest_whole_checkpoint_of_trainer_stays(tmp_path: Path) -> None:
+    assert checkpoints.latest_of_trainer(tmp_path) is None
+    for step, state in ((2, "{}"), (8, None), (9, "{}"), (10, '{"epoch": 1'), (11, None)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if state is not None:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    assert checkpoints.latest_of_trainer(tmp_path) == str(tmp_path / "checkpoint-9")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-9"]
