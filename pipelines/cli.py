@@ -1,6 +1,8 @@
 """The command line. Heavy imports stand inside the commands, so that `--help` answers at once."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,29 +22,58 @@ importers = typer.Typer(help="Turn a public dataset into the three raw tables.",
 app.add_typer(importers, name="import")
 
 ProfileOption = Annotated[str, typer.Option("--profile", help="A profile's name or a YAML file.")]
+DataOption = Annotated[
+    str | None, typer.Option("--data", help="Folder or s3:// URI of users, items, events; default: generate.")
+]
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show everything that the steps print.")]
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of local runs, their cache and MLflow.")]
 
 
 @app.command()
 def run(
     profile: ProfileOption = "laptop",
-    data: Annotated[
-        str | None, typer.Option(help="Folder or s3:// URI of users, items, events; default: generate.")
-    ] = None,
+    data: DataOption = None,
     runs: RunsOption = Path("runs"),
     cache: Annotated[bool, typer.Option(help="Use outputs of unchanged steps again.")] = True,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show everything that the steps print.")] = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Run the compiled pipeline on this machine, from logs to a registered model."""
     from pipelines import local, summary
     from pipelines import profile as profiles
 
-    try:
+    with _resumable():
         finished = local.run(profiles.load(profile), profile, data, runs, cache=cache, verbose=verbose)
-    except KeyboardInterrupt:  # caught here, because the command-line library would only say nothing
+    summary.show(finished)
+
+
+@contextlib.contextmanager
+def _resumable() -> Iterator[None]:
+    """Say of an interrupted command that it goes on; the command-line library would say nothing."""
+    try:
+        yield
+    except KeyboardInterrupt:
         typer.echo("recllm: interrupted; the same command goes on from the last finished step", err=True)
         raise typer.Exit(130) from None
-    summary.show(finished)
+
+
+@app.command()
+def experiment(
+    name: Annotated[str, typer.Argument(help="sft-only, accuracy-reward, reasoning, … (`list` tells all).")],
+    profile: ProfileOption = "laptop",
+    data: DataOption = None,
+    runs: RunsOption = Path("runs"),
+    verbose: VerboseOption = False,
+) -> None:
+    """Answer one of the paper's questions: runs that differ in one thing, and a report. Registers nothing."""
+    from pipelines import experiments, summary
+
+    if name == "list":
+        for known, one in experiments.EXPERIMENTS.items():
+            typer.echo(f"{known:<20} {one.question} ({', '.join(one.variants)})")
+        return
+    with _resumable():
+        folder = experiments.run(name, profile, data, runs, verbose=verbose)
+    summary.show_experiment(folder)
 
 
 @app.command("compile")

@@ -1,5 +1,6 @@
 """Profiles: all configuration of a run in one YAML file, parsed strictly."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,10 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def load(name: str) -> Profile:
+def load(name: str, changes: Mapping[str, Any] | None = None) -> Profile:
     """Load a profile by its name (see `names`) or by the path of a YAML file.
+
+    `changes` are nested like the file: a mapping changes the keys that it names, anything else replaces.
 
     Raises:
         ConfigError: no such profile, not YAML, an unknown key or a wrong type; names file and key.
@@ -92,4 +95,17 @@ def load(name: str) -> Profile:
         values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML ({error})") from error
-    return from_mapping(Profile, values or {}, str(path))
+    values = values or {}
+    if changes and isinstance(values, dict):
+        values = _changed(values, changes)
+    return from_mapping(Profile, values, str(path))
+
+
+def _changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` with `changes` in their place, however deep."""
+    both = {
+        name: _changed(values[name], change)
+        for name, change in changes.items()
+        if isinstance(change, Mapping) and isinstance(values.get(name), Mapping)
+    }
+    return {**values, **changes, **both}

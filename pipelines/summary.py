@@ -1,9 +1,13 @@
-"""What a local run ends with: the comparison, where everything lies, and what to do next."""
+"""What a local run or an experiment ends with: the comparison, where everything lies, and what to do next."""
+
+import json
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from data_contracts.evaluation import EvaluationReport
+from pipelines import experiment_report
 from pipelines.local import LocalRun
 
 WIDTH = 120  # the table's; a log or a pipe has no width of its own
@@ -31,6 +35,20 @@ def show(run: LocalRun) -> None:
         screen.print(promote, markup=False, highlight=False)
     else:
         screen.print("  nothing to promote: the gate registered no version of this run", markup=False)
+
+
+def show_experiment(folder: Path) -> None:
+    """Print an experiment's question, its variants side by side, the verdict and where the report lies."""
+    screen = Console(width=max(WIDTH, Console().width), soft_wrap=True)
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    table = Table("variant", title=report["question"], title_justify="left")
+    for header in experiment_report.HEADERS:
+        table.add_column(header, justify="right")
+    for variant, row in report["variants"].items():
+        table.add_row(variant, *experiment_report.cells(row))
+    screen.print(table)
+    screen.print(experiment_report.verdict(report["variants"]), markup=False)
+    screen.print(f"{'report:':<10} {folder / 'report.html'}", markup=False, highlight=False)
 
 
 def _table(report: EvaluationReport) -> Table:

@@ -72,7 +72,7 @@ class GateConfig:
 
     `beats` lists opponents: "best_conventional", "champion" (passed while there is none), or the name
     of any comparator of the report. `significant` asks for the whole interval above `min_gain`, not
-    only the mean.
+    only the mean. `dry_run` judges like always and lets nothing pass: for runs that only try something.
     """
 
     metric: Literal["recall@5", "recall@10", "ndcg@5", "ndcg@10"] = "ndcg@10"
@@ -81,6 +81,7 @@ class GateConfig:
     min_gain: float = 0.0
     min_valid_share: float = 0.95
     refuse_alarms: bool = True
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         _check_share("min_valid_share", self.min_valid_share)

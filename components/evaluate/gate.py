@@ -46,6 +46,8 @@ def decide(config: GateConfig, report: EvaluationReport) -> Decision:
         alarms = [one for one in report.alarms if one.model == JUDGED]
         figure = "; ".join(f"{one.name} {one.value:.3g} (bound {one.bound:.3g})" for one in alarms)
         rules.append(Rule(name="no health alarm", figure=figure or "none", passed=not alarms))
+    if config.dry_run:
+        rules.append(Rule(name="not a dry run", figure="gate.dry_run is set", passed=False))
     return Decision(model=JUDGED, rules=tuple(rules))
 
 

@@ -12,7 +12,7 @@ class SftConfig:
 
     Attributes:
         max_examples: size of the seeded sample of training prompts; 0 = all.
-        epochs: passes over them.
+        epochs: passes over them; 0 hands the base model on unchanged.
         batch_size: examples an optimiser step; `micro_batch_size` of them at a time.
         learning_rate: peak of a linear warm-up (`warmup_ratio` of the steps) and cosine decay.
         max_length: tokens of prompt and answer; a longer example stops the step, because cutting it
@@ -41,10 +41,10 @@ class SftConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot train."""
-        for name in ("epochs", "batch_size", "micro_batch_size", "max_length"):
+        for name in ("batch_size", "micro_batch_size", "max_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("max_examples", "save_steps", "train_layers"):
+        for name in ("max_examples", "epochs", "save_steps", "train_layers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.batch_size % self.micro_batch_size:

@@ -1,6 +1,7 @@
 """Fine-tune with transformers' Trainer; the output is one whole safetensors folder."""
 
 import math
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from components.sft.config import SftConfig
 from components.sft.examples import LeftPadding, answer_loss, encode
 from components.shared import checkpoints, curves, tracking, trainable
 from components.shared.errors import TrainingError
-from components.shared.language_model import load, torch_dtype
+from components.shared.language_model import check_folder, load, torch_dtype
 from components.shared.memory import memory_told
 from components.shared.outputs import whole_folder, write_json
 from components.shared.prompt_table import read_prompts
@@ -63,6 +64,8 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
         TrainingError: the loss is not finite, or the memory is used up.
     """
     set_seed(config.seed)
+    if not config.epochs:
+        return _handed_on(inputs, outputs)
     lm = load(inputs.base_model, "float32")
     model, tokenizer = trainable.choose(lm.model, config.train_layers, config.lora), lm.tokenizer
     rows = read_prompts(inputs.prompts, "train", config.max_examples, config.seed)
@@ -99,6 +102,18 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
             seconds=seconds,
         )
         write_json(outputs.metrics, report.metrics())
+    return report
+
+
+def _handed_on(inputs: SftInputs, outputs: SftOutputs) -> SftReport:
+    """Write the base model as it is."""
+    check_folder(inputs.base_model)
+    with whole_folder(outputs.model) as folder:
+        shutil.copytree(inputs.base_model, folder, dirs_exist_ok=True)
+    curves.write(outputs.curves, "Supervised fine-tuning", {}, "<p>None: the base model goes on.</p>")
+    report = SftReport(examples=0, steps=0, first_loss=0.0, last_loss=0.0, seconds=0.0)
+    write_json(outputs.metrics, report.metrics())
+    print("sft: no epochs: the base model goes on", flush=True)
     return report
 
 

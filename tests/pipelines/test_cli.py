@@ -19,7 +19,7 @@ def recllm(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_help_lists_the_commands_without_loading_anything_heavy(tmp_path: Path) -> None:
     shown = recllm("--help", cwd=tmp_path).stdout
-    for command in ("run", "compile", "sample", "import", "promote", "rollback"):
+    for command in ("run", "experiment", "compile", "sample", "import", "promote", "rollback"):
         assert f"  {command} " in shown
     loaded = subprocess.run(
         [sys.executable, "-c", "import sys, pipelines.cli; print(*sys.modules)"],
@@ -43,6 +43,11 @@ def test_help_lists_the_commands_without_loading_anything_heavy(tmp_path: Path) 
             ["run", "--profile", "tiny", "--data", ".", "--runs", "/dev/null/runs"],
             "--runs /dev/null/runs: cannot be written to",
             id="no place for runs",
+        ),
+        pytest.param(
+            ["experiment", "luck"],
+            "experiment 'luck': there is sft-only, accuracy-reward",
+            id="no experiment",
         ),
         pytest.param(["promote"], "no database at", id="nothing to promote"),
         pytest.param(

@@ -1,7 +1,9 @@
 """Whole runs of the compiled DAG with the `tiny` profile: real Spark, real training, a real registry."""
 
 import gzip
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -76,6 +78,24 @@ def test_a_second_run_uses_finished_steps_again_and_meets_the_champion(finished:
         return [line for line in text.splitlines() if line.startswith(("│ sft", "│ grpo", "│ sasrec"))]
 
     assert figures(again.stdout) == figures(shown)
+
+
+def test_an_experiment_shares_finished_steps_compares_its_variants_and_registers_nothing(
+    finished: tuple[Path, str],
+) -> None:
+    folder, _ = finished
+    versions = len(list((folder / "runs").glob("*/*/register")))
+    done = recllm("experiment", "sft-only", "--profile", "tiny", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("used again: sequences, retrieve, base-model, prompts, sft") == 2
+    (written,) = (folder / "runs" / "experiments").iterdir()
+    report = json.loads((written / "report.json").read_text())
+    assert list(report["variants"]) == ["SFT and GRPO", "SFT only"]
+    page = (written / "report.html").read_text()
+    for link in re.findall(r'href="file://([^"]+)"', page):
+        assert "Evaluation report" in Path(link).read_text()
+    assert "undecided between them" in done.stdout
+    assert len(list((folder / "runs").glob("*/*/register"))) == versions
 
 
 @pytest.fixture(scope="module")

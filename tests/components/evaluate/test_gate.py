@@ -19,6 +19,12 @@ def change_difference(report: EvaluationReport, baseline: str, **values: float) 
     return dataclasses.replace(report, differences=changed)
 
 
+def test_a_dry_run_is_judged_and_lets_nothing_pass(make_report) -> None:
+    decision = decide(GateConfig(beats=("base",), dry_run=True), make_report())
+    assert not decision.passed
+    assert [rule.name for rule in decision.rules if not rule.passed] == ["not a dry run"]
+
+
 def test_a_clearly_better_model_passes(make_report) -> None:
     decision = decide(GateConfig(), make_report())
     assert decision.passed

@@ -1,0 +1,118 @@
+"""The paper's experiments: one question each, answered by runs of the same DAG that differ in one thing."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from components.shared.errors import ConfigError
+from components.shared.outputs import whole_folder
+from data_contracts.evaluation import EvaluationReport
+from pipelines import experiment_report, local, profile
+from pipelines.local import LocalRun
+
+Changes = Mapping[str, Any]
+"""What a variant changes in the profile, nested like its file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A question and the variants that answer it, by name; the first is what the others compare with."""
+
+    question: str
+    variants: Mapping[str, Changes]
+
+
+_NO_GRPO: Changes = {"grpo": {"engine": "local", "steps": 0}}
+_ACCURACY_ALONE = dict.fromkeys(
+    ("format", "reasoning", "repeats", "outside", "seen", "length", "stray_text"), 0.0
+)
+
+EXPERIMENTS: Mapping[str, Experiment] = {
+    "sft-only": Experiment(
+        question="What does GRPO add to supervised fine-tuning?",
+        variants={"SFT and GRPO": {}, "SFT only": _NO_GRPO},
+    ),
+    "accuracy-reward": Experiment(
+        question="What do the terms of the reward beside accuracy do?",
+        variants={"composite reward": {}, "accuracy alone": {"grpo": {"reward": _ACCURACY_ALONE}}},
+    ),
+    "reasoning": Experiment(
+        question="Does reasoning before the answer make the ranking better?",
+        variants={
+            "with reasoning": {},
+            "without reasoning": {"prompts": {"rationale": False}, "grpo": {"reward": {"reasoning": 0.0}}},
+        },
+    ),
+    "prompt-variants": Experiment(
+        question="Which parts of the prompt does the model use?",
+        variants={
+            "whole prompt": {},
+            "no profile": {"prompts": {"with_profile": False}},
+            "no long-term interests": {"prompts": {"with_interests": False}},
+            "ids instead of words": {"prompts": {"natural_language": False}},
+            "three items of history": {"prompts": {"max_history": 3}},
+        },
+    ),
+    "reward-weights": Experiment(
+        question="What do business terms buy, and what do they cost?",
+        variants={
+            "no business terms": {},
+            "diversity 0.3": {"grpo": {"reward": {"business": {"ilad": 0.3}}}},
+            "novelty 0.3": {"grpo": {"reward": {"business": {"novelty": 0.3}}}},
+            "fresh items 0.3": {"grpo": {"reward": {"business": {"fresh": 0.3}}}},
+        },
+    ),
+    "cold-start": Experiment(
+        question="How much supervised fine-tuning does GRPO need to begin with?",
+        variants={
+            "all examples": {},
+            "32 examples": {"sft": {"max_examples": 32}},
+            "none": {"sft": {"epochs": 0}},
+        },
+    ),
+    "reasoning-perturbed": Experiment(
+        question="Does the answer follow the reasoning, or would any reasoning do?",
+        variants={
+            "SFT and GRPO": {"evaluate": {"reasoning_probes": 100}},
+            "SFT only": {"evaluate": {"reasoning_probes": 100}, **_NO_GRPO},
+        },
+    ),
+}
+
+
+def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: bool) -> Path:
+    """Run every variant of experiment `name` and return the folder of its report.
+
+    Nothing is registered. Steps that variants share run once, and a second try takes up what is finished.
+
+    Raises:
+        ConfigError: no such experiment, or a variant does not fit the profile. RunFailedError: a step failed.
+    """
+    if name not in EXPERIMENTS:
+        raise ConfigError(f"experiment '{name}': there is {', '.join(EXPERIMENTS)}")
+    experiment = EXPERIMENTS[name]
+    profiles = {
+        variant: profile.load(profile_name, _judged_only(changes))
+        for variant, changes in experiment.variants.items()
+    }
+    finished: dict[str, LocalRun] = {}
+    for variant, changed in profiles.items():
+        print(f"\nexperiment {name}: {variant}", flush=True)
+        stem = re.sub(r"\W+", "-", f"{name} {variant}")
+        finished[variant] = local.run(changed, stem, data, runs, cache=True, verbose=verbose)
+    folder = runs.resolve() / "experiments" / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    reports = {
+        variant: EvaluationReport.read(one.artifact("evaluate", "report"))
+        for variant, one in finished.items()
+    }
+    pages = {variant: one.artifact("evaluate", "html") for variant, one in finished.items()}
+    with whole_folder(folder) as partial:
+        experiment_report.write(partial, name, experiment.question, reports, pages)
+    return folder
+
+
+def _judged_only(changes: Changes) -> Changes:
+    return {**changes, "gate": {"dry_run": True}}

@@ -1,0 +1,38 @@
+"""Experiments: every variant fits every profile, and the verdict says no more than the intervals do."""
+
+import pytest
+
+from pipelines import experiment_report, experiments, profile
+
+
+@pytest.mark.parametrize("name", profile.names())
+@pytest.mark.parametrize("experiment", experiments.EXPERIMENTS)
+def test_every_variant_changes_a_profile_as_it_says(experiment: str, name: str) -> None:
+    variants = experiments.EXPERIMENTS[experiment].variants
+    loaded = [profile.load(name, changes) for changes in variants.values()]
+    assert all(one != loaded[0] for one in loaded[1:])
+
+
+def test_changes_reach_as_deep_as_they_are_written() -> None:
+    plain = profile.load("h800")
+    changed = profile.load("h800", {"grpo": {"reward": {"business": {"ilad": 0.3}}}})
+    assert changed.grpo.reward.business == {"ilad": 0.3}
+    assert changed.grpo.verl == plain.grpo.verl
+    assert changed.sft == plain.sft
+
+
+def row(low: float, mean: float, high: float) -> dict:
+    return {"ndcg@10": mean, "ndcg@10_interval": [low, high]}
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        pytest.param({"b": row(0.1, 0.15, 0.2)}, "its interval lies above all others", id="apart"),
+        pytest.param(
+            {"b": row(0.2, 0.3, 0.4), "c": row(0, 0.1, 0.2)}, "overlaps with that of b:", id="close"
+        ),
+    ],
+)
+def test_verdict(others: dict, said: str) -> None:
+    assert said in experiment_report.verdict({**others, "best": row(0.3, 0.4, 0.5)})
