@@ -121,6 +121,26 @@ class Alarm:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingAlarms:
+    """The file in which a training hands its alarms to the evaluation."""
+
+    alarms: tuple[Alarm, ...]
+
+    def to_json(self) -> str:
+        """Return what `read` reads."""
+        return json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def read(cls, path: Path) -> "TrainingAlarms":
+        """Read the file at `path`. Raises ValueError naming the file and what is wrong."""
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: no alarms can be read here ({error})") from error
+        return decode(cls, values, str(path))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExampleAnswer:
     """What one model said to an example prompt, and where it put the label (null: not in its top 10)."""
 

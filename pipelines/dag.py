@@ -98,6 +98,7 @@ def build(profile: Profile) -> Callable[..., Any]:
                 sft_model=tuned.outputs["model"],
                 grpo_model=improved.outputs["model"],
                 champion=reigning.outputs["champion"],
+                grpo_alarms=improved.outputs["alarms"],
             ).set_container_image(images.trainer)
             passed = gate(
                 config=to_json(profile.gate), report=evaluated.outputs["report"]

@@ -16,6 +16,7 @@ def evaluate(
     sft_model: Input[Model],
     grpo_model: Input[Model],
     champion: Input[Model],
+    grpo_alarms: Input[Artifact],
     report: Output[Artifact],
     html: Output[HTML],
     summary: Output[Markdown],
@@ -33,7 +34,7 @@ def evaluate(
     artifacts = {"champion": champion, "base": base_model, "sft": sft_model, "grpo": grpo_model}
     models = {name: Path(artifact.path) for name, artifact in artifacts.items()}
     tables = Path(prompts.path), Path(catalogue.path), Path(rankings.path)
-    inputs = EvaluateInputs(*tables, models, parse_lineage(lineage))
+    inputs = EvaluateInputs(*tables, models, parse_lineage(lineage), Path(grpo_alarms.path))
     outputs = EvaluateOutputs(Path(report.path), Path(html.path), Path(summary.path), Path(metrics.path))
     written = run(parse(EvaluateConfig, config, "evaluate"), inputs, outputs)
     for name, value in headline_metrics(written).items():

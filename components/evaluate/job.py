@@ -16,7 +16,7 @@ from components.shared.answer import final_ranking
 from components.shared.errors import DataError
 from components.shared.outputs import write_json, write_text
 from components.shared.prompt_table import PromptRow
-from data_contracts.evaluation import NO_MODEL, ONLINE, EvaluationReport, Kind, Sample
+from data_contracts.evaluation import NO_MODEL, ONLINE, Alarm, EvaluationReport, Kind, Sample, TrainingAlarms
 
 CANDIDATE_ORDER = "candidates"
 CHAMPION = "champion"
@@ -26,7 +26,8 @@ CHAMPION = "champion"
 class EvaluateInputs:
     """Folders of the three tables; model folders by comparator name, in the order of training.
 
-    A model folder that holds the file `none.txt` is left out: there is no such model yet.
+    A model folder that holds the file `none.txt` is left out: there is no such model yet. `alarms` is the
+    file of those that the training raised; the report carries them along.
     """
 
     prompts: Path
@@ -34,6 +35,7 @@ class EvaluateInputs:
     rankings: Path
     models: dict[str, Path]
     lineage: dict[str, Any] = field(default_factory=dict)
+    alarms: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def run(config: EvaluateConfig, inputs: EvaluateInputs, outputs: EvaluateOutputs
         DataError: a table is missing, empty, or does not fit the others. ModelError: a model folder
             cannot be loaded.
     """
+    raised = _raised(inputs.alarms)
     prompts, available = sample_prompts(inputs.prompts, config.max_users, config.seed)
     catalogue = read_catalogue(inputs.catalogue)
     rankings = read_rankings(inputs.rankings, prompts)
@@ -75,7 +78,7 @@ def run(config: EvaluateConfig, inputs: EvaluateInputs, outputs: EvaluateOutputs
         differences=tuple(differences),
         sample=sample,
         slices=tuple(slices(prompts, scores, catalogue)),
-        alarms=tuple(health.alarms(config.health, comparators, differences, len(prompts))),
+        alarms=(*raised, *health.alarms(config.health, comparators, differences, len(prompts))),
         examples=tuple(examples(config, prompts, answers, catalogue)),
         lineage=inputs.lineage,
     )
@@ -98,6 +101,13 @@ def run_gate(config: GateConfig, report: Path, decision: Path) -> gate.Decision:
     for rule in decided.rules:
         print(f"gate: {'pass' if rule.passed else 'FAIL'}  {rule.name}: {rule.figure}", flush=True)
     return decided
+
+
+def _raised(alarms: Path | None) -> tuple[Alarm, ...]:
+    try:
+        return TrainingAlarms.read(alarms).alarms if alarms else ()
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def _sample(config: EvaluateConfig, prompts: Sequence[PromptRow], available: int, items: int) -> Sample:

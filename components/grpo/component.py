@@ -1,6 +1,6 @@
 """KFP wrapper of the step `grpo`."""
 
-from kfp.dsl import HTML, Dataset, Input, Metrics, Model, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
 
 from components.step import step
 
@@ -14,6 +14,7 @@ def grpo(
     model: Output[Model],
     curves: Output[HTML],
     metrics: Output[Metrics],
+    alarms: Output[Artifact],
 ):
     """Improve the SFT model by GRPO; `config` is JSON of GrpoConfig."""
     from pathlib import Path
@@ -23,6 +24,6 @@ def grpo(
     from components.shared.config import parse
 
     inputs = GrpoInputs(Path(prompts.path), Path(sft_model.path), checkpoints)
-    outputs = GrpoOutputs(Path(model.path), Path(curves.path), Path(metrics.path))
+    outputs = GrpoOutputs(Path(model.path), Path(curves.path), Path(metrics.path), Path(alarms.path))
     for name, value in run(parse(GrpoConfig, config, "grpo"), inputs, outputs).metrics().items():
         metrics.log_metric(name, value)

@@ -1,5 +1,6 @@
 """Run the configured engine and hand on the best model: GRPO's, or the SFT model if nothing was better."""
 
+import dataclasses
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +14,12 @@ from components.shared import checkpoints, tracking
 from components.shared.errors import ConfigError, DataError
 from components.shared.language_model import check_folder
 from components.shared.memory import memory_told
-from components.shared.outputs import whole_folder, write_json
+from components.shared.outputs import whole_folder, write_json, write_text
 from components.shared.prompt_table import PromptRow, drawn, read_prompts
-from data_contracts.evaluation import Alarm
+from data_contracts.evaluation import Alarm, TrainingAlarms
+
+NOT_KEPT = "grpo (not kept)"
+"""Whose alarms they are where the SFT model goes on: they say nothing against the model handed on."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,12 @@ class GrpoInputs:
 
 @dataclass(frozen=True)
 class GrpoOutputs:
-    """Folder of the trained model, page of its curves, file of its figures."""
+    """Folder of the trained model, page of its curves, file of its figures; file of its alarms, if wanted."""
 
     model: Path
     curves: Path
     metrics: Path
+    alarms: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +103,10 @@ def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoRep
         with whole_folder(outputs.model) as folder:
             shutil.copytree(best_of(place, best) if best else inputs.sft_model, folder, dirs_exist_ok=True)
         alarms = health.alarms(config.health, state.history, state.validations)
+        if not best:
+            alarms = [dataclasses.replace(alarm, model=NOT_KEPT) for alarm in alarms]
+        if outputs.alarms:
+            write_text(outputs.alarms, TrainingAlarms(alarms=tuple(alarms)).to_json())
         page.write(outputs.curves, state, valid, alarms)
         report = _report(state, len(rows), alarms)
         write_json(outputs.metrics, report.metrics())

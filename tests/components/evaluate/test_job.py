@@ -16,7 +16,7 @@ from components.evaluate.config import EvaluateConfig, GateConfig
 from components.evaluate.job import EvaluateInputs, EvaluateOutputs, run
 from components.shared.config import to_json
 from components.shared.errors import DataError, ModelError
-from data_contracts.evaluation import METRICS, EvaluationReport
+from data_contracts.evaluation import METRICS, Alarm, EvaluationReport, TrainingAlarms
 from data_contracts.tables import PROMPTS, RANKINGS
 
 CONFIG = EvaluateConfig(max_new_tokens=6, bootstrap_samples=200, dtype="float32")
@@ -37,8 +37,23 @@ def outputs(folder: Path) -> EvaluateOutputs:
 @pytest.fixture(scope="module")
 def evaluated(world, models, tmp_path_factory: pytest.TempPathFactory) -> tuple[EvaluationReport, Path]:
     folder = tmp_path_factory.mktemp("evaluated")
-    inputs = EvaluateInputs(world.prompts, world.catalogue, world.rankings, models, {"run_key": "r<1>"})
+    alarm = Alarm(name="high_kl", model="grpo", value=0.7, bound=0.5, remedy="raise <beta>")
+    (folder / "alarms.json").write_text(TrainingAlarms(alarms=(alarm,)).to_json())
+    inputs = EvaluateInputs(
+        world.prompts,
+        world.catalogue,
+        world.rankings,
+        models,
+        {"run_key": "r<1>"},
+        folder / "alarms.json",
+    )
     return run(CONFIG, inputs, outputs(folder)), folder
+
+
+def test_alarms_of_the_training_are_carried_along(evaluated) -> None:
+    report, folder = evaluated
+    assert report.alarms[0].name == "high_kl"
+    assert "Raise &lt;beta&gt;" in (folder / "report.html").read_text()
 
 
 def test_every_comparator_is_there_and_no_champion(evaluated) -> None:

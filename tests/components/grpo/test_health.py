@@ -8,6 +8,7 @@ import pytest
 from components.grpo import health, local, rollout
 from components.grpo.config import GrpoConfig, HealthBounds
 from components.grpo.job import GrpoInputs, GrpoOutputs, run
+from data_contracts.evaluation import TrainingAlarms
 
 BOUNDS = HealthBounds(window=2)
 FINE = {
@@ -114,6 +115,9 @@ def test_a_frozen_model_whose_answers_are_all_alike_raises_the_alarm(
     prompts_folder, tiny_model_folder, tmp_path
 ) -> None:
     config = dataclasses.replace(CONFIG, steps=2, temperature=1.0e-4, learning_rate=1.0e-12)
-    report = run(config, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+    to = dataclasses.replace(outputs(tmp_path), alarms=tmp_path / "alarms.json")
+    report = run(config, GrpoInputs(prompts_folder, tiny_model_folder), to)
+    assert TrainingAlarms.read(tmp_path / "alarms.json").alarms == report.alarms
+    assert {alarm.model for alarm in report.alarms} == {"grpo (not kept)"}, "the SFT model goes on"
     assert "no_task_variance" in {alarm.name for alarm in report.alarms}
     assert "<li>no_task_variance: 1, bound 0.9;" in (tmp_path / "curves.html").read_text()
