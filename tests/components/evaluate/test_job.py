@@ -128,7 +128,8 @@ def test_the_page_is_whole_self_contained_and_escapes_data(evaluated) -> None:
 
 
 def test_equal_inputs_give_equal_figures(evaluated, world, models, tmp_path) -> None:
-    inputs = EvaluateInputs(world.prompts, world.catalogue, world.rankings, models, {"run_key": "r<1>"})
+    tables = (world.prompts, world.catalogue, world.rankings)
+    inputs = EvaluateInputs(*tables, models, {"run_key": "r<1>"}, evaluated[1] / "alarms.json")
     again = run(dataclasses.replace(CONFIG, batch_size=5), inputs, outputs(tmp_path))
 
     def timeless(report: EvaluationReport) -> EvaluationReport:
