@@ -213,6 +213,7 @@ def test_a_missing_model_is_named(world, tmp_path) -> None:
 
 def test_the_components_write_every_output(world, models, tmp_path) -> None:
     report, metrics = Artifact(uri=str(tmp_path / "report")), Metrics(uri=str(tmp_path / "metrics"))
+    (tmp_path / "alarms").write_text(TrainingAlarms(alarms=()).to_json())
     page, summary = HTML(uri=str(tmp_path / "page")), Markdown(uri=str(tmp_path / "summary"))
     component.evaluate.python_func(
         config=to_json(dataclasses.replace(CONFIG, max_users=4)),
@@ -224,6 +225,7 @@ def test_the_components_write_every_output(world, models, tmp_path) -> None:
         sft_model=Model(uri=str(models["grpo"])),
         grpo_model=Model(uri=str(models["grpo"])),
         champion=Model(uri=str(models["champion"])),
+        grpo_alarms=Artifact(uri=str(tmp_path / "alarms")),
         report=report,
         html=page,
         summary=summary,
