@@ -3,13 +3,13 @@
     python tests/benchmarks/learning.py --seeds 3 --steps 12
 
 Prompts and SFT model are those of the `laptop` profile on its generated log, made by the pipeline itself
-in `--runs` unless they are there, with two changes. Candidates are fused from item-to-item and popularity
+in `--runs` unless they are there, with three changes. Candidates are fused from item-to-item and popularity
 (shuffled), so that more can be found out from rewards than SFT teaches: not all of them are to the user's
-taste. Answers have no reasoning, which takes a third of the time. Every seed trains from that SFT model on
-training prompts. Measured are greedy answers to validation prompts with a retrieved label, none of which was
-trained on, by the model after the last step: no step is picked by its figure. Prints both means and their
-paired differences with 95 % bootstrap intervals over prompts, for each seed and over all (a prompt's mean
-over seeds is resampled).
+taste. Answers have no reasoning, which takes a third of the time, and SFT has two epochs to learn to end them.
+Every seed trains from that SFT model on training prompts. Measured are greedy answers to validation prompts
+with a retrieved label, none of which was trained on, by the model after the last step: no step is picked by
+its figure. Prints both means and their paired differences with 95 % bootstrap intervals over prompts, for each
+seed and over all (a prompt's mean over seeds is resampled).
 """
 
 import argparse
@@ -38,6 +38,7 @@ from pipelines import profile as profiles
 CHANGES = {
     "retrieve": {"models": ["popularity", "item_to_item"], "candidates_from": "item_to_item+popularity"},
     "prompts": {"rationale": False, "valid_prompts": 0, "test_prompts": 1},
+    "sft": {"epochs": 2},
     "grpo": {"steps": 0},
     "gate": {"dry_run": True},
 }
