@@ -5,10 +5,10 @@
 Prompts and SFT model are those of the `laptop` profile on its generated log, made by the pipeline itself
 in `--runs` unless they are there, with three changes. Candidates are fused from item-to-item and popularity
 (shuffled), so that more can be found out from rewards than SFT teaches: not all of them are to the user's
-taste. Answers have no reasoning, which takes a third of the time, and SFT has two epochs to learn to end them.
+taste. Answers have no reasoning, which takes a third of the time, and SFT has two epochs to end them.
 Every seed trains from that SFT model on training prompts. Measured are greedy answers to validation prompts
 with a retrieved label, none of which was trained on, by the model after the last step: no step is picked by
-its figure. Prints both means and their paired differences with 95 % bootstrap intervals over prompts, for each
+its figure. Prints means and their paired differences with 95 % bootstrap intervals over prompts, for each
 seed and over all (a prompt's mean over seeds is resampled).
 """
 
