@@ -1,6 +1,5 @@
 """Fetch, convert or initialise the base model; the output is one whole safetensors folder."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -64,18 +63,11 @@ def _hub_folder(repo: str, revision: str) -> Path:
 
 
 def _bring(source: Path, target: Path) -> None:
-    """Bring every file over; a cache's own files, which never change in place, as hard links."""
+    """Copy every file over. Not as links: whoever edits the output would edit the cache that all share."""
     if source == target:
         return
     for path in sorted(p for p in source.iterdir() if p.is_file()):
-        real = path.resolve()  # a hub cache is made of symbolic links
-        if path.is_symlink() or bundled.cache_root() in path.parents:
-            try:
-                os.link(real, target / path.name)
-                continue
-            except OSError:  # another file system
-                pass
-        shutil.copyfile(real, target / path.name)
+        shutil.copyfile(path, target / path.name)  # follows the symbolic links of a hub cache
 
 
 def _random_model(source: Path, sizes: RandomWeights, folder: Path) -> None:

@@ -1,15 +1,15 @@
 """Measure whether GRPO learns: reward and NDCG@10 of held-out prompts before and after, over several seeds.
 
-    python tests/benchmarks/learning.py --seeds 3 --steps 12
+    python tests/benchmarks/learning.py --seeds 3 --steps 16
 
 Prompts and SFT model are those of the `laptop` profile on its generated log, made by the pipeline itself
-in `--runs` unless they are there, with three changes. Candidates are fused from item-to-item and popularity
+in `--runs` unless they are there, with two changes. Candidates are fused from item-to-item and popularity
 (shuffled), so that more can be found out from rewards than SFT teaches: not all of them are to the user's
-taste. Answers have no reasoning, which takes a third of the time, and SFT has two epochs to end them.
-Every seed trains from that SFT model on training prompts. Measured are greedy answers to validation prompts
-with a retrieved label, none of which was trained on, by the model after the last step: no step is picked by
-its figure. Prints means and their paired differences with 95 % bootstrap intervals over prompts, for each
-seed and over all (a prompt's mean over seeds is resampled).
+taste. Answers have no reasoning, which takes a third of the time. Every seed trains from that SFT model on
+training prompts. Measured are greedy answers to validation prompts with a retrieved label, none of which was
+trained on, by the model after the last step: no step is picked by its figure. Prints means and their paired
+differences with 95 % bootstrap intervals over prompts, for each seed and over all (a prompt's mean over seeds
+is resampled).
 """
 
 import argparse
@@ -38,7 +38,6 @@ from pipelines import profile as profiles
 CHANGES = {
     "retrieve": {"models": ["popularity", "item_to_item"], "candidates_from": "item_to_item+popularity"},
     "prompts": {"rationale": False, "valid_prompts": 0, "test_prompts": 1},
-    "sft": {"epochs": 2},
     "grpo": {"steps": 0},
     "gate": {"dry_run": True},
 }
@@ -90,7 +89,7 @@ def main() -> None:
     """Train every seed, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=3.0e-5)
     parser.add_argument("--prompts", type=int, default=300, help="held-out prompts, a seeded sample; 0 = all")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
