@@ -81,8 +81,9 @@ def build(profile: Profile) -> Callable[..., Any]:
                 prompts=prompted.outputs["prompts"],
                 sft_model=tuned.outputs["model"],
             ).set_container_image(images.trainer)
-            # Where the trainings log as they go; without a URI here, where the environment says.
-            if uri := profile.register.tracking_uri:
+            # Where the trainings log as they go. A database on this machine is no place for pods: a local run
+            # names it in the environment, where it is in no cache key.
+            if (uri := profile.register.tracking_uri).startswith("http"):
                 for task in (tuned, improved):
                     task.set_env_variable("MLFLOW_TRACKING_URI", uri)
                     task.set_env_variable("MLFLOW_EXPERIMENT_NAME", profile.register.experiment)

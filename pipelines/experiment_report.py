@@ -19,12 +19,22 @@ def write(
     name: str,
     question: str,
     reports: Mapping[str, EvaluationReport],
-    pages: Mapping[str, Path],
+    pages: Mapping[str, str],
+    changes: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Write `report.html` and `report.json` into `folder`; `pages` are the variants' evaluation pages."""
+    """Write `report.html` and `report.json` into `folder`.
+
+    `pages` are the variants' evaluation pages, relative to `folder`; `changes` is what each variant changes
+    in the profile.
+    """
     rows = {variant: row_of(report) for variant, report in reports.items()}
+    made = {
+        variant: {"changes": changes[variant], "page": pages[variant], "lineage": report.lineage}
+        for variant, report in reports.items()
+    }
     write_json(
-        folder / "report.json", {"experiment": name, "question": question, "model": JUDGED, "variants": rows}
+        folder / "report.json",
+        {"experiment": name, "question": question, "model": JUDGED, "variants": rows, "made_from": made},
     )
     write_text(folder / "report.html", _page(name, question, rows, reports, pages))
 
@@ -51,7 +61,10 @@ def verdict(rows: Mapping[str, Mapping[str, Any]]) -> str:
     close = [name for name, row in rows.items() if name != best and row["ndcg@10_interval"][1] >= low]
     said = f"'{best}' has the highest NDCG@10, {rows[best]['ndcg@10']:.4f}"
     if close:
-        return f"{said}; its interval overlaps with that of {', '.join(close)}: undecided between them."
+        return (
+            f"{said}; its interval overlaps with that of {', '.join(close)}: undecided between them, as far "
+            "as intervals tell (they do not compare user by user)."
+        )
     return f"{said}, and its interval lies above all others."
 
 
@@ -77,19 +90,20 @@ def _page(
     question: str,
     rows: Mapping[str, Mapping[str, Any]],
     reports: Mapping[str, EvaluationReport],
-    pages: Mapping[str, Path],
+    pages: Mapping[str, str],
 ) -> str:
     from components.evaluate.charts import Mark, bars
     from components.evaluate.page_style import GLOSSARY, STYLE
 
-    sample = next(iter(reports.values())).sample
+    first = next(iter(reports.values()))
+    sample, profile, data = first.sample, first.lineage.get("profile"), first.lineage.get("data")
     marks = [
         Mark(label=variant, value=one.metrics["ndcg@10"], interval=one.ndcg_at_10_interval, tone="llm")
         for variant, one in ((variant, _judged(report)) for variant, report in reports.items())
     ]
     head = "".join(f"<th>{header}</th>" for header in ("variant", *HEADERS))
     body = "".join(
-        f'<tr><td><a href="{html.escape(pages[variant].as_uri())}">{html.escape(variant)}</a></td>'
+        f'<tr><td><a href="{html.escape(pages[variant])}">{html.escape(variant)}</a></td>'
         + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells(row))
         + "</tr>"
         for variant, row in rows.items()
@@ -101,6 +115,7 @@ def _page(
         f"<p>{html.escape(verdict(rows))}</p>"
         f"{bars('NDCG@10 of each variant', marks)}"
         f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>{GLOSSARY}'
+        f"<p>Profile {html.escape(str(profile))}, data {html.escape(str(data))}.</p>"
         f"<p><small>Model: {JUDGED}, what training ended with. {sample.users:,} {sample.split} users, the "
         f"same for all variants; {sample.confidence:.0%} bootstrap intervals. Tokens: of an answer. "
         "Reasoning ignored: answers that another user's reasoning leaves as they are.</small></p>\n"

@@ -1,6 +1,6 @@
 """The paper's experiments: one question each, answered by runs of the same DAG that differ in one thing."""
 
-import re
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ Changes = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A question and the variants that answer it, by name; the first is what the others compare with."""
+    """A question and the variants that answer it, by name; what a variant leaves alone is the profile's."""
 
     question: str
     variants: Mapping[str, Changes]
@@ -37,19 +37,19 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     ),
     "accuracy-reward": Experiment(
         question="What do the terms of the reward beside accuracy do?",
-        variants={"composite reward": {}, "accuracy alone": {"grpo": {"reward": _ACCURACY_ALONE}}},
+        variants={"the profile's reward": {}, "accuracy alone": {"grpo": {"reward": _ACCURACY_ALONE}}},
     ),
     "reasoning": Experiment(
         question="Does reasoning before the answer make the ranking better?",
         variants={
-            "with reasoning": {},
+            "with reasoning": {"prompts": {"rationale": True}},
             "without reasoning": {"prompts": {"rationale": False}, "grpo": {"reward": {"reasoning": 0.0}}},
         },
     ),
     "prompt-variants": Experiment(
         question="Which parts of the prompt does the model use?",
         variants={
-            "whole prompt": {},
+            "as in the profile": {},
             "no profile": {"prompts": {"with_profile": False}},
             "no long-term interests": {"prompts": {"with_interests": False}},
             "ids instead of words": {"prompts": {"natural_language": False}},
@@ -59,7 +59,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "reward-weights": Experiment(
         question="What do business terms buy, and what do they cost?",
         variants={
-            "no business terms": {},
+            "the profile's reward": {},
             "diversity 0.3": {"grpo": {"reward": {"business": {"ilad": 0.3}}}},
             "novelty 0.3": {"grpo": {"reward": {"business": {"novelty": 0.3}}}},
             "fresh items 0.3": {"grpo": {"reward": {"business": {"fresh": 0.3}}}},
@@ -68,8 +68,8 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "cold-start": Experiment(
         question="How much supervised fine-tuning does GRPO need to begin with?",
         variants={
-            "all examples": {},
-            "32 examples": {"sft": {"max_examples": 32}},
+            "the profile's examples": {},
+            "8 examples": {"sft": {"max_examples": 8}},
             "none": {"sft": {"epochs": 0}},
         },
     ),
@@ -101,16 +101,20 @@ def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: 
     finished: dict[str, LocalRun] = {}
     for variant, changed in profiles.items():
         print(f"\nexperiment {name}: {variant}", flush=True)
-        stem = re.sub(r"\W+", "-", f"{name} {variant}")
-        finished[variant] = local.run(changed, stem, data, runs, cache=True, verbose=verbose)
+        finished[variant] = local.run(
+            changed, profile_name, data, runs, cache=True, verbose=verbose, run_name=f"{name} {variant}"
+        )
     folder = runs.resolve() / "experiments" / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     reports = {
         variant: EvaluationReport.read(one.artifact("evaluate", "report"))
         for variant, one in finished.items()
     }
-    pages = {variant: one.artifact("evaluate", "html") for variant, one in finished.items()}
+    pages = {
+        variant: os.path.relpath(one.artifact("evaluate", "html"), folder)
+        for variant, one in finished.items()
+    }
     with whole_folder(folder) as partial:
-        experiment_report.write(partial, name, experiment.question, reports, pages)
+        experiment_report.write(partial, name, experiment.question, reports, pages, experiment.variants)
     return folder
 
 

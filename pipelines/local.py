@@ -17,7 +17,7 @@ from typing import Any
 from components.shared.config import to_json
 from components.shared.errors import UserError
 from components.shared.fingerprint import of_text
-from components.shared.tracking import RUN_KEY
+from components.shared.tracking import PIPELINE_RUN
 from pipelines import lineage
 from pipelines.console import Console
 from pipelines.profile import Profile
@@ -46,9 +46,18 @@ class LocalRun:
 
 
 def run(
-    profile: Profile, profile_name: str, data: str | None, runs: Path, *, cache: bool, verbose: bool
+    profile: Profile,
+    profile_name: str,
+    data: str | None,
+    runs: Path,
+    *,
+    cache: bool,
+    verbose: bool,
+    run_name: str = "",
 ) -> LocalRun:
     """Run the whole DAG; steps whose inputs, configuration and code are unchanged are not run again.
+
+    `run_name`, by default the profile's, begins the name of the run's folder.
 
     Raises:
         RunFailedError: a step failed. UserError: the data is not there. KeyboardInterrupt: as it says;
@@ -58,7 +67,7 @@ def run(
     # A wrong path is told before anything is written.
     elsewhere = profile.sequences.exposures
     data_fingerprint = lineage.of_data(data, elsewhere) if data else ""
-    stem = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(profile_name).stem)[:60]
+    stem = re.sub(r"[^A-Za-z0-9.-]+", "-", run_name or Path(profile_name).stem)[:60]
     run_key = f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
     folder = runs / run_key
     try:
@@ -124,7 +133,7 @@ def _execute(
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     os.environ["MLFLOW_TRACKING_URI"] = profile.register.tracking_uri  # where steps log as they train
     os.environ["MLFLOW_EXPERIMENT_NAME"] = profile.register.experiment
-    os.environ[RUN_KEY] = folder.name
+    os.environ[PIPELINE_RUN] = folder.name
     # The images are for clusters; here every step runs in this very environment.
     warnings.filterwarnings("ignore", message="You may be attemping to run a task", category=RuntimeWarning)
 

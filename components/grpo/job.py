@@ -19,7 +19,7 @@ from components.shared.prompt_table import PromptRow, drawn, read_prompts
 from data_contracts.evaluation import Alarm, TrainingAlarms
 
 NOT_KEPT = "grpo (not kept)"
-"""Whose alarms they are where the SFT model goes on: they say nothing against the model handed on."""
+"""Whose alarms they are that arose after the step that is handed on: they say nothing against it."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class GrpoInputs:
 
 @dataclass(frozen=True)
 class GrpoOutputs:
-    """Folder of the trained model, page of its curves, file of its figures; file of its alarms, if wanted."""
+    """Folder of the trained model, page of its curves, files of its figures and alarms."""
 
     model: Path
     curves: Path
     metrics: Path
-    alarms: Path | None = None
+    alarms: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,11 +102,8 @@ def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoRep
         best = state.best_step
         with whole_folder(outputs.model) as folder:
             shutil.copytree(best_of(place, best) if best else inputs.sft_model, folder, dirs_exist_ok=True)
-        alarms = health.alarms(config.health, state.history, state.validations)
-        if not best:
-            alarms = [dataclasses.replace(alarm, model=NOT_KEPT) for alarm in alarms]
-        if outputs.alarms:
-            write_text(outputs.alarms, TrainingAlarms(alarms=tuple(alarms)).to_json())
+        alarms = _alarms(config, state)
+        write_text(outputs.alarms, TrainingAlarms(alarms=tuple(alarms)).to_json())
         page.write(outputs.curves, state, valid, alarms)
         report = _report(state, len(rows), alarms)
         write_json(outputs.metrics, report.metrics())
@@ -135,6 +132,14 @@ def _validation(prompts: Path, limit: int, seed: int) -> list[PromptRow]:
         raise DataError(f"{prompts}/valid.parquet: empty; raise prompts.valid_prompts")
     rows = [row for row in rows if row.labels] or rows
     return [rows[i] for i in drawn(len(rows), limit, seed)]
+
+
+def _alarms(config: GrpoConfig, state: Progress) -> list[Alarm]:
+    """Return the alarms of the whole training; those that the best step had not raised are NOT_KEPT's."""
+    kept = state.cut(state.best_step)
+    mine = {alarm.name for alarm in health.alarms(config.health, kept.history, kept.validations)}
+    found = health.alarms(config.health, state.history, state.validations)
+    return [alarm if alarm.name in mine else dataclasses.replace(alarm, model=NOT_KEPT) for alarm in found]
 
 
 def _report(state: Progress, prompts: int, alarms: Sequence[Alarm]) -> GrpoReport:

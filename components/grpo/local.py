@@ -243,6 +243,12 @@ def _resume(state: State, file: Path) -> State:
     if not file.is_file():
         return state
     saved = torch.load(file, map_location=state.policy.device, weights_only=True)
+    if saved["learnt"].keys() != learnt(state.policy).keys():
+        print(
+            "grpo: the checkpoint has other weights (another library's version?); beginning anew",
+            flush=True,
+        )
+        return state
     state.policy.load_state_dict(saved["learnt"], strict=False)
     state.optimizer.load_state_dict(saved["optimizer"])
     vars(state).update(saved["progress"])

@@ -18,7 +18,7 @@ from components.shared.prompt_table import PromptRow
 
 NOVELTY_SCALE_BITS = 20.0  # a catalogue of a million equally popular items has 20 bits an item
 REASONING_WORDS = (3, 120)
-FRESH_DAYS = 7.0
+FRESH_HALF_LIFE_DAYS = 90.0
 PENALTIES = ("repeats", "outside", "seen", "length", "stray_text")
 
 Term = Callable[[Answer, PromptRow], float]
@@ -72,7 +72,10 @@ def outside(numbers: Sequence[int], num_candidates: int) -> float:
 
 
 def already_seen(ranking: Sequence[int], seen: Sequence[bool]) -> float:
-    """Return the share of ranked candidates that the history holds (`seen[number - 1]`); 0 for none."""
+    """Return the share of ranked candidates that the history holds (`seen[number - 1]`); 0 for none.
+
+    The project's retrievers leave out what was seen: this is for prompts tables with candidates of others.
+    """
     return mean([float(seen[number - 1]) for number in ranking])
 
 
@@ -93,10 +96,13 @@ def novelty(answer: Answer, row: PromptRow) -> float:
 
 
 def fresh(answer: Answer, row: PromptRow) -> float:
-    """Business term: share of the ranked candidates that are at most FRESH_DAYS old."""
+    """Business term: mean freshness of the ranked candidates, halved every FRESH_HALF_LIFE_DAYS of age.
+
+    0 where an item's creation is not known.
+    """
     ranked = answer.ranking(len(row.candidates))[: row.answer_length]
     ages = [row.age_days[n - 1] for n in ranked]
-    return mean([float(age is not None and age <= FRESH_DAYS) for age in ages])
+    return mean([0.0 if age is None else 0.5 ** (age / FRESH_HALF_LIFE_DAYS) for age in ages])
 
 
 BUSINESS: dict[str, Term] = {"ilad": ilad, "novelty": novelty, "fresh": fresh}

@@ -1,7 +1,8 @@
 """Figures of a training in MLflow while it runs, where MLFLOW_TRACKING_URI names a server or a database.
 
 As everywhere with MLflow, MLFLOW_EXPERIMENT_NAME names the experiment. A training has one MLflow run, which
-a resumed training goes on with. A server that fails costs figures, never the training.
+a resumed training goes on with; steps that it runs again are logged again. A server that fails costs figures,
+never the training.
 """
 
 import os
@@ -14,21 +15,25 @@ from typing import Any
 from components.shared.outputs import write_text
 
 DEFAULT_EXPERIMENT = "recllm-r1"
-RUN_KEY = "RECLLM_RUN_KEY"
-"""Environment variable with the pipeline run's key, which becomes a tag of the MLflow run."""
+PIPELINE_RUN = "RECLLM_PIPELINE_RUN"
+"""Environment variable with the pipeline run's key, which becomes the tag `pipeline_run`."""
+
+RETRY_SECONDS = 300.0
+"""How long nothing is logged after a failure: every try may cost a server's whole timeout."""
 
 _RUN_FILE = "mlflow_run_id.txt"
 
 
 class Tracker:
-    """Logs to one MLflow run; without a client it does nothing."""
+    """Logs the training of `step` to one MLflow run; without a client it does nothing."""
 
-    def __init__(self, client: Any = None, run_id: str = "") -> None:
-        self._client, self._run_id = client, run_id
+    def __init__(self, step: str = "", client: Any = None, run_id: str = "") -> None:
+        self._step, self._client, self._run_id = step, client, run_id
+        self._silent_until = 0.0
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """Log the `figures` of `step` under their names, "@" spelt out, which MLflow refuses."""
-        if self._client is None or not figures:
+        if self._client is None or not figures or time.monotonic() < self._silent_until:
             return
         from mlflow.entities import Metric
 
@@ -45,8 +50,8 @@ class Tracker:
         try:
             call(*arguments, **options)
         except Exception as error:
-            _tell(error)
-            self._client = None
+            self._silent_until = time.monotonic() + RETRY_SECONDS
+            _tell(self._step, error)
 
 
 NO_TRACKING = Tracker()
@@ -78,14 +83,16 @@ def _started(step: str, place: Path) -> Tracker:
         else:
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
             experiment = mlflow_client.experiment_id(client, name)
-            tags = {"step": step} | ({"run_key": os.environ[RUN_KEY]} if RUN_KEY in os.environ else {})
+            tags = {"step": step}
+            if PIPELINE_RUN in os.environ:
+                tags["pipeline_run"] = os.environ[PIPELINE_RUN]
             run_id = client.create_run(experiment, run_name=place.name, tags=tags).info.run_id
             write_text(file, run_id)
     except Exception as error:
-        _tell(error)
+        _tell(step, error)
         return Tracker()
-    return Tracker(client, run_id)
+    return Tracker(step, client, run_id)
 
 
-def _tell(error: Exception) -> None:
-    print(f"MLflow: figures are no longer logged ({type(error).__name__}: {error})", flush=True)
+def _tell(step: str, error: Exception) -> None:
+    print(f"{step}: MLflow does not take the figures ({type(error).__name__}: {error})", flush=True)

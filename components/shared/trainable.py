@@ -15,7 +15,8 @@ class LoraConfig:
     """Low-rank adaptation (Hu et al. 2021), by peft.
 
     Attributes:
-        rank: of the adapters' matrices; 0 = none, the weights themselves learn.
+        rank: of the adapters' matrices; 0 = none, the weights themselves learn. Adapters want a learning rate
+            about ten times that of the weights.
         alpha: the adapters' product counts alpha / rank.
         targets: names of the linear layers that get adapters; empty = all but the head.
     """
@@ -46,7 +47,10 @@ def choose(model: Any, layers: int, lora: LoraConfig) -> Any:
         raise ConfigError(f"train_layers is {layers}, but the model has {len(decoder.layers)} layers")
     if lora.rank:
         first = len(decoder.layers) - layers if layers else 0
-        targets = lora.targets or _linear_layers(decoder.layers[first:])
+        linear = _linear_layers(decoder.layers[first:])
+        targets = lora.targets or linear
+        if unknown := [name for name in targets if name not in linear]:
+            raise ConfigError(f"lora.targets: no linear layer '{unknown[0]}'; there is {', '.join(linear)}")
         return _adapted(model, lora, targets, list(range(first, len(decoder.layers))))
     if layers:
         model.requires_grad_(False)
@@ -99,7 +103,4 @@ def _adapted(model: Any, lora: LoraConfig, targets: Sequence[str], layers: list[
         target_modules=list(targets),
         layers_to_transform=layers,
     )
-    try:
-        return peft.get_peft_model(model, adapters, adapter_name=_ADAPTER)
-    except ValueError as error:
-        raise ConfigError(f"lora.targets {list(targets)}: {error}") from error
+    return peft.get_peft_model(model, adapters, adapter_name=_ADAPTER)

@@ -140,9 +140,10 @@ def measured(engine: Callable[[Task], list[float]], task: Task) -> dict[str, flo
     queue = context.Queue()
     process = context.Process(target=_measure, args=(engine, task, queue))
     process.start()
-    figures = queue.get()
-    process.join()
-    return figures
+    process.join()  # before anything is read: what died has nothing to say
+    if process.exitcode:
+        raise SystemExit(f"{engine.__name__}: its process ended with exit status {process.exitcode}")
+    return queue.get()
 
 
 def _measure(engine: Callable[[Task], list[float]], task: Task, queue: multiprocessing.Queue) -> None:

@@ -27,6 +27,8 @@ from components.grpo.config import GrpoConfig
 from components.grpo.rewards import business_terms, score
 from components.grpo.rollout import VALIDATION_K
 from components.shared.answer import final_ranking, parse
+from components.shared.config import to_json
+from components.shared.fingerprint import of_text
 from components.shared.generate import LanguageModel, complete
 from components.shared.language_model import load
 from components.shared.metrics import ndcg_at_k
@@ -34,6 +36,7 @@ from components.shared.prompt_table import PromptRow, drawn, read_prompts
 from components.shared.trainable import merged
 from pipelines import local as pipeline
 from pipelines import profile as profiles
+from pipelines.lineage import of_code
 
 CHANGES = {
     "retrieve": {"models": ["popularity", "item_to_item"], "candidates_from": "item_to_item+popularity"},
@@ -47,11 +50,11 @@ FIGURES = ("reward", "NDCG@10", "valid")
 
 def prepared(runs: Path) -> tuple[Path, Path]:
     """Return the folders of the prompts table and the SFT model, made if they are not there."""
-    found = sorted(runs.glob("learning-*/*/sft/model"))
-    if not found:
-        laptop = profiles.load("laptop", CHANGES)
-        run = pipeline.run(laptop, "learning", None, runs, cache=False, verbose=False)
-        found = sorted(run.folder.glob("*/sft/model"))
+    laptop = profiles.load("laptop", CHANGES)
+    name = f"learning-{of_text(to_json(laptop), of_code())}"
+    if not any(runs.glob(f"{name}-*/*/evaluate/report")):
+        pipeline.run(laptop, "laptop", None, runs, cache=False, verbose=False, run_name=name)
+    found = [report.parents[1] / "sft" / "model" for report in runs.glob(f"{name}-*/*/evaluate/report")]
     return found[-1].parents[1] / "prompts" / "prompts", found[-1]
 
 

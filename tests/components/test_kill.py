@@ -66,7 +66,9 @@ def grpo(prompts: Path, model: Path, folder: Path) -> None:
             super().validated({**figures, "valid_ndcg@10": VALID_NDCG[self.step]}, answers)
 
     rollout.score, local.State = vowels, State
-    outputs = GrpoOutputs(folder / "model", folder / "curves.html", folder / "metrics.json")
+    outputs = GrpoOutputs(
+        folder / "model", folder / "curves.html", folder / "metrics.json", folder / "alarms.json"
+    )
     run(GRPO, GrpoInputs(prompts, model, str(folder / "checkpoints")), outputs)
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from components.grpo import health, local, rollout
 from components.grpo.config import GrpoConfig, HealthBounds
-from components.grpo.job import GrpoInputs, GrpoOutputs, run
+from components.grpo.job import GrpoInputs, GrpoOutputs, _alarms, run
+from components.grpo.progress import Progress
 from data_contracts.evaluation import TrainingAlarms
 
 BOUNDS = HealthBounds(window=2)
@@ -88,7 +89,24 @@ def pays_for_digits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def outputs(folder: Path) -> GrpoOutputs:
-    return GrpoOutputs(folder / "model", folder / "curves.html", folder / "metrics.json")
+    return GrpoOutputs(
+        folder / "model", folder / "curves.html", folder / "metrics.json", folder / "alarms.json"
+    )
+
+
+def test_what_went_wrong_after_the_step_that_is_kept_is_not_held_against_it() -> None:
+    progress = Progress()
+    progress.validated({"valid_ndcg@10": 0.4}, [])
+    for format_share in (0.4, 0.4, 0.2, 0.2):
+        progress.add({"reward": 0.5, "format": format_share, "kl": 0.7 if progress.step > 1 else 0.0})
+        progress.validated({"valid_ndcg@10": 0.5 if progress.step == 2 else 0.1}, [])
+    assert progress.best_step == 2
+    raised = {alarm.name: alarm.model for alarm in _alarms(GrpoConfig(health=BOUNDS), progress)}
+    assert raised == {
+        "low_format": "grpo",
+        "high_kl": "grpo (not kept)",
+        "below_sft": "grpo (not kept)",
+    }
 
 
 @pytest.mark.slow
@@ -115,8 +133,7 @@ def test_a_frozen_model_whose_answers_are_all_alike_raises_the_alarm(
     prompts_folder, tiny_model_folder, tmp_path
 ) -> None:
     config = dataclasses.replace(CONFIG, steps=2, temperature=1.0e-4, learning_rate=1.0e-12)
-    to = dataclasses.replace(outputs(tmp_path), alarms=tmp_path / "alarms.json")
-    report = run(config, GrpoInputs(prompts_folder, tiny_model_folder), to)
+    report = run(config, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
     assert TrainingAlarms.read(tmp_path / "alarms.json").alarms == report.alarms
     assert {alarm.model for alarm in report.alarms} == {"grpo (not kept)"}, "the SFT model goes on"
     assert "no_task_variance" in {alarm.name for alarm in report.alarms}

@@ -28,7 +28,9 @@ CONFIG = GrpoConfig(
 
 
 def outputs(folder: Path) -> GrpoOutputs:
-    return GrpoOutputs(folder / "model", folder / "curves.html", folder / "metrics.json")
+    return GrpoOutputs(
+        folder / "model", folder / "curves.html", folder / "metrics.json", folder / "alarms.json"
+    )
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -21,7 +21,7 @@ ROW = PromptRow(
     tags=[["tea"], ["chess", "game"], ["tea"], ["chess"], ["go"]],
     novelty=[10.0, 5.0, 20.0, 8.0, 2.0],
     seen=[False, False, True, False, False],
-    age_days=[400.0, 7.0, None, 0.5, 7.1],
+    age_days=[400.0, 90.0, None, 0.0, 180.0],
     label_items=["d", "b"],
     answer_length=3,
     completion=None,
@@ -127,8 +127,8 @@ def test_what_the_user_has_seen_costs_and_what_is_fresh_can_pay() -> None:
     weights = RewardWeights(business={"fresh": 0.3})
     terms = reward("<think>Recent interests: chess, go.</think><answer>4, 2, 3</answer>", weights)
     assert terms["seen"] == pytest.approx(1 / 3)
-    assert terms["fresh"] == pytest.approx(2 / 3)  # 4 and 2; how old 3 is is not known
-    assert terms["reward"] == pytest.approx(1.3 - 0.5 / 3 + 0.3 * 2 / 3)
+    assert terms["fresh"] == pytest.approx((1 + 0.5 + 0) / 3)  # how old 3 is is not known
+    assert terms["reward"] == pytest.approx(1.3 - 0.5 / 3 + 0.3 * 1.5 / 3)
 
 
 def test_a_term_of_ones_own_and_its_faults() -> None:

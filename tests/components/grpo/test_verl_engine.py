@@ -66,7 +66,9 @@ def test_configurations_that_verl_cannot_run(replaced: dict, message: str) -> No
 
 def test_a_cluster_needs_a_folder_that_its_nodes_see(prompts_folder, tiny_model_folder, tmp_path) -> None:
     config = dataclasses.replace(CONFIG, verl=VerlConfig(gpus_per_node=1, ray_address="auto"))
-    outputs = GrpoOutputs(tmp_path / "model", tmp_path / "curves.html", tmp_path / "metrics.json")
+    outputs = GrpoOutputs(
+        tmp_path / "model", tmp_path / "curves.html", tmp_path / "metrics.json", tmp_path / "alarms.json"
+    )
     with pytest.raises(ConfigError, match="a folder that all of them see"):
         run(config, GrpoInputs(prompts_folder, tiny_model_folder), outputs)
 

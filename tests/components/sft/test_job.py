@@ -86,13 +86,20 @@ def test_adapters_learn_and_the_model_handed_on_is_plain(
     assert changed and all(name.endswith("proj.weight") for name in changed)
 
 
+@pytest.mark.parametrize("lora", [LoraConfig(), LoraConfig(rank=4)], ids=["weights", "adapters"])
 def test_a_killed_training_goes_on_from_its_checkpoint(
-    prompts_folder, tiny_model_folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lora: LoraConfig, prompts_folder, tiny_model_folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from transformers import Trainer
 
     config = SftConfig(
-        epochs=2, batch_size=4, micro_batch_size=4, learning_rate=5.0e-3, dtype="float32", save_steps=3
+        epochs=2,
+        batch_size=4,
+        micro_batch_size=4,
+        learning_rate=5.0e-3,
+        dtype="float32",
+        save_steps=3,
+        lora=lora,
     )
     run(config, SftInputs(prompts_folder, tiny_model_folder), outputs(tmp_path / "whole"))
     inputs = SftInputs(prompts_folder, tiny_model_folder, str(tmp_path / "checkpoints"))

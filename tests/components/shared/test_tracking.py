@@ -12,7 +12,7 @@ from components.shared import tracking
 def client(tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "nightly")
-    monkeypatch.setenv("RECLLM_RUN_KEY", "laptop-1")
+    monkeypatch.setenv("RECLLM_PIPELINE_RUN", "laptop-1")
     return MlflowClient(tracking_uri)
 
 
@@ -32,7 +32,7 @@ def test_a_resumed_training_goes_on_with_its_run(client: MlflowClient, tmp_path:
         tracker.log(2, {"reward": 0.75})
     (run,) = runs(client)
     assert run.info.status == "FINISHED"
-    assert (run.data.tags["step"], run.data.tags["run_key"]) == ("grpo", "laptop-1")
+    assert (run.data.tags["step"], run.data.tags["pipeline_run"]) == ("grpo", "laptop-1")
     assert [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "reward")] == [
         (1, 0.5),
         (2, 0.75),
@@ -47,18 +47,25 @@ def test_a_server_that_is_away_costs_figures_and_nothing_else(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with tracking.tracker("sft", tmp_path) as tracker:
         tracker.log(1, {"loss": 1.0})
-    assert capsys.readouterr().out.startswith("MLflow: figures are no longer logged (ConfigError: ")
+    assert capsys.readouterr().out.startswith("sft: MLflow does not take the figures (ConfigError: ")
 
 
-def test_a_server_that_goes_away_is_told_of_once(client, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_a_server_that_goes_away_is_told_of_and_tried_again_later(
+    client, tmp_path: Path, capsys, monkeypatch
+) -> None:
     def gone(*args, **options):
         raise ConnectionError("gone")
 
     with tracking.tracker("sft", tmp_path) as tracker:
         monkeypatch.setattr(MlflowClient, "log_batch", gone)
         tracker.log(1, {"loss": 1.0})
-        tracker.log(2, {"loss": 1.0})
-    assert capsys.readouterr().out.count("MLflow:") == 1
+        tracker.log(2, {"loss": 2.0})
+        monkeypatch.undo()
+        monkeypatch.setattr(tracking.time, "monotonic", lambda: 1e12)
+        tracker.log(3, {"loss": 3.0})
+    (run,) = runs(client)
+    assert (run.info.status, run.data.metrics["loss"]) == ("FINISHED", 3.0), "tried again later"
+    assert capsys.readouterr().out.count("MLflow does not") == 1
 
 
 def test_without_a_tracking_uri_nothing_is_imported_or_written(tmp_path: Path, monkeypatch) -> None:

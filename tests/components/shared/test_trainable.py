@@ -62,7 +62,7 @@ def test_a_merged_model_is_plain_and_computes_the_same(model) -> None:
 def test_what_is_not_there_is_refused(model) -> None:
     with pytest.raises(ConfigError, match="train_layers is 9, but the model has 2 layers"):
         trainable.choose(model, 9, LoraConfig())
-    with pytest.raises(ConfigError, match=r"lora\.targets \['nowhere'\]: .*not found"):
-        trainable.choose(model, 0, LoraConfig(rank=2, targets=("nowhere",)))
+    with pytest.raises(ConfigError, match=r"no linear layer 'nowhere'; there is down_proj, "):
+        trainable.choose(model, 0, LoraConfig(rank=2, targets=("q_proj", "nowhere")))
     with pytest.raises(ValueError, match="rank must be at least 0"):
         LoraConfig(rank=-1)
