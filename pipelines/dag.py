@@ -38,6 +38,7 @@ def build(profile: Profile) -> Callable[..., Any]:
         code_fingerprint: str,
         base_model_fingerprint: str = "",
         encoder_fingerprint: str = "",
+        reward_fingerprint: str = "",
         lineage: str = "{}",
         checkpoints: str = "",
     ):
@@ -77,6 +78,7 @@ def build(profile: Profile) -> Callable[..., Any]:
             ).set_container_image(images.trainer)
             improved = grpo(
                 config=to_json(profile.grpo),
+                fingerprint=reward_fingerprint,
                 checkpoints=checkpoints,
                 prompts=prompted.outputs["prompts"],
                 sft_model=tuned.outputs["model"],

@@ -1,9 +1,11 @@
 """What a model was made from: fingerprints of data and code, versions, commit, run."""
 
+import contextlib
+import importlib.util
 import subprocess
 from pathlib import Path
 
-from components.grpo.config import REWARD_VERSION
+from components.grpo.config import REWARD_VERSION, RewardWeights
 from components.shared import fingerprint
 from components.shared.errors import DataError
 from components.shared.prompt import PROMPT_VERSION
@@ -37,6 +39,18 @@ def of_model(source: str) -> str:
         return fingerprint.of_text(*stamp(source))
     folder = Path(source).expanduser()
     return fingerprint.of_folder(folder) if folder.is_dir() else ""
+
+
+def of_reward(weights: RewardWeights) -> str:
+    """Return the fingerprint of the source files of reward terms of the user's own; "" without any."""
+    modules = sorted({name.partition(":")[0] for name in weights.business if ":" in name})
+    sources = []
+    for module in modules:
+        with contextlib.suppress(ImportError, ValueError):  # what cannot be found, the step tells
+            spec = importlib.util.find_spec(module)
+            if spec and spec.origin and Path(spec.origin).is_file():
+                sources.append(Path(spec.origin).read_text(encoding="utf-8", errors="replace"))
+    return fingerprint.of_text(*sources) if sources else ""
 
 
 def of_code() -> str:

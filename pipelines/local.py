@@ -91,6 +91,7 @@ def run(
         "data_fingerprint": data_fingerprint,
         "code_fingerprint": code,
         "base_model_fingerprint": base,
+        "reward_fingerprint": lineage.of_reward(profile.grpo.reward),
         "encoder_fingerprint": lineage.of_model(profile.retrieve.encoder.source),
         "lineage": json.dumps(
             lineage.describe(run_key, profile_name, data, data_fingerprint, code, source, base)

@@ -8,6 +8,7 @@ from components.step import step
 @step()
 def grpo(
     config: str,
+    fingerprint: str,
     checkpoints: str,
     prompts: Input[Dataset],
     sft_model: Input[Model],
@@ -16,14 +17,17 @@ def grpo(
     metrics: Output[Metrics],
     alarms: Output[Artifact],
 ):
-    """Improve the SFT model by GRPO; `config` is JSON of GrpoConfig."""
+    """Improve the SFT model by GRPO; `config` is JSON of GrpoConfig.
+
+    `fingerprint` names the contents of reward terms of the user's own: it keys the cache and the checkpoints.
+    """
     from pathlib import Path
 
     from components.grpo.config import GrpoConfig
     from components.grpo.job import GrpoInputs, GrpoOutputs, run
     from components.shared.config import parse
 
-    inputs = GrpoInputs(Path(prompts.path), Path(sft_model.path), checkpoints)
+    inputs = GrpoInputs(Path(prompts.path), Path(sft_model.path), checkpoints, fingerprint)
     outputs = GrpoOutputs(Path(model.path), Path(curves.path), Path(metrics.path), Path(alarms.path))
     for name, value in run(parse(GrpoConfig, config, "grpo"), inputs, outputs).metrics().items():
         metrics.log_metric(name, value)

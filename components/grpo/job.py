@@ -24,11 +24,15 @@ NOT_KEPT = "grpo (not kept)"
 
 @dataclass(frozen=True)
 class GrpoInputs:
-    """Folders of the prompts table and the SFT model; where checkpoints may lie ("" = nowhere)."""
+    """Folders of the prompts table and the SFT model; where checkpoints may lie ("" = nowhere).
+
+    `fingerprint` names what else the training depends on: a checkpoint of another is not taken up.
+    """
 
     prompts: Path
     sft_model: Path
     checkpoints: str = ""
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,9 @@ def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoRep
     rows = _trainable(inputs.prompts, config.max_prompts, config.seed)
     valid = _validation(inputs.prompts, config.eval_prompts, config.seed)
     print(f"grpo: {len(rows)} prompts, groups of {config.group_size}", flush=True)
+    folders = (inputs.prompts, inputs.sft_model)
     with (
-        checkpoints.place(inputs.checkpoints, "grpo", config, inputs.prompts, inputs.sft_model) as place,
+        checkpoints.place(inputs.checkpoints, "grpo", config, *folders, also=inputs.fingerprint) as place,
         tracking.tracker("grpo", place) as tracker,
     ):
         engine = {"local": local, "verl": verl}[config.engine]

@@ -16,8 +16,8 @@ from components.shared.outputs import clear_leftovers
 
 
 @contextlib.contextmanager
-def place(root: str, step: str, config: Any, *inputs: Path) -> Iterator[Path]:
-    """Yield the checkpoint folder of this very training: same configuration, same input contents.
+def place(root: str, step: str, config: Any, *inputs: Path, also: str = "") -> Iterator[Path]:
+    """Yield the checkpoint folder of this very training: same configuration, input contents and text `also`.
 
     `root` "" gives a temporary folder. The folder is removed when the block ends without an error, because
     the step's outputs then stand; after an error or a kill it stays for the next try.
@@ -29,7 +29,7 @@ def place(root: str, step: str, config: Any, *inputs: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix=f"recllm-{step}-") as folder:
             yield Path(folder)
         return
-    key = fingerprint.of_text(to_json(config), *(fingerprint.of_folder(folder) for folder in inputs))
+    key = fingerprint.of_text(to_json(config), also, *(fingerprint.of_folder(folder) for folder in inputs))
     folder_of_run = Path(root) / f"{step}-{key}"
     gone = folder_of_run.with_suffix(".gone")
     Path(root).mkdir(parents=True, exist_ok=True)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from components.grpo.config import RewardWeights
 from components.shared.errors import ConfigError
 from components.shared.prompt_settings import PromptSettings
-from pipelines import profile
+from pipelines import lineage, profile
 
 
 @pytest.mark.parametrize("name", profile.names())
@@ -50,3 +51,14 @@ def test_mistakes_name_the_file_and_the_key(text: str, message: str, tmp_path: P
 def test_an_unknown_profile_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="profile 'gpu': neither one of h800, laptop, tiny nor a YAML file"):
         profile.load("gpu")
+
+
+def test_a_reward_term_of_ones_own_is_known_by_its_source(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    term = tmp_path / "lineage_own_term.py"
+    term.write_text("def one(answer, row): return 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    weights = RewardWeights(business={"ilad": 0.1, "lineage_own_term:one": 0.2, "nowhere.at_all:f": 0.1})
+    before = lineage.of_reward(weights)
+    assert lineage.of_reward(RewardWeights(business={"ilad": 0.1})) == ""
+    term.write_text("def one(answer, row): return 0.5\n")
+    assert lineage.of_reward(weights) not in (before, "")
