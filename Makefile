@@ -23,7 +23,7 @@ test: setup
 
 # verl and vLLM want other versions than the rest: an environment of their own, here with vLLM for a CPU.
 test-verl: .venv-verl/installed
-	.venv-verl/bin/python -m pytest -m verl
+	.venv-verl/bin/python -m pytest -m verl tests/components/grpo/verl
 
 lint: setup
 	$(BIN)/ruff check .
