@@ -93,7 +93,7 @@ def _page(
     pages: Mapping[str, str],
 ) -> str:
     from components.evaluate.charts import Mark, bars
-    from components.evaluate.page_style import GLOSSARY, STYLE
+    from components.evaluate.page_style import GLOSSARY, document
 
     first = next(iter(reports.values()))
     sample, profile, data = first.sample, first.lineage.get("profile"), first.lineage.get("data")
@@ -108,9 +108,8 @@ def _page(
         + "</tr>"
         for variant, row in rows.items()
     )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>Experiment {html.escape(name)}</title><style>{STYLE}</style></head>\n<body>\n"
+    return document(
+        f"Experiment {name}",
         f"<h1>Experiment: {html.escape(name)}</h1><p class=lead>{html.escape(question)}</p>"
         f"<p>{html.escape(verdict(rows))}</p>"
         f"{bars('NDCG@10 of each variant', marks)}"
@@ -118,8 +117,7 @@ def _page(
         f"<p>Profile {html.escape(str(profile))}, data {html.escape(str(data))}.</p>"
         f"<p><small>Model: {JUDGED}, what training ended with. {sample.users:,} {sample.split} users, the "
         f"same for all variants; {sample.confidence:.0%} bootstrap intervals. Tokens: of an answer. "
-        "Reasoning ignored: answers that another user's reasoning leaves as they are.</small></p>\n"
-        "</body></html>\n"
+        "Reasoning ignored: answers that another user's reasoning leaves as they are.</small></p>",
     )
 
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 
 from components.evaluate.charts import Mark, bars, forest
-from components.evaluate.page_style import GLOSSARY, STYLE
+from components.evaluate.page_style import GLOSSARY, document
 from components.evaluate.summary import TITLES
 from data_contracts.evaluation import (
     AnswerStatistics,
@@ -42,13 +42,7 @@ def render(report: EvaluationReport) -> str:
         "<h2>Lineage</h2>",
         _lineage(report),
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Evaluation report</title><style>{STYLE}</style></head>\n<body>\n"
-        + "\n".join(part for part in parts if part)
-        + "\n</body></html>\n"
-    )
+    return document("Evaluation report", "\n".join(part for part in parts if part))
 
 
 def _headline(report: EvaluationReport) -> str:

@@ -1,4 +1,6 @@
-"""How the report page looks, and the words that explain its columns."""
+"""How the report pages look, and the words that explain their columns."""
+
+import html
 
 STYLE = """
 :root{--ink:#1b1f24;--faint:#59636e;--line:#d8dee4;--soft:#f6f8fa;--llm:#0969da;--conventional:#8c959f;--online:#8250df;
@@ -37,6 +39,16 @@ summary{cursor:pointer;font-weight:600}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--soft);border-radius:6px;padding:10px 12px;
 font:12.5px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;margin:8px 0}
 """
+
+
+def document(title: str, body: str) -> str:
+    """Return a whole page with `body` (HTML) under STYLE; `title` is text."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+    )
+
 
 GLOSSARY = """<p><small><b>Recall@k</b>: how often the item that the user engaged with next is among the first
 k. <b>NDCG@k</b>: the same, counting more the higher it stands. <b>ILAD</b>: how different the ten items of a

@@ -86,13 +86,13 @@ def wrong_length(numbers: Sequence[int], answer_length: int) -> float:
 
 def ilad(answer: Answer, row: PromptRow) -> float:
     """Business term: mean pairwise Jaccard distance of the ranked candidates' tags."""
-    return list_ilad([set(row.tags[n - 1]) for n in answer.ranking(len(row.candidates))[: row.answer_length]])
+    return list_ilad([set(row.tags[n - 1]) for n in _ranked(answer, row)])
 
 
 def novelty(answer: Answer, row: PromptRow) -> float:
     """Business term: mean self-information of the ranked candidates, in units of NOVELTY_SCALE_BITS."""
-    ranked = answer.ranking(len(row.candidates))[: row.answer_length]
-    return min(1.0, max(0.0, mean([row.novelty[n - 1] for n in ranked]) / NOVELTY_SCALE_BITS))
+    bits = mean([row.novelty[n - 1] for n in _ranked(answer, row)])
+    return min(1.0, max(0.0, bits / NOVELTY_SCALE_BITS))
 
 
 def fresh(answer: Answer, row: PromptRow) -> float:
@@ -100,8 +100,7 @@ def fresh(answer: Answer, row: PromptRow) -> float:
 
     0 where an item's creation is not known.
     """
-    ranked = answer.ranking(len(row.candidates))[: row.answer_length]
-    ages = [row.age_days[n - 1] for n in ranked]
+    ages = [row.age_days[n - 1] for n in _ranked(answer, row)]
     return mean([0.0 if age is None else 0.5 ** (age / FRESH_HALF_LIFE_DAYS) for age in ages])
 
 
@@ -139,7 +138,7 @@ def score(text: str, row: PromptRow, weights: RewardWeights, business: dict[str,
         ConfigError: a business term of the user's raises, or returns something that is not finite.
     """
     answer = parse(text)
-    ranking = answer.ranking(len(row.candidates))[: row.answer_length]
+    ranking = _ranked(answer, row)
     terms = {
         "lcs": lcs(ranking, row.labels[: row.answer_length]),
         "format": well_formed(answer),
@@ -157,6 +156,11 @@ def score(text: str, row: PromptRow, weights: RewardWeights, business: dict[str,
         terms[name] = _call(name, business[name], answer, row)
         total += weight * terms[name]
     return {**terms, "reward": total}
+
+
+def _ranked(answer: Answer, row: PromptRow) -> list[int]:
+    """Return the candidate numbers that can earn or cost anything: the first `answer_length` of them."""
+    return answer.ranking(len(row.candidates))[: row.answer_length]
 
 
 def _call(name: str, term: Term, answer: Answer, row: PromptRow) -> float:

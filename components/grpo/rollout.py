@@ -87,11 +87,19 @@ def validate(
 
 
 def validation_figures(texts: Sequence[str], rows: Sequence[PromptRow]) -> tuple[dict[str, float], list[str]]:
-    """Return mean NDCG@10 over all labels and the share of valid answers of `texts`, and the texts."""
+    """Return the means of `judged`, and the texts."""
+    return {name: mean(values) for name, values in judged(texts, rows).items()}, list(texts)
+
+
+def judged(texts: Sequence[str], rows: Sequence[PromptRow]) -> dict[str, list[float]]:
+    """Return of each answer its NDCG@10 over all labels, and 1 if it is valid."""
     pairs = list(zip(texts, rows, strict=True))
-    ndcg = [
-        ndcg_at_k(final_ranking(text, row.candidates), set(row.label_items), VALIDATION_K)
-        for text, row in pairs
-    ]
-    valid = [float(parse(text).is_valid(len(row.candidates), row.answer_length)) for text, row in pairs]
-    return {"valid_ndcg@10": mean(ndcg), "valid_share": mean(valid)}, list(texts)
+    return {
+        "valid_ndcg@10": [
+            ndcg_at_k(final_ranking(text, row.candidates), set(row.label_items), VALIDATION_K)
+            for text, row in pairs
+        ],
+        "valid_share": [
+            float(parse(text).is_valid(len(row.candidates), row.answer_length)) for text, row in pairs
+        ],
+    }

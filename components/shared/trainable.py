@@ -36,11 +36,11 @@ class LoraConfig:
 def choose(model: Any, layers: int, lora: LoraConfig) -> Any:
     """Return `model` with only what shall learn requiring gradients, wrapped by peft if there are adapters.
 
-    `layers` 0 lets all transformer layers learn; otherwise the topmost `layers` do, and of the rest only the
-    last norm. Adapters are drawn from torch's random state; the wrapped model computes what it did before.
+    `layers` 0 lets all transformer layers learn; otherwise the topmost `layers` do (without adapters the last
+    norm too). Adapters are drawn from torch's random state; the wrapped model computes what it did before.
 
     Raises:
-        ConfigError: the model has fewer layers, or none of the adapters' target layers.
+        ConfigError: the model has fewer layers, or lacks one of the adapters' target layers.
     """
     decoder = model.get_decoder()
     if layers > len(decoder.layers):

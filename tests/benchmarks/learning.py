@@ -25,13 +25,11 @@ from components.evaluate.significance import bootstrap_means, interval
 from components.grpo import local
 from components.grpo.config import GrpoConfig
 from components.grpo.rewards import business_terms, score
-from components.grpo.rollout import VALIDATION_K
-from components.shared.answer import final_ranking, parse
+from components.grpo.rollout import judged
 from components.shared.config import to_json
 from components.shared.fingerprint import of_text
 from components.shared.generate import LanguageModel, complete
 from components.shared.language_model import load
-from components.shared.metrics import ndcg_at_k
 from components.shared.prompt_table import PromptRow, drawn, read_prompts
 from components.shared.trainable import merged
 from pipelines import local as pipeline
@@ -65,14 +63,8 @@ def answered(lm: LanguageModel, rows: list[PromptRow], config: GrpoConfig) -> np
     )
     business = business_terms(config.reward)
     texts = [answers[0].text for answers in completions]
-    pairs = list(zip(texts, rows, strict=True))
-    rewards = [score(text, row, config.reward, business)["reward"] for text, row in pairs]
-    ndcg = [
-        ndcg_at_k(final_ranking(text, row.candidates), set(row.label_items), VALIDATION_K)
-        for text, row in pairs
-    ]
-    valid = [float(parse(text).is_valid(len(row.candidates), row.answer_length)) for text, row in pairs]
-    return np.array([rewards, ndcg, valid])
+    scored = [score(text, row, config.reward, business) for text, row in zip(texts, rows, strict=True)]
+    return np.array([[one["reward"] for one in scored], *judged(texts, rows).values()])
 
 
 def row_of(name: str, before: np.ndarray, after: np.ndarray, told: str) -> str:
