@@ -37,7 +37,7 @@ def decode(kind: type[T], values: Any, source: str) -> T:
 
 def _convert(hint: Any, value: Any, key: str) -> Any:
     if hint is Any:
-        return value
+        return _json(value, key)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
@@ -63,13 +63,16 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if origin is dict:
         if not isinstance(value, Mapping):
             raise ValueError(f"{key}: expected a mapping, got {_describe(value)}")
-        return {k: _convert(args[1], v, f"{key}.{k}") for k, v in value.items()}
+        return {_name(k, key): _convert(args[1], v, f"{key}.{k}") for k, v in value.items()}
     return _scalar(hint, value, key)
 
 
 def _scalar(hint: Any, value: Any, key: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ValueError(f"{key}: the number has too many digits") from error
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{key}: {value} is not a finite number")
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
@@ -77,6 +80,23 @@ def _scalar(hint: Any, value: Any, key: str) -> Any:
         if hint is float and isinstance(value, str):
             remedy = "; YAML reads 1e-5 as text, write 1.0e-5"
         raise ValueError(f"{key}: expected {hint.__name__}, got {_describe(value)}{remedy}")
+    return value
+
+
+def _name(value: Any, key: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{key}: expected text as a key, got {_describe(value)}; put it in quotes")
+    return value
+
+
+def _json(value: Any, key: str) -> Any:
+    """Return `value` as it is if JSON has it: what YAML reads as a date, for one, it has not."""
+    if isinstance(value, Mapping):
+        return {_name(k, key): _json(v, f"{key}.{k}") for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_json(item, f"{key}[{i}]") for i, item in enumerate(value))
+    if value is not None and not isinstance(value, str | int | float):
+        raise ValueError(f"{key}: {_describe(value)} is no JSON value; put it in quotes")
     return value
 
 

@@ -98,13 +98,17 @@ def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: 
         variant: profile.load(profile_name, _judged_only(changes))
         for variant, changes in experiment.variants.items()
     }
+    folder = runs.resolve() / "experiments" / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder.parent}: the report cannot be written there ({error})") from error
     finished: dict[str, LocalRun] = {}
     for variant, changed in profiles.items():
         print(f"\nexperiment {name}: {variant}", flush=True)
         finished[variant] = local.run(
             changed, profile_name, data, runs, cache=True, verbose=verbose, run_name=f"{name} {variant}"
         )
-    folder = runs.resolve() / "experiments" / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     reports = {
         variant: EvaluationReport.read(one.artifact("evaluate", "report"))
         for variant, one in finished.items()

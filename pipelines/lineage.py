@@ -1,7 +1,7 @@
 """What a model was made from: fingerprints of data and code, versions, commit, run."""
 
-import contextlib
 import importlib.util
+import re
 import subprocess
 from pathlib import Path
 
@@ -42,15 +42,25 @@ def of_model(source: str) -> str:
 
 
 def of_reward(weights: RewardWeights) -> str:
-    """Return the fingerprint of the source files of reward terms of the user's own; "" without any."""
-    modules = sorted({name.partition(":")[0] for name in weights.business if ":" in name})
-    sources = []
-    for module in modules:
-        with contextlib.suppress(ImportError, ValueError):  # what cannot be found, the step tells
-            spec = importlib.util.find_spec(module)
-            if spec and spec.origin and Path(spec.origin).is_file():
-                sources.append(Path(spec.origin).read_text(encoding="utf-8", errors="replace"))
-    return fingerprint.of_text(*sources) if sources else ""
+    """Return the fingerprint of the source files of reward terms of the user's own; "" without any.
+
+    A term in a package counts with the whole package, any other with its own file.
+
+    Raises:
+        ConfigError: a term cannot be imported.
+    """
+    from components.grpo.rewards import business_terms
+
+    business_terms(weights)
+    names = sorted({re.split("[.:]", name)[0] for name in weights.business if ":" in name})
+    found = []
+    for name in names:
+        spec = importlib.util.find_spec(name)
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            found.append(fingerprint.of_files(list(Path(folder).rglob("*.py")), Path(folder)))
+        if spec and spec.origin and Path(spec.origin).is_file():
+            found.append(fingerprint.of_files([Path(spec.origin)], Path(spec.origin).parent))
+    return fingerprint.of_text(*found) if found else ""
 
 
 def of_code() -> str:

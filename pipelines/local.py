@@ -64,9 +64,10 @@ def run(
         no step goes on, and the next run takes up finished steps and checkpoints.
     """
     runs = runs.resolve()
-    # A wrong path is told before anything is written.
+    # A wrong path or name is told before anything is written.
     elsewhere = profile.sequences.exposures
     data_fingerprint = lineage.of_data(data, elsewhere) if data else ""
+    reward_fingerprint = lineage.of_reward(profile.grpo.reward)
     stem = re.sub(r"[^A-Za-z0-9.-]+", "-", run_name or Path(profile_name).stem)[:60]
     run_key = f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
     folder = runs / run_key
@@ -91,7 +92,7 @@ def run(
         "data_fingerprint": data_fingerprint,
         "code_fingerprint": code,
         "base_model_fingerprint": base,
-        "reward_fingerprint": lineage.of_reward(profile.grpo.reward),
+        "reward_fingerprint": reward_fingerprint,
         "encoder_fingerprint": lineage.of_model(profile.retrieve.encoder.source),
         "lineage": json.dumps(
             lineage.describe(run_key, profile_name, data, data_fingerprint, code, source, base)

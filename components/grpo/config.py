@@ -147,11 +147,18 @@ class GrpoConfig:
             raise ValueError(f"steps must be at least 0, got {self.steps}")
         if self.group_size < 2:
             raise ValueError("group_size must be at least 2: the advantage compares answers of one prompt")
-        for name in ("prompts_per_step", "max_new_tokens", "eval_every", "eval_prompts"):
+        for name in ("prompts_per_step", "max_new_tokens", "eval_every", "eval_prompts", "eval_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.temperature <= 0 or self.learning_rate <= 0 or self.beta < 0:
-            raise ValueError("temperature and learning_rate must be positive, beta at least 0")
+        for name in ("beta", "max_prompts", "save_every", "train_layers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        for name in ("temperature", "learning_rate", "max_grad_norm", "clip"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must lie in [0, 2^32), got {self.seed}")
         if self.engine == "verl":
             self._check_verl()
 

@@ -228,29 +228,36 @@ def learnt(policy: Any) -> dict[str, torch.Tensor]:
 
 
 def _save(state: State, file: Path) -> None:
-    with whole_file(file) as partial:
-        torch.save(
-            {
-                "learnt": learnt(state.policy),
-                "optimizer": state.optimizer.state_dict(),
-                "progress": state_of(state),
-            },
-            partial,
-        )
+    saved = {
+        "learnt": learnt(state.policy),
+        "optimizer": state.optimizer.state_dict(),
+        "progress": state_of(state),
+    }
+    try:
+        with whole_file(file) as partial:
+            torch.save(saved, partial)
+    except (OSError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
+        raise TrainingError(
+            f"{file}: the checkpoint cannot be written ({str(error).splitlines()[0]}); is the disk full?"
+        ) from error
 
 
 def _resume(state: State, file: Path) -> State:
     if not file.is_file():
         return state
-    saved = torch.load(file, map_location=state.policy.device, weights_only=True)
-    if saved["learnt"].keys() != learnt(state.policy).keys():
+    try:
+        saved = torch.load(file, map_location=state.policy.device, weights_only=True)
+        weights, progress = saved["learnt"], dict(saved["progress"])
+        shapes = {name: weight.shape for name, weight in weights.items()}
+        if shapes != {name: weight.shape for name, weight in learnt(state.policy).items()}:
+            raise ValueError("it has other weights; by another library's version?")
+        state.optimizer.load_state_dict(saved["optimizer"])
+    except Exception as error:  # a damaged file can end in anything
         print(
-            "grpo: the checkpoint has other weights (another library's version?); beginning anew",
-            flush=True,
+            f"grpo: {file} cannot be taken up ({type(error).__name__}: {error}); beginning anew", flush=True
         )
         return state
-    state.policy.load_state_dict(saved["learnt"], strict=False)
-    state.optimizer.load_state_dict(saved["optimizer"])
-    vars(state).update(saved["progress"])
+    state.policy.load_state_dict(weights, strict=False)
+    vars(state).update(progress)
     print(f"grpo: going on after step {state.step}", flush=True)
     return state

@@ -122,10 +122,10 @@ def _business_term(name: str) -> Term:
     module, _, function = name.partition(":")
     try:
         return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # importing runs the user's code
         raise ConfigError(
             f"grpo.reward.business: '{name}' is neither {' nor '.join(BUSINESS)} nor an importable "
-            f"module:function ({error})"
+            f"module:function ({type(error).__name__}: {error})"
         ) from error
 
 
@@ -135,7 +135,7 @@ def score(text: str, row: PromptRow, weights: RewardWeights, business: dict[str,
     Only the first `answer_length` numbers can earn anything: listing all candidates does not pay.
 
     Raises:
-        ConfigError: a business term of the user's raises, or returns something that is not finite.
+        ConfigError: a business term of the user's raises, or it or the sum is not finite.
     """
     answer = parse(text)
     ranking = _ranked(answer, row)
@@ -155,6 +155,8 @@ def score(text: str, row: PromptRow, weights: RewardWeights, business: dict[str,
     for name, weight in weights.business.items():
         terms[name] = _call(name, business[name], answer, row)
         total += weight * terms[name]
+    if not math.isfinite(total):
+        raise ConfigError(f"grpo.reward: the weighted sum of the terms is {total}; lower its weights")
     return {**terms, "reward": total}
 
 
@@ -166,7 +168,7 @@ def _ranked(answer: Answer, row: PromptRow) -> list[int]:
 def _call(name: str, term: Term, answer: Answer, row: PromptRow) -> float:
     try:
         value = float(term(answer, row))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"grpo.reward.business: '{name}' raised {type(error).__name__}: {error}") from error
     if not math.isfinite(value):
         raise ConfigError(f"grpo.reward.business: '{name}' returned {value}; it must be a finite number")

@@ -3,6 +3,7 @@
 import math
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from components.sft.config import SftConfig
 from components.sft.examples import LeftPadding, answer_loss, encode
 from components.shared import checkpoints, curves, tracking, trainable
-from components.shared.errors import TrainingError
+from components.shared.errors import ConfigError, TrainingError
 from components.shared.language_model import check_folder, load, torch_dtype
 from components.shared.memory import memory_told
 from components.shared.outputs import whole_folder, write_json
@@ -61,7 +62,8 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
 
     Raises:
         DataError: no usable training prompt. ModelError: no usable base model.
-        TrainingError: the loss is not finite, or the memory is used up.
+        ConfigError: an example exceeds the model's context.
+        TrainingError: the loss or a weight is not finite, or the memory is used up.
     """
     set_seed(config.seed)
     if not config.epochs:
@@ -70,6 +72,7 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
     model, tokenizer = trainable.choose(lm.model, config.train_layers, config.lora), lm.tokenizer
     rows = read_prompts(inputs.prompts, "train", config.max_examples, config.seed)
     examples = encode(rows, tokenizer, config.max_length)
+    _check_fits(examples, lm.model.config)
     tokens = sum(len(example["input_ids"]) for example in examples)
     print(f"sft: {len(examples)} examples, {tokens / len(examples):.0f} tokens each", flush=True)
     with (
@@ -88,6 +91,7 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
         with memory_told("lower sft.micro_batch_size or sft.max_length, or set sft.gradient_checkpointing"):
             trainer.train(resume_from_checkpoint=checkpoints.latest_of_trainer(place))
         seconds = time.monotonic() - started
+        _check_weights(model, config)
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         with whole_folder(outputs.model) as folder:
             trainable.merged(model).save_pretrained(folder)
@@ -103,6 +107,26 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
         )
         write_json(outputs.metrics, report.metrics())
     return report
+
+
+def _check_fits(examples: Sequence[Mapping[str, Sequence[int]]], model: Any) -> None:
+    """Raise ConfigError if an example is longer than the context of the model of this configuration."""
+    longest = max(len(example["input_ids"]) for example in examples)
+    context = getattr(model, "max_position_embeddings", longest)
+    if longest > context:
+        raise ConfigError(
+            f"sft: the longest prompt with its answer has {longest} tokens, more than the model's context of "
+            f"{context}; lower prompts.max_prompt_tokens"
+        )
+
+
+def _check_weights(model: Any, config: SftConfig) -> None:
+    """Raise TrainingError if the last update, after which no loss is computed, broke the weights."""
+    if not all(torch.isfinite(weights).all() for weights in model.parameters() if weights.requires_grad):
+        raise TrainingError(
+            "sft: weights are not finite after the last step; lower sft.learning_rate "
+            f"({config.learning_rate:g})"
+        )
 
 
 def _handed_on(inputs: SftInputs, outputs: SftOutputs) -> SftReport:

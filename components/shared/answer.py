@@ -4,8 +4,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_SHAPE = re.compile(r"\s*<think>(?P<think>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>\s*", re.DOTALL)
-_TAG = re.compile(r"</?(?:think|answer)>")
+_TAGLESS = r"(?:(?!</?(?:think|answer)>).)*"
+_SHAPE = re.compile(
+    rf"\s*<think>(?P<think>{_TAGLESS})</think>\s*<answer>(?P<answer>{_TAGLESS})</answer>\s*", re.DOTALL
+)
 _NUMBERS = re.compile(r"\s*[0-9]{1,6}(?:\s*,\s*[0-9]{1,6})*\s*")
 
 
@@ -38,10 +40,9 @@ class Answer:
 def parse(text: str) -> Answer:
     """Parse one completion (special tokens removed). Source: the answer format of the paper, section 3."""
     match = _SHAPE.fullmatch(text)
-    nested = match and (_TAG.search(match["think"]) or _TAG.search(match["answer"]))
-    if not match or nested or not _NUMBERS.fullmatch(match["answer"]):
+    if not match or not _NUMBERS.fullmatch(match["answer"]):
         return Answer(reasoning="", numbers=(), well_formed=False)
-    numbers = tuple(int(number) for number in match["answer"].split(","))
+    numbers = tuple(int(number) for number in re.findall("[0-9]+", match["answer"]))
     return Answer(reasoning=match["think"].strip(), numbers=numbers, well_formed=True)
 
 

@@ -3,8 +3,11 @@
 import contextlib
 import fcntl
 import json
+import os
+import re
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,29 +16,43 @@ from components.shared import fingerprint
 from components.shared.config import to_json
 from components.shared.errors import TrainingError
 from components.shared.outputs import clear_leftovers
+from components.shared.storage import is_remote
+
+CODE = Path(__file__).resolve().parent.parent
+"""The components: a training goes on only with the code that began it."""
+
+
+_TRAINERS = re.compile(r"checkpoint-[0-9]+")
+_STATES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
 
 
 @contextlib.contextmanager
 def place(root: str, step: str, config: Any, *inputs: Path, also: str = "") -> Iterator[Path]:
-    """Yield the checkpoint folder of this very training: same configuration, input contents and text `also`.
+    """Yield the checkpoint folder of this very training: same code, configuration, inputs and text `also`.
 
     `root` "" gives a temporary folder. The folder is removed when the block ends without an error, because
     the step's outputs then stand; after an error or a kill it stays for the next try.
 
     Raises:
-        TrainingError: another process is at this very training.
+        TrainingError: another process is at this very training, or nothing can be written to `root`.
     """
+    if is_remote(root):
+        raise TrainingError(f"checkpoints {root}: must be a folder, a mounted volume on a cluster")
     if not root:
         with tempfile.TemporaryDirectory(prefix=f"recllm-{step}-") as folder:
             yield Path(folder)
         return
-    key = fingerprint.of_text(to_json(config), also, *(fingerprint.of_folder(folder) for folder in inputs))
-    folder_of_run = Path(root) / f"{step}-{key}"
+    code = fingerprint.of_files(list(CODE.rglob("*.py")), CODE)
+    contents = [fingerprint.of_folder(folder) for folder in inputs]
+    folder_of_run = Path(root) / f"{step}-{fingerprint.of_text(to_json(config), also, code, *contents)}"
     gone = folder_of_run.with_suffix(".gone")
-    Path(root).mkdir(parents=True, exist_ok=True)
+    try:
+        folder_of_run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"checkpoints {root}: not a folder that can be written to ({error})") from error
     with _alone(folder_of_run.with_suffix(".lock")):
         shutil.rmtree(gone, ignore_errors=True)
-        folder_of_run.mkdir(exist_ok=True)
+        folder_of_run.mkdir(exist_ok=True)  # the process that held the lock until now may have removed it
         clear_leftovers(folder_of_run)
         yield folder_of_run
         folder_of_run.rename(gone)  # so that a kill amid the removal leaves no half to go on from
@@ -48,6 +65,8 @@ def _alone(lock: Path) -> Iterator[None]:
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_nlink == 0:  # its holder removed it after we had opened it
+                raise BlockingIOError
         except BlockingIOError as error:
             raise TrainingError(
                 f"{lock.with_suffix('')}: another process is at this very training; wait for it or stop it"
@@ -63,7 +82,8 @@ def latest_of_trainer(folder: Path) -> str | None:
 
     All others are removed: a newer one was cut off while it was written, an older one while it was removed.
     """
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    found = [path for path in folder.iterdir() if path.is_dir() and _TRAINERS.fullmatch(path.name)]
+    found.sort(key=lambda path: int(path.name.split("-")[1]))
     newest = next((path for path in reversed(found) if _is_whole(path)), None)
     for path in found:
         if path != newest:
@@ -72,9 +92,16 @@ def latest_of_trainer(folder: Path) -> str | None:
 
 
 def _is_whole(checkpoint: Path) -> bool:
-    """Say whether `trainer_state.json` is there to its end: Trainer writes it last, but not at once."""
+    """Say whether everything that Trainer writes is there to its end; `trainer_state.json` comes last."""
+    from safetensors import SafetensorError, safe_open
+
     try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
+        weights = list(checkpoint.glob("*.safetensors"))
+        for file in weights:
+            with safe_open(file, "pt"):  # reads the header, which must agree with the file's length
+                pass
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return False
-    return True
+    # torch writes a zip archive, whose directory lies at its end.
+    return bool(weights) and all(zipfile.is_zipfile(checkpoint / name) for name in _STATES)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from transformers import DynamicCache
 
+from components.shared.errors import TrainingError
 from components.shared.kv_cache import growing_cache, joined
 from components.shared.language_model import (
     LanguageModel,
@@ -171,4 +172,9 @@ def _draw(logits: torch.Tensor, temperature: float, generator: torch.Generator) 
     if temperature == 0:
         return logits.argmax(-1)
     probabilities = torch.softmax(logits.float() / temperature, -1)
+    if not torch.isfinite(probabilities.sum()):
+        raise TrainingError(
+            f"sampling at temperature {temperature:g}: the model's probabilities are not numbers. Its "
+            "weights are broken, or training has blown up: lower the learning rate"
+        )
     return torch.multinomial(probabilities, 1, generator=generator).squeeze(1)

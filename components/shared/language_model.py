@@ -48,15 +48,26 @@ def load(folder: Path, dtype: Dtype = "auto", device: str | None = None) -> Lang
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         tokenizer = load_tokenizer(folder)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype=torch_dtype(dtype), use_safetensors=True, trust_remote_code=False
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch_dtype(dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if isinstance(error, ModelError):
-            raise
+    except (MemoryError, torch.OutOfMemoryError, ModelError):
+        raise
+    except Exception as error:  # a damaged file can end in anything, deep inside the libraries
         raise ModelError(
-            f"{folder}: the model cannot be loaded ({error}); is the folder complete?"
+            f"{folder}: the model cannot be loaded ({type(error).__name__}: {error}); is the folder complete?"
         ) from error
+    model, found = loaded
+    if missing := sorted(found["missing_keys"]):
+        raise ModelError(
+            f"{folder}: {len(missing)} of the model's weights are missing, '{missing[0]}' among them; is the "
+            "folder complete?"
+        )
     torch.nn.Module.to(model, device or best_device())
     return LanguageModel(model.eval(), tokenizer)
 
@@ -73,6 +84,10 @@ def load_tokenizer(folder: Path) -> Any:
         raise ModelError(f"{folder}: the tokenizer has no chat template; use an instruction-tuned model")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    try:
+        answer_prefix(tokenizer)
+    except Exception as error:  # a template is a program
+        raise ModelError(f"{folder}: the chat template fails ({type(error).__name__}: {error})") from error
     return tokenizer
 
 

@@ -54,7 +54,7 @@ def read_prompts(folder: Path, split: str, limit: int = 0, seed: int = 0) -> lis
         return [_row(row) for row in table.take(rows).to_pylist()]
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; the prompts step writes one a split") from error
-    except (pa.ArrowInvalid, KeyError, TypeError) as error:
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a prompts table ({type(error).__name__}: {error})") from error
 
 
@@ -121,4 +121,14 @@ def write_records(path: Path, rows: Sequence[PromptRow]) -> None:
 
 def _row(row: Mapping[str, Any]) -> PromptRow:
     truth = row["reward_model"]["ground_truth"]
-    return row_of(row["prompt"], truth, row["extra_info"], row.get("completion"))
+    read = row_of(row["prompt"], truth, row["extra_info"], row.get("completion"))
+    numbers, length = range(1, len(read.candidates) + 1), read.answer_length
+    if not read.messages or not all(isinstance(one.get("content"), str) for one in read.messages):
+        raise ValueError(f"the prompt of user {read.user_id!r} has no text")
+    if not isinstance(length, int) or length < 1:
+        raise ValueError(f"the answer_length of user {read.user_id!r} is {length!r}, must be at least 1")
+    if len(set(read.candidates)) != len(read.candidates):
+        raise ValueError(f"the candidates of user {read.user_id!r} repeat")
+    if not all(label in numbers for label in read.labels):
+        raise ValueError(f"a label of user {read.user_id!r} is no candidate's number: {read.labels}")
+    return read

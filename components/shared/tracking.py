@@ -70,8 +70,9 @@ def tracker(step: str, place: Path) -> Iterator[Tracker]:
 
 
 def _started(step: str, place: Path) -> Tracker:
-    # MLflow's client asks a server that is away again for minutes; a training has better things to do.
+    # MLflow's client waits minutes for a server that is away; a training has better things to do.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     try:
         from components.shared import mlflow_client
 

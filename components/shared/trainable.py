@@ -42,7 +42,14 @@ def choose(model: Any, layers: int, lora: LoraConfig) -> Any:
     Raises:
         ConfigError: the model has fewer layers, or lacks one of the adapters' target layers.
     """
+    if not layers and not lora.rank:
+        return model
     decoder = model.get_decoder()
+    if not hasattr(decoder, "layers"):
+        raise ConfigError(
+            f"{type(decoder).__name__} does not name its layers as others do: set train_layers and lora.rank "
+            "to 0"
+        )
     if layers > len(decoder.layers):
         raise ConfigError(f"train_layers is {layers}, but the model has {len(decoder.layers)} layers")
     if lora.rank:
@@ -52,11 +59,10 @@ def choose(model: Any, layers: int, lora: LoraConfig) -> Any:
         if unknown := [name for name in targets if name not in linear]:
             raise ConfigError(f"lora.targets: no linear layer '{unknown[0]}'; there is {', '.join(linear)}")
         return _adapted(model, lora, targets, list(range(first, len(decoder.layers))))
-    if layers:
-        model.requires_grad_(False)
-        for part in (*decoder.layers[-layers:], getattr(decoder, "norm", None)):
-            if part is not None:
-                part.requires_grad_(True)
+    model.requires_grad_(False)
+    for part in (*decoder.layers[-layers:], getattr(decoder, "norm", None)):
+        if part is not None:
+            part.requires_grad_(True)
     return model
 
 

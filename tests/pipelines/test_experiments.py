@@ -1,7 +1,10 @@
 """Experiments: every variant fits every profile, and the verdict says no more than the intervals do."""
 
+from pathlib import Path
+
 import pytest
 
+from components.shared.errors import ConfigError
 from pipelines import experiment_report, experiments, profile
 
 
@@ -19,6 +22,13 @@ def test_changes_reach_as_deep_as_they_are_written() -> None:
     assert changed.grpo.reward.business == {"ilad": 0.3}
     assert changed.grpo.verl == plain.grpo.verl
     assert changed.sft == plain.sft
+
+
+def test_a_report_that_could_not_be_written_is_told_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "experiments").write_text("")
+    with pytest.raises(ConfigError, match="the report cannot be written there"):
+        experiments.run("sft-only", "tiny", None, tmp_path, verbose=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["experiments"]
 
 
 def row(low: float, mean: float, high: float) -> dict:

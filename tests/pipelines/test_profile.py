@@ -57,8 +57,25 @@ def test_a_reward_term_of_ones_own_is_known_by_its_source(tmp_path, monkeypatch:
     term = tmp_path / "lineage_own_term.py"
     term.write_text("def one(answer, row): return 1.0\n")
     monkeypatch.syspath_prepend(tmp_path)
-    weights = RewardWeights(business={"ilad": 0.1, "lineage_own_term:one": 0.2, "nowhere.at_all:f": 0.1})
+    weights = RewardWeights(business={"ilad": 0.1, "lineage_own_term:one": 0.2})
     before = lineage.of_reward(weights)
     assert lineage.of_reward(RewardWeights(business={"ilad": 0.1})) == ""
     term.write_text("def one(answer, row): return 0.5\n")
     assert lineage.of_reward(weights) not in (before, "")
+    with pytest.raises(ConfigError, match=r"'nowhere\.at_all:f' is neither"):
+        lineage.of_reward(RewardWeights(business={"nowhere.at_all:f": 0.1}))
+
+
+def test_a_term_in_a_package_is_known_by_all_of_it(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "lineage_own_package"
+    (package / "deep").mkdir(parents=True)
+    (package / "__init__.py").write_text("from .deep.term import one\n")
+    (package / "deep" / "__init__.py").write_text("")
+    (package / "deep" / "term.py").write_text("def one(answer, row): return 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    seen = set()
+    for value in ("1.0", "0.5"):
+        (package / "deep" / "term.py").write_text(f"def one(answer, row): return {value}\n")
+        for name in ("lineage_own_package:one", "lineage_own_package.deep.term:one"):
+            seen.add(lineage.of_reward(RewardWeights(business={name: 1.0})))
+    assert len(seen) == 2

@@ -8,7 +8,7 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
-from components.grpo import local, rollout
+from components.grpo import local, page, rollout
 from components.grpo.config import GrpoConfig, RewardWeights
 from components.grpo.job import GrpoInputs, GrpoOutputs, run
 from components.shared.errors import ConfigError, DataError, TrainingError
@@ -192,6 +192,46 @@ def test_refusals(prompts_folder, tiny_model_folder, tmp_path, monkeypatch: pyte
     with pytest.raises(DataError, match=r"train\.parquet: no such file"):
         run(CONFIG, GrpoInputs(tmp_path, tiny_model_folder), outputs(tmp_path))
     nan = dataclasses.replace(CONFIG, reward=RewardWeights(lcs=float("nan")))
-    with pytest.raises(TrainingError, match=r"lower grpo\.learning_rate"):
+    with pytest.raises(ConfigError, match="weighted sum of the terms is nan"):
         run(nan, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
     assert not (tmp_path / "model").exists()
+
+
+def test_a_loss_that_is_not_finite_is_told(
+    prompts_folder, tiny_model_folder, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "group_advantages", lambda rewards: rewards * float("nan"))
+    with pytest.raises(TrainingError, match=r"lower grpo\.learning_rate"):
+        run(CONFIG, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "other shapes"])
+def test_a_damaged_checkpoint_is_told_and_training_begins_anew(
+    prompts_folder, sft_folder, tmp_path, damage: str, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    inputs = GrpoInputs(prompts_folder, sft_folder, str(tmp_path / "checkpoints"))
+    with monkeypatch.context() as patch:
+        patch.setattr(page, "write", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(CONFIG, inputs, outputs(tmp_path))
+    (file,) = tmp_path.glob("checkpoints/*/latest.pt")
+    if damage == "truncated":
+        file.write_bytes(file.read_bytes()[:-100])
+    else:
+        saved = torch.load(file, weights_only=True)
+        saved["learnt"] = {name: weights[:1] for name, weights in saved["learnt"].items()}
+        torch.save(saved if damage == "other shapes" else {"a": 1}, file)
+    assert run(CONFIG, inputs, outputs(tmp_path)).steps == CONFIG.steps
+    assert "latest.pt cannot be taken up" in capsys.readouterr().out
+
+
+def _killed(*args: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "name", ["eval_batch_size", "max_grad_norm", "clip", "train_layers", "max_prompts", "save_every", "seed"]
+)
+def test_sizes_that_cannot_train_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        GrpoConfig(**{name: -1})

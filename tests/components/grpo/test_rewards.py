@@ -136,7 +136,9 @@ def test_a_term_of_ones_own_and_its_faults() -> None:
     for name, message in (("raises", "raised KeyError"), ("infinite", "returned inf")):
         with pytest.raises(ConfigError, match=message):
             reward(IDEAL, RewardWeights(business={f"test_own_terms:{name}": 1.0}))
-    for name in ("nowhere:one", "test_own_terms:absent", "freshest"):
+    with pytest.raises(ConfigError, match="the weighted sum of the terms is inf"):
+        reward(IDEAL, RewardWeights(lcs=1.0e308, format=1.0e308))
+    for name in ("nowhere:one", "test_own_terms:absent", "freshest", "test_leaving:one", ".relative:one"):
         with pytest.raises(ConfigError, match=f"'{name}' is neither ilad nor novelty nor fresh"):
             business_terms(RewardWeights(business={name: 1.0}))
 
@@ -148,4 +150,5 @@ def own_terms(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
         "def raises(answer, row): return {}['x']\n"
         "def infinite(answer, row): return float('inf')\n"
     )
+    (tmp_path / "test_leaving.py").write_text("import sys\nsys.exit(3)\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -1,6 +1,7 @@
 """Supervised fine-tuning end to end on a tiny model: learns, repeats, resumes, refuses."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from components.sft.config import SftConfig
 from components.sft.examples import IGNORED, LeftPadding, answer_loss, encode
 from components.sft.job import SftInputs, SftOutputs, run
-from components.shared.errors import DataError, ModelError, TrainingError
+from components.shared.errors import ConfigError, DataError, ModelError, TrainingError
 from components.shared.language_model import encode_prompt, load
 from components.shared.prompt_table import read_prompts
 from components.shared.trainable import LoraConfig
@@ -136,3 +137,28 @@ def test_refusals(prompts_folder: Path, tiny_model_folder: Path, tmp_path: Path)
     with pytest.raises(TrainingError, match=r"lower sft\.learning_rate"):
         run(wild, SftInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
     assert not (tmp_path / "model").exists()
+
+
+def test_an_example_longer_than_the_context_is_told(
+    prompts_folder: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(tiny_model_folder, tmp_path / "small")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 40}))
+    with pytest.raises(ConfigError, match=r"more than the model's context of 40"):
+        run(CONFIG, SftInputs(prompts_folder, model), outputs(tmp_path))
+
+
+def test_weights_that_the_last_step_broke_are_not_handed_on(
+    prompts_folder: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    one_step = SftConfig(batch_size=64, micro_batch_size=64, learning_rate=1.0e38, warmup_ratio=0.0)
+    with pytest.raises(TrainingError, match=r"weights are not finite after the last step; lower sft"):
+        run(one_step, SftInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("seed", -1), ("warmup_ratio", 5.0), ("weight_decay", -1.0)])
+def test_sizes_that_cannot_train_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=name):
+        SftConfig(**{name: value})

@@ -22,6 +22,8 @@ from components.shared.answer import final_ranking, parse
         pytest.param("<think>a</think><answer>\u0661, \u0662</answer>", (), id="Arabic digits"),
         pytest.param("<think>a</think><answer>1; 2</answer>", (), id="semicolons"),
         pytest.param("<think>a</think><answer>-1</answer>", (), id="negative"),
+        pytest.param("<think>a</think><answer>1,\x1c2\x1f, 3</answer>", (1, 2, 3), id="separators of files"),
+        pytest.param("<think>" + "</think><answer>" * 5000, (), id="tags over and over"),
         pytest.param("", (), id="empty text"),
         pytest.param(
             "<think>a</think><answer>" + "1, " * 4000 + "1</answer>", (1,) * 4001, id="10,000 characters"

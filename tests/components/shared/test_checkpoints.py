@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from components.sft.config import SftConfig
 from components.shared import checkpoints
@@ -79,11 +81,53 @@ def test_what_a_kill_left_half_written_goes_whoever_has_its_number_now(tmp_path:
         assert [path.name for path in again.iterdir()] == ["latest.pt"]
 
 
-def test_only_the_newest_whole_checkpoint_of_trainer_stays(tmp_path: Path) -> None:
+def trainers_checkpoint(folder: Path) -> Path:
+    """Write what Trainer writes, as far as it is looked at."""
+    folder.mkdir()
+    save_file({"weights": torch.ones(100)}, folder / "model.safetensors")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        torch.save({"state": torch.ones(100)}, folder / name)
+    (folder / "trainer_state.json").write_text('{"global_step": 1}')
+    return folder
+
+
+@pytest.mark.parametrize(
+    "file", ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"]
+)
+@pytest.mark.parametrize("fault", ["truncated", "missing"])
+def test_only_the_newest_whole_checkpoint_of_trainer_stays(tmp_path: Path, file: str, fault: str) -> None:
     assert checkpoints.latest_of_trainer(tmp_path) is None
-    for step, state in ((2, "{}"), (8, None), (9, "{}"), (10, '{"epoch": 1'), (11, None)):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        if state is not None:
-            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    for step in (2, 9):
+        trainers_checkpoint(tmp_path / f"checkpoint-{step}")
+    damaged = trainers_checkpoint(tmp_path / "checkpoint-10") / file
+    if fault == "missing":
+        damaged.unlink()
+    else:
+        damaged.write_bytes(damaged.read_bytes()[:-1])
+    (tmp_path / "checkpoint-mine").mkdir()
+    (tmp_path / "checkpoint-11").write_text("no folder")
     assert checkpoints.latest_of_trainer(tmp_path) == str(tmp_path / "checkpoint-9")
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-9"]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"checkpoint-9", "checkpoint-mine", "checkpoint-11"}
+
+
+def test_other_code_begins_anew(tmp_path: Path, inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    monkeypatch.setattr(checkpoints, "CODE", code)
+    places = []
+    for text in ("a = 1", "a = 2"):
+        (code / "rewards.py").write_text(text)
+        with checkpoints.place(str(tmp_path / "checkpoints"), "grpo", SftConfig(), inputs) as place:
+            places.append(place)
+    assert places[0] != places[1]
+
+
+def test_a_place_that_cannot_be_is_told(tmp_path: Path, inputs: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for root, message in ((f"{tmp_path}/file", "can be written to"), ("s3://bucket/x", "must be a folder")):
+        with (
+            pytest.raises(TrainingError, match=message),
+            checkpoints.place(root, "sft", SftConfig(), inputs),
+        ):
+            pass

@@ -1,7 +1,8 @@
 """Strict parsing: what is accepted, and that every refusal names the key."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from datetime import date
+from typing import Any, Literal
 
 import pytest
 
@@ -28,6 +29,7 @@ class Outer:
     weights: dict[str, float] = field(default_factory=dict)
     inner: Inner = field(default_factory=Inner)
     maybe: float | None = None
+    other: dict[str, Any] = field(default_factory=dict)
 
 
 def test_round_trip_through_json() -> None:
@@ -52,6 +54,9 @@ def test_whole_numbers_are_accepted_where_a_float_is_expected() -> None:
         pytest.param({"rate": 1.0, "mode": "z"}, "p.mode: 'z' is not one of 'x', 'y'", id="not a choice"),
         pytest.param({"rate": 1.0, "sizes": [1, "b"]}, r"p.sizes\[1\]: expected int", id="list element"),
         pytest.param({"rate": 1.0, "inner": {"size": 0}}, "p.inner: size must be at least 1", id="own check"),
+        pytest.param({"rate": 1.0, "weights": {1: 1.0}}, "p.weights: expected text", id="number as key"),
+        pytest.param({"rate": 1.0, "other": {"a": date(2026, 1, 1)}}, "p.other.a: date", id="date"),
+        pytest.param({"rate": 10**400}, "p.rate: the number has too many digits", id="400 digits"),
         pytest.param({"rate": 1.0, "inner": [1]}, "p.inner: expected a mapping of keys", id="not a mapping"),
     ],
 )

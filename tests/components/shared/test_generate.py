@@ -1,13 +1,15 @@
 """Sampling against transformers' own generate, and loading that refuses what is unsafe or absent."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import DynamicCache
 
 from components.shared import generate
-from components.shared.errors import ModelError
+from components.shared.errors import ModelError, TrainingError
 from components.shared.generate import complete, sample
 from components.shared.kv_cache import growing_cache
 from components.shared.language_model import encode_completion, encode_prompt, load
@@ -118,3 +120,27 @@ def test_loading_refuses_what_is_absent_or_unsafe(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(ModelError, match="cannot be loaded"):
         load(tmp_path)
+
+
+def test_loading_refuses_a_model_with_holes_and_a_template_that_fails(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_model_folder, tmp_path / "model")
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    save_file({name: weights[name] for name in sorted(weights)[:3]}, file, {"format": "pt"})
+    with pytest.raises(ModelError, match=r"model's weights are missing, 'model\."):
+        load(folder)
+    save_file(weights, file, {"format": "pt"})
+    load(folder)
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load(folder)
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('no') }}")
+    with pytest.raises(ModelError, match="the chat template fails"):
+        load(folder)
+
+
+def test_probabilities_that_are_no_numbers_are_told(lm) -> None:
+    with pytest.raises(TrainingError, match="temperature 1e-40: the model's probabilities are not numbers"):
+        complete(lm, [[{"role": "user", "content": "a"}]], max_new_tokens=2, temperature=1.0e-40)
