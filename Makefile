@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Every step of a run is a fresh Python: compiled now, it imports in half the time, also where
 # PYTHONDONTWRITEBYTECODE (common in images) would have it compile anew each time.
 UV := $(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --constraint constraints.txt
-UV_VERL := $(BIN)/uv pip install --compile-bytecode --python .venv-verl/bin/python --no-deps
+UV_VERL := $(BIN)/uv pip install --compile-bytecode --python .venv-verl/bin/python
 
 # uv does not read pip's configuration; wheels that pip would find, uv shall find as well.
 export UV_FIND_LINKS ?= $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
@@ -44,8 +44,9 @@ setup: .venv/installed
 
 .venv-verl/installed: pyproject.toml requirements-verl.txt .venv/installed
 	test -x .venv-verl/bin/python || $(PYTHON) -m venv .venv-verl
-	$(UV_VERL) $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) --requirement requirements-verl.txt
-	$(UV_VERL) --editable .
+	$(UV_VERL) $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) torch==2.13.0
+	$(UV_VERL) --no-deps --requirement requirements-verl.txt --editable .
+	.venv-verl/bin/python -c 'import torch, verl, vllm'
 	touch $@
 
 # Not runs/: it holds the model registry.

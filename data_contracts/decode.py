@@ -94,7 +94,9 @@ def _json(value: Any, key: str) -> Any:
     if isinstance(value, Mapping):
         return {_name(k, key): _json(v, f"{key}.{k}") for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_json(item, f"{key}[{i}]") for i, item in enumerate(value))
+        return [_json(item, f"{key}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{key}: {value} is not a finite number")
     if value is not None and not isinstance(value, str | int | float):
         raise ValueError(f"{key}: {_describe(value)} is no JSON value; put it in quotes")
     return value

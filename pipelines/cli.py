@@ -215,8 +215,6 @@ def main() -> None:
     """Run the command line: a user's mistake is one message and exit code 1."""
     from components.shared.errors import UserError
 
-    # Steps run as `python -m`, which finds a user's reward in the working folder: so must its fingerprint.
-    sys.path.insert(0, "")
     try:
         app()
     except UserError as error:

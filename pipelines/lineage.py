@@ -1,8 +1,11 @@
 """What a model was made from: fingerprints of data and code, versions, commit, run."""
 
-import importlib.util
+import contextlib
+import os
 import re
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from components.grpo.config import REWARD_VERSION, RewardWeights
@@ -51,16 +54,27 @@ def of_reward(weights: RewardWeights) -> str:
     """
     from components.grpo.rewards import business_terms
 
-    business_terms(weights)
-    names = sorted({re.split("[.:]", name)[0] for name in weights.business if ":" in name})
+    with _modules_of_the_working_folder():
+        business_terms(weights)
     found = []
-    for name in names:
-        spec = importlib.util.find_spec(name)
-        for folder in (spec.submodule_search_locations or ()) if spec else ():
-            found.append(fingerprint.of_files(list(Path(folder).rglob("*.py")), Path(folder)))
-        if spec and spec.origin and Path(spec.origin).is_file():
-            found.append(fingerprint.of_files([Path(spec.origin)], Path(spec.origin).parent))
+    for name in sorted({re.split("[.:]", name)[0] for name in weights.business if ":" in name}):
+        module = sys.modules[name]
+        folders = [Path(folder) for folder in getattr(module, "__path__", ())]
+        found += [fingerprint.of_files(folder.rglob("*.py"), folder) for folder in folders]
+        if not folders and (file := getattr(module, "__file__", None)):
+            found.append(fingerprint.of_files([Path(file)], Path(file).parent))
     return fingerprint.of_text(*found) if found else ""
+
+
+@contextlib.contextmanager
+def _modules_of_the_working_folder() -> Iterator[None]:
+    """Find modules where the steps do: those run as `python -m`, which looks in the working folder first."""
+    before = sys.path[:]
+    sys.path.insert(0, os.getcwd())
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 def of_code() -> str:

@@ -9,14 +9,15 @@ from components.shared.language_model import encode_prompt
 from components.shared.prompt_table import PromptRow
 
 
-def longest_prompt(config: GrpoConfig, tokenizer: Any, context: int, rows: Sequence[PromptRow]) -> int:
+def longest_prompt(config: GrpoConfig, tokenizer: Any, context: int | None, rows: Sequence[PromptRow]) -> int:
     """Return the tokens of the longest prompt of `rows`.
 
     Raises:
-        ConfigError: with its answer it does not fit into the model's `context` (in tokens).
+        ConfigError: with its answer it does not fit into the model's `context` (tokens; None: not known).
     """
     longest = max(len(encode_prompt(tokenizer, row.messages)) for row in rows)
-    check_fits(config, longest, "the model's context", context)
+    if context is not None:
+        check_fits(config, longest, "the model's context", context)
     return longest
 
 

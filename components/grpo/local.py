@@ -30,9 +30,11 @@ from components.shared.errors import TrainingError
 from components.shared.language_model import (
     LanguageModel,
     best_device,
+    context_of,
     load,
     torch_dtype,
 )
+from components.shared.memory import is_out_of_memory
 from components.shared.outputs import whole_file, whole_folder
 from components.shared.prompt_table import PromptRow
 from components.shared.tracking import NO_TRACKING, Tracker
@@ -66,7 +68,7 @@ def train(
     device = best_device()
     lm = load(sft_model, "float32", device)
     tokenizer = lm.tokenizer
-    longest_prompt(config, tokenizer, lm.model.config.max_position_embeddings, [*rows, *valid])
+    longest_prompt(config, tokenizer, context_of(lm.model), [*rows, *valid])
     torch.manual_seed(config.seed)  # which adapters are drawn from
     policy = trainable.choose(lm.model, config.train_layers, config.lora)
     if config.gradient_checkpointing:
@@ -236,7 +238,10 @@ def _save(state: State, file: Path) -> None:
     try:
         with whole_file(file) as partial:
             torch.save(saved, partial)
-    except (OSError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+            raise
+        # torch tells of a full disk by a RuntimeError of the file that writes its archives.
         raise TrainingError(
             f"{file}: the checkpoint cannot be written ({str(error).splitlines()[0]}); is the disk full?"
         ) from error
@@ -246,13 +251,15 @@ def _resume(state: State, file: Path) -> State:
     if not file.is_file():
         return state
     try:
-        saved = torch.load(file, map_location=state.policy.device, weights_only=True)
+        saved = torch.load(file, map_location="cpu", weights_only=True)
         weights, progress = saved["learnt"], dict(saved["progress"])
         shapes = {name: weight.shape for name, weight in weights.items()}
         if shapes != {name: weight.shape for name, weight in learnt(state.policy).items()}:
             raise ValueError("it has other weights; by another library's version?")
         state.optimizer.load_state_dict(saved["optimizer"])
     except Exception as error:  # a damaged file can end in anything
+        if is_out_of_memory(error) or isinstance(error, OSError):
+            raise  # nothing is known against the file
         print(
             f"grpo: {file} cannot be taken up ({type(error).__name__}: {error}); beginning anew", flush=True
         )

@@ -121,7 +121,10 @@ def _business_term(name: str) -> Term:
         return BUSINESS[name]
     module, _, function = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)
+        term = getattr(importlib.import_module(module), function)
+        if not callable(term):
+            raise TypeError("it is not callable")
+        return term
     except (Exception, SystemExit) as error:  # importing runs the user's code
         raise ConfigError(
             f"grpo.reward.business: '{name}' is neither {' nor '.join(BUSINESS)} nor an importable "

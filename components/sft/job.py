@@ -15,7 +15,7 @@ from components.sft.config import SftConfig
 from components.sft.examples import LeftPadding, answer_loss, encode
 from components.shared import checkpoints, curves, tracking, trainable
 from components.shared.errors import ConfigError, TrainingError
-from components.shared.language_model import check_folder, load, torch_dtype
+from components.shared.language_model import check_folder, context_of, load, torch_dtype
 from components.shared.memory import memory_told
 from components.shared.outputs import whole_folder, write_json
 from components.shared.prompt_table import read_prompts
@@ -72,7 +72,7 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
     model, tokenizer = trainable.choose(lm.model, config.train_layers, config.lora), lm.tokenizer
     rows = read_prompts(inputs.prompts, "train", config.max_examples, config.seed)
     examples = encode(rows, tokenizer, config.max_length)
-    _check_fits(examples, lm.model.config)
+    _check_fits(examples, context_of(lm.model))
     tokens = sum(len(example["input_ids"]) for example in examples)
     print(f"sft: {len(examples)} examples, {tokens / len(examples):.0f} tokens each", flush=True)
     with (
@@ -109,11 +109,10 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
     return report
 
 
-def _check_fits(examples: Sequence[Mapping[str, Sequence[int]]], model: Any) -> None:
-    """Raise ConfigError if an example is longer than the context of the model of this configuration."""
+def _check_fits(examples: Sequence[Mapping[str, Sequence[int]]], context: int | None) -> None:
+    """Raise ConfigError if an example is longer than the model's `context` in tokens."""
     longest = max(len(example["input_ids"]) for example in examples)
-    context = getattr(model, "max_position_embeddings", longest)
-    if longest > context:
+    if context is not None and longest > context:
         raise ConfigError(
             f"sft: the longest prompt with its answer has {longest} tokens, more than the model's context of "
             f"{context}; lower prompts.max_prompt_tokens"

@@ -10,17 +10,14 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from components.shared import fingerprint
 from components.shared.config import to_json
-from components.shared.errors import TrainingError
+from components.shared.errors import ConfigError, TrainingError
 from components.shared.outputs import clear_leftovers
-from components.shared.storage import is_remote
 
-CODE = Path(__file__).resolve().parent.parent
-"""The components: a training goes on only with the code that began it."""
-
+ROOT = Path(__file__).resolve().parents[2]
 
 _TRAINERS = re.compile(r"checkpoint-[0-9]+")
 _STATES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
@@ -34,65 +31,83 @@ def place(root: str, step: str, config: Any, *inputs: Path, also: str = "") -> I
     the step's outputs then stand; after an error or a kill it stays for the next try.
 
     Raises:
-        TrainingError: another process is at this very training, or nothing can be written to `root`.
+        ConfigError: `root` is no folder, or cannot be written to or locked.
+        TrainingError: another process is at this very training.
     """
-    if is_remote(root):
-        raise TrainingError(f"checkpoints {root}: must be a folder, a mounted volume on a cluster")
+    if "://" in root:
+        raise ConfigError(f"checkpoints {root}: must be a folder, on a cluster a mounted volume")
     if not root:
         with tempfile.TemporaryDirectory(prefix=f"recllm-{step}-") as folder:
             yield Path(folder)
         return
-    code = fingerprint.of_files(list(CODE.rglob("*.py")), CODE)
     contents = [fingerprint.of_folder(folder) for folder in inputs]
-    folder_of_run = Path(root) / f"{step}-{fingerprint.of_text(to_json(config), also, code, *contents)}"
+    key = fingerprint.of_text(to_json(config), also, _code(step), *contents)
+    folder_of_run = Path(root) / f"{step}-{key}"
     gone = folder_of_run.with_suffix(".gone")
-    try:
-        folder_of_run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(f"checkpoints {root}: not a folder that can be written to ({error})") from error
     with _alone(folder_of_run.with_suffix(".lock")):
         shutil.rmtree(gone, ignore_errors=True)
-        folder_of_run.mkdir(exist_ok=True)  # the process that held the lock until now may have removed it
+        folder_of_run.mkdir(exist_ok=True)
         clear_leftovers(folder_of_run)
         yield folder_of_run
         folder_of_run.rename(gone)  # so that a kill amid the removal leaves no half to go on from
         shutil.rmtree(gone, ignore_errors=True)
 
 
+def _code(step: str) -> str:
+    """Return the fingerprint of the code that `step` can reach: a training goes on only with its own."""
+    parts = (f"components/{step}", "components/shared", "data_contracts")
+    return fingerprint.of_files([file for part in parts for file in (ROOT / part).rglob("*.py")], ROOT)
+
+
 @contextlib.contextmanager
 def _alone(lock: Path) -> Iterator[None]:
     """Hold `lock`; the system lets it go when the process ends, however it ends."""
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(file.fileno()).st_nlink == 0:  # its holder removed it after we had opened it
-                raise BlockingIOError
-        except BlockingIOError as error:
-            raise TrainingError(
-                f"{lock.with_suffix('')}: another process is at this very training; wait for it or stop it"
-            ) from error
+    with _locked(lock):
         try:
             yield
         finally:
             lock.unlink(missing_ok=True)
 
 
+def _locked(lock: Path) -> IO[str]:
+    """Return the file `lock`, open and locked."""
+    while True:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = lock.open("w")
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise TrainingError(
+                f"{lock.with_suffix('')}: another process is at this very training; wait for it or stop it"
+            ) from error
+        except OSError as error:
+            raise ConfigError(
+                f"checkpoints {lock.parent}: must be a folder that can be written to and locked ({error})"
+            ) from error
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # its holder has just ended, and removed it after we had opened it
+
+
 def latest_of_trainer(folder: Path) -> str | None:
     """Return the newest whole checkpoint that transformers' Trainer left in `folder`, or None.
 
     All others are removed: a newer one was cut off while it was written, an older one while it was removed.
+    Those that are damaged are told.
     """
     found = [path for path in folder.iterdir() if path.is_dir() and _TRAINERS.fullmatch(path.name)]
     found.sort(key=lambda path: int(path.name.split("-")[1]))
     newest = next((path for path in reversed(found) if _is_whole(path)), None)
     for path in found:
         if path != newest:
+            if not _is_whole(path):
+                print(f"{path}: not whole, removed", flush=True)
             shutil.rmtree(path)
     return str(newest) if newest else None
 
 
 def _is_whole(checkpoint: Path) -> bool:
-    """Say whether everything that Trainer writes is there to its end; `trainer_state.json` comes last."""
+    """Say whether what a resumed Trainer reads is there to its end; `trainer_state.json` is written last."""
     from safetensors import SafetensorError, safe_open
 
     try:

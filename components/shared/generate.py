@@ -169,12 +169,17 @@ def _pad_left(
 
 
 def _draw(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:
+    if logits.isnan().any():
+        raise TrainingError(
+            "the model's outputs are not numbers: its weights are broken, or training has blown up; lower "
+            "the learning rate"
+        )
     if temperature == 0:
         return logits.argmax(-1)
     probabilities = torch.softmax(logits.float() / temperature, -1)
     if not torch.isfinite(probabilities.sum()):
         raise TrainingError(
-            f"sampling at temperature {temperature:g}: the model's probabilities are not numbers. Its "
-            "weights are broken, or training has blown up: lower the learning rate"
+            f"sampling: outputs divided by the temperature {temperature:g} exceed all numbers; raise it, or "
+            "lower the learning rate if training has blown up"
         )
     return torch.multinomial(probabilities, 1, generator=generator).squeeze(1)

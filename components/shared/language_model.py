@@ -12,6 +12,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from components.shared.errors import ModelError
+from components.shared.memory import is_out_of_memory
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 Message = Mapping[str, str]
@@ -56,9 +57,9 @@ def load(folder: Path, dtype: Dtype = "auto", device: str | None = None) -> Lang
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (MemoryError, torch.OutOfMemoryError, ModelError):
-        raise
     except Exception as error:  # a damaged file can end in anything, deep inside the libraries
+        if is_out_of_memory(error) or isinstance(error, ModelError | ImportError):
+            raise
         raise ModelError(
             f"{folder}: the model cannot be loaded ({type(error).__name__}: {error}); is the folder complete?"
         ) from error
@@ -70,6 +71,11 @@ def load(folder: Path, dtype: Dtype = "auto", device: str | None = None) -> Lang
         )
     torch.nn.Module.to(model, device or best_device())
     return LanguageModel(model.eval(), tokenizer)
+
+
+def context_of(model: Any) -> int | None:
+    """Return how many tokens `model` can read; None if its configuration does not say."""
+    return getattr(model.config, "max_position_embeddings", None)
 
 
 def best_device() -> str:

@@ -14,8 +14,13 @@ def memory_told(remedy: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        by_type = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not by_type and "can't allocate memory" not in str(error):  # how the CPU's allocator puts it
+        if not is_out_of_memory(error):
             raise
         told = (str(error) or type(error).__name__).splitlines()[0]
         raise TrainingError(f"out of memory ({told}); {remedy}") from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether `error` tells of used-up memory; the CPU's allocator does so by a RuntimeError's text."""
+    by_type = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return by_type or "can't allocate memory" in str(error)

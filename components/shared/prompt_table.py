@@ -54,7 +54,7 @@ def read_prompts(folder: Path, split: str, limit: int = 0, seed: int = 0) -> lis
         return [_row(row) for row in table.take(rows).to_pylist()]
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; the prompts step writes one a split") from error
-    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a prompts table ({type(error).__name__}: {error})") from error
 
 
@@ -127,6 +127,9 @@ def _row(row: Mapping[str, Any]) -> PromptRow:
         raise ValueError(f"the prompt of user {read.user_id!r} has no text")
     if not isinstance(length, int) or length < 1:
         raise ValueError(f"the answer_length of user {read.user_id!r} is {length!r}, must be at least 1")
+    for name in ("tags", "novelty", "seen", "age_days"):
+        if len(getattr(read, name)) != len(read.candidates):
+            raise ValueError(f"{name} of user {read.user_id!r} has not as many entries as candidates")
     if len(set(read.candidates)) != len(read.candidates):
         raise ValueError(f"the candidates of user {read.user_id!r} repeat")
     if not all(label in numbers for label in read.labels):

@@ -1,5 +1,6 @@
 """Profiles: those that come along are whole, and a mistake is named with file and key."""
 
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -66,16 +67,19 @@ def test_a_reward_term_of_ones_own_is_known_by_its_source(tmp_path, monkeypatch:
         lineage.of_reward(RewardWeights(business={"nowhere.at_all:f": 0.1}))
 
 
-def test_a_term_in_a_package_is_known_by_all_of_it(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("term", ["lineage_own_package:one", "lineage_own_package.deep.term:one"])
+def test_a_term_in_a_package_is_known_by_all_of_it(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, term: str
+) -> None:
     package = tmp_path / "lineage_own_package"
     (package / "deep").mkdir(parents=True)
     (package / "__init__.py").write_text("from .deep.term import one\n")
     (package / "deep" / "__init__.py").write_text("")
     (package / "deep" / "term.py").write_text("def one(answer, row): return 1.0\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    seen = set()
-    for value in ("1.0", "0.5"):
-        (package / "deep" / "term.py").write_text(f"def one(answer, row): return {value}\n")
-        for name in ("lineage_own_package:one", "lineage_own_package.deep.term:one"):
-            seen.add(lineage.of_reward(RewardWeights(business={name: 1.0})))
-    assert len(seen) == 2
+    monkeypatch.chdir(tmp_path)  # where the steps look first
+    before = lineage.of_reward(RewardWeights(business={term: 1.0}))
+    (package / "deep" / "other.py").write_text("")
+    assert lineage.of_reward(RewardWeights(business={term: 1.0})) != before
+    assert str(tmp_path) not in sys.path
+    for name in [name for name in sys.modules if name.startswith("lineage_own_package")]:
+        del sys.modules[name]

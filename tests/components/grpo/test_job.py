@@ -221,12 +221,34 @@ def test_a_damaged_checkpoint_is_told_and_training_begins_anew(
         saved = torch.load(file, weights_only=True)
         saved["learnt"] = {name: weights[:1] for name, weights in saved["learnt"].items()}
         torch.save(saved if damage == "other shapes" else {"a": 1}, file)
-    assert run(CONFIG, inputs, outputs(tmp_path)).steps == CONFIG.steps
+    updates, update = [], local._update
+    monkeypatch.setattr(local, "_update", lambda *args: updates.append(args) or update(*args))
+    run(CONFIG, inputs, outputs(tmp_path))
+    assert len(updates) == CONFIG.steps
     assert "latest.pt cannot be taken up" in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_memory_is_too_small_for_is_not_given_up(
+    prompts_folder, sft_folder, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = GrpoInputs(prompts_folder, sft_folder, str(tmp_path / "checkpoints"))
+    monkeypatch.setattr(page, "write", _killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(CONFIG, inputs, outputs(tmp_path))
+    (file,) = tmp_path.glob("checkpoints/*/latest.pt")
+    before = file.read_bytes()
+    monkeypatch.setattr(torch, "load", _too_large)
+    with pytest.raises(TrainingError, match="out of memory"):
+        run(CONFIG, inputs, outputs(tmp_path))
+    assert file.read_bytes() == before
 
 
 def _killed(*args: object) -> None:
     raise KeyboardInterrupt
+
+
+def _too_large(*args: object, **options: object) -> None:
+    raise torch.OutOfMemoryError("of all")
 
 
 @pytest.mark.parametrize(

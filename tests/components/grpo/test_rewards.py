@@ -138,7 +138,8 @@ def test_a_term_of_ones_own_and_its_faults() -> None:
             reward(IDEAL, RewardWeights(business={f"test_own_terms:{name}": 1.0}))
     with pytest.raises(ConfigError, match="the weighted sum of the terms is inf"):
         reward(IDEAL, RewardWeights(lcs=1.0e308, format=1.0e308))
-    for name in ("nowhere:one", "test_own_terms:absent", "freshest", "test_leaving:one", ".relative:one"):
+    absent = ("nowhere:one", "test_own_terms:absent", "freshest", ".relative:one")
+    for name in (*absent, "test_leaving:one", "json:__doc__"):
         with pytest.raises(ConfigError, match=f"'{name}' is neither ilad nor novelty nor fresh"):
             business_terms(RewardWeights(business={name: 1.0}))
 

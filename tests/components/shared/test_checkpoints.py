@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from safetensors.torch import save_file
 
 from components.sft.config import SftConfig
 from components.shared import checkpoints
-from components.shared.errors import TrainingError
+from components.shared.errors import ConfigError, TrainingError
 
 
 @pytest.fixture
@@ -111,23 +112,40 @@ def test_only_the_newest_whole_checkpoint_of_trainer_stays(tmp_path: Path, file:
     assert names == {"checkpoint-9", "checkpoint-mine", "checkpoint-11"}
 
 
-def test_other_code_begins_anew(tmp_path: Path, inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = tmp_path / "code"
-    code.mkdir()
-    monkeypatch.setattr(checkpoints, "CODE", code)
+def test_code_of_its_own_that_changed_begins_anew(
+    tmp_path: Path, inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "ROOT", tmp_path)
     places = []
-    for text in ("a = 1", "a = 2"):
-        (code / "rewards.py").write_text(text)
+    for file in ("components/grpo/rewards.py", "components/evaluate/page.py", "components/shared/answer.py"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("changed")
         with checkpoints.place(str(tmp_path / "checkpoints"), "grpo", SftConfig(), inputs) as place:
             places.append(place)
-    assert places[0] != places[1]
+    assert places[0] == places[1] != places[2]
 
 
 def test_a_place_that_cannot_be_is_told(tmp_path: Path, inputs: Path) -> None:
     (tmp_path / "file").write_text("")
-    for root, message in ((f"{tmp_path}/file", "can be written to"), ("s3://bucket/x", "must be a folder")):
+    for root, message in ((f"{tmp_path}/file", "can be written to"), ("gs://bucket/x", "must be a folder")):
         with (
-            pytest.raises(TrainingError, match=message),
+            pytest.raises(ConfigError, match=message),
             checkpoints.place(root, "sft", SftConfig(), inputs),
         ):
             pass
+
+
+def test_a_lock_that_its_holder_has_just_removed_is_taken_anew(
+    tmp_path: Path, inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, real, opened = tmp_path / "checkpoints", checkpoints.fcntl.flock, []
+
+    def flock(file: IO[str], flags: int) -> None:
+        if not opened:
+            Path(file.name).unlink()
+        opened.append(file)
+        real(file, flags)
+
+    monkeypatch.setattr(checkpoints.fcntl, "flock", flock)
+    with checkpoints.place(str(root), "sft", SftConfig(), inputs) as place:
+        assert len(opened) == 2 and place.with_suffix(".lock").is_file()
