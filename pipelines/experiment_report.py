@@ -11,7 +11,7 @@ from data_contracts.evaluation import Comparator, EvaluationReport
 
 METRICS = ("ndcg@10", "recall@10", "ilad", "novelty")
 _RANKING, _ANSWERS = ("NDCG@10", "interval", "Recall@10", "ILAD", "Novelty"), ("valid", "tokens")
-HEADERS = (*_RANKING, *_ANSWERS, "reasoning ignored", "alarms")
+HEADERS = (*_RANKING, *_ANSWERS, "ranks as SFT", "reasoning ignored", "alarms")
 
 
 def write(
@@ -41,13 +41,14 @@ def write(
 
 def row_of(report: EvaluationReport) -> dict[str, Any]:
     """Return the figures of the model that training ended with."""
-    model = _judged(report)
+    model, sft = _judged(report), report.comparator("sft")
     interval, answers = model.ndcg_at_10_interval, model.answers
     return {
         **{metric: model.metrics[metric] for metric in METRICS},
         "ndcg@10_interval": [interval.low, interval.high],
         "valid_share": answers.valid_share if answers else None,
         "tokens_per_user": answers.tokens_per_user if answers else None,
+        "ranks_as_sft": sft is not None and sft.metrics == model.metrics,
         "reasoning_ignored_share": answers.reasoning_ignored_share if answers else None,
         "alarms": [alarm.name for alarm in report.alarms if alarm.model == JUDGED],
         "users": report.sample.users,
@@ -56,6 +57,8 @@ def row_of(report: EvaluationReport) -> dict[str, Any]:
 
 def verdict(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Return in words which variant ranks best, as far as the intervals tell."""
+    if len({tuple(row[metric] for metric in METRICS) for row in rows.values()}) == 1:
+        return "All variants have the same figures: nothing tells them apart."
     best = max(rows, key=lambda variant: rows[variant]["ndcg@10"])
     low = rows[best]["ndcg@10_interval"][0]
     close = [name for name, row in rows.items() if name != best and row["ndcg@10_interval"][1] >= low]
@@ -80,6 +83,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         f"{row['novelty']:.2f}",
         "" if row["valid_share"] is None else f"{row['valid_share']:.0%}",
         "" if row["tokens_per_user"] is None else f"{row['tokens_per_user']:.0f}",
+        "yes" if row["ranks_as_sft"] else "no",
         "" if ignored is None else f"{ignored:.0%}",
         ", ".join(row["alarms"]) or "none",
     ]
@@ -117,7 +121,9 @@ def _page(
         f"<p>Profile {html.escape(str(profile))}, data {html.escape(str(data))}.</p>"
         f"<p><small>Model: {JUDGED}, what training ended with. {sample.users:,} {sample.split} users, the "
         f"same for all variants; {sample.confidence:.0%} bootstrap intervals. Tokens: of an answer. "
-        "Reasoning ignored: answers that another user's reasoning leaves as they are.</small></p>",
+        "Ranks as SFT: the figures are the SFT model's, which goes on where no step of GRPO was better. "
+        "Reasoning ignored: answers that another user's reasoning leaves as they are; blank without a valid "
+        "answer.</small></p>",
     )
 
 

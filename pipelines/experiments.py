@@ -26,9 +26,14 @@ class Experiment:
 
 
 _NO_GRPO: Changes = {"grpo": {"engine": "local", "steps": 0}}
-_ACCURACY_ALONE = dict.fromkeys(
-    ("format", "reasoning", "repeats", "outside", "seen", "length", "stray_text"), 0.0
-)
+_SHAPING = ("format", "reasoning", "repeats", "outside", "seen", "length", "stray_text")
+_ACCURACY_ALONE: Changes = {**dict.fromkeys(_SHAPING, 0.0), "business": {}}
+
+
+def _business(**weights: float) -> Changes:
+    """Give the built-in business terms these weights, the others none; terms of the user's own stay."""
+    return {"grpo": {"reward": {"business": {"ilad": 0.0, "novelty": 0.0, "fresh": 0.0, **weights}}}}
+
 
 EXPERIMENTS: Mapping[str, Experiment] = {
     "sft-only": Experiment(
@@ -59,10 +64,10 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "reward-weights": Experiment(
         question="What do business terms buy, and what do they cost?",
         variants={
-            "the profile's reward": {},
-            "diversity 0.3": {"grpo": {"reward": {"business": {"ilad": 0.3}}}},
-            "novelty 0.3": {"grpo": {"reward": {"business": {"novelty": 0.3}}}},
-            "fresh items 0.3": {"grpo": {"reward": {"business": {"fresh": 0.3}}}},
+            "no business term": _business(),
+            "diversity 0.3": _business(ilad=0.3),
+            "novelty 0.3": _business(novelty=0.3),
+            "fresh items 0.3": _business(fresh=0.3),
         },
     ),
     "cold-start": Experiment(

@@ -83,7 +83,8 @@ def names() -> list[str]:
 def load(name: str, changes: Mapping[str, Any] | None = None) -> Profile:
     """Load a profile by its name (see `names`) or by the path of a YAML file.
 
-    `changes` are nested like the file: a mapping changes the keys that it names, anything else replaces.
+    `changes` are nested like the file: a mapping changes the keys that it names (an empty one
+    leaves none), anything else replaces.
 
     Raises:
         ConfigError: no such profile, not YAML, an unknown key or a wrong type; names file and key.
@@ -106,6 +107,6 @@ def _changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     both = {
         name: _changed(values[name], change)
         for name, change in changes.items()
-        if isinstance(change, Mapping) and isinstance(values.get(name), Mapping)
+        if change and isinstance(change, Mapping) and isinstance(values.get(name), Mapping)
     }
     return {**values, **changes, **both}

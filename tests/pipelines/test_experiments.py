@@ -31,8 +31,21 @@ def test_a_report_that_could_not_be_written_is_told_before_anything_runs(tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["experiments"]
 
 
+@pytest.mark.parametrize("experiment", ["accuracy-reward", "reward-weights"])
+def test_business_terms_of_the_profile_do_not_leak_into_variants(experiment: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("grpo: {reward: {business: {novelty: 0.3}}}")
+    variants = experiments.EXPERIMENTS[experiment].variants
+    rewards = {name: profile.load(str(file), changes).grpo.reward for name, changes in variants.items()}
+    assert len(set(map(repr, rewards.values()))) == len(rewards)
+    if experiment == "accuracy-reward":
+        assert rewards["accuracy alone"].business == {}
+    else:
+        assert not any(rewards["no business term"].business.values())
+
+
 def row(low: float, mean: float, high: float) -> dict:
-    return {"ndcg@10": mean, "ndcg@10_interval": [low, high]}
+    return {"ndcg@10": mean, "ndcg@10_interval": [low, high], "recall@10": 0.5, "ilad": 0.5, "novelty": 9.0}
 
 
 @pytest.mark.parametrize(
@@ -46,3 +59,8 @@ def row(low: float, mean: float, high: float) -> dict:
 )
 def test_verdict(others: dict, said: str) -> None:
     assert said in experiment_report.verdict({**others, "best": row(0.3, 0.4, 0.5)})
+
+
+def test_equal_figures_decide_nothing() -> None:
+    same = row(0.3, 0.4, 0.5)
+    assert "nothing tells them apart" in experiment_report.verdict({"a": same, "b": same})
