@@ -13,12 +13,12 @@ from data_contracts.evaluation import Alarm
 
 def write(path: Path, progress: Progress, valid: Sequence[PromptRow], alarms: Sequence[Alarm]) -> None:
     """Write the page of a training; `valid` are the prompts that it was validated on."""
-    validation = {
-        name: [figures[name] for figures in progress.validations.values()]
+    validation: dict[str, curves.Curve] = {
+        name: {step: figures[name] for step, figures in progress.validations.items()}
         for name in ("valid_ndcg@10", "valid_share")
     }
     head = _kept(progress) + health.page(alarms)
-    curves.write(path, "GRPO", validation | progress.history, head, _answers(progress, valid))
+    curves.write(path, "GRPO", {**validation, **progress.history}, head, _answers(progress, valid))
 
 
 def _kept(progress: Progress) -> str:
@@ -35,13 +35,14 @@ def _answers(progress: Progress, valid: Sequence[PromptRow]) -> str:
         f"<details><summary>user {html.escape(row.user_id)}, right: {_labels(row)}</summary>"
         f"<pre>{html.escape(row.messages[-1]['content'])}</pre>"
         + "".join(
-            f"<h3>{name}</h3><pre>{html.escape(progress.answers[step][n])}</pre>"
+            f"<h3>{name}</h3><pre>{html.escape(progress.answers[step][n].strip()) or '(empty)'}</pre>"
             for step, name in names.items()
         )
         + "</details>"
         for n, row in enumerate(valid[: len(progress.answers[0])])
     )
-    return f"<h2>Answers before and after</h2>{shown}"
+    after = "" if len(names) > 1 else "<p>No step was better, so there are none after training.</p>"
+    return f"<h2>Answers before and after</h2>{after}{shown}"
 
 
 def _labels(row: PromptRow) -> str:

@@ -15,10 +15,12 @@ _STYLE = (
 )
 
 
-def write(
-    path: Path, title: str, curves: Mapping[str, Sequence[float]], notes: str = "", below: str = ""
-) -> None:
-    """Write a page with a plot for each named curve (a value a step, the first at step 1).
+Curve = Sequence[float] | Mapping[int, float]
+"""A value a step, the first at step 1; or values by their steps."""
+
+
+def write(path: Path, title: str, curves: Mapping[str, Curve], notes: str = "", below: str = "") -> None:
+    """Write a page with a plot for each named curve.
 
     `notes` and `below` are HTML above and below the plots.
     """
@@ -30,16 +32,18 @@ def write(
     )
 
 
-def _figure(name: str, values: Sequence[float]) -> str:
-    points = [(i, v) for i, v in enumerate(values, 1) if v is not None and math.isfinite(v)]
+def _figure(name: str, curve: Curve) -> str:
+    steps = curve.items() if isinstance(curve, Mapping) else enumerate(curve, 1)
+    points = [(step, value) for step, value in steps if value is not None and math.isfinite(value)]
     if not points:
         return f"<figure><figcaption>{html.escape(name)}</figcaption>no values</figure>"
     low, high = min(v for _, v in points), max(v for _, v in points)
-    span, last = (high - low) or 1.0, max(points[-1][0], 2)
+    first, last = points[0][0], points[-1][0]
 
     def place(step: int, value: float) -> str:
-        x = _LEFT + (step - 1) / (last - 1) * (_WIDTH - _LEFT - 8)
-        y = 8 + (high - value) / span * (_HEIGHT - _BOTTOM - 16)
+        x = _LEFT + (step - first) / max(last - first, 1) * (_WIDTH - _LEFT - 8)
+        share = (high - value) / (high - low) if high > low else 0.5
+        y = 8 + share * (_HEIGHT - _BOTTOM - 16)
         return f"{x:.1f},{y:.1f}"
 
     line = " ".join(place(step, value) for step, value in points)
@@ -54,6 +58,6 @@ def _figure(name: str, values: Sequence[float]) -> str:
         f'<polyline points="{line}" fill="none" stroke="#0969da" stroke-width="1.5"/>{dots}'
         f'<text x="{_LEFT - 6}" y="14" text-anchor="end">{high:.3g}</text>'
         f'<text x="{_LEFT - 6}" y="{base - 4}" text-anchor="end">{low:.3g}</text>'
-        f'<text x="{_LEFT}" y="{base + 16}">1</text>'
-        f'<text x="{_WIDTH - 8}" y="{base + 16}" text-anchor="end">step {points[-1][0]}</text></svg></figure>'
+        f'<text x="{_LEFT}" y="{base + 16}">{first}</text>'
+        f'<text x="{_WIDTH - 8}" y="{base + 16}" text-anchor="end">step {last}</text></svg></figure>'
     )
