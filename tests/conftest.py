@@ -1,6 +1,9 @@
 """Fixtures that more than one room uses."""
 
 import os
+import shutil
+import subprocess
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -93,3 +96,15 @@ def _prompt_row(index: int, split: str) -> dict[str, Any]:
         },
         "completion": completion(prompt, [label]) if split == "train" else None,
     }
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of 40 KiB; what a machine does not let us mount is skipped."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(place)]
+    if not shutil.which("mount") or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("this user cannot mount a small disk")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)

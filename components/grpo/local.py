@@ -25,17 +25,16 @@ from components.grpo.packing import answer_mask, token_log_probs
 from components.grpo.progress import Progress, best_of, state_of
 from components.grpo.rewards import business_terms
 from components.grpo.rollout import Group, rollout_figures, sample_groups, validate
-from components.shared import trainable
+from components.shared import trainable, training_state
 from components.shared.errors import TrainingError
 from components.shared.language_model import (
     LanguageModel,
     best_device,
     context_of,
     load,
-    torch_dtype,
 )
-from components.shared.memory import is_out_of_memory
-from components.shared.outputs import whole_file, whole_folder
+from components.shared.outputs import whole_folder
+from components.shared.precision import torch_dtype
 from components.shared.prompt_table import PromptRow
 from components.shared.tracking import NO_TRACKING, Tracker
 
@@ -230,41 +229,12 @@ def learnt(policy: Any) -> dict[str, torch.Tensor]:
 
 
 def _save(state: State, file: Path) -> None:
-    saved = {
-        "learnt": learnt(state.policy),
-        "optimizer": state.optimizer.state_dict(),
-        "progress": state_of(state),
-    }
-    try:
-        with whole_file(file) as partial:
-            torch.save(saved, partial)
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
-            raise
-        # torch tells of a full disk by a RuntimeError of the file that writes its archives.
-        raise TrainingError(
-            f"{file}: the checkpoint cannot be written ({str(error).splitlines()[0]}); is the disk full?"
-        ) from error
+    training_state.save(file, learnt(state.policy), state.optimizer, state_of(state))
 
 
 def _resume(state: State, file: Path) -> State:
-    if not file.is_file():
-        return state
-    try:
-        saved = torch.load(file, map_location="cpu", weights_only=True)
-        weights, progress = saved["learnt"], dict(saved["progress"])
-        shapes = {name: weight.shape for name, weight in weights.items()}
-        if shapes != {name: weight.shape for name, weight in learnt(state.policy).items()}:
-            raise ValueError("it has other weights; by another library's version?")
-        state.optimizer.load_state_dict(saved["optimizer"])
-    except Exception as error:  # a damaged file can end in anything
-        if is_out_of_memory(error) or isinstance(error, OSError):
-            raise  # nothing is known against the file
-        print(
-            f"grpo: {file} cannot be taken up ({type(error).__name__}: {error}); beginning anew", flush=True
-        )
-        return state
-    state.policy.load_state_dict(weights, strict=False)
-    vars(state).update(progress)
-    print(f"grpo: going on after step {state.step}", flush=True)
+    progress = training_state.take_up(file, "grpo", learnt(state.policy), state.optimizer)
+    if progress is not None:
+        vars(state).update(progress)
+        print(f"grpo: going on after step {state.step}", flush=True)
     return state

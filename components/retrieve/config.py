@@ -32,6 +32,8 @@ class TrainingConfig:
         eval_every: epochs between evaluations.
         valid_users: users (a seeded sample) that an evaluation ranks for; 0 = all.
         clip_norm: ceiling of the gradient's norm; 0 = none.
+        dtype: of the factors of a training step's matrix products; weights and sums are float32. "auto" =
+            bfloat16 where it is faster.
         schedule: "constant", or "cosine": the learning rate falls to a fiftieth over `epochs`, so choose
             as many of them as shall be run.
     """
@@ -44,6 +46,7 @@ class TrainingConfig:
     eval_every: int = 1
     valid_users: int = 4000
     clip_norm: float = 5.0
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     schedule: Literal["constant", "cosine"] = "constant"
 
     def __post_init__(self) -> None:

@@ -12,7 +12,10 @@ from components.shared.outputs import whole_file
 def saved_array(file: Path | None, make: Callable[[], npt.NDArray]) -> npt.NDArray:
     """Return the array in `file` (.npy); without one, what `make` returns, saved there. None: never saved."""
     if file and file.is_file():
-        return np.load(file)
+        try:
+            return np.load(file)
+        except (ValueError, EOFError) as error:
+            print(f"retrieve: {file} cannot be read ({error}); made anew", flush=True)
     array = make()
     if file:
         with whole_file(file) as partial, partial.open("wb") as opened:

@@ -1,6 +1,7 @@
 """The one trainer of the neural recommenders: batches of like length, early stopping, best weights."""
 
 import abc
+import contextlib
 import copy
 import json
 import math
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 from components.retrieve.config import TrainingConfig
 from components.retrieve.interactions import Examples, Histories
 from components.retrieve.ranking import Recommender, Scorer, hits, ndcg
+from components.shared import training_state
 from components.shared.errors import TrainingError
-from components.shared.outputs import whole_file
+from components.shared.precision import torch_dtype
 
 LEAST_RATE = 0.02  # of the learning rate, at the end of the cosine schedule
 BUCKET = 16
@@ -127,9 +129,7 @@ class _State:
 
     def save(self, file: Path) -> None:
         """Write everything, whole or not at all."""
-        saved = {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+        rest = {
             "best": self.best,
             "log": asdict(self.log),
             "counts": (self.epoch, self.highest, self.since),
@@ -137,20 +137,20 @@ class _State:
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
-        with whole_file(file) as partial:
-            torch.save(saved, partial)
+        training_state.save(file, self.network.state_dict(), self.optimizer, rest)
 
-    def load(self, file: Path, device: torch.device) -> None:
-        """Take up what `save` wrote, torch's random state included."""
-        saved = torch.load(file, map_location=device, weights_only=True)
-        self.network.load_state_dict(saved["network"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.best, self.log = saved["best"], TrainingLog(**saved["log"])
-        self.epoch, self.highest, self.since = saved["counts"]
-        self.generator.bit_generator.state = json.loads(saved["generator"])
-        torch.set_rng_state(saved["torch"].cpu())
-        if saved["cuda"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all([state.cpu() for state in saved["cuda"]])
+    def take_up(self, file: Path) -> bool:
+        """Take up what `save` wrote, torch's random state included; False where there is nothing to."""
+        rest = training_state.take_up(file, "retrieve", self.network.state_dict(), self.optimizer)
+        if rest is None:
+            return False
+        self.best, self.log = rest["best"], TrainingLog(**rest["log"])
+        self.epoch, self.highest, self.since = rest["counts"]
+        self.generator.bit_generator.state = json.loads(rest["generator"])
+        torch.set_rng_state(rest["torch"])
+        if rest["cuda"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(rest["cuda"])
+        return True
 
 
 def train(
@@ -189,8 +189,7 @@ def train(
         fused=True,  # one pass over weights and moments, which are most of the memory here
     )
     state = _State(network, optimizer, np.random.default_rng(seed), copy.deepcopy(network.state_dict()))
-    if saved and saved.is_file():
-        state.load(saved, device)
+    if saved and state.take_up(saved):
         print(f"retrieve: {name}: going on after epoch {state.epoch}", flush=True)
     before = state.log.seconds
     while state.epoch < config.epochs and not 0 < config.patience <= state.since:
@@ -199,7 +198,8 @@ def train(
             group["lr"] = learning_rate(config, state.epoch)
         network.train()
         feed = batches(windows, config.batch_size, state.generator, network.num_items, device)
-        state.log.losses.append(_epoch(name, network, feed, optimizer, config))
+        with rounded_products(torch_dtype(config.dtype) == torch.bfloat16 and device.type == "cpu"):
+            state.log.losses.append(_epoch(name, network, feed, optimizer, config))
         judged = _judge(state, valid, config, device)
         state.log.seconds = before + time.monotonic() - started
         print(
@@ -253,8 +253,9 @@ def _epoch(
 ) -> float:
     """Train on every batch once and return the mean loss."""
     total, count = 0.0, 0
+    low = torch_dtype(config.dtype) == torch.bfloat16
     for items, lengths in feed:
-        with torch.autocast(items.device.type, torch.bfloat16, enabled=items.device.type == "cuda"):
+        with torch.autocast("cuda", torch.bfloat16, enabled=low and items.is_cuda):
             loss = network.loss(items, lengths)
         value = loss.item()
         if not np.isfinite(value):
@@ -269,3 +270,14 @@ def _epoch(
         optimizer.step()
         total, count = total + value, count + 1
     return total / max(count, 1)
+
+
+@contextlib.contextmanager
+def rounded_products(wanted: bool) -> Iterator[None]:
+    """Round the factors of a CPU's matrix products to bfloat16; sums and results stay float32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium" if wanted else before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -15,9 +15,10 @@ from components.sft.config import SftConfig
 from components.sft.examples import LeftPadding, answer_loss, encode
 from components.shared import checkpoints, curves, tracking, trainable
 from components.shared.errors import ConfigError, TrainingError
-from components.shared.language_model import check_folder, context_of, load, torch_dtype
+from components.shared.language_model import check_folder, context_of, load
 from components.shared.memory import memory_told
 from components.shared.outputs import whole_folder, write_json
+from components.shared.precision import torch_dtype
 from components.shared.prompt_table import read_prompts
 from components.shared.tracking import Tracker
 

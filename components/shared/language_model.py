@@ -6,15 +6,15 @@ Weights come from safetensors files alone and no code that lies beside a model i
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from components.shared.errors import ModelError
 from components.shared.memory import is_out_of_memory
+from components.shared.precision import Dtype, torch_dtype
 
-Dtype = Literal["auto", "float32", "bfloat16"]
 Message = Mapping[str, str]
 
 
@@ -106,17 +106,6 @@ def check_folder(folder: Path) -> None:
             f"{folder}: no *.safetensors file; other weight formats can run code when they are read and "
             "are refused. Convert the model with `save_pretrained(..., safe_serialization=True)`"
         )
-
-
-def torch_dtype(dtype: Dtype) -> torch.dtype:
-    """Return the torch type; "auto" is bfloat16 where it multiplies faster than float32.
-
-    On a CPU that takes matrix tiles (AMX): with AVX-512 alone bfloat16 took twice float32's time.
-    """
-    if dtype == "auto":
-        fast = torch.cuda.is_available() or torch.cpu._is_amx_tile_supported()
-        return torch.bfloat16 if fast else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
 
 
 def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:

@@ -31,6 +31,7 @@ from components.shared.config import to_json
 from components.shared.fingerprint import of_text
 from components.shared.generate import LanguageModel, complete
 from components.shared.language_model import load
+from components.shared.precision import torch_dtype
 from components.shared.prompt_table import PromptRow, drawn, read_prompts
 from components.shared.trainable import merged
 from pipelines import local as pipeline
@@ -143,7 +144,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             state = local.train(config, sft_model, rows, held_out[:4], Path(place))
         trained = time.monotonic() - started
-        policy = merged(state.policy).to(local.torch_dtype(config.dtype)).eval()
+        policy = merged(state.policy).to(torch_dtype(config.dtype)).eval()
         with torch.inference_mode():
             after = answered(LanguageModel(policy, load(sft_model, base.dtype).tokenizer), held_out, config)
         all_after.append(after)

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -78,18 +77,6 @@ def test_killed_at_random_moments_and_started_again(prepared, tmp_path):
 
 def digest_one(folder):
     return [hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.iterdir())]
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """Mount a disk of 40 KiB; what a machine does not let us mount is skipped."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(place)]
-    if not shutil.which("mount") or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("this user cannot mount a small disk")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def test_a_full_disk_is_named(prepared, run_step, small_disk):

@@ -219,7 +219,7 @@ def test_a_damaged_checkpoint_is_told_and_training_begins_anew(
         file.write_bytes(file.read_bytes()[:-100])
     else:
         saved = torch.load(file, weights_only=True)
-        saved["learnt"] = {name: weights[:1] for name, weights in saved["learnt"].items()}
+        saved["weights"] = {name: weights[:1] for name, weights in saved["weights"].items()}
         torch.save(saved if damage == "other shapes" else {"a": 1}, file)
     updates, update = [], local._update
     monkeypatch.setattr(local, "_update", lambda *args: updates.append(args) or update(*args))

@@ -265,3 +265,30 @@ def test_a_killed_training_ends_as_if_it_had_never_stopped(
     assert log_of_resumed.losses == log.losses
     assert torch.equal(resumed.scores(asked), whole.scores(asked))
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_damaged_checkpoint_is_told_and_training_begins_anew(write_tables, ring, tmp_path, capsys) -> None:
+    inputs = write_tables(ring)
+    data = load(inputs.sequences, inputs.catalogue)
+    arguments = ("sasrec", config(), data, data.train(), data.examples("valid"), -1, tmp_path / "saved")
+    whole, log = models.fit(*arguments)
+    (file,) = (tmp_path / "saved").iterdir()
+    file.write_bytes(file.read_bytes()[:-100])
+    anew, log_anew = models.fit(*arguments)
+    assert f"{file.name} cannot be taken up" in capsys.readouterr().out
+    assert log_anew.losses == log.losses
+    asked = data.examples("test").histories
+    assert torch.equal(anew.scores(asked), whole.scores(asked))
+
+
+@pytest.mark.skipif(not torch.cpu._is_amx_tile_supported(), reason="bfloat16 multiplies no faster here")
+def test_bfloat16_is_for_products_of_training_steps_alone(write_tables, ring) -> None:
+    inputs = write_tables(ring)
+    data = load(inputs.sequences, inputs.catalogue)
+    exact, low = (
+        dataclasses.replace(TINY.training, epochs=3, dtype=dtype) for dtype in ("float32", "bfloat16")
+    )
+    losses = {t.dtype: fit("sasrec", data, config(training=t))[1].losses for t in (exact, low)}
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=1e-2)
+    assert torch.get_float32_matmul_precision() == "highest"
