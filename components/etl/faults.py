@@ -43,13 +43,18 @@ def event_faults(
 
 
 def exposure_faults(exposures: DataFrame, latest: datetime) -> DataFrame:
-    """Return `exposures` with `fault`. Items that the catalogue lacks are no fault of the whole list."""
+    """Return `exposures` with `fault`. Items that the catalogue lacks are no fault of the whole list.
+
+    A list in Python's or JSON's notation in a CSV cell would be one id that nobody has: it is "not_separated".
+    """
+    only = F.when(F.size("item_ids") == 1, F.get("item_ids", F.lit(0)))
     reasons = [
         F.when(F.col(MALFORMED).isNotNull(), "malformed"),
         _missing("user_id"),
         *_time_faults(latest),
         F.when(F.coalesce(F.size("item_ids"), F.lit(0)) <= 0, "empty_list"),
         F.when(F.exists("item_ids", lambda item: F.coalesce(item, F.lit("")) == ""), "null_item_id"),
+        F.when(only.rlike(r"^\s*\[.*\]\s*$"), "not_separated"),
     ]
     return exposures.withColumn(FAULT, F.coalesce(*reasons))
 
