@@ -45,7 +45,7 @@ def event_faults(
 def exposure_faults(exposures: DataFrame, latest: datetime) -> DataFrame:
     """Return `exposures` with `fault`. Items that the catalogue lacks are no fault of the whole list.
 
-    A list in Python's or JSON's notation in a CSV cell would be one id that nobody has: it is "not_separated".
+    A CSV cell that is a list in Python's or JSON's notation would be one id that nobody has: "not_separated".
     """
     only = F.when(F.size("item_ids") == 1, F.get("item_ids", F.lit(0)))
     reasons = [

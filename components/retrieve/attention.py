@@ -26,27 +26,38 @@ class Block(nn.Module):
         )
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, seen: Tensor | None) -> Tensor:
-        """Map [rows, length, dim] to the same shape; `seen` as in `Encoder`."""
+    def forward(self, x: Tensor, seen: Tensor | None, at: Tensor | None = None) -> Tensor:
+        """Map [rows, length, dim] to the same shape, with `at` to [rows, 1, dim]; both as in `Encoder`."""
         rows, length, dim = x.shape
-        qkv = self.qkv(x).view(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        keys, values = self._project(x, dim, 3 * dim).chunk(2, -1)
+        if at is not None:
+            x = x[torch.arange(rows, device=x.device), at][:, None]
         attended = F.scaled_dot_product_attention(
-            qkv[0],
-            qkv[1],
-            qkv[2],
-            attn_mask=self._weights(length, seen).to(qkv.dtype),
+            self._split(self._project(x, 0, dim)),
+            self._split(keys),
+            self._split(values),
+            attn_mask=self._weights(length, seen, at).to(keys.dtype),
             dropout_p=self.dropout if self.training else 0.0,
         )
-        attended = self.out(attended.transpose(1, 2).reshape(rows, length, dim))
+        attended = self.out(attended.transpose(1, 2).reshape(x.shape))
         x = self.norm_attention(x + self.drop(attended))
         return self.norm_feed(x + self.drop(self.feed(x)))
 
-    def _weights(self, length: int, seen: Tensor | None) -> Tensor:
-        """Return what a place adds to the attention of another, [rows or 1, heads, length, length]."""
+    def _project(self, x: Tensor, low: int, high: int) -> Tensor:
+        """Return queries, keys and values of `x`, those from `low` to `high` of their width together."""
+        return F.linear(x, self.qkv.weight[low:high], self.qkv.bias[low:high])
+
+    def _split(self, x: Tensor) -> Tensor:
+        """Return [rows, heads, length, width] of [rows, length, dim]."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def _weights(self, length: int, seen: Tensor | None, at: Tensor | None) -> Tensor:
+        """Return what a place adds to the attention of one asked, [rows or 1, heads, asked, length]."""
         places = torch.arange(length, device=self.distances.device)
-        apart = places[:, None] - places
-        weights = self.distances[:, apart + self.length - 1][None]
-        hidden = (apart < 0) if seen is None else ~seen[:, None, None, :]
+        asked = places[None] if at is None else at[:, None]
+        apart = asked[..., None] - places
+        weights = self.distances[:, apart + self.length - 1].transpose(0, 1)
+        hidden = (apart < 0)[:, None] if seen is None else ~seen[:, None, None, :]
         return weights.masked_fill(hidden, -torch.inf)
 
 
@@ -59,13 +70,15 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(Block(length, dim, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
-        """Map [rows, length, dim] to the same shape.
+    def forward(self, x: Tensor, seen: Tensor | None = None, at: Tensor | None = None) -> Tensor:
+        """Map [rows, length, dim] to the same shape; with `at` [rows] to those places alone, [rows, dim].
 
         Without `seen` a place sees itself and those before it (so padding on the right is never looked
         at); with it, [rows, length] of bool, every place sees the places that are True.
         """
         x = self.drop(self.norm(x))
-        for block in self.blocks:
+        *first, last = self.blocks
+        for block in first:
             x = block(x, seen)
-        return x
+        x = last(x, seen, at)
+        return x if at is None else x[:, 0]

@@ -65,6 +65,8 @@ class NextItemConfig:
         dim: width of item embeddings and layers.
         max_length: items of history that the network sees, the latest ones.
         negatives: uniform negatives that a batch shares in the softmax loss; 0 = the whole catalogue.
+        prefixes: learn every item from a copy of what came before it, with dropout of its own, instead of all
+            items of a window together: learns more an epoch, which takes longer as histories are longer.
         temperature: scores are cosines divided by it, which learns from little data and in few epochs;
             0 = plain inner products, as published.
     """
@@ -74,6 +76,7 @@ class NextItemConfig:
     max_length: int = 50
     dropout: float = 0.3
     negatives: int = 0
+    prefixes: bool = False
     temperature: float = 0.15
     training: TrainingConfig = field(default_factory=TrainingConfig)
 

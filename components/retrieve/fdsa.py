@@ -21,7 +21,10 @@ class Fdsa(NextItemNetwork):
         self.join = nn.Linear(2 * config.dim, config.dim)
         initialise(self)
 
-    def encode(self, items: Tensor) -> Tensor:
-        """Return [rows, length, dim] for items [rows, length]."""
-        both = (self.of_items(self.items(items)), self.of_attributes(self.attributes(items)))
+    def encode(self, items: Tensor, at: Tensor | None = None) -> Tensor:
+        """Return [rows, length, dim] for items [rows, length], or [rows, dim] at the places `at`."""
+        both = (
+            self.of_items(self.items(items), at=at),
+            self.of_attributes(self.attributes(items), at=at),
+        )
         return self.join(torch.cat(both, -1))

@@ -3,6 +3,7 @@
 Simplified: the softmax loss of the shared table in place of TOP1 or BPR over the mini-batch.
 """
 
+import torch
 from torch import Tensor, nn
 
 from components.retrieve.config import Gru4recConfig
@@ -19,7 +20,9 @@ class Gru4rec(NextItemNetwork):
         self.drop, self.out = nn.Dropout(config.dropout), nn.Linear(config.dim, config.dim)
         initialise(self)
 
-    def encode(self, items: Tensor) -> Tensor:
-        """Return [rows, length, dim] for items [rows, length]."""
+    def encode(self, items: Tensor, at: Tensor | None = None) -> Tensor:
+        """Return [rows, length, dim] for items [rows, length], or [rows, dim] at the places `at`."""
         states, _ = self.gru(self.drop(self.items(items)))
+        if at is not None:
+            states = states[torch.arange(len(items), device=items.device), at]
         return self.out(self.drop(states))

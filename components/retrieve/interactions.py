@@ -67,12 +67,24 @@ class Histories:
             return self
         return Histories(self.items, np.concatenate(starts), np.concatenate(ends))
 
+    def prefixes(self, length: int) -> "Histories":
+        """Return for every item but the first of each history what it ends, at most `length` items."""
+        rows, places = self._places()
+        starts, ends = np.maximum(self.start[rows], places + 1 - length), places + 1
+        whole = ends - starts >= 2
+        return Histories(self.items, starts[whole], ends[whole])
+
     def flat(self) -> tuple[Ints, Ints]:
         """Return (rows, items): each item of every history beside the row it belongs to."""
+        rows, places = self._places()
+        return rows, self.items[places]
+
+    def _places(self) -> tuple[Ints, Ints]:
+        """Return (rows, places): where in `items` each item of every history lies."""
         lengths = self.lengths
         rows = np.repeat(np.arange(len(self)), lengths)
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return rows, self.items[np.repeat(self.start, lengths) + within]
+        return rows, np.repeat(self.start, lengths) + within
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from components.retrieve import losses
 from components.retrieve.config import NextItemConfig
+from components.retrieve.interactions import Histories
 from components.retrieve.training import VectorNetwork
 
 Loss = Literal["softmax", "bce"]
@@ -25,7 +26,13 @@ class ItemNetwork(VectorNetwork):
         super().__init__()
         self.num_items, self.max_length = num_items, config.max_length
         self.kind, self.negatives, self.temperature = loss, config.negatives, config.temperature
+        self.prefixes = config.prefixes
         self.items = nn.Embedding(num_items + 1, config.dim)
+
+    def sequences(self, histories: Histories) -> Histories:
+        """Return what is learnt from: windows, or every prefix by itself."""
+        cut = Histories.prefixes if self.prefixes else Histories.windows
+        return cut(histories, self.max_length + 1)
 
     def directions(self, vectors: Tensor) -> Tensor:
         """Return [..., dim] as directions divided by the temperature where one is set."""
@@ -52,22 +59,24 @@ class NextItemNetwork(ItemNetwork):
     """Predicts each item from those before it."""
 
     @abc.abstractmethod
-    def encode(self, items: Tensor) -> Tensor:
-        """Return [rows, length, dim] for items [rows, length]; a place sees itself and those before it."""
+    def encode(self, items: Tensor, at: Tensor | None = None) -> Tensor:
+        """Return [rows, length, dim] for items [rows, length]; a place sees itself and those before it.
 
-    def hidden(self, items: Tensor) -> Tensor:
-        """Return `encode` as what `objective` takes."""
-        return self.directions(self.encode(items))
+        With `at` [rows] it is what stands at those places alone, [rows, dim].
+        """
 
     def user_vectors(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Return what stands at the last item of each history."""
-        return self.hidden(items)[torch.arange(len(items), device=items.device), lengths - 1]
+        return self.directions(self.encode(items, lengths - 1))
 
     def loss(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Return the mean loss of predicting each item from those before it."""
+        """Return the mean loss of predicting each item, of a prefix the last one, from those before it."""
         inputs, targets = items[:, :-1], items[:, 1:]
+        if self.prefixes:
+            asked = targets.gather(1, lengths[:, None] - 2)[:, 0]
+            return self.objective(self.user_vectors(inputs, lengths - 1), asked)
         real = targets != self.num_items
-        return self.objective(self.hidden(inputs)[real], targets[real])
+        return self.objective(self.directions(self.encode(inputs))[real], targets[real])
 
 
 def initialise(network: nn.Module, std: float = 0.02) -> None:

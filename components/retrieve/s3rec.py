@@ -25,9 +25,9 @@ class S3rec(NextItemNetwork):
         self.encoder = Encoder(config.max_length + 1, config.dim, config.layers, config.heads, config.dropout)
         initialise(self)
 
-    def encode(self, items: Tensor) -> Tensor:
-        """Return [rows, length, dim] for items [rows, length]."""
-        return self.encoder(self.items(items))
+    def encode(self, items: Tensor, at: Tensor | None = None) -> Tensor:
+        """Return [rows, length, dim] for items [rows, length], or [rows, dim] at the places `at`."""
+        return self.encoder(self.items(items), at=at)
 
 
 class Pretraining(SequenceNetwork):

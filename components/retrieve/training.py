@@ -32,6 +32,10 @@ class SequenceNetwork(nn.Module, abc.ABC):
     num_items: int
     max_length: int
 
+    def sequences(self, histories: Histories) -> Histories:
+        """Return what is learnt from: the histories in windows."""
+        return histories.windows(self.max_length + 1)
+
     @abc.abstractmethod
     def loss(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Return the training loss of sequences [rows, <= max_length + 1], padded on the right."""
@@ -173,7 +177,7 @@ def train(
         TrainingError: the loss is not a number.
     """
     started = time.monotonic()
-    windows = sequences.windows(network.max_length + 1)
+    windows = network.sequences(sequences)
     if len(valid) > config.valid_users > 0:
         chosen = np.random.default_rng(seed).choice(len(valid), config.valid_users, replace=False)
         valid = valid.take(np.sort(chosen))

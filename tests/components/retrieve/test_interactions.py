@@ -36,6 +36,12 @@ def test_windows_lose_no_transition(length: int) -> None:
 
 def test_nothing_to_cut_gives_no_windows() -> None:
     assert len(of(1, 1).windows(3)) == 0
+    assert len(of(1, 1).prefixes(3)) == 0
+
+
+def test_prefixes_end_with_every_item_but_the_first() -> None:
+    histories = Histories(np.array([9, 0, 1, 2, 3, 7, 8]), np.array([5, 4, 1]), np.array([7, 5, 5]))
+    assert [row.tolist() for row in histories.prefixes(3)] == [[7, 8], [0, 1], [0, 1, 2], [1, 2, 3]]
 
 
 def test_a_window_of_one_item_is_refused() -> None:

@@ -105,7 +105,29 @@ def test_a_position_never_sees_the_future(name) -> None:
     torch.manual_seed(0)
     network = untrained(name, config()).eval()
     one, other = torch.tensor([[1, 2, 3, 4]]), torch.tensor([[1, 2, 9, 30]])
-    torch.testing.assert_close(network.hidden(one)[:, :2], network.hidden(other)[:, :2])
+    torch.testing.assert_close(network.encode(one)[:, :2], network.encode(other)[:, :2])
+
+
+@pytest.mark.parametrize("name", ["sasrec", "gru4rec", "fdsa", "s3rec"])
+def test_a_place_asked_alone_is_as_among_all(name) -> None:
+    torch.manual_seed(0)
+    settings = config(layers=2)
+    network = untrained(name, settings).eval()
+    items, at = torch.tensor([[1, 2, 3, 4], [5, 6, 30, 30], [7, 8, 9, 30]]), torch.tensor([3, 1, 0])
+    torch.testing.assert_close(network.encode(items, at), network.encode(items)[torch.arange(3), at])
+
+
+@pytest.mark.parametrize("name", ["sasrec", "sasrec_bce", "gru4rec", "fdsa", "s3rec"])
+def test_prefixes_have_the_loss_of_the_window_they_are_cut_from(name, monkeypatch) -> None:
+    monkeypatch.setattr(torch, "randint", lambda high, shape, device: torch.full(shape, 7))
+    rows = histories([1, 2, 3, 4, 5], [6, 7], [8, 9, 10])
+    losses = []
+    for prefixes in (False, True):
+        torch.manual_seed(0)
+        network = untrained(name, config(prefixes=prefixes)).eval()
+        cut = network.sequences(rows)
+        losses.append(network.loss(*pad(cut, 30, CPU)).item())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +137,7 @@ def test_a_position_never_sees_the_future(name) -> None:
         pytest.param("sasrec", {"negatives": 20}, id="sampled softmax"),
         pytest.param("sasrec", {"temperature": 0.1}, id="cosine"),
         pytest.param("sasrec_bce", {}, id="binary"),
+        pytest.param("sasrec", {"prefixes": True}, id="prefixes"),
         pytest.param("gru4rec", {}, id="recurrent"),
         pytest.param(
             "bert4rec", {"training": dataclasses.replace(TINY.training, epochs=30)}, id="bidirectional"
