@@ -96,7 +96,7 @@ def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoRep
     folders = (inputs.prompts, inputs.sft_model)
     with (
         checkpoints.place(inputs.checkpoints, "grpo", config, *folders, also=inputs.fingerprint) as place,
-        tracking.tracker("grpo", place) as tracker,
+        tracking.tracker("grpo", place, config) as tracker,
     ):
         engine = {"local": local, "verl": verl}[config.engine]
         with memory_told(

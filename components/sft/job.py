@@ -78,7 +78,7 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
     print(f"sft: {len(examples)} examples, {tokens / len(examples):.0f} tokens each", flush=True)
     with (
         checkpoints.place(inputs.checkpoints, "sft", config, inputs.prompts, inputs.base_model) as place,
-        tracking.tracker("sft", place) as tracker,
+        tracking.tracker("sft", place, config) as tracker,
     ):
         progress = _Progress(tracker)
         trainer = _AnswerTrainer(

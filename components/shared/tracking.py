@@ -1,17 +1,20 @@
-"""Figures of a training in MLflow while it runs, where MLFLOW_TRACKING_URI names a server or a database.
+"""Settings and figures of a training in MLflow while it runs, where MLFLOW_TRACKING_URI names one.
 
 As everywhere with MLflow, MLFLOW_EXPERIMENT_NAME names the experiment. A training has one MLflow run, which
 a resumed training goes on with; steps that it runs again are logged again. A server that fails costs figures,
 never the training.
 """
 
+import json
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from components.shared.config import to_json
 from components.shared.outputs import write_text
 
 DEFAULT_EXPERIMENT = "recllm-r1"
@@ -22,6 +25,7 @@ RETRY_SECONDS = 300.0
 """How long nothing is logged after a failure: every try may cost a server's whole timeout."""
 
 _RUN_FILE = "mlflow_run_id.txt"
+_LONGEST, _MOST = 500, 100  # characters of a parameter, parameters of a request: what every server takes
 
 
 class Tracker:
@@ -58,9 +62,9 @@ NO_TRACKING = Tracker()
 
 
 @contextmanager
-def tracker(step: str, place: Path) -> Iterator[Tracker]:
-    """Yield what logs the training of `step`, whose checkpoints lie in `place`."""
-    tracking = _started(step, place) if os.environ.get("MLFLOW_TRACKING_URI") else Tracker()
+def tracker(step: str, place: Path, config: Any) -> Iterator[Tracker]:
+    """Yield what logs the training of `step` by `config`, a dataclass; its checkpoints lie in `place`."""
+    tracking = _started(step, place, config) if os.environ.get("MLFLOW_TRACKING_URI") else Tracker()
     try:
         yield tracking
     except BaseException:
@@ -69,7 +73,7 @@ def tracker(step: str, place: Path) -> Iterator[Tracker]:
     tracking.end("FINISHED")
 
 
-def _started(step: str, place: Path) -> Tracker:
+def _started(step: str, place: Path, config: Any) -> Tracker:
     # MLflow's client waits minutes for a server that is away; a training has better things to do.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
@@ -89,10 +93,30 @@ def _started(step: str, place: Path) -> Tracker:
                 tags["pipeline_run"] = os.environ[PIPELINE_RUN]
             run_id = client.create_run(experiment, run_name=place.name, tags=tags).info.run_id
             write_text(file, run_id)
+            _log_settings(client, run_id, config)
     except Exception as error:
         _tell(step, error)
         return Tracker()
     return Tracker(step, client, run_id)
+
+
+def _log_settings(client: Any, run_id: str, config: Any) -> None:
+    from mlflow.entities import Param
+
+    settings = dict(_flat(json.loads(to_json(config)), ""))
+    params = [Param(name, value[:_LONGEST]) for name, value in settings.items()]
+    for start in range(0, len(params), _MOST):
+        client.log_batch(run_id, params=params[start : start + _MOST])
+
+
+def _flat(settings: Mapping[str, Any], section: str) -> Iterator[tuple[str, str]]:
+    """Yield names as a profile nests them, joined by dots, in MLflow's letters; and values as text."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{section}{name}.")
+        else:
+            told = value if isinstance(value, str) else json.dumps(value)
+            yield re.sub(r"[^A-Za-z0-9_.\- /]", "_", section + name), told
 
 
 def _tell(step: str, error: Exception) -> None:

@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from components.grpo.config import GrpoConfig, RewardWeights, VerlConfig
 from components.shared import tracking
+
+CONFIG = GrpoConfig(
+    steps=7,
+    reward=RewardWeights(business={"tests.rewards:own": 0.5}),
+    verl=VerlConfig(overrides={"+trainer.x": "y"}),
+)
 
 
 @pytest.fixture
@@ -21,14 +28,14 @@ def runs(client: MlflowClient) -> list:
 
 
 def test_a_resumed_training_goes_on_with_its_run(client: MlflowClient, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), tracking.tracker("grpo", tmp_path) as tracker:
+    with pytest.raises(KeyboardInterrupt), tracking.tracker("grpo", tmp_path, CONFIG) as tracker:
         tracker.log(0, {"valid_ndcg@10": 0.3})
         tracker.log(1, {"reward": 0.5, "kl": 0.0})
         (run,) = runs(client)
         assert (run.info.status, run.data.metrics["reward"]) == ("RUNNING", 0.5)
         raise KeyboardInterrupt
     assert runs(client)[0].info.status == "FAILED"
-    with tracking.tracker("grpo", tmp_path) as tracker:
+    with tracking.tracker("grpo", tmp_path, CONFIG) as tracker:
         tracker.log(2, {"reward": 0.75})
     (run,) = runs(client)
     assert run.info.status == "FINISHED"
@@ -38,6 +45,9 @@ def test_a_resumed_training_goes_on_with_its_run(client: MlflowClient, tmp_path:
         (2, 0.75),
     ]
     assert run.data.metrics["valid_ndcg_at_10"] == 0.3
+    assert run.data.params["reward.business.tests.rewards_own"] == "0.5"
+    assert (run.data.params["steps"], run.data.params["engine"]) == ("7", "local")
+    assert run.data.params["verl.overrides._trainer.x"] == "y"
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "ftp://nowhere", "sqlite:////proc/none/mlflow.db"])
@@ -45,7 +55,7 @@ def test_a_server_that_is_away_costs_figures_and_nothing_else(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with tracking.tracker("sft", tmp_path) as tracker:
+    with tracking.tracker("sft", tmp_path, CONFIG) as tracker:
         tracker.log(1, {"loss": 1.0})
     assert capsys.readouterr().out.startswith("sft: MLflow does not take the figures (ConfigError: ")
 
@@ -56,7 +66,7 @@ def test_a_server_that_goes_away_is_told_of_and_tried_again_later(
     def gone(*args, **options):
         raise ConnectionError("gone")
 
-    with tracking.tracker("sft", tmp_path) as tracker:
+    with tracking.tracker("sft", tmp_path, CONFIG) as tracker:
         monkeypatch.setattr(MlflowClient, "log_batch", gone)
         tracker.log(1, {"loss": 1.0})
         tracker.log(2, {"loss": 2.0})
@@ -70,6 +80,6 @@ def test_a_server_that_goes_away_is_told_of_and_tried_again_later(
 
 def test_without_a_tracking_uri_nothing_is_imported_or_written(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with tracking.tracker("sft", tmp_path) as tracker:
+    with tracking.tracker("sft", tmp_path, CONFIG) as tracker:
         tracker.log(1, {"loss": 1.0})
     assert not any(tmp_path.iterdir())
