@@ -3,10 +3,10 @@
     python tests/benchmarks/retrieve.py --models popularity,item_to_item,sasrec
 
 prints a row a model (Recall and NDCG on test beside the published figures, training and scoring seconds, one
-seed); with `--sort` also the time of top-100 for all users beside a plain full sort, and with `--catalogue
-1000000` nothing but time and memory of top-100 over a made-up catalogue of that size. `--users 3000` takes a
-seeded sample of users. The data is the reference sequences file (one user a line, items in time order) in the
-folder that RECLLM_DATA names.
+seed); with `--sort` also the time of a plain full sort for all users, and with `--catalogue 1000000` nothing
+but time and memory of top-100 over a made-up catalogue of that size. `--users 3000` takes a seeded sample of
+users. The data is the reference sequences file (one user a line, items in time order) in the folder that
+RECLLM_DATA names.
 """
 
 import argparse
@@ -57,16 +57,18 @@ PUBLISHED = {
 def beauty_config(epochs: int) -> RetrieveConfig:
     """The settings that the table is measured with; everything else is the project's default."""
     training = TrainingConfig(
-        epochs=epochs, batch_size=64, learning_rate=1.0e-3, patience=0, eval_every=4, schedule="cosine"
+        epochs=epochs, batch_size=64, learning_rate=1.0e-3, patience=0, eval_every=2, schedule="cosine"
     )
     # One negative a position, or one item in three, teaches less an epoch than the whole catalogue at each.
-    longer = dataclasses.replace(training, epochs=3 * epochs, eval_every=12)
+    thrice = {"epochs": 3 * epochs, "eval_every": 6}
+    longer = dataclasses.replace(training, **thrice)
+    by_prefix = dataclasses.replace(training, batch_size=256)
     shared = {"dropout": 0.5, "temperature": 0.0, "training": training}
     small = {"dim": 64, "layers": 2, **shared}
-    wide = {"dim": 256, "layers": 1, "heads": 4, **shared}
+    wide = {"dim": 256, "layers": 1, "heads": 4, "prefixes": True, **shared, "training": by_prefix}
     return RetrieveConfig(
         sasrec=SasrecConfig(**wide),
-        sasrec_bce=SasrecConfig(**{**small, "training": longer}),
+        sasrec_bce=SasrecConfig(**{**wide, "training": dataclasses.replace(by_prefix, **thrice)}),
         gru4rec=Gru4recConfig(dim=128, layers=1, **shared),
         bert4rec=Bert4recConfig(**{**small, "dropout": 0.2, "training": longer}),
         fdsa=FdsaConfig(**small),
@@ -142,12 +144,12 @@ def huge(items: int, users: int = 1000) -> None:
     )
 
 
-def row_of(name: str, config: RetrieveConfig, data: Interactions, sort: bool) -> str:
+def row_of(name: str, config: RetrieveConfig, data: Interactions, depth: int, sort: bool) -> str:
     """Train model `name`, rank for all test users, and return its line of the table."""
     test, started = data.examples("test"), time.monotonic()
     recommender, log = models.fit(name, config, data, data.train(), data.examples("valid"), -1)
     trained = time.monotonic()
-    ranked = recommender.answer(test, 100)
+    ranked = recommender.answer(test, depth)
     scored = time.monotonic()
     reached = [f"{value:.4f}" for value in figures(ranked, test, data.num_items).values()]
     published = " / ".join(f"{value:.4f}" for value in PUBLISHED.get(name, ()))
@@ -161,7 +163,7 @@ def row_of(name: str, config: RetrieveConfig, data: Interactions, sort: bool) ->
 
 def _sorted_too(recommender: Scorer, histories: Histories, ranked: Ranked) -> list[str]:
     started = time.monotonic()
-    plain = full_sort(recommender, histories, 100)
+    plain = full_sort(recommender, histories, ranked.items.shape[1])
     same = np.array_equal(np.where(ranked.items < 0, plain, ranked.items), plain)
     return [f"{time.monotonic() - started:.1f}", "equal" if same else "DIFFERENT"]
 
@@ -173,9 +175,7 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(name for name in MODELS if name != ONLINE))
     parser.add_argument("--users", type=int, default=0, help="a seeded sample of users; 0 = all")
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument(
-        "--refit", action="store_true", help="learn from the validation items too; the last epoch is kept"
-    )
+    parser.add_argument("--depth", type=int, default=100, help="items of each list")
     parser.add_argument("--sort", action="store_true", help="compare scoring with a full sort")
     parser.add_argument(
         "--catalogue", type=int, default=0, help="only rank over a made-up catalogue of this size"
@@ -185,13 +185,11 @@ def main() -> None:
         huge(options.catalogue)
         return
     data, config = read(options.data, options.users), beauty_config(options.epochs)
-    if options.refit:
-        data = dataclasses.replace(data, train_end=data.valid_end)
     threads = torch.get_num_threads()
     print(f"{len(data.user_ids):,} users, {data.num_items:,} items, {threads} threads", flush=True)
     rows = []
     for name in options.models.split(","):
-        rows.append(row_of(name, config, data, options.sort))
+        rows.append(row_of(name, config, data, options.depth, options.sort))
         print(rows[-1], flush=True)  # a model may take many minutes
     headers = [
         "model",
@@ -202,7 +200,7 @@ def main() -> None:
         "published R@10 / N@10",
         "best epoch",
         "train s",
-        "top-100 s",
+        f"top-{options.depth} s",
     ]
     headers += ["full sort s", "lists"] * options.sort
     print("| " + " | ".join(headers) + " |")
