@@ -54,7 +54,7 @@ def exposure_faults(exposures: DataFrame, latest: datetime) -> DataFrame:
         *_time_faults(latest),
         F.when(F.coalesce(F.size("item_ids"), F.lit(0)) <= 0, "empty_list"),
         F.when(F.exists("item_ids", lambda item: F.coalesce(item, F.lit("")) == ""), "null_item_id"),
-        F.when(only.rlike(r"^\s*\[.*\]\s*$"), "not_separated"),
+        F.when(only.rlike(r"""(?s)^\s*[\[(].*[,'"].*[\])]\s*$"""), "not_separated"),
     ]
     return exposures.withColumn(FAULT, F.coalesce(*reasons))
 

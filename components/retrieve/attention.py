@@ -56,7 +56,8 @@ class Block(nn.Module):
         places = torch.arange(length, device=self.distances.device)
         asked = places[None] if at is None else at[:, None]
         apart = asked[..., None] - places
-        weights = self.distances[:, apart + self.length - 1].transpose(0, 1)
+        # Unlike indexing, an embedding sums up its gradient in the same order every time.
+        weights = F.embedding(apart + self.length - 1, self.distances.T).permute(0, 3, 1, 2)
         hidden = (apart < 0)[:, None] if seen is None else ~seen[:, None, None, :]
         return weights.masked_fill(hidden, -torch.inf)
 

@@ -27,13 +27,14 @@ class TrainingConfig:
 
     Attributes:
         epochs: passes over the training sequences at most.
-        batch_size: sequences an optimiser step, windows of like length together.
+        batch_size: windows or prefixes an optimiser step, those of like length together.
         patience: evaluations without a better validation NDCG@10 before training stops; 0 = never.
         eval_every: epochs between evaluations.
         valid_users: users (a seeded sample) that an evaluation ranks for; 0 = all.
         clip_norm: ceiling of the gradient's norm; 0 = none.
-        dtype: of the factors of a training step's matrix products; weights and sums are float32. "auto" =
-            bfloat16 where it is faster.
+        dtype: what a training step's matrix products are made of; weights and ranking are float32. "auto" =
+            bfloat16 where it is faster: on a GPU by autocast, the softmax over the catalogue excepted; on a
+            CPU with AMX for the factors, while sums stay float32.
         schedule: "constant", or "cosine": the learning rate falls to a fiftieth over `epochs`, so choose
             as many of them as shall be run.
     """
@@ -120,9 +121,11 @@ class Bert4recConfig(SasrecConfig):
     last_share: float = 0.3
 
     def __post_init__(self) -> None:
-        """Refuse shares that are none."""
+        """Refuse shares that are none, and prefixes: their items would be hidden as often as they recur."""
         super().__post_init__()
         _fraction(self, "mask_share", "last_share")
+        if self.prefixes:
+            raise ValueError("bert4rec.prefixes must be false: it learns hidden items of whole windows")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,8 +52,7 @@ class Histories:
         Neighbouring windows share one item, so that each transition lies in exactly one window; what
         holds no transition (fewer than two items) is left out.
         """
-        if length < 2:
-            raise ValueError(f"a window needs two items to hold a transition, got length {length}")
+        _check_length(length)
         starts, ends = [], []
         start, end = self.start, self.end
         while len(end):
@@ -68,7 +67,11 @@ class Histories:
         return Histories(self.items, np.concatenate(starts), np.concatenate(ends))
 
     def prefixes(self, length: int) -> "Histories":
-        """Return for every item but the first of each history what it ends, at most `length` items."""
+        """Return for every item but the first of each history, in their order, it and what came before it.
+
+        At most `length` items, the latest ones.
+        """
+        _check_length(length)
         rows, places = self._places()
         starts, ends = np.maximum(self.start[rows], places + 1 - length), places + 1
         whole = ends - starts >= 2
@@ -85,6 +88,11 @@ class Histories:
         rows = np.repeat(np.arange(len(self)), lengths)
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         return rows, np.repeat(self.start, lengths) + within
+
+
+def _check_length(length: int) -> None:
+    if length < 2:
+        raise ValueError(f"a piece needs two items to hold a transition, got length {length}")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ class _FullSoftmax(torch.autograd.Function):
         """Return the mean loss of `hidden` [positions, dim] against `targets` [positions] in `table`."""
         loss = hidden.new_zeros(())
         grad_hidden, grad_table = torch.empty_like(hidden), torch.zeros_like(table)
-        # Written into given memory, the products stay in float32 under autocast, which the exponents need.
+        # Written into given memory, the products stay in float32 under a GPU's autocast, as exponents need.
         # One block of memory for all chunks: fresh pages cost more than the arithmetic on them.
         block = hidden.new_empty(min(CHUNK, len(hidden)), len(table))
         for start in range(0, len(hidden), CHUNK):
@@ -59,8 +59,8 @@ def sampled_softmax(hidden: Tensor, table: Tensor, targets: Tensor, negatives: T
     A negative that is the position's target is left out, the others' logits get + log(items / S): so the
     partition's expectation is that of the full softmax (Bengio & Senécal 2008).
     """
-    positive = (hidden * table[targets]).sum(1, keepdim=True)
-    logits = hidden @ table[negatives].T + math.log(len(table) / len(negatives))
+    positive = (hidden * F.embedding(targets, table)).sum(1, keepdim=True)
+    logits = hidden @ F.embedding(negatives, table).T + math.log(len(table) / len(negatives))
     logits = logits.masked_fill(negatives[None, :] == targets[:, None], -torch.inf)
     everything = torch.cat([positive, logits], 1)
     return F.cross_entropy(everything, torch.zeros_like(targets))
@@ -68,6 +68,6 @@ def sampled_softmax(hidden: Tensor, table: Tensor, targets: Tensor, negatives: T
 
 def binary(hidden: Tensor, table: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
     """Return the mean binary cross-entropy of a target and one negative [positions] each."""
-    positive = (hidden * table[targets]).sum(1)
-    negative = (hidden * table[negatives]).sum(1)
+    positive = (hidden * F.embedding(targets, table)).sum(1)
+    negative = (hidden * F.embedding(negatives, table)).sum(1)
     return F.softplus(-positive).mean() + F.softplus(negative).mean()

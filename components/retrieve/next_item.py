@@ -26,13 +26,7 @@ class ItemNetwork(VectorNetwork):
         super().__init__()
         self.num_items, self.max_length = num_items, config.max_length
         self.kind, self.negatives, self.temperature = loss, config.negatives, config.temperature
-        self.prefixes = config.prefixes
         self.items = nn.Embedding(num_items + 1, config.dim)
-
-    def sequences(self, histories: Histories) -> Histories:
-        """Return what is learnt from: windows, or every prefix by itself."""
-        cut = Histories.prefixes if self.prefixes else Histories.windows
-        return cut(histories, self.max_length + 1)
 
     def directions(self, vectors: Tensor) -> Tensor:
         """Return [..., dim] as directions divided by the temperature where one is set."""
@@ -57,6 +51,15 @@ class ItemNetwork(VectorNetwork):
 
 class NextItemNetwork(ItemNetwork):
     """Predicts each item from those before it."""
+
+    def __init__(self, num_items: int, config: NextItemConfig, loss: Loss = "softmax") -> None:
+        super().__init__(num_items, config, loss)
+        self.prefixes = config.prefixes
+
+    def cut(self, histories: Histories) -> Histories:
+        """Return the pieces that are learnt from: windows, or every prefix by itself."""
+        cut = Histories.prefixes if self.prefixes else Histories.windows
+        return cut(histories, self.max_length + 1)
 
     @abc.abstractmethod
     def encode(self, items: Tensor, at: Tensor | None = None) -> Tensor:

@@ -10,7 +10,10 @@ from components.shared.outputs import whole_file
 
 
 def saved_array(file: Path | None, make: Callable[[], npt.NDArray]) -> npt.NDArray:
-    """Return the array in `file` (.npy); without one, what `make` returns, saved there. None: never saved."""
+    """Return the array in `file` (.npy); without a whole one, what `make` returns, saved there.
+
+    None: never saved.
+    """
     if file and file.is_file():
         try:
             return np.load(file)

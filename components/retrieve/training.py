@@ -1,7 +1,6 @@
 """The one trainer of the neural recommenders: batches of like length, early stopping, best weights."""
 
 import abc
-import contextlib
 import copy
 import json
 import math
@@ -9,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from components.retrieve.interactions import Examples, Histories
 from components.retrieve.ranking import Recommender, Scorer, hits, ndcg
 from components.shared import training_state
 from components.shared.errors import TrainingError
-from components.shared.precision import torch_dtype
+from components.shared.precision import rounded_products, torch_dtype
 
 LEAST_RATE = 0.02  # of the learning rate, at the end of the cosine schedule
 BUCKET = 16
@@ -32,8 +32,8 @@ class SequenceNetwork(nn.Module, abc.ABC):
     num_items: int
     max_length: int
 
-    def sequences(self, histories: Histories) -> Histories:
-        """Return what is learnt from: the histories in windows."""
+    def cut(self, histories: Histories) -> Histories:
+        """Return the pieces of 2 to max_length + 1 items that are learnt from: windows."""
         return histories.windows(self.max_length + 1)
 
     @abc.abstractmethod
@@ -108,11 +108,11 @@ def batches(
     sequences: Histories, size: int, generator: np.random.Generator, filler: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield every sequence once, in shuffled batches of `size` sequences of like length."""
-    order = generator.permutation(len(sequences))
+    order, lengths = generator.permutation(len(sequences)), sequences.lengths
     groups: list[np.ndarray] = []
     for start in range(0, len(order), size * BUCKET):
         chunk = order[start : start + size * BUCKET]
-        chunk = chunk[np.argsort(sequences.lengths[chunk], kind="stable")]
+        chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
         groups += [chunk[i : i + size] for i in range(0, len(chunk), size)]
     for index in generator.permutation(len(groups)):
         yield pad(sequences.take(groups[index]), filler, device)
@@ -133,19 +133,12 @@ class _State:
 
     def save(self, file: Path) -> None:
         """Write everything, whole or not at all."""
-        rest = {
-            "best": self.best,
-            "log": asdict(self.log),
-            "counts": (self.epoch, self.highest, self.since),
-            "generator": json.dumps(self.generator.bit_generator.state),
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
-        training_state.save(file, self.network.state_dict(), self.optimizer, rest)
+        training_state.save(file, self.network.state_dict(), self.optimizer, self._rest())
 
     def take_up(self, file: Path) -> bool:
         """Take up what `save` wrote, torch's random state included; False where there is nothing to."""
-        rest = training_state.take_up(file, "retrieve", self.network.state_dict(), self.optimizer)
+        weights = self.network.state_dict()
+        rest = training_state.take_up(file, "retrieve", weights, self.optimizer, self._rest())
         if rest is None:
             return False
         self.best, self.log = rest["best"], TrainingLog(**rest["log"])
@@ -155,6 +148,16 @@ class _State:
         if rest["cuda"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(rest["cuda"])
         return True
+
+    def _rest(self) -> dict[str, Any]:
+        return {
+            "best": self.best,
+            "log": asdict(self.log),
+            "counts": (self.epoch, self.highest, self.since),
+            "generator": json.dumps(self.generator.bit_generator.state),
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
 
 
 def train(
@@ -177,12 +180,12 @@ def train(
         TrainingError: the loss is not a number.
     """
     started = time.monotonic()
-    windows = network.sequences(sequences)
+    pieces = network.cut(sequences)
     if len(valid) > config.valid_users > 0:
         chosen = np.random.default_rng(seed).choice(len(valid), config.valid_users, replace=False)
         valid = valid.take(np.sort(chosen))
     network.to(device)
-    if not windows.lengths.min(initial=2) >= 2 or not len(windows):
+    if not pieces.lengths.min(initial=2) >= 2 or not len(pieces):
         print(f"retrieve: {name}: no transition to learn from, it stays as initialised", flush=True)
         return network.recommender(device), TrainingLog()
     optimizer = torch.optim.AdamW(
@@ -195,15 +198,15 @@ def train(
     state = _State(network, optimizer, np.random.default_rng(seed), copy.deepcopy(network.state_dict()))
     if saved and state.take_up(saved):
         print(f"retrieve: {name}: going on after epoch {state.epoch}", flush=True)
-    before = state.log.seconds
+    before, low = state.log.seconds, torch_dtype(config.dtype, device) == torch.bfloat16
     while state.epoch < config.epochs and not 0 < config.patience <= state.since:
         state.epoch += 1
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, state.epoch)
         network.train()
-        feed = batches(windows, config.batch_size, state.generator, network.num_items, device)
-        with rounded_products(torch_dtype(config.dtype) == torch.bfloat16 and device.type == "cpu"):
-            state.log.losses.append(_epoch(name, network, feed, optimizer, config))
+        feed = batches(pieces, config.batch_size, state.generator, network.num_items, device)
+        with rounded_products(low and device.type == "cpu"):
+            state.log.losses.append(_epoch(name, network, feed, optimizer, config, low))
         judged = _judge(state, valid, config, device)
         state.log.seconds = before + time.monotonic() - started
         print(
@@ -254,10 +257,10 @@ def _epoch(
     feed: Iterator[tuple[Tensor, Tensor]],
     optimizer: torch.optim.Optimizer,
     config: TrainingConfig,
+    low: bool,
 ) -> float:
-    """Train on every batch once and return the mean loss."""
+    """Train on every batch once, `low` with bfloat16 products, and return the mean loss."""
     total, count = 0.0, 0
-    low = torch_dtype(config.dtype) == torch.bfloat16
     for items, lengths in feed:
         with torch.autocast("cuda", torch.bfloat16, enabled=low and items.is_cuda):
             loss = network.loss(items, lengths)
@@ -274,14 +277,3 @@ def _epoch(
         optimizer.step()
         total, count = total + value, count + 1
     return total / max(count, 1)
-
-
-@contextlib.contextmanager
-def rounded_products(wanted: bool) -> Iterator[None]:
-    """Round the factors of a CPU's matrix products to bfloat16; sums and results stay float32."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium" if wanted else before)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

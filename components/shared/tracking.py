@@ -25,7 +25,8 @@ RETRY_SECONDS = 300.0
 """How long nothing is logged after a failure: every try may cost a server's whole timeout."""
 
 _RUN_FILE = "mlflow_run_id.txt"
-_LONGEST, _MOST = 500, 100  # characters of a parameter, parameters of a request: what every server takes
+_LONGEST_NAME, _LONGEST, _MOST = 250, 500, 100
+"""Characters of a parameter's name and value, parameters of a request: what every MLflow server takes."""
 
 
 class Tracker:
@@ -44,6 +45,18 @@ class Tracker:
         now = int(time.time() * 1000)
         metrics = [Metric(name.replace("@", "_at_"), value, now, step) for name, value in figures.items()]
         self._try(self._client.log_batch, self._run_id, metrics=metrics)
+
+    def settings(self, config: Any) -> None:
+        """Log `config`, a dataclass, as parameters; names are cut to what MLflow takes."""
+        from mlflow.entities import Param
+
+        flat = dict(_flat(json.loads(to_json(config)), ""))
+        params = [Param(name, value) for name, value in flat.items()]
+        for start in range(0, len(params), _MOST):
+            try:
+                self._client.log_batch(self._run_id, params=params[start : start + _MOST])
+            except Exception as error:  # figures are worth a try of their own
+                _tell(self._step, error)
 
     def end(self, status: str) -> None:
         """Tell MLflow how the training ended: FINISHED or FAILED."""
@@ -93,20 +106,12 @@ def _started(step: str, place: Path, config: Any) -> Tracker:
                 tags["pipeline_run"] = os.environ[PIPELINE_RUN]
             run_id = client.create_run(experiment, run_name=place.name, tags=tags).info.run_id
             write_text(file, run_id)
-            _log_settings(client, run_id, config)
     except Exception as error:
         _tell(step, error)
         return Tracker()
-    return Tracker(step, client, run_id)
-
-
-def _log_settings(client: Any, run_id: str, config: Any) -> None:
-    from mlflow.entities import Param
-
-    settings = dict(_flat(json.loads(to_json(config)), ""))
-    params = [Param(name, value[:_LONGEST]) for name, value in settings.items()]
-    for start in range(0, len(params), _MOST):
-        client.log_batch(run_id, params=params[start : start + _MOST])
+    tracking = Tracker(step, client, run_id)
+    tracking.settings(config)
+    return tracking
 
 
 def _flat(settings: Mapping[str, Any], section: str) -> Iterator[tuple[str, str]]:
@@ -116,7 +121,7 @@ def _flat(settings: Mapping[str, Any], section: str) -> Iterator[tuple[str, str]
             yield from _flat(value, f"{section}{name}.")
         else:
             told = value if isinstance(value, str) else json.dumps(value)
-            yield re.sub(r"[^A-Za-z0-9_.\- /]", "_", section + name), told
+            yield re.sub(r"[^A-Za-z0-9_.\- ]", "_", section + name)[:_LONGEST_NAME], told[:_LONGEST]
 
 
 def _tell(step: str, error: Exception) -> None:

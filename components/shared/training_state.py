@@ -1,6 +1,7 @@
 """The file from which a killed training goes on: written whole or not at all, told where it is damaged."""
 
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +36,27 @@ def save(
 
 
 def take_up(
-    file: Path, step: str, weights: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer
+    file: Path,
+    step: str,
+    weights: Mapping[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    expected: Collection[str],
 ) -> dict[str, Any] | None:
-    """Copy what `save` wrote into `weights` and `optimizer`, and return the rest.
+    """Copy what `save` wrote into `weights` (the network's own memory) and `optimizer`, and return the rest.
 
-    None, with nothing changed, where there is no such file, or one that is damaged or of other weights; that
-    is told in the name of `step`.
+    None, with nothing changed, where there is no such file, or one that is damaged, of other weights, or
+    whose rest has other names than `expected`; that is told in the name of `step`.
     """
     if not file.is_file():
         return None
     try:
+        _check(file)
         saved = torch.load(file, map_location="cpu", weights_only=True)
         found, rest = saved["weights"], dict(saved["rest"])
         if _shapes(found) != _shapes(weights):
             raise ValueError("it has other weights; by another library's version?")
+        if set(rest) != set(expected):
+            raise ValueError("it is of another training")
         optimizer.load_state_dict(saved["optimizer"])
     except Exception as error:  # a damaged file can end in anything
         if is_out_of_memory(error) or isinstance(error, OSError):
@@ -61,6 +69,13 @@ def take_up(
         for name, weight in weights.items():
             weight.copy_(found[name])
     return rest
+
+
+def _check(file: Path) -> None:
+    """Raise BadZipFile or ValueError for a damaged file: torch.load looks at no checksum."""
+    with zipfile.ZipFile(file) as archive:
+        if damaged := archive.testzip():
+            raise ValueError(f"{damaged} in it is damaged")
 
 
 def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:

@@ -184,6 +184,8 @@ def main() -> None:
     if options.catalogue:
         huge(options.catalogue)
         return
+    if options.depth < 10:
+        parser.error("--depth must be at least 10: the table has Recall and NDCG at 10")
     data, config = read(options.data, options.users), beauty_config(options.epochs)
     threads = torch.get_num_threads()
     print(f"{len(data.user_ids):,} users, {data.num_items:,} items, {threads} threads", flush=True)

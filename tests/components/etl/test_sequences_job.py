@@ -177,8 +177,9 @@ def test_faulty_exposures_are_quarantined(prepared, run_step, tmp_path):
         "empty_list": {"user_id": user, "timestamp": time, "item_ids": []},
         "null_item_id": {"user_id": user, "timestamp": time, "item_ids": ["item-1", None]},
         "future": {"user_id": user, "timestamp": time.replace(year=2999), "item_ids": ["item-1"]},
-        "not_separated": {"user_id": user, "timestamp": time, "item_ids": ["['item-1', 'item-2']"]},
+        "not_separated": {"user_id": user, "timestamp": time, "item_ids": ["['item-1'\n 'item-2']"]},
     }
+    good.append({"user_id": user, "timestamp": time, "item_ids": ["[item-1]"]})
     _exposed(tmp_path / "data", [*good, *bad.values()])
     run_step(tmp_path / "data", tmp_path / "out", as_of="2025-02-20")
     refused = [

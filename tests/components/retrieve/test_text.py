@@ -35,12 +35,17 @@ def test_a_text_longer_than_the_encoder_reads_is_cut() -> None:
     assert one == pytest.approx(other, abs=1e-6)
 
 
-def test_vectors_are_made_once(tmp_path, monkeypatch) -> None:
+def test_vectors_are_made_once_and_anew_from_a_damaged_file(tmp_path, monkeypatch, capsys) -> None:
     saved = tmp_path / "vectors.npy"
     first = text.item_vectors(TEXTS, EncoderConfig(), CPU, saved)
-    monkeypatch.setattr(text, "_encode", None)
-    assert np.array_equal(text.item_vectors(TEXTS, EncoderConfig(), CPU, saved), first)
+    with monkeypatch.context() as patch:
+        patch.setattr(text, "_encode", None)
+        assert np.array_equal(text.item_vectors(TEXTS, EncoderConfig(), CPU, saved), first)
     assert [path.name for path in tmp_path.iterdir()] == ["vectors.npy"]
+    for damaged in (saved.read_bytes()[:-10], b""):
+        saved.write_bytes(damaged)
+        assert np.array_equal(text.item_vectors(TEXTS, EncoderConfig(), CPU, saved), first)
+    assert capsys.readouterr().out.count("vectors.npy cannot be read") == 2
 
 
 def test_more_tokens_than_the_encoder_reads_are_refused() -> None:

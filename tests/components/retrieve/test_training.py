@@ -27,6 +27,7 @@ from components.retrieve.training import (
     validation_ndcg,
 )
 from components.shared.errors import TrainingError
+from components.shared.precision import rounded_products
 
 NETWORKS = ("sasrec", "sasrec_bce", "gru4rec", "bert4rec", "fdsa", "s3rec")
 CPU = torch.device("cpu")
@@ -50,7 +51,7 @@ def config(**changes: object) -> RetrieveConfig:
         sasrec=small,
         sasrec_bce=small,
         gru4rec=recurrent,
-        bert4rec=Bert4recConfig(**attended),
+        bert4rec=Bert4recConfig(**{**attended, "prefixes": False}),
         fdsa=FdsaConfig(**attended),
         s3rec=S3recConfig(**attended, pretraining=dataclasses.replace(small.training, epochs=3)),
     )
@@ -125,9 +126,43 @@ def test_prefixes_have_the_loss_of_the_window_they_are_cut_from(name, monkeypatc
     for prefixes in (False, True):
         torch.manual_seed(0)
         network = untrained(name, config(prefixes=prefixes)).eval()
-        cut = network.sequences(rows)
+        cut = network.cut(rows)
         losses.append(network.loss(*pad(cut, 30, CPU)).item())
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_a_long_prefix_is_cut_to_what_the_network_sees() -> None:
+    torch.manual_seed(0)
+    network = untrained("sasrec", config(prefixes=True)).eval()
+    long, short = (network.cut(histories(list(range(start, 12)))) for start in (0, 3))
+    assert long.lengths.max() == network.max_length + 1
+    last = [pad(pieces.take(np.array([len(pieces) - 1])), 30, CPU) for pieces in (long, short)]
+    assert network.loss(*last[0]).item() == network.loss(*last[1]).item()
+
+
+def test_bert4rec_refuses_prefixes() -> None:
+    with pytest.raises(ValueError, match="prefixes must be false"):
+        Bert4recConfig(prefixes=True)
+
+
+@pytest.mark.parametrize("name", ["sasrec", "sasrec_bce"])
+def test_two_threads_give_the_same_gradients_every_time(name) -> None:
+    torch.manual_seed(0)
+    settings = dataclasses.replace(TINY, max_length=50, prefixes=True, dropout=0.0)
+    network = untrained(name, dataclasses.replace(config(), sasrec=settings, sasrec_bce=settings), items=60)
+    rows = histories(*([(i + j) % 60 for j in range(40)] for i in range(512)))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        gradients = []
+        for _ in range(4):
+            torch.manual_seed(1)
+            network.zero_grad()
+            network.loss(*pad(rows, 60, CPU)).backward()
+            gradients.append([parameter.grad.clone() for parameter in network.parameters()])
+    finally:
+        torch.set_num_threads(threads)
+    assert all(all(map(torch.equal, gradients[0], others)) for others in gradients[1:])
 
 
 @pytest.mark.parametrize(
@@ -314,4 +349,7 @@ def test_bfloat16_is_for_products_of_training_steps_alone(write_tables, ring) ->
     losses = {t.dtype: fit("sasrec", data, config(training=t))[1].losses for t in (exact, low)}
     assert losses["bfloat16"] != losses["float32"]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=1e-2)
+    assert torch.get_float32_matmul_precision() == "highest"
+    with pytest.raises(KeyboardInterrupt), rounded_products(True):
+        raise KeyboardInterrupt
     assert torch.get_float32_matmul_precision() == "highest"

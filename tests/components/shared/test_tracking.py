@@ -60,6 +60,24 @@ def test_a_server_that_is_away_costs_figures_and_nothing_else(
     assert capsys.readouterr().out.startswith("sft: MLflow does not take the figures (ConfigError: ")
 
 
+def test_settings_that_mlflow_refuses_cost_no_figures(
+    client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_batch = MlflowClient.log_batch
+
+    def picky(self: MlflowClient, run_id: str, **options: object) -> None:
+        if "params" in options:
+            raise ValueError("not these")
+        log_batch(self, run_id, **options)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", picky)
+    with tracking.tracker("sft", tmp_path, CONFIG) as tracker:
+        tracker.log(1, {"loss": 1.0})
+    (run,) = runs(client)
+    assert (run.info.status, run.data.metrics["loss"]) == ("FINISHED", 1.0)
+    assert "not these" in capsys.readouterr().out
+
+
 def test_a_server_that_goes_away_is_told_of_and_tried_again_later(
     client, tmp_path: Path, capsys, monkeypatch
 ) -> None:

@@ -8,6 +8,8 @@ from torch import nn
 from components.shared import training_state
 from components.shared.errors import TrainingError
 
+REST = {"step": 7, "losses": [1.0, 0.5]}
+
 
 def trained(seed: int, width: int = 3) -> tuple[nn.Linear, torch.optim.Optimizer]:
     """A layer after a step of its optimiser."""
@@ -19,9 +21,9 @@ def trained(seed: int, width: int = 3) -> tuple[nn.Linear, torch.optim.Optimizer
     return layer, optimizer
 
 
-def save(file: Path, seed: int = 0, width: int = 3) -> tuple[nn.Linear, torch.optim.Optimizer]:
-    layer, optimizer = trained(seed, width)
-    training_state.save(file, layer.state_dict(), optimizer, {"step": 7, "losses": [1.0, 0.5]})
+def save(file: Path, width: int = 3, rest: dict = REST) -> tuple[nn.Linear, torch.optim.Optimizer]:
+    layer, optimizer = trained(0, width)
+    training_state.save(file, layer.state_dict(), optimizer, rest)
     return layer, optimizer
 
 
@@ -32,28 +34,43 @@ def same(one: dict, other: dict) -> bool:
 def test_what_is_taken_up_is_what_was_saved(tmp_path: Path) -> None:
     first, first_optimizer = save(tmp_path / "state.pt")
     second, optimizer = trained(seed=1)
-    rest = training_state.take_up(tmp_path / "state.pt", "sft", second.state_dict(), optimizer)
-    assert rest == {"step": 7, "losses": [1.0, 0.5]}
+    rest = training_state.take_up(tmp_path / "state.pt", "sft", second.state_dict(), optimizer, REST)
+    assert rest == REST
     assert same(first.state_dict(), second.state_dict())
     moments, expected = (one.state_dict()["state"] for one in (optimizer, first_optimizer))
     assert all(same(moments[place], expected[place]) for place in expected)
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "foreign", "other shapes"])
+def blank(file: Path) -> None:
+    """Zero a piece in the middle, as a disk that lost power leaves it."""
+    whole = bytearray(file.read_bytes())
+    middle = whole.index(torch.tensor(1.0).numpy().tobytes(), len(whole) // 3)
+    whole[middle : middle + 4] = bytes(4)
+    file.write_bytes(whole)
+
+
+DAMAGES = {
+    "missing": Path.unlink,
+    "empty": lambda file: file.write_bytes(b""),
+    "cut by a few bytes": lambda file: file.write_bytes(file.read_bytes()[:-100]),
+    "cut to a third": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 3]),
+    "blank in the middle": blank,
+    "foreign": lambda file: torch.save({"a": 1}, file),
+    "other shapes": lambda file: save(file, width=5),
+    "of another training": lambda file: save(file, rest={}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_nothing_is_changed_where_nothing_can_be_taken_up(
     damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "state.pt"
-    save(file, width=5 if damage == "other shapes" else 3)
-    if damage == "missing":
-        file.unlink()
-    elif damage == "foreign":
-        torch.save({"a": 1}, file)
-    elif damage != "other shapes":
-        file.write_bytes(file.read_bytes()[:-100] if damage == "truncated" else b"")
+    save(file)
+    DAMAGES[damage](file)
     layer, optimizer = trained(seed=1)
     before = copy.deepcopy((layer.state_dict(), optimizer.state_dict()["state"][0]))
-    assert training_state.take_up(file, "sft", layer.state_dict(), optimizer) is None
+    assert training_state.take_up(file, "sft", layer.state_dict(), optimizer, REST) is None
     assert same(layer.state_dict(), before[0])
     assert same(optimizer.state_dict()["state"][0], before[1])
     told = capsys.readouterr().out
