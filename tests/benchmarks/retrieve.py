@@ -72,7 +72,7 @@ def beauty_config(epochs: int) -> RetrieveConfig:
         gru4rec=Gru4recConfig(dim=128, layers=1, **shared),
         bert4rec=Bert4recConfig(**{**small, "dropout": 0.2, "training": longer}),
         fdsa=FdsaConfig(**small),
-        s3rec=S3recConfig(**wide, pretraining=dataclasses.replace(training, epochs=epochs // 2)),
+        s3rec=S3recConfig(**wide, pretraining=dataclasses.replace(training, epochs=max(1, epochs // 2))),
         tiger=TigerConfig(training=training),
     )
 
