@@ -97,11 +97,12 @@ def latest_of_trainer(folder: Path) -> str | None:
     """
     found = [path for path in folder.iterdir() if path.is_dir() and _TRAINERS.fullmatch(path.name)]
     found.sort(key=lambda path: int(path.name.split("-")[1]))
-    newest = next((path for path in reversed(found) if _is_whole(path)), None)
+    whole = [path for path in found if _is_whole(path)]
+    newest = whole[-1] if whole else None
     for path in found:
+        if path not in whole:
+            print(f"{path}: not whole, removed", flush=True)
         if path != newest:
-            if not _is_whole(path):
-                print(f"{path}: not whole, removed", flush=True)
             shutil.rmtree(path)
     return str(newest) if newest else None
 

@@ -25,6 +25,11 @@ __all__ = ["Completion", "LanguageModel", "complete", "load", "sample"]
 
 PREFILL_TOKENS = 4096
 
+_NO_NUMBERS = (
+    "the model's outputs are not numbers: its weights are broken, or training has blown up; lower the "
+    "learning rate"
+)
+
 
 @dataclass(frozen=True)
 class Completion:
@@ -169,15 +174,16 @@ def _pad_left(
 
 
 def _draw(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:
-    if logits.isnan().any():
-        raise TrainingError(
-            "the model's outputs are not numbers: its weights are broken, or training has blown up; lower "
-            "the learning rate"
-        )
+    # Looked for in what the choice needs anyway: this runs once a token, over the whole vocabulary.
     if temperature == 0:
-        return logits.argmax(-1)
+        best = logits.max(-1)  # NaN counts as the largest
+        if best.values.isnan().any():
+            raise TrainingError(_NO_NUMBERS)
+        return best.indices
     probabilities = torch.softmax(logits.float() / temperature, -1)
     if not torch.isfinite(probabilities.sum()):
+        if logits.isnan().any():
+            raise TrainingError(_NO_NUMBERS)
         raise TrainingError(
             f"sampling: outputs divided by the temperature {temperature:g} exceed all numbers; raise it, or "
             "lower the learning rate if training has blown up"

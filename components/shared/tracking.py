@@ -1,4 +1,4 @@
-"""Settings and figures of a training in MLflow while it runs, where MLFLOW_TRACKING_URI names one.
+"""A training in MLflow while it runs, where MLFLOW_TRACKING_URI names a server or a database.
 
 As everywhere with MLflow, MLFLOW_EXPERIMENT_NAME names the experiment. A training has one MLflow run, which
 a resumed training goes on with; steps that it runs again are logged again. A server that fails costs figures,
