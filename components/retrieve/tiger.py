@@ -67,14 +67,15 @@ class DecoderBlock(nn.Module):
         )
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, memory: Tensor, seen: Tensor) -> Tensor:
-        """Map [rows, places, words, dim] to the same shape.
+    def forward(self, x: Tensor, memory: Tensor, seen: Tensor, at: Tensor | None = None) -> Tensor:
+        """Map [rows, places, words, dim] to the same shape, with `at` [1] that word alone.
 
         `memory` [rows, length, dim] is what the encoder made of the history; `seen` of bool, fit for [rows,
         places, length], says which of it a place looks at.
         """
-        rows, places, words, dim = x.shape
-        x = self.own(x.reshape(rows * places, words, dim), None).view(rows, places, words, dim)
+        rows, places, _, dim = x.shape
+        x = self.own(x.flatten(0, 1), None, at).unflatten(0, (rows, places))
+        words = x.shape[2]
         queries = self.query(x).view(rows, places * words, self.heads, -1).transpose(1, 2)
         keys, values = self.key_value(memory).view(rows, -1, 2, self.heads, dim // self.heads).unbind(2)
         found = F.scaled_dot_product_attention(
@@ -123,10 +124,31 @@ class Tiger(SequenceNetwork):
 
     def decode(self, written: Tensor, memory: Tensor, seen: Tensor) -> Tensor:
         """Return [rows, places, words, dim] after the words `written` [rows, places, words]."""
-        x = self.drop(self.norm(self.words(written) + self.levels.weight[: written.shape[2]]))
+        x = self._read(written, 0)
         for block in self.blocks:
             x = block(x, memory, seen)
         return x
+
+    def decode_next(
+        self, told: Tensor, before: list[Tensor], memory: Tensor, seen: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return what `decode` gives for one more word `told` [rows, places], [rows, places, dim].
+
+        `before` holds what each layer was given for the words written so far, [rows, places, words, dim];
+        returned is what it was given with the new one. It is empty at the first word.
+        """
+        level = before[0].shape[2] if before else 0
+        x, at = self._read(told[..., None], level), torch.tensor([level], device=told.device)
+        given = []
+        for number, block in enumerate(self.blocks):
+            given.append(torch.cat([before[number], x], 2) if before else x)
+            x = block(given[-1], memory, seen, at)
+        return x[:, :, 0], given
+
+    def _read(self, written: Tensor, level: int) -> Tensor:
+        """Return the embeddings of the words `written` [rows, places, words], from `level` on."""
+        levels = self.levels.weight[level : level + written.shape[2]]
+        return self.drop(self.norm(self.words(written) + levels))
 
     def logits(self, states: Tensor, level: int) -> Tensor:
         """Return the scores of each word of `level` for states [..., dim]."""
@@ -180,19 +202,19 @@ class TigerRecommender(Recommender):
         memory = net.encode(items)
         seen = (torch.arange(items.shape[1], device=self.device) < lengths[:, None])[:, None]
         beams = _beams(histories, depth)
-        written, score = net.begin(len(items), 1), torch.zeros(len(items), 1, device=self.device)
+        told, score = net.begin(len(items), 1)[..., 0], torch.zeros(len(items), 1, device=self.device)
         node = torch.zeros(len(items), 1, dtype=torch.long, device=self.device)
+        given: list[Tensor] = []
         for level, (low, _) in enumerate(net.splits):
-            states = net.decode(written, memory, seen.expand(-1, written.shape[1], -1))[:, :, -1]
+            states, given = net.decode_next(told, given, memory, seen)
             word, leads, real = net.tree.edges(level, node)
             likely = net.logits(states, level).float().log_softmax(-1).gather(2, word) + score[..., None]
             likely = likely.masked_fill(~real, -torch.inf)
             score, best = likely.flatten(1).topk(min(beams, likely[0].numel()))
             node = leads.flatten(1).gather(1, best).masked_fill(score == -torch.inf, -1)
-            came_from = best // word.shape[-1]
-            before = written.gather(1, came_from[..., None].expand(-1, -1, written.shape[2]))
             told = word.flatten(1).gather(1, best) + low
-            written = torch.cat([before, told[..., None]], 2)
+            came_from = (best // word.shape[-1])[..., None, None]
+            given = [x.gather(1, came_from.expand(-1, -1, *x.shape[2:])) for x in given]
         return _unseen(node.cpu().numpy(), score.cpu().numpy(), histories, depth, net.num_items)
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -76,6 +78,20 @@ def test_a_wide_beam_finds_the_exact_order(seed) -> None:
         expected = [i for i in np.argsort(-exact) if i not in history]
         assert items.tolist() == expected + [-1] * len(history)
         assert scores[: len(expected)] == pytest.approx(exact[expected], abs=1e-4)
+
+
+@torch.no_grad()
+def test_a_word_more_gives_what_decoding_all_of_them_gives() -> None:
+    torch.manual_seed(0)
+    net = Tiger(IDS, replace(SMALL, layers=2)).eval()
+    seen = torch.tensor([[[True] * 3], [[True, False, False]]])
+    memory = net.encode(torch.tensor([[0, 5, 3], [7, 8, 8]]))
+    written = torch.randint(0, 8, (2, 4, 3))
+    given: list[torch.Tensor] = []
+    for level in range(3):
+        state, given = net.decode_next(written[..., level], given, memory, seen)
+        whole = net.decode(written[..., : level + 1], memory, seen.expand(-1, 4, -1))
+        torch.testing.assert_close(state, whole[:, :, -1])
 
 
 @torch.no_grad()
