@@ -20,11 +20,14 @@ class Bert4rec(ItemNetwork):
         initialise(self)
         nn.init.normal_(self.mask, std=0.02)
 
-    def filled_in(self, items: Tensor, hidden: Tensor, lengths: Tensor) -> Tensor:
-        """Return [places, dim]: what the network puts where `hidden` [rows, length] is True, row by row."""
+    def encode(self, items: Tensor, hidden: Tensor, lengths: Tensor, at: Tensor | None = None) -> Tensor:
+        """Return [rows, length, dim] for items [rows, length] without those `hidden` [rows, length].
+
+        With `at` [rows] it is what stands at those places alone, [rows, dim].
+        """
         x = torch.where(hidden[..., None], self.mask, self.items(items))
         seen = torch.arange(items.shape[1], device=items.device) < lengths[:, None]
-        return self.directions(self.encoder(x, seen)[hidden])
+        return self.encoder(x, seen, at)
 
     def loss(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Return the mean loss of items hidden at random; in a share of the rows only the last one is."""
@@ -35,10 +38,11 @@ class Bert4rec(ItemNetwork):
         )
         asked_last = torch.rand(len(items), 1, device=items.device) < self.last_share
         hidden = torch.where(asked_last | ~hidden.any(1, keepdim=True), last, hidden)
-        return self.objective(self.filled_in(items, hidden, lengths), items[hidden])
+        found = self.directions(self.encode(items, hidden, lengths)[hidden])
+        return self.objective(found, items[hidden])
 
     def user_vectors(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Return what is filled in right after each history."""
         items = nn.functional.pad(items, (0, 1), value=self.num_items)
         after = torch.arange(items.shape[1], device=items.device) == lengths[:, None]
-        return self.filled_in(items, after, lengths + 1)
+        return self.directions(self.encode(items, after, lengths + 1, at=lengths))

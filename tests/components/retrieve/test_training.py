@@ -259,8 +259,11 @@ def test_bert4rec_reads_both_directions_but_no_hidden_item() -> None:
     network = untrained("bert4rec", config()).eval()
     hidden, lengths = torch.tensor([[False, True, False]]), torch.tensor([3])
     told = [
-        network.filled_in(torch.tensor([row]), hidden, lengths) for row in ([1, 2, 3], [1, 9, 3], [1, 2, 4])
+        network.encode(torch.tensor([row]), hidden, lengths, at=torch.tensor([1]))
+        for row in ([1, 2, 3], [1, 9, 3], [1, 2, 4])
     ]
+    everywhere = network.encode(torch.tensor([[1, 2, 3]]), hidden, lengths)
+    torch.testing.assert_close(told[0], everywhere[:, 1])
     torch.testing.assert_close(told[0], told[1])
     assert not torch.allclose(told[0], told[2])
 
