@@ -144,16 +144,20 @@ def huge(items: int, users: int = 1000) -> None:
     )
 
 
-def row_of(name: str, config: RetrieveConfig, data: Interactions, depth: int, sort: bool) -> str:
+def row_of(
+    name: str, config: RetrieveConfig, data: Interactions, depth: int, sort: bool, saved: Path | None
+) -> str:
     """Train model `name`, rank for all test users, and return its line of the table."""
     test, started = data.examples("test"), time.monotonic()
-    recommender, log = models.fit(name, config, data, data.train(), data.examples("valid"), -1)
+    recommender, log = models.fit(name, config, data, data.train(), data.examples("valid"), -1, saved)
     trained = time.monotonic()
+    # A network that went on after a stop has more seconds behind it than this process.
+    taken = max(trained - started, log.seconds)
     ranked = recommender.answer(test, depth)
     scored = time.monotonic()
     reached = [f"{value:.4f}" for value in figures(ranked, test, data.num_items).values()]
     published = " / ".join(f"{value:.4f}" for value in PUBLISHED.get(name, ()))
-    cells = [name, *reached, published, log.best_epoch, f"{trained - started:.0f}", f"{scored - trained:.1f}"]
+    cells = [name, *reached, published, log.best_epoch, f"{taken:.0f}", f"{scored - trained:.1f}"]
     if sort:
         cells += (
             _sorted_too(recommender, test.histories, ranked) if isinstance(recommender, Scorer) else ["", ""]
@@ -180,6 +184,7 @@ def main() -> None:
     parser.add_argument(
         "--catalogue", type=int, default=0, help="only rank over a made-up catalogue of this size"
     )
+    parser.add_argument("--saved", type=Path, help="keep progress in this folder, and go on from there")
     options = parser.parse_args()
     if options.catalogue:
         huge(options.catalogue)
@@ -187,11 +192,14 @@ def main() -> None:
     if options.depth < 10:
         parser.error("--depth must be at least 10: the table has Recall and NDCG at 10")
     data, config = read(options.data, options.users), beauty_config(options.epochs)
+    saved = options.saved and options.saved / f"{options.users}-users-{options.epochs}-epochs"
+    if saved:
+        saved.mkdir(parents=True, exist_ok=True)
     threads = torch.get_num_threads()
     print(f"{len(data.user_ids):,} users, {data.num_items:,} items, {threads} threads", flush=True)
     rows = []
     for name in options.models.split(","):
-        rows.append(row_of(name, config, data, options.depth, options.sort))
+        rows.append(row_of(name, config, data, options.depth, options.sort, saved))
         print(rows[-1], flush=True)  # a model may take many minutes
     headers = [
         "model",
