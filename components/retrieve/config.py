@@ -54,8 +54,7 @@ class TrainingConfig:
         """Refuse sizes that cannot train."""
         _at_least(self, 1, "epochs", "batch_size", "eval_every")
         _at_least(self, 0, "patience", "valid_users", "weight_decay", "clip_norm")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        _learning_rate(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +234,9 @@ class SemanticIdConfig:
         _at_least(self, 1, "levels", "dim", "epochs", "batch_size")
         _at_least(self, 2, "codes")
         _at_least(self, 0, "commitment")
+        _learning_rate(self)
+        if min(self.hidden, default=1) < 1:
+            raise ValueError(f"hidden must be widths of at least 1, got {self.hidden}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,7 +301,8 @@ class RetrieveConfig:
         segments: columns of the profile (any of `SEGMENT_COLUMNS`) by which users without a history are
             grouped: what is popular in their group answers them.
         new_item_slots: places of each candidate list kept for items that no train part holds, the nearest
-            to the history by `content`.
+            to the history by `content`. For a train prompt new is what the other folds lack, so that no
+            label tells which items are: more folds come closer to what is new at test.
         device: "auto" takes a GPU where there is one.
     """
 
@@ -336,11 +339,13 @@ class RetrieveConfig:
             )
         if unknown := [name for name in self.segments if name not in SEGMENT_COLUMNS]:
             raise ValueError(f"segments: unknown column '{unknown[0]}'; known: {', '.join(SEGMENT_COLUMNS)}")
+        if len(set(self.segments)) != len(self.segments):
+            raise ValueError(f"segments names a column twice: {list(self.segments)}")
         if not self.models or len(set(self.models)) != len(self.models):
             raise ValueError(f"models must name at least one model, each once, got {list(self.models)}")
-        for name in (*self.models, *self.sources):
-            if name not in MODELS:
-                raise ValueError(f"unknown model '{name}'; known models: {', '.join(MODELS)}")
+        for key, names in (("models", self.models), ("candidates_from", self.sources)):
+            if unknown := [name for name in names if name not in MODELS]:
+                raise ValueError(f"{key}: unknown model '{unknown[0]}'; known models: {', '.join(MODELS)}")
         if len(set(self.sources)) != len(self.sources):
             raise ValueError(f"candidates_from names a model twice: {self.candidates_from}")
 
@@ -365,6 +370,11 @@ def _fraction(section: object, *names: str) -> None:
     for name in names:
         if not 0 < getattr(section, name) <= 1:
             raise ValueError(f"{name} must lie in (0, 1], got {getattr(section, name)}")
+
+
+def _learning_rate(section: TrainingConfig | SemanticIdConfig) -> None:
+    if section.learning_rate <= 0:
+        raise ValueError(f"learning_rate must be positive, got {section.learning_rate}")
 
 
 def _dropout(section: NextItemConfig | TigerConfig) -> None:

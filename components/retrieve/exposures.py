@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from components.retrieve.interactions import Examples, Histories, Interactions, Ints
+from components.retrieve.interactions import Examples, Histories, Interactions, Ints, microseconds
 from components.retrieve.ranking import Ranked, Recommender
 from components.shared.errors import DataError
 
@@ -94,7 +94,7 @@ def load_exposures(path: Path, data: Interactions) -> Exposures | None:
             batch, known = batch.filter(pc.is_valid(known)), known.drop_null()
             found = pc.index_in(batch["item_ids"].flatten(), value_set=item_ids)
             users.append(known.to_numpy())
-            times.append(batch["timestamp"].cast(pa.int64()).to_numpy())
+            times.append(microseconds(batch["timestamp"], path, "timestamp").to_numpy())
             lengths.append(pc.fill_null(batch["item_ids"].value_lengths(), 0).to_numpy())
             items.append(pc.fill_null(found, UNKNOWN_ITEM).to_numpy())
             if len(found) and found.null_count == len(found):
@@ -105,12 +105,28 @@ def load_exposures(path: Path, data: Interactions) -> Exposures | None:
         return None
     who, when = np.concatenate(users).astype(np.int64), np.concatenate(times)
     ends = np.cumsum(np.concatenate(lengths).astype(np.int64))
-    order, shown = np.lexsort((when, who)), np.concatenate(items).astype(np.int64)
+    shown = np.concatenate(items).astype(np.int64)
     known_share = float((shown != UNKNOWN_ITEM).mean()) if len(shown) else 0.0
     if not known_share:
+        such = f"such as {strange!r}" if len(shown) else "they are empty"
         raise DataError(
-            f"{path}: no item of any list is in the catalogue, such as {strange!r}; lists must hold the "
+            f"{path}: no item of any list is in the catalogue, {such}; lists must hold the "
             'item_id of the table items (in CSV separated by "|")'
         )
-    lists = Histories(shown, np.r_[0, ends[:-1]], ends).take(order)
-    return Exposures(data=data, users=who[order], times=when[order], lists=lists, known_share=known_share)
+    lists = Histories(shown, np.r_[0, ends[:-1]], ends)
+    order = _order(who, when, lists)
+    return Exposures(
+        data=data, users=who[order], times=when[order], lists=lists.take(order), known_share=known_share
+    )
+
+
+def _order(users: Ints, times: Ints, lists: Histories) -> Ints:
+    """Return the order by user and time, whatever the order of the rows: at one time, by the lists' items."""
+    order = np.lexsort((times, users))
+    same = (np.diff(users[order]) == 0) & (np.diff(times[order]) == 0)
+    tied = order[np.r_[same, False] | np.r_[False, same]]
+    held = [tuple(lists[row]) for row in tied]
+    place = {items: number for number, items in enumerate(sorted(set(held)))}
+    by_items = np.zeros(len(users), np.int64)
+    by_items[tied] = [place[items] for items in held]
+    return np.lexsort((by_items, times, users))

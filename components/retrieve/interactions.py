@@ -219,11 +219,20 @@ def load(sequences: Path, catalogue: Path) -> Interactions:
         items=items.to_numpy().astype(np.int64),
         offsets=offsets,
         tags=_tags(_column(items_table, "tags")),
-        times=times.flatten().cast(pa.int64()).to_numpy(zero_copy_only=False),
-        created=pc.fill_null(_column(items_table, "created_at").cast(pa.int64()), UNKNOWN_TIME).to_numpy(),
+        times=microseconds(times.flatten(), sequences, "timestamps").to_numpy(zero_copy_only=False),
+        created=pc.fill_null(
+            microseconds(_column(items_table, "created_at"), catalogue, "created_at"), UNKNOWN_TIME
+        ).to_numpy(),
         texts=_texts(items_table),
         **ends,
     )
+
+
+def microseconds(times: pa.Array, path: Path, column: str) -> pa.Array:
+    """Return times of any unit as whole microseconds. Raises DataError: they are no times."""
+    if not pa.types.is_timestamp(times.type):
+        raise DataError(f"{path}: column '{column}' holds {times.type}, not times; rebuild the table")
+    return times.cast(pa.timestamp("us", times.type.tz), safe=False).cast(pa.int64())
 
 
 def _texts(items: pa.Table) -> pa.Array:

@@ -58,7 +58,8 @@ class _Run:
 
     @property
     def depth(self) -> int:
-        return max(self.config.ranking_depth, self.config.num_candidates, *CEILINGS)
+        wanted = max(self.config.ranking_depth, self.config.num_candidates, *CEILINGS)
+        return min(wanted, self.known.data.num_items)
 
 
 def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs) -> RetrieveReport:
@@ -68,8 +69,10 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
     models that saw nothing of this user, not even to decide when to stop. Labels are never added.
 
     Raises:
-        DataError: unusable tables. ModelError: no such encoder. TrainingError: a loss that is not a number.
+        ConfigError: no such device. DataError: unusable tables. ModelError: no such encoder. TrainingError: a
+            loss or a weight that is not a number. OutputError: the disk is full.
     """
+    models.device(config)  # before the work that a wrong one would waste
     data = load(inputs.sequences, inputs.catalogue)
     exposures = load_exposures(inputs.exposures, data) if ONLINE in config.wanted else None
     if not exposures and ONLINE in config.sources:
@@ -97,7 +100,9 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
             _write_train(context, table)
             for split in JUDGED:
                 _write_candidates(context, table, split, data.examples(split), final[split], None)
-    start.flags = report.gap_flags(start, config.ceiling_gap)
+    start.flags = report.candidate_flags(start, config.new_item_slots) + report.gap_flags(
+        start, config.ceiling_gap
+    )
     if exposures:
         start.flags += report.list_flags(start, exposures.known_share, ONLINE in config.sources)
     if ONLINE in config.models and not exposures:

@@ -23,6 +23,7 @@ from components.retrieve.semantic_ids import semantic_ids
 from components.retrieve.text import item_vectors
 from components.retrieve.tiger import Tiger
 from components.retrieve.training import SequenceNetwork, TrainingLog, train
+from components.shared.errors import ConfigError
 
 
 def fit(
@@ -57,8 +58,9 @@ def fit(
             nobody = valid.take(np.arange(0))
             before = saved.with_suffix(".pretraining.pt") if saved else None
             warm_up = config.s3rec.pretraining
-            train(f"{label} pre-training", first, train_part, nobody, warm_up, seed, on, before)
-        return train(label, untrained, train_part, valid, plan, seed, on, saved)
+            key = "s3rec.pretraining"
+            train(f"{label} pre-training", key, first, train_part, nobody, warm_up, seed, on, before)
+        return train(label, f"{name}.training", untrained, train_part, valid, plan, seed, on, saved)
 
 
 def network(
@@ -97,7 +99,7 @@ def content(
 def text_vectors(config: RetrieveConfig, data: Interactions, place: Path | None) -> npt.NDArray[np.float32]:
     """Return the items' sentence embeddings, made once for all models and folds of a run."""
     return item_vectors(
-        data.texts, config.encoder, device(config), place / "text_vectors.npy" if place else None
+        data.texts, config.encoder, device(config), place / "text_vectors.npz" if place else None
     )
 
 
@@ -111,14 +113,17 @@ def tiger_ids(config: RetrieveConfig, data: Interactions, place: Path | None) ->
             config.tiger.ids,
             seed,
             device(config),
-            place / "semantic_ids.npy" if place else None,
+            place / "semantic_ids.npz" if place else None,
         )
 
 
 def device(config: RetrieveConfig) -> torch.device:
-    """Return the device that the configuration asks for."""
+    """Return the device that the configuration asks for. Raises ConfigError: there is no such."""
+    there = torch.cuda.is_available()
     if config.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if there else "cpu")
+    if config.device == "cuda" and not there:
+        raise ConfigError("retrieve.device is cuda, but torch finds no GPU here; set auto or cpu")
     return torch.device(config.device)
 
 

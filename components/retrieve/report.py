@@ -8,9 +8,12 @@ import numpy as np
 
 from components.retrieve.interactions import Examples
 from components.retrieve.ranking import Ranked, hits, ndcg, recall
+from data_contracts.evaluation import ONLINE
 
 CEILINGS = (10, 20, 50, 100)
 CUTS = (5, 10)
+TOO_GOOD = 0.95
+"""Lists from outside whose first ten items hold more of the labels were hardly made before them."""
 LEAST_KNOWN = 0.5
 """A smaller share of known items, or of prompts with a list from outside, is flagged."""
 _STYLE = (
@@ -107,11 +110,38 @@ def gap_flags(report: RetrieveReport, allowed: float) -> list[str]:
     return found
 
 
+def candidate_flags(report: RetrieveReport, slots: int) -> list[str]:
+    """Return warnings about no prompts, too few candidates, and `slots` for new items that nothing fills."""
+    rows = sum(report.users.values())
+    if not rows:
+        return ["No user has an interaction to be asked for: there is no prompt."]
+    found = []
+    if report.short:
+        found.append(
+            f"{report.short:,} of {rows:,} prompts have fewer than {report.num_candidates} candidates: the "
+            f"catalogue has no more items that the user has not met ({report.num_items:,} in all)."
+        )
+    if slots and not sum(report.new_items.values()):
+        found.append(
+            "retrieve.new_item_slots found no new item for any prompt: none is like a history by "
+            "retrieve.content (tags or texts that they share), or every item was met."
+        )
+    return found
+
+
 def list_flags(report: RetrieveReport, known_share: float, are_candidates: bool) -> list[str]:
-    """Return warnings about lists from outside: items nobody knows, prompts without a list."""
+    """Return warnings about lists from outside: strange items, prompts without a list, lists that tell."""
     found = []
     if known_share < LEAST_KNOWN:
         found.append(f"Only {known_share:.0%} of the items in the lists from outside are in the catalogue.")
+    reached = report.models.get(ONLINE, {}).get("test", {}).get("recall@10", 0.0)
+    if report.candidates_from == ONLINE:
+        reached = max(reached, report.ceilings.get("test", {}).get(10, 0.0))
+    if reached > TOO_GOOD and report.num_items > 100:
+        found.append(
+            f"The first 10 items of the lists from outside hold {reached:.0%} of the test labels: does the "
+            "log keep what was clicked as a list of its own?"
+        )
     for split, lacking in report.unlisted.items():
         users = report.users[split]
         if are_candidates and users and lacking > (1 - LEAST_KNOWN) * users:

@@ -7,20 +7,26 @@ import numpy as np
 import numpy.typing as npt
 
 from components.shared.outputs import whole_file
+from components.shared.training_state import check_archive
 
 
 def saved_array(file: Path | None, make: Callable[[], npt.NDArray]) -> npt.NDArray:
-    """Return the array in `file` (.npy); without a whole one, what `make` returns, saved there.
+    """Return the array in `file` (.npz); without a whole one, what `make` returns, saved there.
 
     None: never saved.
     """
     if file and file.is_file():
         try:
-            return np.load(file)
-        except (ValueError, EOFError) as error:
-            print(f"retrieve: {file} cannot be read ({error}); made anew", flush=True)
+            check_archive(file)
+            with np.load(file) as arrays:
+                return arrays["array"]
+        except OSError:  # nothing is known against the file
+            raise
+        except Exception as error:  # a damaged file can end in anything
+            told = f"{type(error).__name__}: {error}"
+            print(f"retrieve: {file} cannot be read ({told}); made anew", flush=True)
     array = make()
     if file:
         with whole_file(file) as partial, partial.open("wb") as opened:
-            np.save(opened, array)
+            np.savez(opened, array=array)
     return array

@@ -15,6 +15,7 @@ from components.retrieve.config import SemanticIdConfig
 from components.retrieve.interactions import Ints
 from components.retrieve.saved import saved_array
 from components.shared.errors import TrainingError
+from components.shared.precision import are_finite
 
 SAMPLE = 20_000  # items that the code words start from
 ROUNDS = 10  # of k-means
@@ -110,10 +111,10 @@ def _trained(x: Tensor, config: SemanticIdConfig, generator: np.random.Generator
             loss.backward()
             optimizer.step()
             total += loss.item() * len(rows)
-        if not np.isfinite(total):
+        if not np.isfinite(total) or not are_finite(network):
             raise TrainingError(
-                f"tiger.ids: the loss became {total} in epoch {epoch + 1}; lower tiger.ids."
-                f"learning_rate (now {config.learning_rate})"
+                f"semantic ids: the loss or a weight is no longer a number in epoch {epoch + 1}; lower "
+                f"retrieve.tiger.ids.learning_rate (now {config.learning_rate})"
             )
         if (epoch + 1) % max(1, config.epochs // 5) == 0:
             told = f"epoch {epoch + 1}/{config.epochs} loss {total / len(x):.4f}"

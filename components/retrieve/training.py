@@ -19,7 +19,7 @@ from components.retrieve.interactions import Examples, Histories
 from components.retrieve.ranking import Recommender, Scorer, hits, ndcg
 from components.shared import training_state
 from components.shared.errors import TrainingError
-from components.shared.precision import rounded_products, torch_dtype
+from components.shared.precision import are_finite, rounded_products, torch_dtype
 
 LEAST_RATE = 0.02  # of the learning rate, at the end of the cosine schedule
 BUCKET = 16
@@ -162,6 +162,7 @@ class _State:
 
 def train(
     name: str,
+    key: str,
     network: SequenceNetwork,
     sequences: Histories,
     valid: Examples,
@@ -172,12 +173,13 @@ def train(
 ) -> tuple[Recommender, TrainingLog]:
     """Train `network` on `sequences` and return it with the weights of its best evaluation.
 
+    `name` is what it is called, `key` says where `config` stands in the section retrieve of a profile.
     `valid` judges when to stop; without examples the last epoch's weights are kept. The same input, seed
     and number of threads give the same weights. The file `saved` is written after every epoch; where it
     is there already, training goes on after that epoch and ends as if it had never stopped.
 
     Raises:
-        TrainingError: the loss is not a number.
+        TrainingError: the loss or a weight is not a number.
     """
     started = time.monotonic()
     pieces = network.cut(sequences)
@@ -206,7 +208,14 @@ def train(
         network.train()
         feed = batches(pieces, config.batch_size, state.generator, network.num_items, device)
         with rounded_products(low and device.type == "cpu"):
-            state.log.losses.append(_epoch(name, network, feed, optimizer, config, low))
+            loss = _epoch(network, feed, optimizer, config, low)
+        if not np.isfinite(loss) or not are_finite(network):
+            raise TrainingError(
+                f"{name}: the loss or a weight is no longer a number in epoch {state.epoch}; lower "
+                f"retrieve.{key}.learning_rate (now {config.learning_rate}) or clip_norm (now "
+                f"{config.clip_norm})"
+            )
+        state.log.losses.append(loss)
         judged = _judge(state, valid, config, device)
         state.log.seconds = before + time.monotonic() - started
         print(
@@ -252,24 +261,23 @@ def validation_ndcg(recommender: Recommender, valid: Examples, num_items: int, k
 
 
 def _epoch(
-    name: str,
     network: SequenceNetwork,
     feed: Iterator[tuple[Tensor, Tensor]],
     optimizer: torch.optim.Optimizer,
     config: TrainingConfig,
     low: bool,
 ) -> float:
-    """Train on every batch once, `low` with bfloat16 products, and return the mean loss."""
+    """Train on every batch once, `low` with bfloat16 products, and return the mean loss.
+
+    A loss that is not a number is returned at once.
+    """
     total, count = 0.0, 0
     for items, lengths in feed:
         with torch.autocast("cuda", torch.bfloat16, enabled=low and items.is_cuda):
             loss = network.loss(items, lengths)
         value = loss.item()
         if not np.isfinite(value):
-            raise TrainingError(
-                f"{name}: the loss became {value} after {count} batches; lower training.learning_rate "
-                f"(now {config.learning_rate}) or training.clip_norm (now {config.clip_norm})"
-            )
+            return value
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if config.clip_norm:

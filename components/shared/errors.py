@@ -25,5 +25,9 @@ class ModelError(UserError):
     """A base model or checkpoint that is missing, unsafe or unreadable."""
 
 
+class OutputError(UserError):
+    """A disk that is too full for an output; names the output."""
+
+
 class TrainingError(UserError):
     """Training cannot go on (NaN loss, no usable group …); names the figure and the knob."""

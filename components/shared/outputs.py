@@ -1,5 +1,6 @@
 """Outputs that appear whole or not at all: written beside their place, then renamed into it."""
 
+import errno
 import json
 import os
 import re
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from components.shared.errors import OutputError
+
 _LEFTOVER = re.compile(r"\.(?P<output>.+)\.(?P<owner>\d+)\.(?P<kind>partial|old)")
 
 
@@ -17,7 +20,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a fresh folder beside `path` that replaces `path` when the block ends without an error.
 
     A killed or failed block leaves `path` as it was. What it left beside it is removed by the next try; an
-    older output that a kill caught between the two renames is put back by it.
+    older output that a kill caught between the two renames is put back by it. Raises OutputError: the disk is
+    full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,8 +30,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        _tell_of_full_disk(path, error)
         raise
     if path.exists():
         old = _beside(path, "old")
@@ -94,7 +99,7 @@ def _remove(path: Path) -> None:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a name beside `path`; the file written there replaces it when the block ends without an error.
 
-    What a kill leaves beside it is removed by the next try.
+    What a kill leaves beside it is removed by the next try. Raises OutputError: the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,10 +107,16 @@ def whole_file(path: Path) -> Iterator[Path]:
     partial = _beside(path, "partial")
     try:
         yield partial
-    except BaseException:
+        os.replace(partial, path)
+    except BaseException as error:
         _remove(partial)
+        _tell_of_full_disk(path, error)
         raise
-    os.replace(partial, path)
+
+
+def _tell_of_full_disk(path: Path, error: BaseException) -> None:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise OutputError(f"{path}: cannot be written: the disk is full ({error})") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
+from torch import nn
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 
@@ -31,3 +32,8 @@ def rounded_products(wanted: bool) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def are_finite(network: nn.Module) -> bool:
+    """Return whether every weight of `network` is a number and not infinite."""
+    return all(bool(weight.isfinite().all()) for weight in network.parameters())

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from components.shared.errors import TrainingError
+from components.shared.errors import OutputError
 from components.shared.memory import is_out_of_memory
 from components.shared.outputs import whole_file
 
@@ -20,18 +20,18 @@ def save(
 ) -> None:
     """Write `weights`, `optimizer` and `rest` (tensors and plain values).
 
-    Raises TrainingError: the file cannot be written, on a full disk for one.
+    Raises OutputError: the disk is full.
     """
     saved = {"weights": dict(weights), "optimizer": optimizer.state_dict(), "rest": dict(rest)}
     try:
         with whole_file(file) as partial:
             torch.save(saved, partial)
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+    except RuntimeError as error:
+        if "inline_container" not in str(error):
             raise
-        # torch tells of a full disk by a RuntimeError of the file that writes its archives.
-        raise TrainingError(
-            f"{file}: the checkpoint cannot be written ({str(error).splitlines()[0]}); is the disk full?"
+        # So torch tells that its archives cannot be written, without the system's reason.
+        raise OutputError(
+            f"{file}: cannot be written: the disk is full ({str(error).splitlines()[0]})"
         ) from error
 
 
@@ -50,7 +50,7 @@ def take_up(
     if not file.is_file():
         return None
     try:
-        _check(file)
+        check_archive(file)
         saved = torch.load(file, map_location="cpu", weights_only=True)
         found, rest = saved["weights"], dict(saved["rest"])
         if _shapes(found) != _shapes(weights):
@@ -71,8 +71,8 @@ def take_up(
     return rest
 
 
-def _check(file: Path) -> None:
-    """Raise BadZipFile or ValueError for a damaged file: torch.load looks at no checksum."""
+def check_archive(file: Path) -> None:
+    """Raise BadZipFile or ValueError for a damaged archive: torch.load looks at no checksum."""
     with zipfile.ZipFile(file) as archive:
         if damaged := archive.testzip():
             raise ValueError(f"{damaged} in it is damaged")

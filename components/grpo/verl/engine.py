@@ -28,6 +28,7 @@ from components.grpo.verl.state import TrainingState, whole_lines
 from components.shared.errors import ConfigError, ModelError
 from components.shared.language_model import answer_prefix, load, load_tokenizer
 from components.shared.outputs import whole_folder, write_json
+from components.shared.precision import are_finite
 from components.shared.prompt_table import PromptRow, write_records
 from components.shared.tracking import NO_TRACKING, Tracker
 
@@ -147,5 +148,5 @@ def _export(shards: Path, model: Path) -> None:
             if code := merger.wait():
                 raise process.failure(f"verl's model merger ended with exit status {code}", output)
         lm = load(folder, "float32", "cpu")
-        if not all(weights.isfinite().all() for weights in lm.model.parameters()):
+        if not are_finite(lm.model):
             raise ModelError(f"{shards}: the best checkpoint has weights that are not finite")

@@ -1,6 +1,7 @@
 import dataclasses
 import tracemalloc
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -52,6 +53,47 @@ def test_each_split_asks_at_its_own_time(write_tables) -> None:
         data = load(inputs.sequences, inputs.catalogue)
         row = load_exposures(inputs.exposures, data).answer(data.examples(split), 5).items[0]
         assert [data.item_ids[i] for i in row if i >= 0] == expected
+
+
+def test_of_two_lists_at_one_time_the_order_of_rows_does_not_decide(write_tables) -> None:
+    shown = [("a", 2, ["t", "u"]), ("a", 2, ["u", "t"]), ("a", 2, ["t"]), ("a", 1, ["s"]), ("b", 2, ["t"])]
+    inputs = write_tables(SEQUENCES, CATALOGUE, shown=shown)
+    turned = write_tables(SEQUENCES, CATALOGUE, shown=shown[::-1], name="turned")
+    data = load(inputs.sequences, inputs.catalogue)
+    answered = [load_exposures(i.exposures, data).answer(data.examples("test"), 3) for i in (inputs, turned)]
+    assert answered[0].items.tolist() == answered[1].items.tolist()
+    assert [data.item_ids[i] for i in answered[0].items[0] if i >= 0] == ["u", "t"]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "ns"])
+def test_times_of_any_unit_tell_the_same(write_tables, unit) -> None:
+    inputs = write_tables(SEQUENCES, CATALOGUE, shown=[("a", 2, ["t"]), ("a", 3.1, ["s"])])
+    data = load(inputs.sequences, inputs.catalogue)
+    expected = load_exposures(inputs.exposures, data)
+    (file,) = inputs.exposures.iterdir()
+    table = pq.read_table(file)
+    place = table.schema.get_field_index("timestamp")
+    for other in (pa.timestamp(unit, "UTC"), pa.int64()):
+        times = table.column("timestamp").cast(other, safe=False)
+        pq.write_table(table.set_column(place, "timestamp", times), file)
+        if other != pa.int64():
+            found = load_exposures(inputs.exposures, data)
+            assert found.times // 1_000_000 == pytest.approx(expected.times // 1_000_000)
+            continue
+        with pytest.raises(DataError, match="column 'timestamp' holds int64, not times"):
+            load_exposures(inputs.exposures, data)
+
+
+def test_lists_that_hold_nearly_every_label_are_flagged(write_tables, outputs) -> None:
+    """A system that logs each click as a list of its own tells the labels."""
+    shown = [(user, 3, [items[3]]) for user, items in SEQUENCES.items()]
+    config = RetrieveConfig(models=("popularity",), candidates_from="online", num_candidates=2)
+    catalogue = sorted({*CATALOGUE, *(f"x{n:03d}" for n in range(100))})
+    flags = run(config, write_tables(SEQUENCES, catalogue, shown=shown), outputs).flags
+    assert any("100% of the test labels" in flag for flag in flags)
+    empty = write_tables(SEQUENCES, CATALOGUE, shown=[("a", 1, [])], name="empty")
+    with pytest.raises(DataError, match="no item of any list is in the catalogue, they are empty"):
+        run(config, empty, outputs)
 
 
 def test_a_log_without_lists_has_none(write_tables) -> None:

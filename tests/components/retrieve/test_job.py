@@ -3,6 +3,7 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from kfp.dsl import HTML, Dataset, Metrics
 
 from components.retrieve.component import retrieve
@@ -183,7 +184,35 @@ def test_fewer_items_than_candidates_gives_short_lists(write_tables, outputs) ->
     lengths = {row["split"]: len(row["item_ids"]) for row in rows(outputs.candidates)}
     assert lengths == {"train": 3, "valid": 2, "test": 1}
     assert report.short == 9
+    assert "9 of 9 prompts have fewer than" in report.flags[0]
     assert all(len(row["scores"]) == len(row["item_ids"]) for row in rows(outputs.candidates))
+
+
+def test_nobody_to_ask_and_no_place_for_new_items_are_flagged(write_tables, ring, outputs) -> None:
+    nobody = write_tables({"a": ["p"], "b": ["q"]}, ends={"a": (1, 1), "b": (1, 1)}, name="nobody")
+    assert "there is no prompt" in run(COUNTING, nobody, outputs).flags[0]
+    slots = dataclasses.replace(COUNTING, new_item_slots=2)
+    catalogue = sorted({"new", *(i for items in ring.values() for i in items)})
+    assert "no new item" in run(slots, write_tables(ring, catalogue), outputs).flags[0]  # for want of tags
+
+
+def test_a_device_that_is_not_there_is_told_before_any_work(write_tables, ring, outputs, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"retrieve\.device is cuda"):
+        run(dataclasses.replace(COUNTING, device="cuda"), write_tables(ring), outputs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"segments": ("age", "age")}, "segments names a column twice"),
+        ({"candidates_from": "sasrec+"}, "candidates_from: unknown model ''"),
+        ({"models": ("sasrek",)}, "models: unknown model 'sasrek'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_by_their_key(settings, told) -> None:
+    with pytest.raises(ValueError, match=told):
+        RetrieveConfig(**settings)
 
 
 def test_an_item_never_seen_in_training_is_ranked_last_by_counting(write_tables, ring, outputs) -> None:

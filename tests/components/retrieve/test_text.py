@@ -36,16 +36,19 @@ def test_a_text_longer_than_the_encoder_reads_is_cut() -> None:
 
 
 def test_vectors_are_made_once_and_anew_from_a_damaged_file(tmp_path, monkeypatch, capsys) -> None:
-    saved = tmp_path / "vectors.npy"
+    saved = tmp_path / "vectors.npz"
     first = text.item_vectors(TEXTS, EncoderConfig(), CPU, saved)
     with monkeypatch.context() as patch:
         patch.setattr(text, "_encode", None)
         assert np.array_equal(text.item_vectors(TEXTS, EncoderConfig(), CPU, saved), first)
-    assert [path.name for path in tmp_path.iterdir()] == ["vectors.npy"]
-    for damaged in (saved.read_bytes()[:-10], b""):
+    assert [path.name for path in tmp_path.iterdir()] == ["vectors.npz"]
+    whole = saved.read_bytes()
+    other = bytearray(whole)
+    other[len(whole) // 2] ^= 1
+    for damaged in (whole[:-10], b"", bytes(other)):
         saved.write_bytes(damaged)
         assert np.array_equal(text.item_vectors(TEXTS, EncoderConfig(), CPU, saved), first)
-    assert capsys.readouterr().out.count("vectors.npy cannot be read") == 2
+    assert capsys.readouterr().out.count("vectors.npz cannot be read") == 3
 
 
 def test_more_tokens_than_the_encoder_reads_are_refused() -> None:

@@ -13,6 +13,7 @@ from components.retrieve.config import (
     RetrieveConfig,
     S3recConfig,
     SasrecConfig,
+    TigerConfig,
     TrainingConfig,
 )
 from components.retrieve.interactions import Histories, load
@@ -225,8 +226,22 @@ def test_a_loss_that_is_no_number_names_the_knob(write_tables, ring) -> None:
     inputs = write_tables(ring)
     data = load(inputs.sequences, inputs.catalogue)
     training = dataclasses.replace(TINY.training, learning_rate=1.0e30, clip_norm=0.0)
-    with pytest.raises(TrainingError, match=r"sasrec: the loss became (nan|inf).*learning_rate"):
+    with pytest.raises(TrainingError, match=r"sasrec: .* no longer a number in epoch 1.*sasrec\.training\."):
         fit("sasrec", data, config(training=training))
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, "tiger"])
+def test_weights_that_break_in_the_last_step_are_told(name, write_tables, ring) -> None:
+    inputs = write_tables(ring)
+    data = load(inputs.sequences, inputs.catalogue)
+    only = TrainingConfig(epochs=1, batch_size=10_000, learning_rate=1.0e39)
+    wild = dataclasses.replace(config(training=only), tiger=TigerConfig(dim=8, heads=2, training=only))
+    section = "s3rec.pretraining" if name == "s3rec" else f"{name}.training"
+    if name == "s3rec":
+        calm = dataclasses.replace(wild.s3rec, training=TINY.training)
+        wild = dataclasses.replace(wild, s3rec=dataclasses.replace(calm, pretraining=only))
+    with pytest.raises(TrainingError, match=rf"no longer a number in epoch 1; lower retrieve\.{section}\."):
+        fit(name, data, wild)
 
 
 def test_without_any_transition_it_stays_as_initialised(write_tables) -> None:
@@ -292,7 +307,7 @@ def test_pretraining_lowers_its_loss_and_moves_the_network(write_tables, ring) -
     before = network.items.weight.detach().clone()
     first = Pretraining(network, data.tags, settings)
     nobody = data.examples("valid").take(np.arange(0))
-    _, log = train("pre-training", first, data.train(), nobody, longer, 0, CPU)
+    _, log = train("pre-training", "s3rec.pretraining", first, data.train(), nobody, longer, 0, CPU)
     assert log.losses[-1] < 0.9 * log.losses[0]
     assert not torch.equal(network.items.weight, before)
 

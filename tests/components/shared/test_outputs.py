@@ -5,8 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from components.shared.errors import OutputError
 from components.shared.outputs import whole_file, whole_folder, write_json, write_text
 
 
@@ -67,3 +70,23 @@ def test_a_file_appears_whole_or_stays_as_it_was(tmp_path: Path) -> None:
         partial.write_text("sec")
         raise KeyboardInterrupt
     assert [(file.name, file.read_text()) for file in path.parent.iterdir()] == [("state.pt", "first")]
+
+
+def test_a_full_disk_is_named_with_the_output(small_disk: Path) -> None:
+    write_text(small_disk / "page.html", "old")
+    with pytest.raises(OutputError, match=r"page\.html: cannot be written: the disk is full"):
+        write_text(small_disk / "page.html", "x" * 100_000)
+    with (
+        pytest.raises(OutputError, match="table: cannot be written: the disk is full"),
+        whole_folder(small_disk / "table") as folder,
+    ):
+        pq.write_table(pa.table({"a": list(range(50_000))}), folder / "part.parquet")
+    assert [path.name for path in small_disk.iterdir()] == ["page.html"]
+    assert (small_disk / "page.html").read_text() == "old"
+
+
+def test_what_stands_in_the_way_of_a_file_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "page.html").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_text(tmp_path / "page.html", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]

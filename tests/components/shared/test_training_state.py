@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from components.shared import training_state
-from components.shared.errors import TrainingError
+from components.shared.errors import OutputError
 
 REST = {"step": 7, "losses": [1.0, 0.5]}
 
@@ -82,7 +82,7 @@ def test_a_full_disk_is_told_and_the_state_before_stays(small_disk: Path) -> Non
     save(file)
     before = file.read_bytes()
     large = {"x": torch.zeros(100_000)}
-    with pytest.raises(TrainingError, match=r"state\.pt: the checkpoint cannot be written .*disk full"):
+    with pytest.raises(OutputError, match=r"state\.pt: cannot be written: the disk is full"):
         training_state.save(file, large, trained(0)[1], {})
     assert file.read_bytes() == before
     assert [path.name for path in small_disk.iterdir()] == ["state.pt"]
