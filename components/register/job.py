@@ -19,7 +19,7 @@ from components.register.config import RegisterConfig
 from components.register.registry import CHALLENGER, CHAMPION, PREVIOUS, RUN_KEY
 from components.shared import mlflow_client
 from components.shared.errors import ConfigError, DataError
-from components.shared.outputs import whole_folder, write_text
+from components.shared.outputs import is_full_disk, whole_folder, write_text
 from data_contracts.evaluation import NO_MODEL, EvaluationReport
 
 _LONGEST_TAG = 5000  # MLflow servers before 3 refuse more; the whole lineage is an artifact as well
@@ -202,6 +202,8 @@ def _download(client: MlflowClient, name: str, version: str, folder: Path) -> No
             for path in fetch(flavor["artifacts"]["model"]["path"], scratch).iterdir():
                 path.rename(folder / path.name)
     except (MlflowException, OSError, KeyError) as error:
+        if is_full_disk(error):
+            raise  # the version is whole
         raise ConfigError(
             f"{name} version {version} (alias {CHAMPION}): its files cannot be read from {place} ({error}); "
             "roll back to a version that is whole"

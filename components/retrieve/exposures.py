@@ -125,7 +125,7 @@ def _order(users: Ints, times: Ints, lists: Histories) -> Ints:
     order = np.lexsort((times, users))
     same = (np.diff(users[order]) == 0) & (np.diff(times[order]) == 0)
     tied = order[np.r_[same, False] | np.r_[False, same]]
-    held = [tuple(lists[row]) for row in tied]
+    held = [lists[row].astype(">i8").tobytes() for row in tied]  # bytes: a fifth of what tuples take
     place = {items: number for number, items in enumerate(sorted(set(held)))}
     by_items = np.zeros(len(users), np.int64)
     by_items[tied] = [place[items] for items in held]

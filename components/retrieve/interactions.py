@@ -229,10 +229,14 @@ def load(sequences: Path, catalogue: Path) -> Interactions:
 
 
 def microseconds(times: pa.Array, path: Path, column: str) -> pa.Array:
-    """Return times of any unit as whole microseconds. Raises DataError: they are no times."""
+    """Return times of any unit as whole microseconds. Raises DataError: no times, or out of range."""
     if not pa.types.is_timestamp(times.type):
         raise DataError(f"{path}: column '{column}' holds {times.type}, not times; rebuild the table")
-    return times.cast(pa.timestamp("us", times.type.tz), safe=False).cast(pa.int64())
+    cut = pc.CastOptions(pa.timestamp("us", times.type.tz), allow_time_truncate=True)
+    try:
+        return pc.cast(times, options=cut).cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: column '{column}' holds a time out of range ({error})") from error
 
 
 def _texts(items: pa.Table) -> pa.Array:

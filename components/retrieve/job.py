@@ -104,7 +104,10 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
         start, config.ceiling_gap
     )
     if exposures:
-        start.flags += report.list_flags(start, exposures.known_share, ONLINE in config.sources)
+        test = data.examples("test")
+        listed = test.take(exposures.listed(test))
+        reached = report.figures(exposures.answer(listed, 10), listed, data.num_items).get("recall@10", 0.0)
+        start.flags += report.list_flags(start, exposures.known_share, ONLINE in config.sources, reached)
     if ONLINE in config.models and not exposures:
         start.flags.append(f"'{ONLINE}' is not compared: the log has no exposures of these users.")
     for flag in start.flags:
@@ -178,6 +181,6 @@ def _write_candidates(
     figures.cold[split] = int((asked.histories.lengths == 0).sum())
     if context.known.exposures:
         figures.unlisted[split] = int((~context.known.exposures.listed(asked)).sum())
-    figures.short += int((cut.items < 0).any(1).sum())
+    figures.short += int(((cut.items >= 0).sum(1) < wanted).sum())
     met = item_counts(context.known.data.train(), context.known.data.num_items) > 0
     figures.new_items[split] = int((~met[cut.items] & (cut.items >= 0)).sum())

@@ -204,8 +204,9 @@ class TigerRecommender(Recommender):
         beams = _beams(histories, depth)
         told, score = net.begin(len(items), 1)[..., 0], torch.zeros(len(items), 1, device=self.device)
         node = torch.zeros(len(items), 1, dtype=torch.long, device=self.device)
-        given: list[Tensor] = []
+        given, came_from = list[Tensor](), node[..., None, None]
         for level, (low, _) in enumerate(net.splits):
+            given = [x.gather(1, came_from.expand(-1, -1, *x.shape[2:])) for x in given]
             states, given = net.decode_next(told, given, memory, seen)
             word, leads, real = net.tree.edges(level, node)
             likely = net.logits(states, level).float().log_softmax(-1).gather(2, word) + score[..., None]
@@ -214,7 +215,6 @@ class TigerRecommender(Recommender):
             node = leads.flatten(1).gather(1, best).masked_fill(score == -torch.inf, -1)
             told = word.flatten(1).gather(1, best) + low
             came_from = (best // word.shape[-1])[..., None, None]
-            given = [x.gather(1, came_from.expand(-1, -1, *x.shape[2:])) for x in given]
         return _unseen(node.cpu().numpy(), score.cpu().numpy(), histories, depth, net.num_items)
 
 

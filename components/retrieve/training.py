@@ -179,7 +179,7 @@ def train(
     is there already, training goes on after that epoch and ends as if it had never stopped.
 
     Raises:
-        TrainingError: the loss or a weight is not a number.
+        TrainingError: the loss or a weight is not a number. OutputError: `saved` cannot be written.
     """
     started = time.monotonic()
     pieces = network.cut(sequences)
@@ -212,8 +212,8 @@ def train(
         if not np.isfinite(loss) or not are_finite(network):
             raise TrainingError(
                 f"{name}: the loss or a weight is no longer a number in epoch {state.epoch}; lower "
-                f"retrieve.{key}.learning_rate (now {config.learning_rate}) or clip_norm (now "
-                f"{config.clip_norm})"
+                f"retrieve.{key}.learning_rate (now {config.learning_rate}), or its clip_norm (now "
+                f"{config.clip_norm}, 0 = none)"
             )
         state.log.losses.append(loss)
         judged = _judge(state, valid, config, device)

@@ -18,7 +18,7 @@ from components.shared.errors import ConfigError, TrainingError
 from components.shared.language_model import check_folder, context_of, load
 from components.shared.memory import memory_told
 from components.shared.outputs import whole_folder, write_json
-from components.shared.precision import torch_dtype
+from components.shared.precision import are_finite, torch_dtype
 from components.shared.prompt_table import read_prompts
 from components.shared.tracking import Tracker
 
@@ -122,7 +122,7 @@ def _check_fits(examples: Sequence[Mapping[str, Sequence[int]]], context: int | 
 
 def _check_weights(model: Any, config: SftConfig) -> None:
     """Raise TrainingError if the last update, after which no loss is computed, broke the weights."""
-    if not all(torch.isfinite(weights).all() for weights in model.parameters() if weights.requires_grad):
+    if not are_finite(model):
         raise TrainingError(
             "sft: weights are not finite after the last step; lower sft.learning_rate "
             f"({config.learning_rate:g})"

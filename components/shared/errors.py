@@ -26,7 +26,7 @@ class ModelError(UserError):
 
 
 class OutputError(UserError):
-    """A disk that is too full for an output; names the output."""
+    """An output that a disk was too full for; names it."""
 
 
 class TrainingError(UserError):

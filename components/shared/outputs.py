@@ -20,20 +20,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a fresh folder beside `path` that replaces `path` when the block ends without an error.
 
     A killed or failed block leaves `path` as it was. What it left beside it is removed by the next try; an
-    older output that a kill caught between the two renames is put back by it. Raises OutputError: the disk is
+    older output that a kill caught between the two renames is put back by it. Raises OutputError: a disk is
     full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
     partial = _beside(path, "partial")
-    partial.mkdir()
-    try:
+    with _cleared(partial, path):
+        partial.mkdir()
         yield partial
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        _tell_of_full_disk(path, error)
-        raise
     if path.exists():
         old = _beside(path, "old")
         os.replace(path, old)
@@ -41,6 +37,28 @@ def whole_folder(path: Path) -> Iterator[Path]:
         _remove(old)
     else:
         os.replace(partial, path)
+
+
+@contextmanager
+def _cleared(partial: Path, path: Path) -> Iterator[None]:
+    """Remove `partial` where the block fails, and say what a full disk kept `path` from."""
+    try:
+        yield
+    except BaseException as error:
+        _remove(partial)
+        if is_full_disk(error):
+            raise OutputError(f"{path} is not written: a disk is full ({error})") from error
+        raise
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Say whether `error` tells of a full disk or a used-up quota; safetensors does so by the text alone."""
+    from safetensors import SafetensorError
+
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, SafetensorError):
+        return any(os.strerror(number) in str(error) for number in numbers)
+    return isinstance(error, OSError) and error.errno in numbers
 
 
 def _beside(path: Path, kind: str) -> Path:
@@ -99,24 +117,15 @@ def _remove(path: Path) -> None:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a name beside `path`; the file written there replaces it when the block ends without an error.
 
-    What a kill leaves beside it is removed by the next try. Raises OutputError: the disk is full.
+    What a kill leaves beside it is removed by the next try. Raises OutputError: a disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
     partial = _beside(path, "partial")
-    try:
+    with _cleared(partial, path):
         yield partial
         os.replace(partial, path)
-    except BaseException as error:
-        _remove(partial)
-        _tell_of_full_disk(path, error)
-        raise
-
-
-def _tell_of_full_disk(path: Path, error: BaseException) -> None:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise OutputError(f"{path}: cannot be written: the disk is full ({error})") from error
 
 
 def write_text(path: Path, text: str) -> None:

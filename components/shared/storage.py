@@ -5,7 +5,6 @@ boto3 and the AWS command line.
 """
 
 import atexit
-import errno
 import os
 import re
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from components.shared.errors import DataError
+from components.shared.outputs import is_full_disk
 
 SCHEMES = ("s3://",)
 
@@ -158,7 +158,7 @@ def _files(uri: str) -> tuple[Folder, list[Any]]:
 
 def _refused(uri: str, error: Exception, done: str = "read") -> Exception:
     """Return the error to raise: a full disk stays what it is, whoever found it."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if is_full_disk(error):
         return error
     keys = "; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL" if is_remote(uri) else ""
     return DataError(f"{uri}: cannot be {done} ({error}){keys}")

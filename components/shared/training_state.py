@@ -1,12 +1,12 @@
 """The file from which a killed training goes on: written whole or not at all, told where it is damaged."""
 
-import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from components.shared.archives import check_archive
 from components.shared.errors import OutputError
 from components.shared.memory import is_out_of_memory
 from components.shared.outputs import whole_file
@@ -20,7 +20,7 @@ def save(
 ) -> None:
     """Write `weights`, `optimizer` and `rest` (tensors and plain values).
 
-    Raises OutputError: the disk is full.
+    Raises OutputError: the file cannot be written, on a full disk for one.
     """
     saved = {"weights": dict(weights), "optimizer": optimizer.state_dict(), "rest": dict(rest)}
     try:
@@ -31,7 +31,7 @@ def save(
             raise
         # So torch tells that its archives cannot be written, without the system's reason.
         raise OutputError(
-            f"{file}: cannot be written: the disk is full ({str(error).splitlines()[0]})"
+            f"{file} is not written ({str(error).splitlines()[0]}): is the disk full?"
         ) from error
 
 
@@ -69,13 +69,6 @@ def take_up(
         for name, weight in weights.items():
             weight.copy_(found[name])
     return rest
-
-
-def check_archive(file: Path) -> None:
-    """Raise BadZipFile or ValueError for a damaged archive: torch.load looks at no checksum."""
-    with zipfile.ZipFile(file) as archive:
-        if damaged := archive.testzip():
-            raise ValueError(f"{damaged} in it is damaged")
 
 
 def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:

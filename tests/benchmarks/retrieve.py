@@ -39,6 +39,7 @@ from components.retrieve.interactions import Histories, Interactions
 from components.retrieve.ranking import Ranked, Scorer, blocks
 from components.retrieve.report import figures
 from components.retrieve.sasrec import Sasrec
+from components.shared import checkpoints
 
 DATA = Path(os.environ.get("RECLLM_DATA", "data")) / "amazon2014/Beauty.sequences.txt.gz"
 META = "meta_Beauty.json.gz"
@@ -144,9 +145,7 @@ def huge(items: int, users: int = 1000) -> None:
     )
 
 
-def row_of(
-    name: str, config: RetrieveConfig, data: Interactions, depth: int, sort: bool, saved: Path | None
-) -> str:
+def row_of(name: str, config: RetrieveConfig, data: Interactions, depth: int, sort: bool, saved: Path) -> str:
     """Train model `name`, rank for all test users, and return its line of the table."""
     test, started = data.examples("test"), time.monotonic()
     recommender, log = models.fit(name, config, data, data.train(), data.examples("valid"), -1, saved)
@@ -184,7 +183,7 @@ def main() -> None:
     parser.add_argument(
         "--catalogue", type=int, default=0, help="only rank over a made-up catalogue of this size"
     )
-    parser.add_argument("--saved", type=Path, help="keep progress in this folder, and go on from there")
+    parser.add_argument("--saved", default="", help="keep progress in this folder, and go on from there")
     options = parser.parse_args()
     if options.catalogue:
         huge(options.catalogue)
@@ -192,15 +191,15 @@ def main() -> None:
     if options.depth < 10:
         parser.error("--depth must be at least 10: the table has Recall and NDCG at 10")
     data, config = read(options.data, options.users), beauty_config(options.epochs)
-    saved = options.saved and options.saved / f"{options.users}-users-{options.epochs}-epochs"
-    if saved:
-        saved.mkdir(parents=True, exist_ok=True)
     threads = torch.get_num_threads()
     print(f"{len(data.user_ids):,} users, {data.num_items:,} items, {threads} threads", flush=True)
     rows = []
-    for name in options.models.split(","):
-        rows.append(row_of(name, config, data, options.depth, options.sort, saved))
-        print(rows[-1], flush=True)  # a model may take many minutes
+    with checkpoints.place(
+        options.saved, "retrieve", config, also=f"{options.data} {options.users}"
+    ) as saved:
+        for name in options.models.split(","):
+            rows.append(row_of(name, config, data, options.depth, options.sort, saved))
+            print(rows[-1], flush=True)  # a model may take many minutes
     headers = [
         "model",
         "R@5",

@@ -1,6 +1,7 @@
 import dataclasses
 import tracemalloc
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -65,23 +66,36 @@ def test_of_two_lists_at_one_time_the_order_of_rows_does_not_decide(write_tables
     assert [data.item_ids[i] for i in answered[0].items[0] if i >= 0] == ["u", "t"]
 
 
+def recast(folder, column, other) -> None:
+    (file,) = folder.iterdir()
+    table = pq.read_table(file)
+    place = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(place, column, table.column(column).cast(other, safe=False)), file)
+
+
 @pytest.mark.parametrize("unit", ["s", "ms", "ns"])
 def test_times_of_any_unit_tell_the_same(write_tables, unit) -> None:
-    inputs = write_tables(SEQUENCES, CATALOGUE, shown=[("a", 2, ["t"]), ("a", 3.1, ["s"])])
+    inputs = write_tables(SEQUENCES, CATALOGUE, shown=[("a", 2, ["t"]), ("a", 3.1, ["s"])], created={"p": 1})
     data = load(inputs.sequences, inputs.catalogue)
     expected = load_exposures(inputs.exposures, data)
-    (file,) = inputs.exposures.iterdir()
-    table = pq.read_table(file)
-    place = table.schema.get_field_index("timestamp")
-    for other in (pa.timestamp(unit, "UTC"), pa.int64()):
-        times = table.column("timestamp").cast(other, safe=False)
-        pq.write_table(table.set_column(place, "timestamp", times), file)
-        if other != pa.int64():
-            found = load_exposures(inputs.exposures, data)
-            assert found.times // 1_000_000 == pytest.approx(expected.times // 1_000_000)
-            continue
-        with pytest.raises(DataError, match="column 'timestamp' holds int64, not times"):
-            load_exposures(inputs.exposures, data)
+    recast(inputs.exposures, "timestamp", pa.timestamp(unit, "UTC"))
+    recast(inputs.sequences, "timestamps", pa.list_(pa.timestamp(unit, "UTC")))
+    recast(inputs.catalogue, "created_at", pa.timestamp(unit, "UTC"))
+    again = load(inputs.sequences, inputs.catalogue)
+    assert np.array_equal(again.times, data.times)
+    assert np.array_equal(again.created, data.created)
+    assert np.array_equal(load_exposures(inputs.exposures, again).times, expected.times)
+
+
+def test_numbers_and_times_out_of_range_are_refused_as_times(write_tables) -> None:
+    inputs = write_tables(SEQUENCES, CATALOGUE, shown=[("a", 2, ["t"])])
+    data = load(inputs.sequences, inputs.catalogue)
+    recast(inputs.exposures, "timestamp", pa.int64())
+    with pytest.raises(DataError, match="column 'timestamp' holds int64, not times"):
+        load_exposures(inputs.exposures, data)
+    recast(inputs.exposures, "timestamp", pa.timestamp("s"))  # microseconds taken for seconds
+    with pytest.raises(DataError, match="column 'timestamp' holds a time out of range"):
+        load_exposures(inputs.exposures, data)
 
 
 def test_lists_that_hold_nearly_every_label_are_flagged(write_tables, outputs) -> None:
@@ -90,7 +104,10 @@ def test_lists_that_hold_nearly_every_label_are_flagged(write_tables, outputs) -
     config = RetrieveConfig(models=("popularity",), candidates_from="online", num_candidates=2)
     catalogue = sorted({*CATALOGUE, *(f"x{n:03d}" for n in range(100))})
     flags = run(config, write_tables(SEQUENCES, catalogue, shown=shown), outputs).flags
-    assert any("100% of the test labels" in flag for flag in flags)
+    assert any("100% of their users' test labels" in flag for flag in flags)
+    before = [(user, 0, ["x001", "x002"]) for user in SEQUENCES]
+    flags = run(config, write_tables(SEQUENCES, catalogue, shown=before, name="before"), outputs).flags
+    assert not any("labels" in flag for flag in flags)
     empty = write_tables(SEQUENCES, CATALOGUE, shown=[("a", 1, [])], name="empty")
     with pytest.raises(DataError, match="no item of any list is in the catalogue, they are empty"):
         run(config, empty, outputs)

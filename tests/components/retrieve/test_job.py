@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -185,6 +186,9 @@ def test_fewer_items_than_candidates_gives_short_lists(write_tables, outputs) ->
     assert lengths == {"train": 3, "valid": 2, "test": 1}
     assert report.short == 9
     assert "9 of 9 prompts have fewer than" in report.flags[0]
+    cold = {**sequences, "x": ["a"]}  # what is popular answers x with all four items
+    report = run(COUNTING, write_tables(cold, ends={"x": (0, 0)}, name="cold"), outputs)
+    assert report.short == 10
     assert all(len(row["scores"]) == len(row["item_ids"]) for row in rows(outputs.candidates))
 
 
@@ -196,10 +200,11 @@ def test_nobody_to_ask_and_no_place_for_new_items_are_flagged(write_tables, ring
     assert "no new item" in run(slots, write_tables(ring, catalogue), outputs).flags[0]  # for want of tags
 
 
-def test_a_device_that_is_not_there_is_told_before_any_work(write_tables, ring, outputs, monkeypatch) -> None:
+def test_a_device_that_is_not_there_is_told_before_any_work(write_tables, outputs, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    absent = dataclasses.replace(write_tables({}, []), sequences=Path("absent"))
     with pytest.raises(ConfigError, match=r"retrieve\.device is cuda"):
-        run(dataclasses.replace(COUNTING, device="cuda"), write_tables(ring), outputs)
+        run(dataclasses.replace(COUNTING, device="cuda"), absent, outputs)
 
 
 @pytest.mark.parametrize(

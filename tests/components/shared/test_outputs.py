@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save_file
 
 from components.shared.errors import OutputError
 from components.shared.outputs import whole_file, whole_folder, write_json, write_text
@@ -74,13 +76,19 @@ def test_a_file_appears_whole_or_stays_as_it_was(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_named_with_the_output(small_disk: Path) -> None:
     write_text(small_disk / "page.html", "old")
-    with pytest.raises(OutputError, match=r"page\.html: cannot be written: the disk is full"):
+    with pytest.raises(OutputError, match=r"page\.html is not written: a disk is full"):
         write_text(small_disk / "page.html", "x" * 100_000)
     with (
-        pytest.raises(OutputError, match="table: cannot be written: the disk is full"),
+        pytest.raises(OutputError, match=r"^\S+table is not written: a disk is full"),
+        whole_folder(small_disk / "other"),
         whole_folder(small_disk / "table") as folder,
     ):
         pq.write_table(pa.table({"a": list(range(50_000))}), folder / "part.parquet")
+    with (
+        pytest.raises(OutputError, match="model is not written: a disk is full"),
+        whole_folder(small_disk / "model") as folder,
+    ):
+        save_file({"weights": np.zeros(50_000)}, folder / "model.safetensors")
     assert [path.name for path in small_disk.iterdir()] == ["page.html"]
     assert (small_disk / "page.html").read_text() == "old"
 
