@@ -12,6 +12,8 @@ from typing import Any
 
 from components.shared.errors import OutputError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_BY_TEXT = ("mlflow", "safetensors")  # their errors keep the reason in the text alone
 _LEFTOVER = re.compile(r"\.(?P<output>.+)\.(?P<owner>\d+)\.(?P<kind>partial|old)")
 
 
@@ -52,13 +54,10 @@ def _cleared(partial: Path, path: Path) -> Iterator[None]:
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Say whether `error` tells of a full disk or a used-up quota; safetensors does so by the text alone."""
-    from safetensors import SafetensorError
-
-    numbers = (errno.ENOSPC, errno.EDQUOT)
-    if isinstance(error, SafetensorError):
-        return any(os.strerror(number) in str(error) for number in numbers)
-    return isinstance(error, OSError) and error.errno in numbers
+    """Say whether `error` tells of a full disk or a used-up quota."""
+    if type(error).__module__.partition(".")[0] in _BY_TEXT:
+        return any(os.strerror(number) in str(error) for number in _FULL)
+    return isinstance(error, OSError) and error.errno in _FULL
 
 
 def _beside(path: Path, kind: str) -> Path:

@@ -15,7 +15,7 @@ from components.register.job import RegisterInputs, run, run_champion
 from components.register.promote import promote
 from components.register.registry import version_by_alias, versions
 from components.shared.config import to_json
-from components.shared.errors import ConfigError, DataError, ModelError, UserError
+from components.shared.errors import ConfigError, DataError, ModelError, OutputError, UserError
 from components.shared.mlflow_client import connect
 
 MODEL = "recllm-r1"
@@ -107,6 +107,16 @@ def test_the_champion_is_the_model_that_was_registered(config, inputs, tmp_path)
     for path in inputs.model.iterdir():
         assert (tmp_path / "champion" / path.name).read_bytes() == path.read_bytes()
     assert [one.name for one in tmp_path.glob(".champion*")] == []
+
+
+def test_a_disk_too_full_for_the_champion_is_no_fault_of_the_champion(
+    config, inputs, tmp_path, small_disk
+) -> None:
+    run(config, inputs, tmp_path / "info.md")
+    promote(config.tracking_uri, MODEL)
+    with pytest.raises(OutputError, match="champion is not written: a disk is full"):
+        run_champion(config, small_disk / "champion")
+    assert list(small_disk.iterdir()) == []
 
 
 def test_a_champion_whose_files_are_gone_is_named(config, tmp_path) -> None:
