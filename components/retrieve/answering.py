@@ -1,5 +1,6 @@
 """Models trained on some of the users, and what they answer: rankings, candidates, and who fills the gaps."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,15 @@ class Known:
     exposures: Exposures | None = None
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """Candidates, and how many of those wanted are filled in by popularity, and how many are new."""
+
+    ranked: Ranked
+    filled: int
+    new: int
+
+
 class Answering:
     """Models trained on the train part of `users` alone; `fold` is the one held out, -1 for none."""
 
@@ -48,12 +58,15 @@ class Answering:
     def fit_and_answer(self, name: str, asked: dict[str, Examples], depth: int) -> dict[str, Ranked]:
         """Train model `name` and return its lists; one where it knows nothing is empty."""
         recommender: Recommender
+        started = time.monotonic()
         if name == ONLINE and self.known.exposures:
             recommender, told = self.known.exposures, TrainingLog()
         else:
             parts = (self.train_part, self.valid, self.fold, self.place)
             recommender, told = models.fit(name, self.config, self.known.data, *parts)
-        self.evidence[name], self.seconds[name] = recommender.evidence, told.seconds
+        # A training that went on after a stop has more seconds behind it than this call.
+        self.seconds[name] = max(time.monotonic() - started, told.seconds)
+        self.evidence[name] = recommender.evidence
         return {split: recommender.answer(questions, depth) for split, questions in asked.items()}
 
     def filled(self, ranked: Ranked, asked: Examples) -> Ranked:
@@ -72,7 +85,7 @@ class Answering:
             scores[row, len(listed) : len(listed) + len(more)] = level
         return Ranked(items, scores)
 
-    def candidates(self, parts: dict[str, Ranked], asked: Examples) -> Ranked:
+    def candidates(self, parts: dict[str, Ranked], asked: Examples) -> "Candidates":
         """Blend the lists of the candidates' models, fill the short ones, make room for new items."""
         config, names = self.config, self.config.sources
         ranked = parts[names[0]]
@@ -80,7 +93,10 @@ class Answering:
             votes = [self.evidence[name] for name in names]
             ranked = fuse([parts[name] for name in names], votes, ranked.items.shape[1])
         filled = self.filled(ranked, asked)
-        if not self.newcomers:
-            return filled
         slots, wanted = config.new_item_slots, config.num_candidates
-        return with_newcomers(filled, asked, self.newcomers, slots, wanted)
+        added = (filled.items[:, :wanted] >= 0).sum() - (ranked.items[:, :wanted] >= 0).sum()
+        if self.newcomers:
+            filled = with_newcomers(filled, asked, self.newcomers, slots, wanted)
+        items = filled.items[:, :wanted]
+        met = item_counts(self.train_part, self.known.data.num_items) > 0
+        return Candidates(filled, int(added), int((~met[items] & (items >= 0)).sum()))

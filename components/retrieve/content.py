@@ -1,5 +1,7 @@
 """Items like those of the history, by tags or by sentence embedding: finds items that nobody has met yet."""
 
+import warnings
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -58,6 +60,8 @@ class Content(Scorer):
         shape = (self.num_items, len(latest))
         voted = torch.sparse_coo_tensor(places, votes, shape, check_invariants=True)
         if self.vectors.is_sparse:
-            profiles = torch.sparse.mm(self.vectors.t(), voted).to_dense()
+            with warnings.catch_warnings():  # torch's "beta state": the products are tested here
+                warnings.filterwarnings("ignore", "Sparse CSR tensor support")
+                profiles = torch.sparse.mm(self.vectors.t(), voted).to_dense()
             return torch.sparse.mm(vectors, profiles).T.contiguous()
         return torch.sparse.mm(voted.t(), self.vectors) @ vectors.T

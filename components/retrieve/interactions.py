@@ -126,7 +126,7 @@ class Interactions:
     """Every user's items in time order. Users are sorted by id, items are the catalogue sorted by id.
 
     Attributes:
-        tags: of each item, as numbers of the sorted distinct tags.
+        tags: of each item, its brand among them, as numbers of the sorted distinct tags.
         times: of each interaction, in microseconds; empty = unknown.
         created: when each item appeared, in microseconds, UNKNOWN_TIME where nobody knows.
         texts: what an encoder reads of each item: title, brand, tags.
@@ -218,7 +218,7 @@ def load(sequences: Path, catalogue: Path) -> Interactions:
         item_ids=item_ids.to_pylist(),
         items=items.to_numpy().astype(np.int64),
         offsets=offsets,
-        tags=_tags(_column(items_table, "tags")),
+        tags=_tags(_column(items_table, "tags"), _column(items_table, "brand")),
         times=microseconds(times.flatten(), sequences, "timestamps").to_numpy(zero_copy_only=False),
         created=pc.fill_null(
             microseconds(_column(items_table, "created_at"), catalogue, "created_at"), UNKNOWN_TIME
@@ -248,11 +248,13 @@ def _texts(items: pa.Table) -> pa.Array:
     return pc.binary_join_element_wise(titles, *said, ". ", null_handling="skip")
 
 
-def _tags(lists: pa.Array) -> Histories:
-    """Return each item's distinct tags as numbers."""
+def _tags(lists: pa.Array, brands: pa.Array) -> Histories:
+    """Return each item's distinct tags and its brand, if any, as numbers."""
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    numbers = pc.rank(lists.flatten(), tiebreaker="dense").to_numpy().astype(np.int64) - 1
-    rows = np.repeat(np.arange(len(lengths)), lengths)
+    branded = pc.fill_null(pc.not_equal(brands, ""), False).to_numpy(zero_copy_only=False)
+    names = pa.concat_arrays([lists.flatten(), brands.filter(pa.array(branded))])
+    numbers = pc.rank(names, tiebreaker="dense").to_numpy().astype(np.int64) - 1
+    rows = np.concatenate([np.repeat(np.arange(len(lengths)), lengths), np.flatnonzero(branded)])
     width = int(numbers.max(initial=0)) + 1
     rows, numbers = np.divmod(np.unique(rows * width + numbers), width)
     ends = np.searchsorted(rows, np.arange(len(lengths)), side="right")

@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from components.retrieve import models, report
-from components.retrieve.answering import Answering, Known
+from components.retrieve.answering import Answering, Candidates, Known
 from components.retrieve.cold import read_segments
 from components.retrieve.config import ONLINE, RetrieveConfig
-from components.retrieve.counts import item_counts
 from components.retrieve.exposures import load_exposures
 from components.retrieve.interactions import Examples, Ints, load
 from components.retrieve.ranking import Ranked
-from components.retrieve.report import CEILINGS, RetrieveReport
+from components.retrieve.report import CANDIDATES_ORDER, CEILINGS, RetrieveReport
 from components.retrieve.tables import candidates_table, rankings_table
 from components.shared import checkpoints
 from components.shared.errors import DataError
@@ -87,6 +86,8 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
         candidates_from=config.candidates_from,
         num_candidates=config.num_candidates,
         num_items=data.num_items,
+        new_item_slots=config.new_item_slots,
+        folds=config.folds,
     )
     with (
         checkpoints.place(inputs.checkpoints, "retrieve", config, *inputs.tables, *encoder(config)) as saved,
@@ -122,7 +123,7 @@ def encoder(config: RetrieveConfig) -> list[Path]:
     return [folder] if folder.is_dir() else []
 
 
-def _final_models(context: _Run, table) -> dict[str, Ranked]:
+def _final_models(context: _Run, table) -> dict[str, Candidates]:
     """Train each model on all users and write its rankings; return split -> the candidates' order."""
     config, data = context.config, context.known.data
     everybody = np.arange(len(data.user_ids))
@@ -141,8 +142,8 @@ def _final_models(context: _Run, table) -> dict[str, Ranked]:
                 reached = report.figures(shown, examples[split], data.num_items)
                 context.report.models.setdefault(name, {})[split] = reached
         context.report.seconds[name] = answering.seconds[name]
-        told = context.report.models.get(name, {}).get("test", {})
-        print(f"retrieve: {name}: test " + ", ".join(f"{k} {v:.4f}" for k, v in told.items()), flush=True)
+        if told := context.report.models.get(name, {}).get("test", {}):
+            print(f"retrieve: {name}: test " + ", ".join(f"{k} {v:.4f}" for k, v in told.items()), flush=True)
     return {split: answering.candidates(kept[split], examples[split]) for split in JUDGED}
 
 
@@ -151,7 +152,7 @@ def _write_train(context: _Run, table) -> None:
     config, data = context.config, context.known.data
     asked = data.examples("train")
     fold_of_user = models.user_folds(data.user_ids, config.folds, config.seed)
-    lists = Ranked.nothing(len(asked), context.depth)
+    lists, filled, new = Ranked.nothing(len(asked), context.depth), 0, 0
     for fold in range(config.folds):
         rows = np.flatnonzero(fold_of_user[asked.users] == fold)
         if not len(rows):
@@ -164,23 +165,28 @@ def _write_train(context: _Run, table) -> None:
             for name in config.sources
         }
         found = answering.candidates(parts, held_out)
-        lists.items[rows], lists.scores[rows] = found.items, found.scores
-    _write_candidates(context, table, "train", asked, lists, fold_of_user[asked.users])
+        lists.items[rows], lists.scores[rows] = found.ranked.items, found.ranked.scores
+        filled, new = filled + found.filled, new + found.new
+    fold_of_row = fold_of_user[asked.users]
+    _write_candidates(context, table, "train", asked, Candidates(lists, filled, new), fold_of_row)
 
 
 def _write_candidates(
-    context: _Run, table, split: str, asked: Examples, ranked: Ranked, fold: Ints | None
+    context: _Run, table, split: str, asked: Examples, found: Candidates, fold: Ints | None
 ) -> None:
-    wanted = context.config.num_candidates
-    cut = ranked.first(wanted)
+    wanted, num_items = context.config.num_candidates, context.known.data.num_items
+    cut = found.ranked.first(wanted)
     table.candidates(split, asked, cut, np.full(len(asked), -1) if fold is None else fold)
-    figures = context.report
-    at = tuple(sorted({*CEILINGS, wanted}))
-    figures.ceilings[split] = report.ceilings(ranked, asked, context.known.data.num_items, at)
+    figures, at = context.report, tuple(sorted({*CEILINGS, wanted}))
+    figures.ceilings[split] = report.ceilings(found.ranked, asked, num_items, at)
+    figures.first_labels[split] = report.first_labels(found.ranked, asked, num_items, at)
+    figures.labels[split] = float(asked.labels.lengths.mean()) if len(asked) else 0.0
     figures.users[split] = len(asked)
     figures.cold[split] = int((asked.histories.lengths == 0).sum())
+    figures.new_items[split], figures.filled[split] = found.new, found.filled
     if context.known.exposures:
         figures.unlisted[split] = int((~context.known.exposures.listed(asked)).sum())
     figures.short += int(((cut.items >= 0).sum(1) < wanted).sum())
-    met = item_counts(context.known.data.train(), context.known.data.num_items) > 0
-    figures.new_items[split] = int((~met[cut.items] & (cut.items >= 0)).sum())
+    if split in JUDGED:
+        reached = report.figures(found.ranked, asked, num_items)
+        figures.models.setdefault(CANDIDATES_ORDER, {})[split] = reached

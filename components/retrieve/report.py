@@ -1,14 +1,16 @@
 """What retrieval reached: figures per model, the recall ceiling of the candidates, and their page."""
 
+import dataclasses
 import html
 import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from components.retrieve.interactions import Examples
+from components.retrieve.interactions import Examples, Histories
 from components.retrieve.ranking import Ranked, hits, ndcg, recall
 
+CANDIDATES_ORDER = "candidates"
 CEILINGS = (10, 20, 50, 100)
 CUTS = (5, 10)
 TOO_GOOD = 0.95
@@ -22,6 +24,7 @@ _STYLE = (
     "h1{font-size:20px}h2{font-size:16px;margin-top:28px}table{border-collapse:collapse}"
     "td,th{padding:4px 12px;border-bottom:1px solid #d0d7de;text-align:right}"
     "td:first-child,th:first-child{text-align:left}"
+    ".wide{overflow-x:auto}"
     ".flag{background:#fff8c5;border-left:4px solid #d4a72c;padding:8px 12px}"
 )
 
@@ -31,26 +34,36 @@ class RetrieveReport:
     """Figures of one run; all in [0, 1] unless named otherwise.
 
     Attributes:
-        models: model -> split -> "recall@5" … -> mean over users; and model -> seconds of training.
+        models: model -> split -> "recall@5" … -> mean over users; CANDIDATES_ORDER is what the prompts get.
+        seconds: model -> of training on all users, with what it learns from (pre-training, embeddings).
         ceilings: split -> N -> share of labels among the first N candidates' order.
+        first_labels: split -> N -> the same for the first label of prompts with a history: one question that
+            all splits ask alike; and of how many prompts.
+        labels: split -> labels a prompt.
         users: split -> rows.
         flags: what a person should look at, in words.
         cold: split -> rows whose history is empty: what is popular among users alike answers them.
         unlisted: split -> rows without a list from outside by the label's time; empty where none is wanted.
-        new_items: split -> candidates that no train part holds.
+        new_items: split -> candidates that the train part that their models saw does not hold.
+        filled: split -> candidates that are there because they are popular: the models named no more.
         short: rows with fewer candidates than asked for, because the catalogue has no more.
     """
 
     candidates_from: str
     num_candidates: int
     num_items: int
+    new_item_slots: int = 0
+    folds: int = 2
     models: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     ceilings: dict[str, dict[int, float]] = field(default_factory=dict)
+    first_labels: dict[str, tuple[dict[int, float], int]] = field(default_factory=dict)
+    labels: dict[str, float] = field(default_factory=dict)
     users: dict[str, int] = field(default_factory=dict)
     cold: dict[str, int] = field(default_factory=dict)
     unlisted: dict[str, int] = field(default_factory=dict)
     new_items: dict[str, int] = field(default_factory=dict)
+    filled: dict[str, int] = field(default_factory=dict)
     short: int = 0
     flags: list[str] = field(default_factory=list)
 
@@ -68,6 +81,7 @@ class RetrieveReport:
             if split in self.unlisted:
                 flat[f"unlisted_{split}"] = float(self.unlisted[split])
             flat[f"new_items_{split}"] = float(self.new_items[split])
+            flat[f"filled_{split}"] = float(self.filled[split])
         flat["short_lists"] = float(self.short)
         return {name: value for name, value in flat.items() if math.isfinite(value)}
 
@@ -90,24 +104,36 @@ def ceilings(ranked: Ranked, examples: Examples, num_items: int, at: tuple[int, 
     return {n: float(recall(found, examples.labels.lengths, n).mean()) for n in at}
 
 
+def first_labels(
+    ranked: Ranked, examples: Examples, num_items: int, at: tuple[int, ...]
+) -> tuple[dict[int, float], int]:
+    """Return what `ceilings` does for the first labels of rows with a history, and how many rows that are."""
+    rows = np.flatnonzero(examples.histories.lengths > 0)
+    asked, labels = examples.take(rows), examples.labels.take(rows)
+    first = Histories(labels.items, labels.start, labels.start + 1)
+    found = Ranked(ranked.items[rows], ranked.scores[rows])
+    return ceilings(found, dataclasses.replace(asked, labels=first), num_items, at), len(rows)
+
+
 def gap_flags(report: RetrieveReport, allowed: float) -> list[str]:
     """Return a warning for each N where train and test ceilings differ by more than chance and `allowed`.
 
-    Chance is three standard errors of the difference of two proportions; `allowed` is a share of the
-    larger ceiling. A train ceiling far above test hints at a leak, one far below at a shift.
+    Compared are first labels after a history: test may ask for several labels and for users without one,
+    train never does. Chance is three standard errors of the difference of two proportions; `allowed` is a
+    share of the larger ceiling. A train ceiling far above test hints at a leak, one far below at a shift.
     """
-    train, test = report.ceilings.get("train", {}), report.ceilings.get("test", {})
+    (train, asked), (test, judged) = (report.first_labels.get(split, ({}, 0)) for split in ("train", "test"))
     found = []
     for n in sorted(train.keys() & test.keys()):
         a, b = train[n], test[n]
-        error = math.sqrt(a * (1 - a) / report.users["train"] + b * (1 - b) / report.users["test"])
+        error = math.sqrt(a * (1 - a) / asked + b * (1 - b) / judged)
         if abs(a - b) > max(3 * error, allowed * max(a, b)):
             cause = (
-                "train labels may have leaked into the fold models"
+                "behaviour has shifted since, or train labels have leaked into the fold models"
                 if a > b
                 else "prompts of training are harder than those of test: more folds, or a shift in time"
             )
-            found.append(f"At N = {n} the ceiling is {a:.3f} on train and {b:.3f} on test: {cause}.")
+            found.append(f"At N = {n} {a:.3f} of first labels are found on train, {b:.3f} on test: {cause}.")
     return found
 
 
@@ -149,7 +175,7 @@ def list_flags(report: RetrieveReport, known_share: float, are_candidates: bool,
         if are_candidates and users and lacking > (1 - LEAST_KNOWN) * users:
             found.append(
                 f"{lacking:,} of {users:,} {split} prompts have no list from outside by their label's time: "
-                "other models, or popularity, made their candidates."
+                "other models of retrieve.candidates_from, if any, or popularity made their candidates."
             )
     return found
 
@@ -157,6 +183,7 @@ def list_flags(report: RetrieveReport, known_share: float, are_candidates: bool,
 def page(report: RetrieveReport) -> str:
     """Return the report as one self-contained HTML page."""
     flags = "".join(f"<p class=flag>{html.escape(flag)}</p>" for flag in report.flags)
+    flags = flags or "<p>Nothing to warn of.</p>"
     splits = list(report.ceilings)
     cuts = sorted({n for ceiling in report.ceilings.values() for n in ceiling})
     ceiling_rows = [
@@ -172,25 +199,42 @@ def page(report: RetrieveReport) -> str:
                 for split in ("valid", "test")
                 for name in names
             ),
-            f"{report.seconds.get(model, 0):.1f}",
+            f"{report.seconds[model]:.1f}" if model in report.seconds else "",
         ]
         for model, by in report.models.items()
     ]
-    counted = {"prompts": report.users, "cold": report.cold, "new items": report.new_items}
+    counted = {
+        "prompts": report.users,
+        "cold": report.cold,
+        "new items": report.new_items,
+        "filled": report.filled,
+    }
+    told = (
+        "Cold: nothing before the label; what is popular among users alike answers. New: candidates that the "
+        "train part lacks, for a train prompt that of the other folds. Filled: candidates that are popular, "
+        "where the models named too few."
+    )
     if report.unlisted:
         counted["without a list"] = report.unlisted
-    count_rows = [[split, *(f"{counts[split]:,}" for counts in counted.values())] for split in splits]
+        told += " Without a list: nothing came from outside by the label's time."
+    count_rows = [
+        [split, f"{report.labels[split]:.2f}", *(f"{counts[split]:,}" for counts in counted.values())]
+        for split in splits
+    ]
+    slots = f", {report.new_item_slots} of them for new items" if report.new_item_slots else ""
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><title>Retrieval</title>"
         f"<style>{_STYLE}</style><h1>Retrieval</h1>{flags}"
-        f"<p>{report.num_items:,} items. Candidates: {report.num_candidates} a prompt, from "
-        f"{html.escape(report.candidates_from)}. Rankings: full catalogue, seen items excluded.</p>"
+        f"<p>{report.num_items:,} items. Candidates: {report.num_candidates} a prompt{slots}, from "
+        f"{html.escape(report.candidates_from)}, {report.folds} folds. Rankings: full catalogue, seen items "
+        "excluded.</p>"
         "<h2>Recall ceiling of the candidates</h2><p>No reranking of N candidates can have a higher "
         f"recall. Lists shorter than asked for: {report.short}.</p>{_table(['', *splits], ceiling_rows)}"
-        f"<h2>Models</h2>{_table(['model', *headers, 'seconds'], model_rows)}"
-        "<h2>Prompts</h2><p>Cold: nothing before the label; what is popular among users alike answers. New: "
-        "candidates that nobody met in the train part. Without a list: nothing came from outside by then.</p>"
-        f"{_table(['split', *counted], count_rows)}</html>\n"
+        f"<h2>Models</h2><p>The row {CANDIDATES_ORDER} is the order that prompts get, places for new items "
+        "included. Seconds are of training on all users.</p>"
+        f"<div class=wide>{_table(['model', *headers, 'seconds'], model_rows)}</div>"
+        f"<h2>Prompts</h2><p>{told}</p>"
+        f"{_table(['split', 'labels a prompt', *counted], count_rows)}</html>\n"
     )
 
 

@@ -227,6 +227,8 @@ def train(
             state.save(saved)
     if len(valid):
         network.load_state_dict(state.best)
+        kept = f"the weights of epoch {state.log.best_epoch} of {state.epoch} are kept"
+        print(f"retrieve: {name}: {kept}", flush=True)
     return network.recommender(device), state.log
 
 

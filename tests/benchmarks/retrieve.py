@@ -82,7 +82,7 @@ def read(path: Path, users: int) -> Interactions:
     """Read the reference sequences, a seeded sample of `users` (0 = all)."""
     with gzip.open(path, "rt") as file:
         sequences = sorted(line.split() for line in file)
-    if users:
+    if 0 < users < len(sequences):
         chosen = np.random.default_rng(0).choice(len(sequences), users, replace=False)
         sequences = [sequences[i] for i in sorted(chosen)]
     item_ids = sorted({item for _, *items in sequences for item in items})
@@ -145,19 +145,22 @@ def huge(items: int, users: int = 1000) -> None:
     )
 
 
-def row_of(name: str, config: RetrieveConfig, data: Interactions, depth: int, sort: bool, saved: Path) -> str:
+def row_of(
+    name: str, config: RetrieveConfig, data: Interactions, options: argparse.Namespace, saved: Path
+) -> str:
     """Train model `name`, rank for all test users, and return its line of the table."""
     test, started = data.examples("test"), time.monotonic()
     recommender, log = models.fit(name, config, data, data.train(), data.examples("valid"), -1, saved)
     trained = time.monotonic()
     # A network that went on after a stop has more seconds behind it than this process.
     taken = max(trained - started, log.seconds)
-    ranked = recommender.answer(test, depth)
+    ranked = recommender.answer(test, options.depth)
     scored = time.monotonic()
     reached = [f"{value:.4f}" for value in figures(ranked, test, data.num_items).values()]
-    published = " / ".join(f"{value:.4f}" for value in PUBLISHED.get(name, ()))
+    # Published rows are of all users: beside a sample they would say nothing.
+    published = " / ".join(f"{value:.4f}" for value in PUBLISHED.get(name, ()) if not options.users)
     cells = [name, *reached, published, log.best_epoch, f"{taken:.0f}", f"{scored - trained:.1f}"]
-    if sort:
+    if options.sort:
         cells += (
             _sorted_too(recommender, test.histories, ranked) if isinstance(recommender, Scorer) else ["", ""]
         )
@@ -190,31 +193,26 @@ def main() -> None:
         return
     if options.depth < 10:
         parser.error("--depth must be at least 10: the table has Recall and NDCG at 10")
+    if options.epochs < 1:
+        parser.error("--epochs must be at least 1")
+    known = [name for name in MODELS if name != ONLINE]
+    if unknown := [name for name in options.models.split(",") if name not in known]:
+        parser.error(f"--models: '{unknown[0]}' is none of {', '.join(known)}")
+    for file in (options.data, options.data.with_name(META)):
+        if not file.is_file():
+            parser.error(f"{file} is missing: RECLLM_DATA names the folder of the public datasets")
     data, config = read(options.data, options.users), beauty_config(options.epochs)
     threads = torch.get_num_threads()
     print(f"{len(data.user_ids):,} users, {data.num_items:,} items, {threads} threads", flush=True)
-    rows = []
-    with checkpoints.place(
-        options.saved, "retrieve", config, also=f"{options.data} {options.users}"
-    ) as saved:
+    headers = ["model", "R@5", "R@10", "N@5", "N@10", "published R@10 / N@10", "best epoch", "train s"]
+    headers += [f"top-{options.depth} s"] + ["full sort s", "lists"] * options.sort
+    rows = ["| " + " | ".join(headers) + " |", "|---|" + "---:|" * (len(headers) - 1)]
+    asked = f"{options.data} {options.users}"
+    with checkpoints.place(options.saved, "retrieve", config, also=asked) as saved:
         for name in options.models.split(","):
-            rows.append(row_of(name, config, data, options.depth, options.sort, saved))
+            rows.append(row_of(name, config, data, options, saved))
             print(rows[-1], flush=True)  # a model may take many minutes
-    headers = [
-        "model",
-        "R@5",
-        "R@10",
-        "N@5",
-        "N@10",
-        "published R@10 / N@10",
-        "best epoch",
-        "train s",
-        f"top-{options.depth} s",
-    ]
-    headers += ["full sort s", "lists"] * options.sort
-    print("| " + " | ".join(headers) + " |")
-    print("|---|" + "---:|" * (len(headers) - 1))
-    print("\n".join(rows), flush=True)
+    print("\n".join(rows))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def write_tables(tmp_path: Path) -> WriteTables:
         profiles: list[dict] | None = None,
         shown: list[tuple[str, float, list[str]]] | None = None,
         created: dict[str, float] | None = None,
+        brands: dict[str, str] | None = None,
     ) -> RetrieveInputs:
         """Item i of a user comes on day i; `shown` is (user, day, items), `created` item -> day."""
 
@@ -68,7 +69,7 @@ def write_tables(tmp_path: Path) -> WriteTables:
                 "title": item,
                 "topic": "",
                 "tags": (tags or {}).get(item, []),
-                "brand": None,
+                "brand": (brands or {}).get(item),
                 "created_at": day(created[item]) if created and item in created else None,
                 "train_count": 0,
             }

@@ -135,6 +135,8 @@ def test_lists_from_outside_are_candidates_and_a_comparator(write_tables, output
     }
     assert report.models["online"]["test"]["recall@5"] == pytest.approx(1 / 3)
     assert report.unlisted == {"train": 2, "valid": 2, "test": 2}
+    assert report.filled["test"] == 4  # two each of b and c
+    assert report.models["candidates"]["test"]["ndcg@5"] > report.models["online"]["test"]["ndcg@5"]
 
 
 def test_a_blend_with_lists_from_outside(write_tables, outputs) -> None:
@@ -155,7 +157,7 @@ def test_without_the_table_online_is_no_comparator_and_no_source(write_tables, o
     config = RetrieveConfig(models=("popularity", "online"), candidates_from="popularity")
     inputs = write_tables(SEQUENCES, CATALOGUE)
     report = run(config, inputs, outputs)
-    assert list(report.models) == ["popularity"]
+    assert list(report.models) == ["popularity", "candidates"]
     assert "no exposures" in report.flags[-1]
     with pytest.raises(DataError, match="take 'online' out of"):
         run(dataclasses.replace(config, candidates_from="online+popularity"), inputs, outputs)

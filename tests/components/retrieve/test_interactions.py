@@ -55,6 +55,13 @@ def test_flat_names_each_items_row() -> None:
     assert items.tolist() == [8, 9, 9]
 
 
+def test_a_brand_is_a_tag_among_others(write_tables) -> None:
+    tags, brands = {"a": ["soap", "acme"], "b": ["soap"]}, {"a": "acme", "b": "zest", "c": "acme", "d": ""}
+    inputs = write_tables({"u": ["a", "b", "c", "d"]}, tags=tags, brands=brands)
+    of_items = load(inputs.sequences, inputs.catalogue).tags
+    assert [row.tolist() for row in of_items] == [[0, 1], [1, 2], [0], []]  # acme, soap, zest
+
+
 def test_examples_of_leave_one_out(write_tables) -> None:
     inputs = write_tables({"b": ["x", "y", "z", "w"], "a": ["z", "x", "y"]})
     data = load(inputs.sequences, inputs.catalogue)

@@ -2,6 +2,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -16,9 +17,11 @@ from components.retrieve.config import (
     TigerConfig,
     TrainingConfig,
 )
+from components.retrieve.interactions import Examples, Histories
 from components.retrieve.job import run
 from components.retrieve.models import user_folds
-from components.retrieve.report import RetrieveReport, gap_flags, page
+from components.retrieve.ranking import Ranked
+from components.retrieve.report import RetrieveReport, ceilings, first_labels, gap_flags, page
 from components.shared.config import parse, to_json
 from components.shared.errors import ConfigError, DataError
 from data_contracts.tables import CANDIDATES, RANKINGS
@@ -249,10 +252,19 @@ def test_a_failure_leaves_no_output(write_tables, ring, outputs) -> None:
     assert left == []
 
 
+def test_only_first_labels_after_a_history_are_compared() -> None:
+    """Test may ask for several labels, and of users without a history: that is no gap."""
+    items, ends = np.array([1, 2, 3, 4, 5]), np.array([4, 5])
+    labels, nothing = Histories(items, np.array([1, 4]), ends), np.array([0, 4])
+    asked = Examples(np.arange(2), np.arange(2), Histories(items, nothing, np.array([1, 4])), labels)
+    ranked = Ranked(np.array([[2, 9], [9, 5]]), np.zeros((2, 2), np.float32))
+    assert ceilings(ranked, asked, 10, (1,)) == {1: pytest.approx(1 / 6)}
+    assert first_labels(ranked, asked, 10, (1,)) == ({1: 1.0}, 1)
+
+
 def _gap(train: float, test: float, users: int) -> list[str]:
     report = RetrieveReport(candidates_from="sasrec", num_candidates=10, num_items=100)
-    report.ceilings = {"train": {10: train}, "test": {10: test}}
-    report.users = {"train": users, "test": users}
+    report.first_labels = {"train": ({10: train}, users), "test": ({10: test}, users)}
     return gap_flags(report, allowed=0.3)
 
 
