@@ -116,25 +116,28 @@ def first_labels(
 
 
 def gap_flags(report: RetrieveReport, allowed: float) -> list[str]:
-    """Return a warning for each N where train and test ceilings differ by more than chance and `allowed`.
+    """Return a warning where train and test ceilings differ by more than chance and `allowed` at any N.
 
     Compared are first labels after a history: test may ask for several labels and for users without one,
     train never does. Chance is three standard errors of the difference of two proportions; `allowed` is a
     share of the larger ceiling. A train ceiling far above test hints at a leak, one far below at a shift.
     """
     (train, asked), (test, judged) = (report.first_labels.get(split, ({}, 0)) for split in ("train", "test"))
-    found = []
+    causes = {
+        True: "behaviour has shifted since, or train labels have leaked into the fold models",
+        False: "prompts of training are harder than those of test: more folds, or a shift in time",
+    }
+    apart: dict[bool, list[str]] = {True: [], False: []}
     for n in sorted(train.keys() & test.keys()):
         a, b = train[n], test[n]
         error = math.sqrt(a * (1 - a) / asked + b * (1 - b) / judged)
         if abs(a - b) > max(3 * error, allowed * max(a, b)):
-            cause = (
-                "behaviour has shifted since, or train labels have leaked into the fold models"
-                if a > b
-                else "prompts of training are harder than those of test: more folds, or a shift in time"
-            )
-            found.append(f"At N = {n} {a:.3f} of first labels are found on train, {b:.3f} on test: {cause}.")
-    return found
+            apart[a > b].append(f"{a:.3f} and {b:.3f} among the first {n}")
+    return [
+        f"Of first labels, train and test find {', '.join(gaps)}: {causes[above]}."
+        for above, gaps in apart.items()
+        if gaps
+    ]
 
 
 def candidate_flags(report: RetrieveReport, slots: int) -> list[str]:
