@@ -23,7 +23,10 @@ app.add_typer(importers, name="import")
 
 ProfileOption = Annotated[str, typer.Option("--profile", help="A profile's name or a YAML file.")]
 DataOption = Annotated[
-    str | None, typer.Option("--data", help="Folder or s3:// URI of users, items, events; default: generate.")
+    str | None,
+    typer.Option(
+        "--data", help="Folder or s3:// URI of users, items, events (and exposures); default: generate."
+    ),
 ]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show everything that the steps print.")]
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of local runs, their cache and MLflow.")]

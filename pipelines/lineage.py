@@ -27,12 +27,17 @@ def of_data(data: str, exposures: str = "") -> str:
         DataError: nothing is there.
     """
     if exposures:
-        return fingerprint.of_text(of_data(data), of_data(exposures))
-    if is_remote(data):
-        return fingerprint.of_text(*stamp(data))
-    folder = Path(data)
+        lists = _contents(exposures, f"sequences.exposures: {exposures}", "the table exposures")
+        return fingerprint.of_text(of_data(data), lists)
+    return _contents(data, data, "the raw tables")
+
+
+def _contents(place: str, shown: str, wanted: str) -> str:
+    if is_remote(place):
+        return fingerprint.of_text(*stamp(place))
+    folder = Path(place)
     if not folder.is_dir():
-        raise DataError(f"{data}: no such folder; it must hold the raw tables")
+        raise DataError(f"{shown}: no such folder; it must hold {wanted}")
     return fingerprint.of_folder(folder)
 
 

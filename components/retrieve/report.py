@@ -208,12 +208,12 @@ def page(report: RetrieveReport) -> str:
     ]
     counted = {
         "prompts": report.users,
-        "cold": report.cold,
+        "without a history": report.cold,
         "new items": report.new_items,
         "filled": report.filled,
     }
     told = (
-        "Cold: nothing before the label; what is popular among users alike answers. New: candidates that the "
+        "Without a history: what is popular among users alike answers. New: candidates that the "
         "train part lacks, for a train prompt that of the other folds. Filled: candidates that are popular, "
         "where the models named too few."
     )
@@ -233,8 +233,8 @@ def page(report: RetrieveReport) -> str:
         "excluded.</p>"
         "<h2>Recall ceiling of the candidates</h2><p>No reranking of N candidates can have a higher "
         f"recall. Lists shorter than asked for: {report.short}.</p>{_table(['', *splits], ceiling_rows)}"
-        f"<h2>Models</h2><p>The row {CANDIDATES_ORDER} is the order that prompts get, places for new items "
-        "included. Seconds are of training on all users.</p>"
+        f"<h2>Models</h2><p>The row {CANDIDATES_ORDER} is their own order, before a prompt shuffles it, "
+        "places for new items included. Seconds are of training on all users.</p>"
         f"<div class=wide>{_table(['model', *headers, 'seconds'], model_rows)}</div>"
         f"<h2>Prompts</h2><p>{told}</p>"
         f"{_table(['split', 'labels a prompt', *counted], count_rows)}</html>\n"

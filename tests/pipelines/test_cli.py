@@ -45,6 +45,11 @@ def test_help_lists_the_commands_without_loading_anything_heavy(tmp_path: Path) 
             id="no place for runs",
         ),
         pytest.param(
+            ["run", "--profile", "lists.yaml", "--data", "."],
+            "sequences.exposures: nowhere: no such folder; it must hold the table exposures",
+            id="no lists",
+        ),
+        pytest.param(
             ["experiment", "luck"],
             "experiment 'luck': there is sft-only, accuracy-reward",
             id="no experiment",
@@ -58,6 +63,7 @@ def test_help_lists_the_commands_without_loading_anything_heavy(tmp_path: Path) 
     ],
 )
 def test_a_mistake_is_one_message(arguments: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "lists.yaml").write_text("sequences: {exposures: nowhere}\n")
     finished = recllm(*arguments, cwd=tmp_path)
     assert finished.returncode == 1
     assert finished.stderr.startswith("recllm: ")
