@@ -20,7 +20,7 @@ FEW_ITEMS = 100
 LEAST_KNOWN = 0.5
 """A smaller share of known items, or of prompts with a list from outside, is flagged."""
 _STYLE = (
-    "body{font:14px/1.5 system-ui,sans-serif;color:#1b1f24;margin:24px;max-width:900px}"
+    "body{font:14px/1.5 system-ui,sans-serif;color:#1b1f24;margin:24px;max-width:1000px}"
     "h1{font-size:20px}h2{font-size:16px;margin-top:28px}table{border-collapse:collapse}"
     "td,th{padding:4px 12px;border-bottom:1px solid #d0d7de;text-align:right}"
     "td:first-child,th:first-child{text-align:left}"
