@@ -85,7 +85,7 @@ class Answering:
             scores[row, len(listed) : len(listed) + len(more)] = level
         return Ranked(items, scores)
 
-    def candidates(self, parts: dict[str, Ranked], asked: Examples) -> "Candidates":
+    def candidates(self, parts: dict[str, Ranked], asked: Examples) -> Candidates:
         """Blend the lists of the candidates' models, fill the short ones, make room for new items."""
         config, names = self.config, self.config.sources
         ranked = parts[names[0]]

@@ -101,20 +101,27 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
             _write_train(context, table)
             for split in JUDGED:
                 _write_candidates(context, table, split, data.examples(split), final[split], None)
-    start.flags = report.candidate_flags(start, config.new_item_slots) + report.gap_flags(
-        start, config.ceiling_gap
-    )
-    if exposures:
-        test = data.examples("test")
-        listed = test.take(exposures.listed(test))
-        reached = report.figures(exposures.answer(listed, 10), listed, data.num_items).get("recall@10", 0.0)
-        start.flags += report.list_flags(start, exposures.known_share, ONLINE in config.sources, reached)
-    if ONLINE in config.models and not exposures:
-        start.flags.append(f"'{ONLINE}' is not compared: the log has no exposures of these users.")
+    start.flags = _flags(context)
     for flag in start.flags:
         print(f"retrieve: warning: {flag}", flush=True)
     write_text(outputs.report_html, report.page(start))
     return start
+
+
+def _flags(context: _Run) -> list[str]:
+    """Return what a person should look at."""
+    config, known, figures = context.config, context.known, context.report
+    flags = report.candidate_flags(figures) + report.gap_flags(figures, config.ceiling_gap)
+    if known.exposures:
+        test = known.data.examples("test")
+        listed = test.take(known.exposures.listed(test))
+        reached = report.figures(known.exposures.answer(listed, 10), listed, known.data.num_items)
+        flags += report.list_flags(
+            figures, known.exposures.known_share, ONLINE in config.sources, reached.get("recall@10", 0.0)
+        )
+    elif ONLINE in config.models:
+        flags.append(f"'{ONLINE}' is not compared: the log has no exposures of these users.")
+    return flags
 
 
 def encoder(config: RetrieveConfig) -> list[Path]:

@@ -140,8 +140,8 @@ def gap_flags(report: RetrieveReport, allowed: float) -> list[str]:
     ]
 
 
-def candidate_flags(report: RetrieveReport, slots: int) -> list[str]:
-    """Return warnings about no prompts, too few candidates, and `slots` for new items that nothing fills."""
+def candidate_flags(report: RetrieveReport) -> list[str]:
+    """Return warnings about no prompts, too few candidates, and places for new items that nothing fills."""
     rows = sum(report.users.values())
     if not rows:
         return ["No user has an interaction to be asked for: there is no prompt."]
@@ -151,7 +151,7 @@ def candidate_flags(report: RetrieveReport, slots: int) -> list[str]:
             f"{report.short:,} of {rows:,} prompts have fewer than {report.num_candidates} candidates: the "
             f"catalogue has no more items that the user has not met ({report.num_items:,} in all)."
         )
-    if slots and not report.new_items.get("valid", 0) + report.new_items.get("test", 0):
+    if report.new_item_slots and not report.new_items.get("valid", 0) + report.new_items.get("test", 0):
         found.append(
             "retrieve.new_item_slots found no new item for any valid or test prompt: none is like a history "
             "by retrieve.content (tags or texts that they share), every item was met, or all came later."
