@@ -32,6 +32,9 @@ favours it, and it is no conventional model that must be beaten unless a rule na
 ONLINE = "online"
 """The name under which lists from outside are ranked."""
 
+CANDIDATE_ORDER = "candidates"
+"""The name under which the candidates of the prompts are ranked, in their own order."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:

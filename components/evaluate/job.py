@@ -16,9 +16,17 @@ from components.shared.answer import final_ranking
 from components.shared.errors import DataError
 from components.shared.outputs import write_json, write_text
 from components.shared.prompt_table import PromptRow
-from data_contracts.evaluation import NO_MODEL, ONLINE, Alarm, EvaluationReport, Kind, Sample, TrainingAlarms
+from data_contracts.evaluation import (
+    CANDIDATE_ORDER,
+    NO_MODEL,
+    ONLINE,
+    Alarm,
+    EvaluationReport,
+    Kind,
+    Sample,
+    TrainingAlarms,
+)
 
-CANDIDATE_ORDER = "candidates"
 CHAMPION = "champion"
 
 

@@ -8,6 +8,7 @@ from components.evaluate.charts import Mark, bars, forest
 from components.evaluate.page_style import GLOSSARY, document
 from components.evaluate.summary import TITLES
 from data_contracts.evaluation import (
+    CANDIDATE_ORDER,
     AnswerStatistics,
     Comparator,
     Difference,
@@ -153,7 +154,7 @@ def _differences(report: EvaluationReport) -> str:
 def _shown_differences(report: EvaluationReport) -> list[Difference]:
     """Return the NDCG@10 differences that people ask for; the JSON report holds all of them."""
     best = report.best_conventional("ndcg@10")
-    asked = ["candidates", best.name if best else "candidates", "champion", "base", "sft"]
+    asked = [CANDIDATE_ORDER, best.name if best else CANDIDATE_ORDER, "champion", "base", "sft"]
     models = [one.name for one in reversed(report.comparators) if one.kind == "llm"]
     pairs = [(model, baseline) for model in models for baseline in dict.fromkeys(asked)]
     found = [report.difference(model, baseline, "ndcg@10") for model, baseline in pairs]

@@ -1,6 +1,5 @@
 """Models trained on some of the users, and what they answer: rankings, candidates, and who fills the gaps."""
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,24 +48,20 @@ class Answering:
         self.fallback = SegmentPopularity(self.train_part, users, known.segments, data.num_items)
         self.evidence: dict[str, float] = {}
         self.seconds: dict[str, float] = {}
+        self.new = item_counts(self.train_part, data.num_items) == 0
         self.newcomers: Newcomers | None = None
-        if config.new_item_slots:
-            new = item_counts(self.train_part, data.num_items) == 0
-            if new.any():
-                self.newcomers = Newcomers(data, models.content(config, data, self.train_part, place), new)
+        if config.new_item_slots and self.new.any():
+            self.newcomers = Newcomers(data, models.content(config, data, self.train_part, place), self.new)
 
     def fit_and_answer(self, name: str, asked: dict[str, Examples], depth: int) -> dict[str, Ranked]:
         """Train model `name` and return its lists; one where it knows nothing is empty."""
         recommender: Recommender
-        started = time.monotonic()
         if name == ONLINE and self.known.exposures:
             recommender, told = self.known.exposures, TrainingLog()
         else:
             parts = (self.train_part, self.valid, self.fold, self.place)
             recommender, told = models.fit(name, self.config, self.known.data, *parts)
-        # A training that went on after a stop has more seconds behind it than this call.
-        self.seconds[name] = max(time.monotonic() - started, told.seconds)
-        self.evidence[name] = recommender.evidence
+        self.evidence[name], self.seconds[name] = recommender.evidence, told.seconds
         return {split: recommender.answer(questions, depth) for split, questions in asked.items()}
 
     def filled(self, ranked: Ranked, asked: Examples) -> Ranked:
@@ -98,5 +93,4 @@ class Answering:
         if self.newcomers:
             filled = with_newcomers(filled, asked, self.newcomers, slots, wanted)
         items = filled.items[:, :wanted]
-        met = item_counts(self.train_part, self.known.data.num_items) > 0
-        return Candidates(filled, int(added), int((~met[items] & (items >= 0)).sum()))
+        return Candidates(filled, int(added), int((self.new[items] & (items >= 0)).sum()))

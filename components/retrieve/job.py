@@ -12,11 +12,12 @@ from components.retrieve.config import ONLINE, RetrieveConfig
 from components.retrieve.exposures import load_exposures
 from components.retrieve.interactions import Examples, Ints, load
 from components.retrieve.ranking import Ranked
-from components.retrieve.report import CANDIDATES_ORDER, CEILINGS, RetrieveReport
+from components.retrieve.report import CEILINGS, RetrieveReport
 from components.retrieve.tables import candidates_table, rankings_table
 from components.shared import checkpoints
 from components.shared.errors import DataError
 from components.shared.outputs import whole_folder, write_text
+from data_contracts.evaluation import CANDIDATE_ORDER
 
 JUDGED = ("valid", "test")
 
@@ -196,4 +197,4 @@ def _write_candidates(
     figures.short += int(((cut.items >= 0).sum(1) < wanted).sum())
     if split in JUDGED:
         reached = report.figures(found.ranked, asked, num_items)
-        figures.models.setdefault(CANDIDATES_ORDER, {})[split] = reached
+        figures.models.setdefault(CANDIDATE_ORDER, {})[split] = reached

@@ -1,6 +1,7 @@
 """From a model's name to the trained recommender."""
 
 import hashlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,14 +39,33 @@ def fit(
     """Train model `name` on `train_part`; `valid` (of the same users) only says when to stop.
 
     `fold` is the fold held out, -1 for none; it only enters the seed. In the folder `place` a network
-    saves its progress after every epoch, and goes on from there.
+    saves its progress after every epoch, and goes on from there. The log's seconds are of all that it took:
+    pre-training, embeddings and semantic ids, too.
     """
+    started = time.monotonic()
+    recommender: Recommender
     if name == "popularity":
-        return Popularity(item_counts(train_part, data.num_items)), TrainingLog()
-    if name == "item_to_item":
-        return ItemToItem(train_part, data.num_items, config.item_to_item), TrainingLog()
-    if name == "content":
-        return content(config, data, train_part, place), TrainingLog()
+        recommender, log = Popularity(item_counts(train_part, data.num_items)), TrainingLog()
+    elif name == "item_to_item":
+        recommender, log = ItemToItem(train_part, data.num_items, config.item_to_item), TrainingLog()
+    elif name == "content":
+        recommender, log = content(config, data, train_part, place), TrainingLog()
+    else:
+        recommender, log = _fit_network(name, config, data, train_part, valid, fold, place)
+    # A training that went on after a stop has more seconds behind it than this call.
+    log.seconds = max(log.seconds, time.monotonic() - started)
+    return recommender, log
+
+
+def _fit_network(
+    name: str,
+    config: RetrieveConfig,
+    data: Interactions,
+    train_part: Histories,
+    valid: Examples,
+    fold: int,
+    place: Path | None,
+) -> tuple[Recommender, TrainingLog]:
     seed = stable_seed(config.seed, f"{name}:{fold}")
     on = device(config)
     ids = tiger_ids(config, data, place) if name == "tiger" else None

@@ -9,8 +9,8 @@ import numpy as np
 
 from components.retrieve.interactions import Examples, Histories
 from components.retrieve.ranking import Ranked, hits, ndcg, recall
+from data_contracts.evaluation import CANDIDATE_ORDER
 
-CANDIDATES_ORDER = "candidates"
 CEILINGS = (10, 20, 50, 100)
 CUTS = (5, 10)
 TOO_GOOD = 0.95
@@ -34,7 +34,7 @@ class RetrieveReport:
     """Figures of one run; all in [0, 1] unless named otherwise.
 
     Attributes:
-        models: model -> split -> "recall@5" … -> mean over users; CANDIDATES_ORDER is what the prompts get.
+        models: model -> split -> "recall@5" … -> mean over users; CANDIDATE_ORDER is what the prompts get.
         seconds: model -> of training on all users, with what it learns from (pre-training, embeddings).
         ceilings: split -> N -> share of labels among the first N candidates' order.
         first_labels: split -> N -> the same for the first label of prompts with a history: one question that
@@ -233,7 +233,7 @@ def page(report: RetrieveReport) -> str:
         "excluded.</p>"
         "<h2>Recall ceiling of the candidates</h2><p>No reranking of N candidates can have a higher "
         f"recall. Lists shorter than asked for: {report.short}.</p>{_table(['', *splits], ceiling_rows)}"
-        f"<h2>Models</h2><p>The row {CANDIDATES_ORDER} is their own order, before a prompt shuffles it, "
+        f"<h2>Models</h2><p>The row {CANDIDATE_ORDER} is their own order, before a prompt shuffles it, "
         "places for new items included. Seconds are of training on all users.</p>"
         f"<div class=wide>{_table(['model', *headers, 'seconds'], model_rows)}</div>"
         f"<h2>Prompts</h2><p>{told}</p>"

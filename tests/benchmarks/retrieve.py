@@ -149,17 +149,15 @@ def row_of(
     name: str, config: RetrieveConfig, data: Interactions, options: argparse.Namespace, saved: Path
 ) -> str:
     """Train model `name`, rank for all test users, and return its line of the table."""
-    test, started = data.examples("test"), time.monotonic()
+    test = data.examples("test")
     recommender, log = models.fit(name, config, data, data.train(), data.examples("valid"), -1, saved)
     trained = time.monotonic()
-    # A network that went on after a stop has more seconds behind it than this process.
-    taken = max(trained - started, log.seconds)
     ranked = recommender.answer(test, options.depth)
     scored = time.monotonic()
     reached = [f"{value:.4f}" for value in figures(ranked, test, data.num_items).values()]
     # Published rows are of all users: beside a sample they would say nothing.
     published = " / ".join(f"{value:.4f}" for value in PUBLISHED.get(name, ()) if not options.users)
-    cells = [name, *reached, published, log.best_epoch, f"{taken:.0f}", f"{scored - trained:.1f}"]
+    cells = [name, *reached, published, log.best_epoch, f"{log.seconds:.0f}", f"{scored - trained:.1f}"]
     if options.sort:
         cells += (
             _sorted_too(recommender, test.histories, ranked) if isinstance(recommender, Scorer) else ["", ""]
