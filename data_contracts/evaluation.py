@@ -6,11 +6,11 @@ either understood whole by another or refused with the key that differs.
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
-from data_contracts.decode import decode
+from data_contracts.strict import decode, strict
 
 SCHEMA_VERSION = 1
 
@@ -36,7 +36,7 @@ CANDIDATE_ORDER = "candidates"
 """The name under which the candidates of the prompts are ranked, in their own order."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class Interval:
     """A bootstrap interval at the sample's `confidence`."""
 
@@ -44,7 +44,7 @@ class Interval:
     high: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class AnswerStatistics:
     """How a language model answered: shares of users in [0, 1], costs as means a user."""
 
@@ -58,7 +58,7 @@ class AnswerStatistics:
     reasoning_ignored_share: float | None = None  # ... and the share of them that stayed as they were
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class Comparator:
     """One ranked opponent. `metrics` holds every name of METRICS; `answers` is null for conventional ones."""
 
@@ -75,7 +75,7 @@ class Comparator:
             )
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class Difference:
     """Mean of `model` minus mean of `baseline` on one metric, over the same users, with its interval."""
 
@@ -87,7 +87,7 @@ class Difference:
     high: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class Sample:
     """Who was asked, and how sure the figures are."""
 
@@ -102,7 +102,7 @@ class Sample:
     bootstrap_samples: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class Slice:
     """NDCG@10 of every comparator on a part of the users; `rule` says which, in words."""
 
@@ -112,7 +112,7 @@ class Slice:
     ndcg_at_10: dict[str, float]
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class Alarm:
     """A failure signature that was seen: the figure, the bound it broke, and what to do."""
 
@@ -123,7 +123,7 @@ class Alarm:
     remedy: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class TrainingAlarms:
     """The file in which a training hands its alarms to the evaluation."""
 
@@ -143,7 +143,7 @@ class TrainingAlarms:
         return decode(cls, values, str(path))
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class ExampleAnswer:
     """What one model said to an example prompt, and where it put the label (null: not in its top 10)."""
 
@@ -153,7 +153,7 @@ class ExampleAnswer:
     label_rank: int | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class Example:
     """One prompt for people to read; `labels` are the titles of what the user engaged with next."""
 
@@ -163,7 +163,7 @@ class Example:
     answers: tuple[ExampleAnswer, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class EvaluationReport:
     """All comparators on the same users by the same evaluator.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from components.etl.importers.report import ImportReport
+    from pipelines.datasets.importers.report import ImportReport
 
 app = typer.Typer(
     help="RecLLM-R1 on Kubeflow: behaviour logs in, a better LLM recommender out.",
@@ -99,7 +99,7 @@ def validate(
     page: Annotated[Path, typer.Option(help="Where the page of findings goes.")] = Path("data_docs.html"),
 ) -> None:
     """Check raw tables against their contracts, and nothing else."""
-    from components.etl.raw import validate_raw
+    from components.etl.sources.raw import validate_raw
     from pipelines import profile as profiles
 
     quarantine = validate_raw(profiles.load(profile).sequences, data, page)
@@ -118,8 +118,8 @@ def sample(
     ] = 0.0,
 ) -> None:
     """Generate a seeded log of a social platform."""
-    from components.etl.config import SampleConfig
-    from components.etl.generator.log import generate
+    from pipelines.datasets.synthetic.config import SampleConfig
+    from pipelines.datasets.synthetic.log import generate
 
     _refuse_others_files(out)
     default = SampleConfig()
@@ -137,7 +137,7 @@ def amazon(
     out: Annotated[Path, typer.Option(help="Folder for the tables users, items and events.")],
 ) -> None:
     """Import Amazon product reviews of 2014 (5-core) with their metadata."""
-    from components.etl.importers.amazon import import_amazon
+    from pipelines.datasets.importers.amazon import import_amazon
 
     _refuse_others_files(out)
     _imported(import_amazon(reviews, meta, out), out)
@@ -151,7 +151,7 @@ def movielens(
     out: Annotated[Path, typer.Option(help="Folder for the tables users, items and events.")],
 ) -> None:
     """Import MovieLens-1M, which has user profiles."""
-    from components.etl.importers.movielens import import_movielens
+    from pipelines.datasets.importers.movielens import import_movielens
 
     _refuse_others_files(out)
     _imported(import_movielens(users, movies, ratings, out), out)

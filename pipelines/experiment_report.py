@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.evaluate.config import JUDGED
-from components.shared.outputs import write_json, write_text
+from components.evaluate.config import CHALLENGER
+from components.shared.artifacts.outputs import write_json, write_text
 from data_contracts.evaluation import Comparator, EvaluationReport
 
 METRICS = ("ndcg@10", "recall@10", "ilad", "novelty")
@@ -34,7 +34,7 @@ def write(
     }
     write_json(
         folder / "report.json",
-        {"experiment": name, "question": question, "model": JUDGED, "variants": rows, "made_from": made},
+        {"experiment": name, "question": question, "model": CHALLENGER, "variants": rows, "made_from": made},
     )
     write_text(folder / "report.html", _page(name, question, rows, reports, pages))
 
@@ -50,7 +50,7 @@ def row_of(report: EvaluationReport) -> dict[str, Any]:
         "tokens_per_user": answers.tokens_per_user if answers else None,
         "ranks_as_sft": sft is not None and sft.metrics == model.metrics,
         "reasoning_ignored_share": answers.reasoning_ignored_share if answers else None,
-        "alarms": [alarm.name for alarm in report.alarms if alarm.model == JUDGED],
+        "alarms": [alarm.name for alarm in report.alarms if alarm.model == CHALLENGER],
         "users": report.sample.users,
     }
 
@@ -119,8 +119,8 @@ def _page(
         f"{bars('NDCG@10 of each variant', marks)}"
         f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>{GLOSSARY}'
         f"<p>Profile {html.escape(str(profile))}, data {html.escape(str(data))}.</p>"
-        f"<p><small>Model: {JUDGED}, what training ended with. {sample.users:,} {sample.split} users, the "
-        f"same for all variants; {sample.confidence:.0%} bootstrap intervals. Tokens: of an answer. "
+        f"<p><small>Model: {CHALLENGER}, what training ended with. {sample.users:,} {sample.split} users, "
+        f"the same for all variants; {sample.confidence:.0%} bootstrap intervals. Tokens: of an answer. "
         "Ranks as SFT: the figures are the SFT model's, which goes on where no step of GRPO was better. "
         "Reasoning ignored: answers that another user's reasoning leaves as they are; blank without a valid "
         "answer.</small></p>",
@@ -128,7 +128,7 @@ def _page(
 
 
 def _judged(report: EvaluationReport) -> Comparator:
-    model = report.comparator(JUDGED)
+    model = report.comparator(CHALLENGER)
     if model is None:
-        raise ValueError(f"the report has no '{JUDGED}'")
+        raise ValueError(f"the report has no '{CHALLENGER}'")
     return model

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from components.shared.artifacts.outputs import whole_folder
 from components.shared.errors import ConfigError
-from components.shared.outputs import whole_folder
 from data_contracts.evaluation import EvaluationReport
 from pipelines import experiment_report, local, profile
 from pipelines.local import LocalRun

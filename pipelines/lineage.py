@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from components.grpo.config import REWARD_VERSION, RewardWeights
-from components.shared import fingerprint
+from components.shared.artifacts import fingerprint
+from components.shared.artifacts.storage import is_remote, stamp
 from components.shared.errors import DataError
-from components.shared.prompt import PROMPT_VERSION
-from components.shared.storage import is_remote, stamp
+from components.shared.prompting.render import PROMPT_VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = ("components", "data_contracts", "pipelines")

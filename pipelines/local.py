@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from components.shared.artifacts.fingerprint import of_text
 from components.shared.config import to_json
 from components.shared.errors import UserError
-from components.shared.fingerprint import of_text
-from components.shared.tracking import PIPELINE_RUN
+from components.shared.tracking.tracker import PIPELINE_RUN
 from pipelines import lineage
 from pipelines.console import Console
 from pipelines.profile import Profile
@@ -115,7 +115,7 @@ def sample_data(profile: Profile, runs: Path, console: Console) -> str:
     """Return the folder of the profile's generated log, generating it if it is not there yet."""
     folder = runs / "data" / f"sample-{of_text(to_json(profile.sample), lineage.of_code())}"
     if not folder.is_dir():
-        from components.etl.generator.log import generate
+        from pipelines.datasets.synthetic.log import generate
 
         console.say(f"sample: generating a log of {profile.sample.users} users into {folder}")
         generate(profile.sample, folder)

@@ -1,36 +1,40 @@
 """Profiles: all configuration of a run in one YAML file, parsed strictly."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from components.base_model.config import BaseModelConfig
-from components.etl.config import PromptsConfig, SampleConfig, SequencesConfig
+from components.etl.config import PromptsConfig, SequencesConfig
 from components.evaluate.config import EvaluateConfig, GateConfig
 from components.grpo.config import GrpoConfig
 from components.register.config import RegisterConfig, ServingConfig
 from components.retrieve.config import RetrieveConfig
 from components.sft.config import SftConfig
-from components.shared.config import from_mapping
+from components.shared.config import from_mapping, strict
 from components.shared.errors import ConfigError
-from components.shared.prompt_settings import PromptSettings
+from components.shared.prompting.settings import PromptSettings
+from pipelines.datasets.synthetic.config import SampleConfig
 
 FOLDER = Path(__file__).parent / "profiles"
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class Images:
     """The image of each dependency world; pin a digest or a commit, never `latest`."""
 
     spark: str = "recllm-r1/spark:0.1.0"
+    """Image of the data steps."""
     trainer: str = "recllm-r1/trainer:0.1.0"
+    """Image of retrieval, training and evaluation."""
     ops: str = "recllm-r1/ops:0.1.0"
+    """Image of the gate and the registry."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class Profile:
     """One section a step; `sample` sizes the generated log of a run without data of its own."""
 

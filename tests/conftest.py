@@ -58,7 +58,7 @@ def prompts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _prompt_row(index: int, split: str) -> dict[str, Any]:
-    from components.shared.prompt import Candidate, Interaction, PromptInput, completion, messages
+    from components.shared.prompting.render import Candidate, Interaction, PromptInput, completion, messages
 
     now, latest = datetime(2026, 1, 10, tzinfo=UTC), TOPICS[index % 4]
     topics = [TOPICS[(index + shift) % 4] for shift in (1, 2, 3, 1, 2, 3)]

@@ -7,8 +7,8 @@ move to a clean model, once, into the user's cache folder.
 import os
 from pathlib import Path
 
-from components.shared.outputs import whole_folder
-from components.shared.wheels import wheel_folder
+from components.shared.artifacts.outputs import whole_folder
+from components.shared.artifacts.wheels import wheel_folder
 
 CONVERTER = "1"
 """Part of the cached folder's name; bump it with every change of `_convert`."""

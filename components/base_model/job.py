@@ -5,9 +5,9 @@ from pathlib import Path
 
 from components.base_model import bundled
 from components.base_model.config import BaseModelConfig, RandomWeights
+from components.shared.artifacts.outputs import whole_folder
+from components.shared.artifacts.storage import download, is_remote
 from components.shared.errors import DataError, ModelError
-from components.shared.outputs import whole_folder
-from components.shared.storage import download, is_remote
 
 HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model", "*.txt")
 
@@ -25,7 +25,7 @@ def run(config: BaseModelConfig, output: Path) -> None:
             shutil.rmtree(folder / ".source", ignore_errors=True)
         else:
             _bring(_source_folder(config, folder), folder)
-            from components.shared.language_model import check_folder, load_tokenizer
+            from components.shared.language_model.load import check_folder, load_tokenizer
 
             check_folder(folder)
             load_tokenizer(folder)
@@ -74,7 +74,7 @@ def _random_model(source: Path, sizes: RandomWeights, folder: Path) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from components.shared.language_model import load_tokenizer
+    from components.shared.language_model.load import load_tokenizer
 
     tokenizer = load_tokenizer(source)
     torch.manual_seed(sizes.seed)

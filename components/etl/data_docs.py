@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from components.etl.contracts import Finding, load_suite
-from components.shared.outputs import write_text
+from components.shared.artifacts.outputs import write_text
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from components.etl.config import SparkConfig
+from components.shared.artifacts.outputs import write_json
+from components.shared.artifacts.storage import is_remote
 from components.shared.errors import ConfigError
-from components.shared.outputs import write_json
-from components.shared.storage import is_remote
 
 
 def folder_of(artifact: Any) -> Path:

@@ -11,8 +11,9 @@ import numpy as np
 
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.tables import DEPTH, Catalogue
-from components.shared import answer, fingerprint
-from components.shared.prompt_table import PromptRow
+from components.shared.artifacts import fingerprint
+from components.shared.prompting import answer
+from components.shared.prompting.table import PromptRow
 from data_contracts.evaluation import AnswerStatistics, Example, ExampleAnswer
 
 
@@ -55,7 +56,7 @@ def ask_all(
 def ask(config: EvaluateConfig, name: str, folder: Path, prompts: Sequence[PromptRow]) -> Answers:
     """Load one model, let it answer every prompt, and free it before the next one comes."""
     from components.evaluate.reasoning import ignored_share
-    from components.shared import generate
+    from components.shared.language_model import generate
 
     lm = generate.load(folder, config.dtype)
     started = time.perf_counter()

@@ -1,94 +1,78 @@
 """Configuration of evaluate and of the gate."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import field
+from typing import Annotated, Literal
 
-JUDGED = "grpo"
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from components.shared.config import Dtype, Share, strict
+
+CHALLENGER = "grpo"
 """The comparator that the gate judges: the model that training ended with, which register then takes."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class HealthConfig:
     """Bounds on how the trained models may answer; outside them the report carries an alarm."""
 
-    min_valid_share: float = 0.9
-    max_truncated_share: float = 0.05
-    max_constant_share: float = 0.5  # of users with one and the same answer
-    max_reasoning_ignored_share: float = 0.9  # of answers that another user's reasoning leaves as they are
-
-    def __post_init__(self) -> None:
-        for name in (
-            "min_valid_share",
-            "max_truncated_share",
-            "max_constant_share",
-            "max_reasoning_ignored_share",
-        ):
-            _check_share(name, getattr(self, name))
+    min_valid_share: Share = 0.9
+    """Share of answers that keep every rule of the format."""
+    max_truncated_share: Share = 0.05
+    """Share of answers cut off at `max_new_tokens`."""
+    max_constant_share: Share = 0.5
+    """Share of users who got one and the same answer."""
+    max_reasoning_ignored_share: Share = 0.9
+    """Share of answers that another user's reasoning leaves unchanged."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class EvaluateConfig:
-    """How the models are asked and how sure the figures must be.
+    """How the models are asked and how sure the figures must be."""
 
-    `max_users` 0 asks every user of the test split; otherwise a seeded sample of them. `temperature` is
-    used by "sampled" decoding only. `reasoning_probes` answers are asked for again after another user's
-    reasoning, to see whether reasoning matters; 0 = none.
-    """
-
-    max_users: int = 0
-    max_new_tokens: int = 128
-    batch_size: int = 16
+    max_users: NonNegativeInt = 0
+    """Test users asked, a seeded sample; 0 = all."""
+    max_new_tokens: PositiveInt = 128
+    """Tokens of an answer at most."""
+    batch_size: PositiveInt = 16
+    """Prompts decoded together."""
     decoding: Literal["greedy", "sampled"] = "greedy"
-    temperature: float = 1.0
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    bootstrap_samples: int = 2000
-    confidence: float = 0.95
-    examples: int = 4
-    reasoning_probes: int = 20
-    seed: int = 0
+    """How answers are decoded."""
+    temperature: PositiveFloat = 1.0
+    """Of "sampled" decoding."""
+    dtype: Dtype = "auto"
+    """Compute dtype; "auto" is bfloat16 where it is faster than float32."""
+    bootstrap_samples: Annotated[int, Field(ge=100)] = 2000
+    """Resamples of the users per interval."""
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    """Level of the intervals."""
+    examples: NonNegativeInt = 4
+    """Prompts shown with all answers in the report."""
+    reasoning_probes: NonNegativeInt = 20
+    """Answers asked for again after another user's reasoning, to see whether reasoning matters; 0 = none."""
+    seed: NonNegativeInt = 0
+    """Seed of the sample, of decoding and of the bootstrap."""
     health: HealthConfig = field(default_factory=HealthConfig)
 
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("max_users", 0),
-            ("max_new_tokens", 1),
-            ("batch_size", 1),
-            ("bootstrap_samples", 100),
-            ("examples", 0),
-            ("reasoning_probes", 0),
-            ("seed", 0),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}, must be at least {least}")
-        if not 0.5 <= self.confidence < 1:
-            raise ValueError(f"confidence is {self.confidence}, must lie in [0.5, 1)")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature is {self.temperature}, must be above 0; for 0 use greedy decoding")
 
-
-@dataclass(frozen=True, kw_only=True)
+@strict
 class GateConfig:
-    """The rules that a model must pass to be registered.
-
-    `beats` lists opponents: "best_conventional", "champion" (passed while there is none), or the name
-    of any comparator of the report. `significant` asks for the whole interval above `min_gain`, not
-    only the mean. `dry_run` judges like always and lets nothing pass: for runs that only try something.
-    """
+    """The rules that a model must pass to be registered."""
 
     metric: Literal["recall@5", "recall@10", "ndcg@5", "ndcg@10"] = "ndcg@10"
+    """The metric on which opponents must be beaten."""
     beats: tuple[str, ...] = ("best_conventional", "champion")
+    """Opponents: "best_conventional", "champion" (passed while there is none), or any comparator's name."""
     significant: bool = True
+    """Ask for the whole interval above `min_gain`, not only the mean."""
     min_gain: float = 0.0
-    min_valid_share: float = 0.95
+    """Gain over each opponent."""
+    min_valid_share: Share = 0.95
+    """Share of valid answers at least."""
     refuse_alarms: bool = True
+    """Refuse a model with a health alarm."""
     dry_run: bool = False
+    """Judge as always and let nothing pass: for runs that only try something."""
 
     def __post_init__(self) -> None:
-        _check_share("min_valid_share", self.min_valid_share)
-        if JUDGED in self.beats:
-            raise ValueError(f"beats holds '{JUDGED}', the model that is judged")
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} is {value}, must lie in [0, 1]")
+        if CHALLENGER in self.beats:
+            raise ValueError(f"beats holds '{CHALLENGER}', the model that is judged")

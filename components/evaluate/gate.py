@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from components.evaluate.config import JUDGED, GateConfig
+from components.evaluate.config import CHALLENGER, GateConfig
 from components.evaluate.summary import TITLES
 from components.shared.errors import ConfigError
 from data_contracts.evaluation import Comparator, Difference, EvaluationReport
@@ -34,21 +34,21 @@ def decide(config: GateConfig, report: EvaluationReport) -> Decision:
     """Judge the trained model by every rule of `config`.
 
     Raises:
-        ConfigError: the model (`JUDGED`) or an opponent is not in the report (a missing champion is no
+        ConfigError: the model (`CHALLENGER`) or an opponent is not in the report (a missing champion is no
             error: there is none before the first promotion).
     """
-    model = report.comparator(JUDGED)
+    model = report.comparator(CHALLENGER)
     if model is None:
-        raise ConfigError(f"gate: '{JUDGED}' is not in the report; it has {_names(report)}")
+        raise ConfigError(f"gate: '{CHALLENGER}' is not in the report; it has {_names(report)}")
     rules = [_beats(config, report, selector) for selector in config.beats]
     rules.append(_validity(config, model))
     if config.refuse_alarms:
-        alarms = [one for one in report.alarms if one.model == JUDGED]
+        alarms = [one for one in report.alarms if one.model == CHALLENGER]
         figure = "; ".join(f"{one.name} {one.value:.3g} (bound {one.bound:.3g})" for one in alarms)
         rules.append(Rule(name="no health alarm", figure=figure or "none", passed=not alarms))
     if config.dry_run:
         rules.append(Rule(name="not a dry run", figure="gate.dry_run is set", passed=False))
-    return Decision(model=JUDGED, rules=tuple(rules))
+    return Decision(model=CHALLENGER, rules=tuple(rules))
 
 
 def to_markdown(decision: Decision, report: EvaluationReport) -> str:
@@ -81,10 +81,10 @@ def _beats(config: GateConfig, report: EvaluationReport, selector: str) -> Rule:
     name = f"beats {title} on {TITLES[config.metric]}, {asked}"
     if opponent is None:
         return Rule(name=name, figure="there is none yet", passed=True)
-    difference = report.difference(JUDGED, opponent.name, config.metric)
+    difference = report.difference(CHALLENGER, opponent.name, config.metric)
     if difference is None:
         raise ConfigError(
-            f"gate.beats: the report does not compare '{JUDGED}' with '{opponent.name}' on "
+            f"gate.beats: the report does not compare '{CHALLENGER}' with '{opponent.name}' on "
             f"{config.metric}; a model is compared with those evaluated before it: {_names(report)}"
         )
     decisive = difference.low if config.significant else difference.mean

@@ -12,10 +12,10 @@ from components.evaluate.config import EvaluateConfig, GateConfig
 from components.evaluate.scores import recall_ceiling, score
 from components.evaluate.slices import slices
 from components.evaluate.tables import SPLIT, read_catalogue, read_rankings, sample_prompts
-from components.shared.answer import final_ranking
+from components.shared.artifacts.outputs import write_json, write_text
 from components.shared.errors import DataError
-from components.shared.outputs import write_json, write_text
-from components.shared.prompt_table import PromptRow
+from components.shared.prompting.answer import final_ranking
+from components.shared.prompting.table import PromptRow
 from data_contracts.evaluation import (
     CANDIDATE_ORDER,
     NO_MODEL,

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from components.shared import answer
-from components.shared.generate import LanguageModel, complete
-from components.shared.prompt_table import PromptRow
+from components.shared.language_model.generate import LanguageModel, complete
+from components.shared.prompting import answer
+from components.shared.prompting.table import PromptRow
 
 
 def ignored_share(

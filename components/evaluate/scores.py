@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from components.evaluate.tables import DEPTH, Catalogue
 from components.shared import metrics
-from components.shared.prompt_table import PromptRow
+from components.shared.prompting.table import PromptRow
 from data_contracts.evaluation import USER_METRICS, AnswerStatistics, Kind
 
 Values = npt.NDArray[np.float64]

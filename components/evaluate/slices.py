@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from components.evaluate.scores import Scores
 from components.evaluate.tables import Catalogue
-from components.shared.prompt_table import PromptRow
+from components.shared.prompting.table import PromptRow
 from data_contracts.evaluation import Slice
 
 

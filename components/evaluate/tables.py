@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 
 from components.shared.errors import DataError
 from components.shared.metrics import self_information
-from components.shared.prompt_table import PromptRow, read_prompts
+from components.shared.prompting.table import PromptRow, read_prompts
 
 SPLIT = "test"
 DEPTH = 10

@@ -1,164 +1,137 @@
 """Configuration of GRPO: the engine, the objective and the reward."""
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import field
+from typing import Annotated, Any, Literal
 
-from components.shared.trainable import LoraConfig
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from components.shared.config import Dtype, Seed, Share, strict
+from components.shared.language_model.lora import LoraConfig
 
 REWARD_VERSION = "2"
 """Bump it with every change of what a reward term computes; it travels in the lineage of each model."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class RewardWeights:
-    """Weights of the composite reward's terms; every term itself lies in [0, 1].
-
-    `business` maps a term's name ("ilad", "novelty", "fresh") or `module:function` of your own to its weight.
-    """
+    """Weights of the composite reward's terms; every term itself lies in [0, 1]."""
 
     lcs: float = 1.0
+    """Position-weighted longest common subsequence of answer and labels."""
     format: float = 0.2
+    """One think block, then one answer block of numbers, nothing else."""
     reasoning: float = 0.1
+    """Reasoning of a plausible length that names its subject."""
     repeats: float = 0.5
+    """Penalty: share of repeated numbers."""
     outside: float = 0.5
+    """Penalty: share of numbers outside the list."""
     seen: float = 0.5
+    """Penalty: share of ranked candidates that the history holds."""
     length: float = 0.5
+    """Penalty: relative error of the count of numbers."""
     stray_text: float = 0.2
+    """Penalty: text outside the tags."""
     business: dict[str, float] = field(default_factory=dict)
+    """Business terms by name ("ilad", "novelty", "fresh") or `module:function` of your own."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class HealthBounds:
-    """Bounds of the failure signatures in `components/grpo/health.py`.
+    """Bounds of the failure signatures in `components/grpo/health.py`."""
 
-    Attributes:
-        window: steps that a figure is the mean of.
-        min_format: share of sampled answers in the right format.
-        max_kl: KL(policy || SFT model) in nats a token; above it training stops.
-        entropy_factor: how many times the entropy may grow or shrink.
-        max_flat_groups: share of groups in which all answers earn the same task reward.
-        max_drop: NDCG@10 that validation may lose against the SFT model.
-        min_rise: rise of the reward that, beside such a loss, is called reward hacking.
-    """
-
-    window: int = 5
-    min_format: float = 0.5
-    max_kl: float = 0.5
-    entropy_factor: float = 5.0
-    max_flat_groups: float = 0.9
-    max_drop: float = 0.02
-    min_rise: float = 0.02
-
-    def __post_init__(self) -> None:
-        """Refuse bounds that nothing or everything breaks."""
-        if self.window < 1:
-            raise ValueError(f"window must be at least 1, got {self.window}")
-        for name in ("min_format", "max_flat_groups"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-        for name in ("max_kl", "max_drop", "min_rise"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if self.entropy_factor <= 1:
-            raise ValueError(f"entropy_factor must be above 1, got {self.entropy_factor}")
+    window: PositiveInt = 5
+    """Steps that a figure is the mean of."""
+    min_format: Share = 0.5
+    """Share of sampled answers in the right format."""
+    max_kl: NonNegativeFloat = 0.5
+    """KL(policy || SFT model) in nats per token; above it training stops."""
+    entropy_factor: Annotated[float, Field(gt=1)] = 5.0
+    """How many times the entropy may grow or shrink."""
+    max_flat_groups: Share = 0.9
+    """Share of groups in which all answers earn the same task reward."""
+    max_drop: NonNegativeFloat = 0.02
+    """NDCG@10 that validation may lose against the SFT model."""
+    min_rise: NonNegativeFloat = 0.02
+    """Rise of the reward that, beside such a loss, counts as reward hacking."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class VerlConfig:
-    """Where and how verl runs; its own configuration is reached through `overrides`.
+    """Where and how verl runs; `overrides` reaches verl's own configuration."""
 
-    Attributes:
-        gpus_per_node, nodes: GPUs that train and sample; more than one node needs `ray_address`.
-        ray_address: a running Ray cluster ("host:port" or "auto") for this training alone; "" starts one on
-            this machine.
-        tensor_parallel: GPUs that share one copy of the sampling model.
-        gpu_memory_utilization: share of a GPU's memory for vLLM, in (0, 1).
-        max_tokens_per_gpu: tokens of a micro-batch; lower it when memory runs out.
-        attention: of training; flash_attention_2 packs answers without padding.
-        overrides: any of verl's keys ("+" before one adds it) with its value; they win over ours.
-    """
-
-    gpus_per_node: int = 8
-    nodes: int = 1
+    gpus_per_node: PositiveInt = 8
+    """GPUs per node that train and sample."""
+    nodes: PositiveInt = 1
+    """More than one node needs `ray_address`."""
     ray_address: str = ""
-    tensor_parallel: int = 1
-    gpu_memory_utilization: float = 0.6
-    max_tokens_per_gpu: int = 16384
+    """Running Ray cluster ("host:port" or "auto") for this training alone; "" starts one here."""
+    tensor_parallel: PositiveInt = 1
+    """GPUs that share one copy of the sampling model."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    """Share of a GPU's memory for vLLM."""
+    max_tokens_per_gpu: PositiveInt = 16384
+    """Tokens of a micro-batch; lower it when memory runs out."""
     attention: Literal["flash_attention_2", "sdpa"] = "flash_attention_2"
+    """Attention of training; flash_attention_2 packs answers without padding."""
     overrides: dict[str, Any] = field(default_factory=dict)
+    """Any of verl's keys ("+" before one adds it) with its value; they win over ours."""
 
     def __post_init__(self) -> None:
-        """Refuse sizes that no machine has."""
-        for name in ("gpus_per_node", "nodes", "tensor_parallel", "max_tokens_per_gpu"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.gpu_memory_utilization < 1:
-            raise ValueError(f"gpu_memory_utilization must lie in (0, 1), got {self.gpu_memory_utilization}")
         if self.nodes > 1 and not self.ray_address:
             raise ValueError("nodes is more than 1: name the Ray cluster that they form as ray_address")
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class GrpoConfig:
-    """How the SFT model is improved by reinforcement learning (paper: G = 12, AdamW, lr 1e-4).
-
-    Attributes:
-        engine: "local" trains on one device, "verl" on a node of GPUs or several, sampling with vLLM.
-        steps: optimiser steps; 0 hands the SFT model on unchanged.
-        prompts_per_step: groups an optimiser step; each has `group_size` sampled answers.
-        max_prompts: size of the seeded sample of training prompts drawn from, all with a retrieved label;
-            0 = all.
-        beta: weight of the k3 estimate of KL(policy || SFT model); 0 spares the reference pass.
-        clip: PPO's clip range of the probability ratio, or null; without effect while every sample is
-            used once.
-        eval_every: steps between validations on a seeded sample of `eval_prompts` prompts with a
-            retrieved label; the best model is kept.
-        eval_batch_size, save_every, train_layers, lora: of the local engine: answers decoded at once, steps
-            between checkpoints (0 = none), and as in SftConfig. verl saves when it validates.
-    """
+    """How the SFT model is improved by reinforcement learning (paper: G = 12, AdamW, lr 1e-4)."""
 
     engine: Literal["local", "verl"] = "local"
-    steps: int = 12
-    prompts_per_step: int = 4
+    """Engine: "local" trains on one device, "verl" on one or more nodes of GPUs, sampling with vLLM."""
+    steps: NonNegativeInt = 12
+    """Optimiser steps; 0 returns the SFT model unchanged."""
+    prompts_per_step: PositiveInt = 4
+    """Groups per optimiser step."""
     group_size: int = 6
-    max_prompts: int = 0
-    learning_rate: float = 1.0e-5
-    beta: float = 0.02
-    clip: float | None = None
-    max_grad_norm: float = 1.0
-    temperature: float = 1.0
-    max_new_tokens: int = 64
-    eval_every: int = 6
-    eval_prompts: int = 32
-    eval_batch_size: int = 16
-    save_every: int = 2
-    train_layers: int = 0
+    """Sampled answers per prompt, at least 2: the advantage compares answers of one prompt."""
+    max_prompts: NonNegativeInt = 0
+    """Training prompts with a retrieved label, a seeded sample; 0 = all."""
+    learning_rate: PositiveFloat = 1.0e-5
+    """Of AdamW, constant."""
+    beta: NonNegativeFloat = 0.02
+    """Weight of the k3 estimate of KL(policy || SFT model); 0 skips the reference pass."""
+    clip: PositiveFloat | None = None
+    """PPO's clip range of the probability ratio; without effect while every sample is used once."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradient clipping."""
+    temperature: PositiveFloat = 1.0
+    """Of sampling."""
+    max_new_tokens: PositiveInt = 64
+    """Tokens of an answer at most."""
+    eval_every: PositiveInt = 6
+    """Steps between validations; the best model is kept."""
+    eval_prompts: PositiveInt = 32
+    """Validation prompts with a retrieved label, a seeded sample."""
+    eval_batch_size: PositiveInt = 16
+    """Local engine: validation prompts decoded together."""
+    save_every: NonNegativeInt = 2
+    """Local engine: steps between checkpoints; 0 = none. verl saves when it validates."""
+    train_layers: NonNegativeInt = 0
+    """Local engine: train only the topmost layers; 0 = all."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     gradient_checkpointing: bool = False
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    seed: int = 0
+    """Recompute activations in the backward pass: less memory, more time."""
+    dtype: Dtype = "auto"
+    """Compute dtype; weights and optimiser stay float32."""
+    seed: Seed = 0
+    """Seed of samples, orders and adapters."""
     reward: RewardWeights = field(default_factory=RewardWeights)
     health: HealthBounds = field(default_factory=HealthBounds)
     verl: VerlConfig = field(default_factory=VerlConfig)
 
     def __post_init__(self) -> None:
-        """Refuse sizes that cannot train."""
-        if self.steps < 0:
-            raise ValueError(f"steps must be at least 0, got {self.steps}")
         if self.group_size < 2:
             raise ValueError("group_size must be at least 2: the advantage compares answers of one prompt")
-        for name in ("prompts_per_step", "max_new_tokens", "eval_every", "eval_prompts", "eval_batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("beta", "max_prompts", "save_every", "train_layers"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        for name in ("temperature", "learning_rate", "max_grad_norm", "clip"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be positive, got {value}")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must lie in [0, 2^32), got {self.seed}")
         if self.engine == "verl":
             self._check_verl()
 
@@ -171,7 +144,7 @@ class GrpoConfig:
         if self.dtype == "float32" and self.verl.attention == "flash_attention_2":
             raise ValueError("flash_attention_2 has no float32: set verl.attention to sdpa")
         if not self.steps:
-            raise ValueError("steps is 0: set engine to local, which hands the SFT model on")
+            raise ValueError("steps is 0: set engine to local, which returns the SFT model")
         if self.train_layers:
             raise ValueError("train_layers is of the local engine: verl trains all layers; set it to 0")
         if self.lora.rank:

@@ -10,12 +10,13 @@ from components.grpo import health, local, page
 from components.grpo.config import GrpoConfig
 from components.grpo.progress import Progress, best_of
 from components.grpo.verl import engine as verl
-from components.shared import checkpoints, tracking
+from components.shared.artifacts import checkpoints
+from components.shared.artifacts.outputs import whole_folder, write_json, write_text
 from components.shared.errors import ConfigError, DataError
-from components.shared.language_model import check_folder
-from components.shared.memory import memory_told
-from components.shared.outputs import whole_folder, write_json, write_text
-from components.shared.prompt_table import PromptRow, drawn, read_prompts
+from components.shared.language_model.load import check_folder
+from components.shared.language_model.memory import memory_told
+from components.shared.prompting.table import PromptRow, drawn, read_prompts
+from components.shared.tracking import tracker as tracking
 from data_contracts.evaluation import Alarm, TrainingAlarms
 
 NOT_KEPT = "grpo (not kept)"

@@ -5,8 +5,8 @@ from typing import Any
 
 from components.grpo.config import GrpoConfig
 from components.shared.errors import ConfigError
-from components.shared.language_model import encode_prompt
-from components.shared.prompt_table import PromptRow
+from components.shared.language_model.load import encode_prompt
+from components.shared.prompting.table import PromptRow
 
 
 def longest_prompt(config: GrpoConfig, tokenizer: Any, context: int | None, rows: Sequence[PromptRow]) -> int:

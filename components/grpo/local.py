@@ -25,18 +25,14 @@ from components.grpo.packing import answer_mask, token_log_probs
 from components.grpo.progress import Progress, best_of, state_of
 from components.grpo.rewards import business_terms
 from components.grpo.rollout import Group, rollout_figures, sample_groups, validate
-from components.shared import trainable, training_state
+from components.shared.artifacts import training_state
+from components.shared.artifacts.outputs import whole_folder
 from components.shared.errors import TrainingError
-from components.shared.language_model import (
-    LanguageModel,
-    best_device,
-    context_of,
-    load,
-)
-from components.shared.outputs import whole_folder
-from components.shared.precision import torch_dtype
-from components.shared.prompt_table import PromptRow
-from components.shared.tracking import NO_TRACKING, Tracker
+from components.shared.language_model import lora as trainable
+from components.shared.language_model.dtype import torch_dtype
+from components.shared.language_model.load import LanguageModel, best_device, context_of, load
+from components.shared.prompting.table import PromptRow
+from components.shared.tracking.tracker import NO_TRACKING, Tracker
 
 
 @dataclass(kw_only=True)

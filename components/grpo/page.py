@@ -6,8 +6,8 @@ from pathlib import Path
 
 from components.grpo import health
 from components.grpo.progress import Progress
-from components.shared import curves
-from components.shared.prompt_table import PromptRow
+from components.shared.prompting.table import PromptRow
+from components.shared.reporting import curves
 from data_contracts.evaluation import Alarm
 
 

@@ -10,11 +10,11 @@ import math
 from collections.abc import Callable, Sequence
 
 from components.grpo.config import RewardWeights
-from components.shared.answer import Answer, parse
 from components.shared.errors import ConfigError
 from components.shared.metrics import ilad as list_ilad
 from components.shared.metrics import mean
-from components.shared.prompt_table import PromptRow
+from components.shared.prompting.answer import Answer, parse
+from components.shared.prompting.table import PromptRow
 
 NOVELTY_SCALE_BITS = 20.0  # a catalogue of a million equally popular items has 20 bits an item
 REASONING_WORDS = (3, 120)

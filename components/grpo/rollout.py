@@ -7,11 +7,11 @@ import torch
 
 from components.grpo.config import GrpoConfig
 from components.grpo.rewards import Term, score
-from components.shared.answer import final_ranking, parse
-from components.shared.generate import complete, sample
-from components.shared.language_model import LanguageModel, answer_prefix, encode_prompt
+from components.shared.language_model.generate import complete, sample
+from components.shared.language_model.load import LanguageModel, answer_prefix, encode_prompt
 from components.shared.metrics import mean, ndcg_at_k
-from components.shared.prompt_table import PromptRow
+from components.shared.prompting.answer import final_ranking, parse
+from components.shared.prompting.table import PromptRow
 
 VALIDATION_K = 10
 

@@ -17,9 +17,9 @@ from mlflow.models import Model
 from components.register import packaging, registry
 from components.register.config import RegisterConfig
 from components.register.registry import CHALLENGER, CHAMPION, PREVIOUS, RUN_KEY
-from components.shared import mlflow_client
+from components.shared.artifacts.outputs import is_full_disk, whole_folder, write_text
 from components.shared.errors import ConfigError, DataError
-from components.shared.outputs import is_full_disk, whole_folder, write_text
+from components.shared.tracking import mlflow_client
 from data_contracts.evaluation import NO_MODEL, EvaluationReport
 
 _LONGEST_TAG = 5000  # MLflow servers before 3 refuse more; the whole lineage is an artifact as well

@@ -19,8 +19,8 @@ from mlflow.exceptions import MlflowException
 
 from components.register import registry
 from components.register.registry import CHALLENGER, CHAMPION, PREVIOUS
-from components.shared import mlflow_client
 from components.shared.errors import ConfigError, UserError
+from components.shared.tracking import mlflow_client
 
 HISTORY = "promotion."
 _ABANDONED = timedelta(minutes=5)  # a change takes seconds; an older claim was left by a killed command

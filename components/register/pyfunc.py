@@ -14,9 +14,10 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from components.shared import answer, prompt
 from components.shared.errors import DataError
-from components.shared.prompt_settings import PromptSettings
+from components.shared.prompting import answer
+from components.shared.prompting import render as prompt
+from components.shared.prompting.settings import PromptSettings
 
 Row = Mapping[str, Any]
 
@@ -39,7 +40,7 @@ class RankingModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the language model from the version's own files."""
-        from components.shared import generate
+        from components.shared.language_model import generate
 
         self.settings = dict(context.model_config or {})
         self.prompt = PromptSettings(**{f.name: self.settings[f.name] for f in fields(PromptSettings)})
@@ -53,7 +54,7 @@ class RankingModel(PythonModel):
         Raises:
             DataError: a row has no candidates, a time that is none, or is too long for the prompt.
         """
-        from components.shared import generate
+        from components.shared.language_model import generate
 
         rows = [
             {str(key): value for key, value in row.items()} for row in model_input.to_dict(orient="records")
@@ -71,7 +72,7 @@ class RankingModel(PythonModel):
         return pd.DataFrame(ranked, columns=["item_ids", "rationale", "valid"])
 
     def _messages(self, number: int, row: Row) -> list[dict[str, str]]:
-        from components.shared.language_model import encode_prompt
+        from components.shared.language_model.load import encode_prompt
 
         try:
             whole = prompt_input(row, self.prompt)

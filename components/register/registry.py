@@ -4,7 +4,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from components.shared.mlflow_client import ALREADY_EXISTS, DOES_NOT_EXIST
+from components.shared.tracking.mlflow_client import ALREADY_EXISTS, DOES_NOT_EXIST
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 RUN_KEY = "run_key"

@@ -27,8 +27,8 @@ def retrieve(
 
     from components.retrieve.config import RetrieveConfig
     from components.retrieve.job import RetrieveInputs, RetrieveOutputs, run
+    from components.shared.artifacts.outputs import write_json
     from components.shared.config import parse
-    from components.shared.outputs import write_json
 
     inputs = RetrieveInputs(
         Path(sequences.path), Path(catalogue.path), Path(users.path), Path(exposures.path), checkpoints

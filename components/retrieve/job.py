@@ -5,21 +5,22 @@ from pathlib import Path
 
 import numpy as np
 
-from components.retrieve import models, report
-from components.retrieve.answering import Answering, Candidates, Known
-from components.retrieve.cold import read_segments
+from components.retrieve import report
+from components.retrieve.candidates.cold_start import read_segments
+from components.retrieve.candidates.exposures import load_exposures
+from components.retrieve.candidates.generator import Answering, Candidates, Known
 from components.retrieve.config import ONLINE, RetrieveConfig
-from components.retrieve.exposures import load_exposures
 from components.retrieve.interactions import Examples, Ints, load
+from components.retrieve.models import factory as models
 from components.retrieve.ranking import Ranked
 from components.retrieve.report import CEILINGS, RetrieveReport
 from components.retrieve.tables import candidates_table, rankings_table
-from components.shared import checkpoints
+from components.shared.artifacts import checkpoints
+from components.shared.artifacts.outputs import whole_folder, write_text
 from components.shared.errors import DataError
-from components.shared.outputs import whole_folder, write_text
 from data_contracts.evaluation import CANDIDATE_ORDER
 
-JUDGED = ("valid", "test")
+EVALUATED = ("valid", "test")
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
             final = _final_models(context, table)
         with candidates_table(candidates, data) as table:
             _write_train(context, table)
-            for split in JUDGED:
+            for split in EVALUATED:
                 _write_candidates(context, table, split, data.examples(split), final[split], None)
     start.flags = _flags(context)
     for flag in start.flags:
@@ -136,8 +137,8 @@ def _final_models(context: _Run, table) -> dict[str, Candidates]:
     config, data = context.config, context.known.data
     everybody = np.arange(len(data.user_ids))
     answering = Answering(config, context.known, everybody, -1, context.checkpoints)
-    examples = {split: data.examples(split) for split in JUDGED}
-    kept: dict[str, dict[str, Ranked]] = {split: {} for split in JUDGED}
+    examples = {split: data.examples(split) for split in EVALUATED}
+    kept: dict[str, dict[str, Ranked]] = {split: {} for split in EVALUATED}
     for name in config.wanted:
         if name == ONLINE and not context.known.exposures:
             continue
@@ -152,7 +153,7 @@ def _final_models(context: _Run, table) -> dict[str, Candidates]:
         context.report.seconds[name] = answering.seconds[name]
         if told := context.report.models.get(name, {}).get("test", {}):
             print(f"retrieve: {name}: test " + ", ".join(f"{k} {v:.4f}" for k, v in told.items()), flush=True)
-    return {split: answering.candidates(kept[split], examples[split]) for split in JUDGED}
+    return {split: answering.candidates(kept[split], examples[split]) for split in EVALUATED}
 
 
 def _write_train(context: _Run, table) -> None:
@@ -195,6 +196,6 @@ def _write_candidates(
     if context.known.exposures:
         figures.unlisted[split] = int((~context.known.exposures.listed(asked)).sum())
     figures.short += int(((cut.items >= 0).sum(1) < wanted).sum())
-    if split in JUDGED:
+    if split in EVALUATED:
         reached = report.figures(found.ranked, asked, num_items)
         figures.models.setdefault(CANDIDATE_ORDER, {})[split] = reached

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from components.shared.outputs import write_text
+from components.shared.artifacts.outputs import write_text
 
 
 def run(lineage: str, state: str, error: str, summary: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from components.shared.errors import DataError
-from components.shared.language_model import encode_completion, encode_prompt
-from components.shared.prompt_table import PromptRow
+from components.shared.language_model.load import encode_completion, encode_prompt
+from components.shared.prompting.table import PromptRow
 
 IGNORED = -100  # the label that torch's cross-entropy leaves out
 

@@ -13,14 +13,17 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from components.sft.config import SftConfig
 from components.sft.examples import LeftPadding, answer_loss, encode
-from components.shared import checkpoints, curves, tracking, trainable
+from components.shared.artifacts import checkpoints
+from components.shared.artifacts.outputs import whole_folder, write_json
 from components.shared.errors import ConfigError, TrainingError
-from components.shared.language_model import check_folder, context_of, load
-from components.shared.memory import memory_told
-from components.shared.outputs import whole_folder, write_json
-from components.shared.precision import are_finite, torch_dtype
-from components.shared.prompt_table import read_prompts
-from components.shared.tracking import Tracker
+from components.shared.language_model import lora as trainable
+from components.shared.language_model.dtype import are_finite, torch_dtype
+from components.shared.language_model.load import check_folder, context_of, load
+from components.shared.language_model.memory import memory_told
+from components.shared.prompting.table import read_prompts
+from components.shared.reporting import curves
+from components.shared.tracking import tracker as tracking
+from components.shared.tracking.tracker import Tracker
 
 _TRACKED = ("loss", "grad_norm", "learning_rate")
 

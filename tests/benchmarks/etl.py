@@ -128,8 +128,8 @@ def run_task(task: dict) -> None:
 
 
 def _generate(task: dict) -> int:
-    from components.etl.config import SampleConfig
-    from components.etl.generator.log import generate
+    from pipelines.datasets.synthetic.config import SampleConfig
+    from pipelines.datasets.synthetic.log import generate
 
     users = round(task["size"] / EVENTS_A_USER)
     config = SampleConfig(users=users, items=max(1000, users // 5), exposures=False)
@@ -138,9 +138,10 @@ def _generate(task: dict) -> int:
 
 
 def _spark(task: dict, contracts: bool) -> int:
-    from components.etl import job, sequences_job
+    from components.etl import job
     from components.etl.config import SequencesConfig, SparkConfig
-    from components.etl.quarantine import Quarantine
+    from components.etl.sequences import job as sequences_job
+    from components.etl.sources.quarantine import Quarantine
 
     if not contracts:  # what polars does too: no expectations, no counting of faulty users and items
 

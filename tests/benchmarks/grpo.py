@@ -29,9 +29,9 @@ from components.base_model.config import BaseModelConfig
 from components.base_model.job import run as make_model
 from components.grpo import local
 from components.grpo.config import GrpoConfig
-from components.shared.language_model import encode_prompt
-from components.shared.precision import Dtype, torch_dtype
-from components.shared.prompt_table import PromptRow
+from components.shared.language_model.dtype import Dtype, torch_dtype
+from components.shared.language_model.load import encode_prompt
+from components.shared.prompting.table import PromptRow
 
 PROMPT_TOKENS, NEW_TOKENS, GROUP = 512, 128, 12
 NEVER_SAMPLED = "<jupyter_script>"

@@ -27,13 +27,13 @@ from components.grpo import local
 from components.grpo.config import GrpoConfig
 from components.grpo.rewards import business_terms, score
 from components.grpo.rollout import judged
+from components.shared.artifacts.fingerprint import of_text
 from components.shared.config import to_json
-from components.shared.fingerprint import of_text
-from components.shared.generate import LanguageModel, complete
-from components.shared.language_model import load
-from components.shared.precision import torch_dtype
-from components.shared.prompt_table import PromptRow, drawn, read_prompts
-from components.shared.trainable import merged
+from components.shared.language_model.dtype import torch_dtype
+from components.shared.language_model.generate import LanguageModel, complete
+from components.shared.language_model.load import load
+from components.shared.language_model.lora import merged
+from components.shared.prompting.table import PromptRow, drawn, read_prompts
 from pipelines import local as pipeline
 from pipelines import profile as profiles
 from pipelines.lineage import of_code

@@ -22,7 +22,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from components.retrieve import models
 from components.retrieve.config import (
     MODELS,
     ONLINE,
@@ -36,10 +35,11 @@ from components.retrieve.config import (
     TrainingConfig,
 )
 from components.retrieve.interactions import Histories, Interactions
+from components.retrieve.models import factory as models
+from components.retrieve.models.sasrec import Sasrec
 from components.retrieve.ranking import Ranked, Scorer, blocks
 from components.retrieve.report import figures
-from components.retrieve.sasrec import Sasrec
-from components.shared import checkpoints
+from components.shared.artifacts import checkpoints
 
 DATA = Path(os.environ.get("RECLLM_DATA", "data")) / "amazon2014/Beauty.sequences.txt.gz"
 META = "meta_Beauty.json.gz"

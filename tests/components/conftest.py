@@ -82,7 +82,7 @@ def make_report() -> Callable[..., EvaluationReport]:
 @pytest.fixture(scope="session")
 def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry set up once, which takes seconds; every test that asks for `tracking_uri` copies it."""
-    from components.shared.mlflow_client import connect
+    from components.shared.tracking.mlflow_client import connect
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     client = connect(f"sqlite:///{path}", create=True)

@@ -18,7 +18,7 @@ import pytest
 
 from components.grpo.config import GrpoConfig
 from components.sft.config import SftConfig
-from components.shared.fingerprint import of_folder
+from components.shared.artifacts.fingerprint import of_folder
 
 KILLS = 20
 FILE_OPERATIONS = 100

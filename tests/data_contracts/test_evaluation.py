@@ -122,9 +122,10 @@ def test_a_comparator_has_exactly_the_named_metrics() -> None:
 
 
 def test_nan_is_never_written() -> None:
-    values = minimal()
-    report = EvaluationReport.from_json(json.dumps(values))
-    broken = dataclasses.replace(report, sample=dataclasses.replace(report.sample, candidates=float("nan")))
+    report = EvaluationReport.from_json(json.dumps(minimal()))
+    with pytest.raises(ValueError, match=r"candidates\n.*finite number"):
+        dataclasses.replace(report.sample, candidates=float("nan"))
+    broken = dataclasses.replace(report, lineage={"gain": float("nan")})
     with pytest.raises(ValueError, match="not JSON compliant"):
         broken.to_json()
 

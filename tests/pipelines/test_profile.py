@@ -8,7 +8,7 @@ import pytest
 
 from components.grpo.config import RewardWeights
 from components.shared.errors import ConfigError
-from components.shared.prompt_settings import PromptSettings
+from components.shared.prompting.settings import PromptSettings
 from pipelines import lineage, profile
 
 

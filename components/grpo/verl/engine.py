@@ -25,12 +25,12 @@ from components.grpo.verl.overrides import (
     overrides,
 )
 from components.grpo.verl.state import TrainingState, whole_lines
+from components.shared.artifacts.outputs import whole_folder, write_json
 from components.shared.errors import ConfigError, ModelError
-from components.shared.language_model import answer_prefix, load, load_tokenizer
-from components.shared.outputs import whole_folder, write_json
-from components.shared.precision import are_finite
-from components.shared.prompt_table import PromptRow, write_records
-from components.shared.tracking import NO_TRACKING, Tracker
+from components.shared.language_model.dtype import are_finite
+from components.shared.language_model.load import answer_prefix, load, load_tokenizer
+from components.shared.prompting.table import PromptRow, write_records
+from components.shared.tracking.tracker import NO_TRACKING, Tracker
 
 _POLL_SECONDS = 1.0
 

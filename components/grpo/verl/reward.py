@@ -10,7 +10,7 @@ from typing import Any
 from components.grpo.config import RewardWeights
 from components.grpo.rewards import Term, business_terms, score
 from components.shared.config import parse
-from components.shared.prompt_table import row_of
+from components.shared.prompting.table import row_of
 
 STEPS_OF_ONE = 2**16
 """verl normalises in float32: the mean of equal rewards is exact only if they have bits to spare, and what

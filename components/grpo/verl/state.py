@@ -23,10 +23,10 @@ from components.grpo.progress import Progress, progress_of, state_of
 from components.grpo.rewards import business_terms, score
 from components.grpo.rollout import rollout_figures, validation_figures
 from components.grpo.verl.overrides import Attempt
+from components.shared.artifacts.outputs import whole_folder, write_json
 from components.shared.errors import TrainingError
-from components.shared.outputs import whole_folder, write_json
-from components.shared.prompt_table import PromptRow
-from components.shared.tracking import NO_TRACKING, Tracker
+from components.shared.prompting.table import PromptRow
+from components.shared.tracking.tracker import NO_TRACKING, Tracker
 from data_contracts.evaluation import Alarm
 
 FIGURES = {

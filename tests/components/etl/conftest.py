@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.etl.config import PromptsConfig, SampleConfig, SequencesConfig, SparkConfig
+from components.etl.config import PromptsConfig, SequencesConfig, SparkConfig
 from data_contracts import tables
+from pipelines.datasets.synthetic.config import SampleConfig
 
 SPARK = SparkConfig(master="local[2]", memory="1g", shuffle_partitions=2)
 
@@ -31,14 +32,14 @@ def spark_config() -> SparkConfig:
 
 @pytest.fixture(scope="session")
 def spark():
-    from components.etl.spark import session
+    from components.etl.spark.session import session
 
     return session(SPARK, "tests")
 
 
 @pytest.fixture(scope="session")
 def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from components.etl.generator.log import generate
+    from pipelines.datasets.synthetic.log import generate
 
     folder = tmp_path_factory.mktemp("log") / "data"
     generate(SampleConfig(users=60, items=150, items_per_user=9, seed=3), folder)

@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from components.etl.config import PromptsConfig, SampleConfig, SequencesConfig, SparkConfig, parse_time
+from components.etl.config import PromptsConfig, SequencesConfig, SparkConfig, parse_time
 from components.shared.config import parse, to_json
 from components.shared.errors import ConfigError
+from pipelines.datasets.synthetic.config import SampleConfig
 
 
 @pytest.mark.parametrize(

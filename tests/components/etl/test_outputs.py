@@ -7,7 +7,7 @@ from kfp.dsl import Dataset
 
 from components.etl.config import SparkConfig
 from components.etl.outputs import table_of
-from components.etl.parts import whole_table
+from components.etl.spark.parts import whole_table
 from components.shared.errors import ConfigError
 
 HERE, CLUSTER = SparkConfig(), SparkConfig(master="k8s://https://kubernetes.default.svc")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.shared import prompt
+from components.shared.prompting import render as prompt
 from data_contracts.tables import CATALOGUE, PROMPTS, RANKINGS
 
 USERS, ITEMS, CANDIDATES = 24, 40, 12

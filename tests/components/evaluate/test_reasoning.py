@@ -5,7 +5,7 @@ import re
 import pytest
 
 from components.evaluate import reasoning
-from components.shared.generate import Completion
+from components.shared.language_model.generate import Completion
 
 
 class Asked:

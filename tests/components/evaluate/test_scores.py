@@ -11,9 +11,9 @@ from ranx import evaluate as ranx_evaluate
 from components.evaluate.answers import Answers, answer_statistics
 from components.evaluate.scores import recall_ceiling, score
 from components.evaluate.tables import Catalogue, read_catalogue, read_rankings, sample_prompts
-from components.shared.answer import final_ranking
 from components.shared.metrics import self_information
-from components.shared.prompt_table import PromptRow
+from components.shared.prompting.answer import final_ranking
+from components.shared.prompting.table import PromptRow
 
 
 def row(candidates: str, labels: str, answer_length: int = 2, position: int = 5) -> PromptRow:

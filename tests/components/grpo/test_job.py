@@ -12,8 +12,8 @@ from components.grpo import local, page, rollout
 from components.grpo.config import GrpoConfig, RewardWeights
 from components.grpo.job import GrpoInputs, GrpoOutputs, run
 from components.shared.errors import ConfigError, DataError, TrainingError
-from components.shared.prompt_table import read_prompts
-from components.shared.trainable import LoraConfig
+from components.shared.language_model.lora import LoraConfig
+from components.shared.prompting.table import read_prompts
 
 CONFIG = GrpoConfig(
     steps=4,

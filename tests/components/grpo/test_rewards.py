@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from components.grpo.config import RewardWeights
 from components.grpo.rewards import already_seen, business_terms, lcs, outside, repeats, score, wrong_length
 from components.shared.errors import ConfigError
-from components.shared.prompt_table import PromptRow
+from components.shared.prompting.table import PromptRow
 
 ROW = PromptRow(
     user_id="u",

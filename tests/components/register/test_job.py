@@ -16,7 +16,7 @@ from components.register.promote import promote
 from components.register.registry import version_by_alias, versions
 from components.shared.config import to_json
 from components.shared.errors import ConfigError, DataError, ModelError, OutputError, UserError
-from components.shared.mlflow_client import connect
+from components.shared.tracking.mlflow_client import connect
 
 MODEL = "recllm-r1"
 

@@ -12,7 +12,7 @@ from components.register import promote as promotions
 from components.register.promote import HISTORY, history, promote, rollback
 from components.register.registry import ensure_model, version_by_alias
 from components.shared.errors import ConfigError, UserError
-from components.shared.mlflow_client import connect
+from components.shared.tracking.mlflow_client import connect
 
 MODEL = "recllm-r1"
 

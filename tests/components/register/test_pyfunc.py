@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from components.etl import prompts as etl_prompts
 from components.etl.config import PromptsConfig
+from components.etl.prompts import rows as etl_prompts
 from components.register.packaging import EXAMPLE
 from components.register.pyfunc import _ranked, prompt_input
-from components.shared import prompt
-from components.shared.prompt_settings import PromptSettings
+from components.shared.prompting import render as prompt
+from components.shared.prompting.settings import PromptSettings
 
 SETTINGS = PromptSettings(max_history=2, title_chars=12, interests=1, answer_length=2)
 CANDIDATES = [

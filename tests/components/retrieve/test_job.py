@@ -19,7 +19,7 @@ from components.retrieve.config import (
 )
 from components.retrieve.interactions import Examples, Histories
 from components.retrieve.job import run
-from components.retrieve.models import user_folds
+from components.retrieve.models.factory import user_folds
 from components.retrieve.ranking import Ranked
 from components.retrieve.report import RetrieveReport, ceilings, first_labels, gap_flags, page
 from components.shared.config import parse, to_json

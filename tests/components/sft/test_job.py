@@ -14,9 +14,9 @@ from components.sft.config import SftConfig
 from components.sft.examples import IGNORED, LeftPadding, answer_loss, encode
 from components.sft.job import SftInputs, SftOutputs, run
 from components.shared.errors import ConfigError, DataError, ModelError, TrainingError
-from components.shared.language_model import encode_prompt, load
-from components.shared.prompt_table import read_prompts
-from components.shared.trainable import LoraConfig
+from components.shared.language_model.load import encode_prompt, load
+from components.shared.language_model.lora import LoraConfig
+from components.shared.prompting.table import read_prompts
 
 CONFIG = SftConfig(epochs=3, batch_size=4, micro_batch_size=2, learning_rate=5.0e-3, dtype="float32")
 

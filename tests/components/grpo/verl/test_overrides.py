@@ -8,7 +8,7 @@ from components.grpo.config import RewardWeights, VerlConfig
 from components.grpo.rewards import business_terms, score
 from components.grpo.verl.overrides import AGENT_LOOP
 from components.shared.config import parse
-from components.shared.prompt_table import read_prompts
+from components.shared.prompting.table import read_prompts
 
 pytestmark = pytest.mark.verl
 

@@ -17,8 +17,8 @@ from components.base_model.job import run as make_model
 from components.grpo.config import GrpoConfig
 from components.grpo.progress import Progress, best_of
 from components.grpo.verl import engine
-from components.shared.language_model import load
-from components.shared.prompt_table import read_prompts
+from components.shared.language_model.load import load
+from components.shared.prompting.table import read_prompts
 
 pytestmark = [pytest.mark.verl, pytest.mark.slow, pytest.mark.timeout(2400)]
 

@@ -1,0 +1,134 @@
+"""Checks that no label reaches a place where the model could see it before being asked.
+
+Row checks are pure and compare a rendered prompt with the case it was made from; table checks compare
+whole tables. Each returns what leaked, in words, or None.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from components.etl.prompts.rows import title_of
+from components.shared.errors import LeakageError
+from components.shared.prompting.settings import PromptSettings
+
+Row = Mapping[str, Any]
+CANDIDATES_LINE = "\nCandidates:\n"
+# A label that stands at one number in nearly all of many prompts is given away by its place.
+GIVEAWAY_SHARE, GIVEAWAY_LEAST = 0.95, 30
+SHORT_TITLE = 12  # a one-word title shorter than this may be any word of the prompt
+
+
+def row_leak(case: Row, row: Row, history_positions: Sequence[int], settings: PromptSettings) -> str | None:
+    """Return how `row` (a PROMPTS row made from `case`) gives a label away, or None.
+
+    `history_positions` are the sequence positions of every item that its history and interests show.
+    """
+    where = f"user {case['user_id']!r}, {case['split']} prompt at position {case['position']}"
+    found = next(_row_leaks(case, row, history_positions, settings), None)
+    return f"{where}: {found}" if found else None
+
+
+def _row_leaks(
+    case: Row, row: Row, history_positions: Sequence[int], settings: PromptSettings
+) -> Iterator[str]:
+    position, items = case["position"], case["item_ids"]
+    begin, end = _window(case)
+    if not all(begin <= p < end for p in (position, *case["label_positions"])):
+        yield f"its label lies outside the {case['split']} positions [{begin}, {end})"
+    late = [p for p in history_positions if p >= position]
+    if late:
+        yield f"its history shows {items[late[0]]!r} (position {late[0]}), the label or after it"
+    asked = next((e["timestamp"] for e in case["events"] if e["position"] == position), None)
+    if asked is not None and any(case["timestamps"][p] > asked for p in history_positions):
+        yield "its history shows an item met after the label"
+    test_labels = set(items[case["valid_end"] :])
+    if case["split"] != "test" and test_labels & set(row["extra_info"]["label_items"]):
+        yield "its label is a test label of the same user"
+    if sorted(row["extra_info"]["candidates"]) != sorted(case["candidates"]):
+        yield "its candidates are not those that retrieval proposed (was the label added?)"
+    yield from _text_leaks(case, row, history_positions, settings)
+
+
+def _window(case: Row) -> tuple[int, int]:
+    bounds = {"train": (0, case["train_end"]), "valid": (case["train_end"], case["valid_end"])}
+    return bounds.get(case["split"], (case["valid_end"], len(case["item_ids"])))
+
+
+def _text_leaks(
+    case: Row, row: Row, history_positions: Sequence[int], settings: PromptSettings
+) -> Iterator[str]:
+    """Look for the labels' ids and titles in the text before the candidates, and in the other messages.
+
+    Titles count whole and as the prompt shortens them.
+    """
+    texts = [message["content"].split(CANDIDATES_LINE)[0] for message in row["prompt"]]
+    own = [case["items"].get(case["item_ids"][p]) for p in history_positions]
+    shown = [text for item in own if item for text in (*_titles(item, settings), item["item_id"])]
+    topics = {name for item in case["items"].values() for name in (item["topic"], *item["tags"])}
+    # What the history rightly shows is taken out first: another item may bear the label's title.
+    for known in sorted({*shown, *topics} - {""}, key=len, reverse=True):
+        texts = [text.replace(known, " ") for text in texts]
+    for label in row["extra_info"]["label_items"]:
+        item = case["items"].get(label)
+        for title in _titles(item, settings) if item else ():
+            telling = title not in topics and (" " in title or len(title) >= SHORT_TITLE)
+            if telling and any(_says(text, title) for text in texts):
+                yield f"the label's title {title!r} stands in the text before the candidates"
+        if not (label.isdigit() and len(label) < 5) and any(_says(text, label) for text in texts):
+            yield f"the label's id {label!r} stands in the text before the candidates"
+
+
+def _titles(item: Row, settings: PromptSettings) -> tuple[str, str]:
+    return item["title"], title_of(item, settings)
+
+
+def _says(text: str, phrase: str) -> bool:
+    return phrase in text and re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text) is not None
+
+
+def position_leak(label_numbers: Sequence[int], candidates: int) -> str | None:
+    """Return how the labels' places among `candidates` numbers give them away, or None.
+
+    `label_numbers` are the numbers (1-based) of the labels of many prompts that list them.
+    """
+    if candidates < 2 or len(label_numbers) < GIVEAWAY_LEAST:
+        return None
+    number, count = Counter(label_numbers).most_common(1)[0]
+    if count < GIVEAWAY_SHARE * len(label_numbers):
+        return None
+    return (
+        f"the label is candidate number {number} in {count:,} of {len(label_numbers):,} train prompts; was "
+        "it added to the list? Let retrieval alone propose candidates, or set shuffle_candidates"
+    )
+
+
+def check_folds(candidates: DataFrame) -> None:
+    """Raise LeakageError if a training prompt's candidates come from a retriever that saw its label."""
+    seen = candidates.where((F.col("split") == "train") & (F.col("fold") < 0)).select("user_id", "position")
+    row = seen.limit(1).collect()
+    if row:
+        raise LeakageError(
+            f"user {row[0].user_id!r}: the candidates of the training prompt at position {row[0].position} "
+            "come from a retriever that trained on its label (fold -1); cross-fit the retriever by user folds"
+        )
+
+
+def check_train_counts(catalogue: DataFrame, sequences: DataFrame) -> None:
+    """Raise LeakageError if an item's train_count exceeds its interactions within the train positions."""
+    counted = (
+        sequences.select(F.explode(F.slice("item_ids", F.lit(1), F.col("train_end"))).alias("item_id"))
+        .groupBy("item_id")
+        .agg(F.count("*").alias("counted"))
+    )
+    joined = catalogue.select("item_id", "train_count").join(counted, "item_id", "left")
+    more = joined.where(F.col("train_count") > F.coalesce("counted", F.lit(0))).limit(1).collect()
+    if more:
+        raise LeakageError(
+            f"item {more[0].item_id!r}: train_count {more[0].train_count} exceeds its "
+            f"{more[0].counted or 0} interactions within the train positions; later events leaked in"
+        )

@@ -1,0 +1,176 @@
+"""One prompt from one case: what the user did before the label, the candidates, and the answer key."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any
+
+from components.etl.config import PromptsConfig
+from components.shared.metrics import self_information
+from components.shared.prompting.render import (
+    PROMPT_VERSION,
+    STRENGTH,
+    Candidate,
+    Interaction,
+    PromptInput,
+    completion,
+    fit,
+    messages,
+    recent,
+    shown_title,
+    topic_counts,
+)
+from components.shared.prompting.settings import PromptSettings
+
+Row = Mapping[str, Any]
+
+DAY_SECONDS = 86_400
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogueStatistics:
+    """Of the train part: its interactions, and the number of items in the catalogue."""
+
+    interactions: int
+    items: int
+
+
+def history_before(position: int, events: Sequence[Row]) -> list[Row]:
+    """Return the events before the first one on the item at `position`, in the user's event order.
+
+    Raises:
+        ValueError: there is no event on that item.
+    """
+    for index, event in enumerate(events):
+        if event["position"] == position:
+            return list(events[:index])
+    raise ValueError(f"no event on the item at position {position}")
+
+
+def render(
+    case: Row,
+    config: PromptsConfig,
+    statistics: CatalogueStatistics,
+    count_tokens: Callable[[list[dict[str, str]]], int],
+) -> dict[str, Any]:
+    """Return the PROMPTS row of `case` (extra_info.index 0), `history_cut` and `history_positions`.
+
+    `case` has user_id, split, position, label_positions, item_ids (the sequence), engagement, events,
+    candidates (item ids, retriever's order), profile (of the user) and items: item id -> catalogue
+    row, for every item that the case names.
+
+    Raises:
+        ValueError: the prompt does not fit the token budget even without history; an item is not in
+            the catalogue.
+    """
+    items, candidates = case["items"], _ordered(case, config)
+    if missing := [i for i in (*candidates, *case["item_ids"][: case["position"]]) if i not in items]:
+        raise ValueError(f"item {missing[0]!r} is not in the catalogue")
+    history = history_before(case["position"], case["events"])
+    now = next(e["timestamp"] for e in case["events"] if e["position"] == case["position"])
+    prompt = PromptInput(
+        profile=case["profile"],
+        history=recent(_interactions(history, case, config), now, config),
+        interests=topic_counts(_topics(history, case), config.interests),
+        candidates=[
+            Candidate(title=title_of(items[item], config), topic=items[item]["topic"]) for item in candidates
+        ],
+        now=now,
+        answer_length=min(config.answer_length, len(candidates)),
+    )
+    fitted, cut = fit(prompt, count_tokens, config)
+    number = {item: n for n, item in enumerate(candidates, start=1)}
+    met = {case["item_ids"][event["position"]] for event in history}
+    label_items = [case["item_ids"][p] for p in case["label_positions"]]
+    strength = [case["engagement"][p] for p in case["label_positions"]]
+    found = [(number[i], weight) for i, weight in zip(label_items, strength, strict=True) if i in number]
+    labels = [n for n, _ in found]
+    teaches = case["split"] == "train" and labels
+    return {
+        "data_source": config.data_source,
+        "prompt": messages(fitted, config),
+        "ability": "recommendation",
+        "reward_model": {
+            "style": "rule",
+            "ground_truth": {"labels": labels, "weights": [weight for _, weight in found]},
+        },
+        "extra_info": {
+            "index": 0,
+            "split": case["split"],
+            "user_id": case["user_id"],
+            "position": case["position"],
+            "prompt_version": PROMPT_VERSION,
+            "answer_length": prompt.answer_length,
+            "candidates": candidates,
+            "tags": [list(items[item]["tags"]) for item in candidates],
+            "novelty": _novelty(case, candidates, statistics),
+            "seen": [item in met for item in candidates],
+            "age_days": [_age_days(items[item]["created_at"], now) for item in candidates],
+            "label_items": label_items,
+        },
+        "completion": completion(fitted, labels, config.rationale) if teaches else None,
+        "history_cut": cut,
+        "history_positions": sorted({event["position"] for event in history}),
+    }
+
+
+def _ordered(case: Row, config: PromptsConfig) -> list[str]:
+    """Return the candidates in the prompt's order: the retriever's, or a seeded shuffle of it."""
+    candidates = list(case["candidates"])
+    if config.shuffle_candidates:
+        key = f"{config.seed} {case['split']} {case['position']} {case['user_id']}".encode()
+        random.Random(int.from_bytes(blake2b(key, digest_size=8).digest())).shuffle(candidates)
+    return candidates
+
+
+def _interactions(history: Sequence[Row], case: Row, config: PromptsConfig) -> list[Interaction]:
+    """Return one interaction for each distinct item of `history`, by the time of its first event."""
+    actions: dict[int, dict[str, None]] = {}
+    first: dict[int, Any] = {}
+    for event in history:
+        actions.setdefault(event["position"], {})[event["action"]] = None
+        first.setdefault(event["position"], event["timestamp"])
+    interactions = []
+    for position, done in actions.items():
+        item = case["items"][case["item_ids"][position]]
+        interactions.append(
+            Interaction(
+                title=title_of(item, config),
+                topic=item["topic"],
+                actions=tuple(sorted(done, key=STRENGTH.__getitem__)),
+                timestamp=first[position],
+            )
+        )
+    return interactions
+
+
+def _topics(history: Sequence[Row], case: Row) -> list[str]:
+    """Return the topic of each distinct item of `history`."""
+    positions = dict.fromkeys(event["position"] for event in history)
+    return [case["items"][case["item_ids"][p]]["topic"] for p in positions]
+
+
+def title_of(item: Row, settings: PromptSettings) -> str:
+    """Return how a prompt names the catalogue row `item`."""
+    return shown_title(item["title"], item["item_id"], settings)
+
+
+def _age_days(created_at: datetime | None, now: datetime) -> float | None:
+    """Return how old an item is at `now`; one that is used before it was created has age 0."""
+    return None if created_at is None else max(0.0, (now - created_at).total_seconds() / DAY_SECONDS)
+
+
+def _novelty(case: Row, candidates: Sequence[str], statistics: CatalogueStatistics) -> list[float]:
+    """Return the self-information of each candidate in the train part, the prompt's own labels left out."""
+    own = case["split"] == "train"
+    labels = {case["item_ids"][p] for p in case["label_positions"]} if own else set()
+    return [
+        self_information(
+            case["items"][item]["train_count"] - (item in labels),
+            statistics.interactions - len(labels),
+            statistics.items,
+        )
+        for item in candidates
+    ]

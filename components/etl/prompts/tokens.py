@@ -1,0 +1,67 @@
+"""Counting the tokens of chat messages as the model itself will read them."""
+
+import functools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pyspark import SparkFiles
+from pyspark.sql import SparkSession
+
+from components.etl.config import SparkConfig
+from components.shared.artifacts.storage import scratch_folder
+from components.shared.errors import ModelError
+
+
+def within_tasks(spark: SparkSession, config: SparkConfig, model: Path) -> Callable[[], str]:
+    """Return a function that tells a task where the tokenizer of the folder `model` lies on its machine.
+
+    Executors on other machines get a copy of the files that are text.
+    """
+    if config.is_local:
+        return lambda: str(model)
+    scratch = scratch_folder()
+    (scratch / "files").mkdir()
+    for file in model.iterdir():
+        if file.suffix in (".json", ".jinja", ".model", ".txt"):
+            shutil.copy(file, scratch / "files")
+    name = scratch.name  # unlike that of any other model that this session ships
+    spark.sparkContext.addArchive(
+        f"{shutil.make_archive(str(scratch / name), 'zip', scratch / 'files')}#{name}"
+    )
+    return lambda: SparkFiles.get(name)
+
+
+@functools.cache  # one load a Python worker
+def token_counter(folder: str) -> Callable[[list[dict[str, str]]], int]:
+    """Return a function giving the number of prompt tokens of chat messages, generation prompt included.
+
+    Raises:
+        ModelError: `folder` holds no tokenizer with a chat template.
+    """
+    try:
+        tokenizer = _load(Path(folder))
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{folder}: no readable tokenizer ({error}); is the model folder complete?"
+        ) from error
+    if not tokenizer.chat_template:
+        raise ModelError(f"{folder}: the tokenizer has no chat template; use an instruction-tuned model")
+
+    def count(messages: list[dict[str, str]]) -> int:
+        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    return count
+
+
+def _load(folder: Path) -> Any:
+    if (folder / "tokenizer.json").is_file():
+        # AutoTokenizer imports torch, which costs every Python worker several seconds.
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast.from_pretrained(folder)
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

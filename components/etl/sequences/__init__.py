@@ -1,0 +1,1 @@
+"""Raw events to one sequence per user."""

@@ -1,0 +1,1 @@
+"""Raw tables: readers, row-level faults, quarantine."""

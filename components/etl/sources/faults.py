@@ -1,0 +1,122 @@
+"""Row-level faults of raw tables: each row's first fault by name, null where it is fine."""
+
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from components.etl.sources.readers import MALFORMED
+from data_contracts.tables import ACTIONS, EVENTS, QUARANTINE
+
+FAULT, ROW = "fault", "row"
+BROADCAST_ROWS = 2_000_000  # above it, Spark itself chooses between broadcast and a shuffle
+
+
+def event_faults(
+    events: DataFrame,
+    latest: datetime,
+    item_ids: DataFrame,
+    user_ids: DataFrame | None,
+    broadcast: bool = True,
+) -> DataFrame:
+    """Return `events` with a column `fault`.
+
+    `item_ids` and `user_ids` are one-column frames of known, distinct ids; None knows every user.
+    `broadcast` sends them to every task, so the events need no shuffle for it.
+    """
+    known = _known(events, item_ids, "item_id", "_item", broadcast)
+    strangers = [F.when(F.col("_item").isNull(), "unknown_item")]
+    if user_ids is not None:
+        known = _known(known, user_ids, "user_id", "_user", broadcast)
+        strangers.append(F.when(F.col("_user").isNull(), "unknown_user"))
+    reasons = [
+        F.when(F.col(MALFORMED).isNotNull(), "malformed"),
+        *(_missing(column) for column in ("user_id", "item_id", "action")),
+        F.when(~F.col("action").isin(*ACTIONS), "unknown_action"),
+        *_time_faults(latest),
+        F.when((F.col("dwell_seconds") < 0) | F.isnan("dwell_seconds"), "negative_dwell"),
+        *strangers,
+    ]
+    return known.withColumn(FAULT, F.coalesce(*reasons)).drop("_item", "_user")
+
+
+def exposure_faults(exposures: DataFrame, latest: datetime) -> DataFrame:
+    """Return `exposures` with `fault`. Items that the catalogue lacks are no fault of the whole list.
+
+    A CSV cell that is a list in Python's or JSON's notation would be one id that nobody has: "not_separated".
+    """
+    only = F.when(F.size("item_ids") == 1, F.get("item_ids", F.lit(0)))
+    reasons = [
+        F.when(F.col(MALFORMED).isNotNull(), "malformed"),
+        _missing("user_id"),
+        *_time_faults(latest),
+        F.when(F.coalesce(F.size("item_ids"), F.lit(0)) <= 0, "empty_list"),
+        F.when(F.exists("item_ids", lambda item: F.coalesce(item, F.lit("")) == ""), "null_item_id"),
+        F.when(only.rlike(r"""(?s)^\s*[\[(].*[,'"].*[\])]\s*$"""), "not_separated"),
+    ]
+    return exposures.withColumn(FAULT, F.coalesce(*reasons))
+
+
+def keyed_faults(frame: DataFrame, key: str) -> DataFrame:
+    """Return `frame` (users or items) with `fault`: malformed, a null key, or a key that came before.
+
+    Of rows with the same key the one that sorts first by all its columns stays, whatever the order of
+    the files.
+    """
+    columns = [c for c in frame.columns if c not in (key, MALFORMED)]
+    grouped = frame.withColumn(
+        "_bad", F.coalesce(F.when(F.col(MALFORMED).isNotNull(), "malformed"), _missing(key))
+    )
+    order = Window.partitionBy(key, F.col("_bad").isNull()).orderBy(*columns)
+    twice = F.when(F.row_number().over(order) > 1, "duplicate")
+    return grouped.withColumn(FAULT, F.coalesce("_bad", twice)).drop("_bad")
+
+
+def quarantined(table: str, frame: DataFrame) -> DataFrame:
+    """Return the faulty rows of `frame` in the quarantine's columns: table, reason, row as JSON."""
+    return frame.where(F.col(FAULT).isNotNull()).select(
+        F.lit(table).alias("table"), F.col(FAULT).alias("reason"), _as_json(frame).alias(ROW)
+    )
+
+
+def marked(events: DataFrame) -> DataFrame:
+    """Return EVENTS' columns with `fault` and `row`: a refused row as JSON, null for all others."""
+    row = F.when(F.col(FAULT).isNotNull(), _as_json(events))
+    return events.select(*EVENTS.names, FAULT, row.alias(ROW))
+
+
+def parted(events: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Return the fine rows of what `marked` returns, in EVENTS' columns, and the QUARANTINE rows."""
+    fine = pc.is_null(events.column(FAULT))
+    bad = events.filter(pc.invert(fine))
+    refused = [pa.repeat("events", bad.num_rows), bad.column(FAULT), bad.column(ROW)]
+    return events.filter(fine).select(EVENTS.names), pa.table(refused, schema=QUARANTINE)
+
+
+def clean(frame: DataFrame) -> DataFrame:
+    """Return the rows without a fault, without the helper columns."""
+    return frame.where(F.col(FAULT).isNull()).drop(FAULT, MALFORMED)
+
+
+def _as_json(frame: DataFrame) -> Column:
+    return F.to_json(F.struct(*(c for c in frame.columns if c != FAULT)))
+
+
+def _time_faults(latest: datetime) -> list[Column]:
+    time = F.col("timestamp")
+    return [
+        F.when(time.isNull(), "null_timestamp"),
+        F.when(time < F.timestamp_seconds(F.lit(0)), "pre_epoch"),
+        F.when(time > F.lit(latest), "future"),
+    ]
+
+
+def _missing(column: str) -> Column:
+    return F.when(F.coalesce(F.col(column), F.lit("")) == "", f"null_{column}")
+
+
+def _known(frame: DataFrame, ids: DataFrame, key: str, mark: str, broadcast: bool) -> DataFrame:
+    marked = ids.select(key, F.lit(True).alias(mark))
+    return frame.join(F.broadcast(marked) if broadcast else marked, key, "left")

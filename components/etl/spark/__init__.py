@@ -1,0 +1,1 @@
+"""Spark sessions, their Java, and tables as part files."""

@@ -1,0 +1,177 @@
+"""One Spark session, built the same way on a laptop without Java and on a cluster."""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from components.etl.config import SparkConfig
+from components.etl.spark import java
+from components.shared.artifacts.storage import scratch_folder
+from components.shared.errors import ConfigError, DataError
+
+BATCH_ROWS = 65_536  # rows of an Arrow batch between the JVM and Python
+
+_UNREADABLE = re.compile(r"(?:while reading file|Could not read (?:footer for|or parse) file:?) (\S+?)\.? ")
+_CAUSES = (
+    "Unexpected end of input stream",
+    "not a Parquet file",
+    "incorrect data check",
+    "incorrect header check",
+    "invalid distance",
+    "Expected magic number",
+    "EOFException",
+    "could not read page",
+)
+
+LOG_SETTINGS = """rootLogger.level = error
+rootLogger.appenderRef.console.ref = console
+appender.console.type = Console
+appender.console.name = console
+appender.console.target = SYSTEM_ERR
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
+"""
+
+
+def session(config: SparkConfig, name: str) -> SparkSession:
+    """Return the process's Spark session, starting it on the first call.
+
+    Session time zone UTC, Arrow on, quiet log. A session that already runs is returned with its own
+    master and memory: these are fixed when the JVM starts.
+
+    Raises:
+        ConfigError: no usable Java, or Spark refuses the configuration.
+    """
+    starting = SparkSession.getActiveSession() is None
+    if starting:
+        _prepare_environment(config)
+    builder = SparkSession.builder.appName(name).master(config.master)
+    settings = {**_defaults(config), **config.conf}
+    if starting:
+        settings["spark.driver.extraJavaOptions"] = _java_options(config)
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    try:
+        spark = builder.getOrCreate()
+    except Exception as error:
+        raise ConfigError(
+            f"Spark did not start on master {config.master!r} with memory {config.memory!r}: "
+            f"{str(error).splitlines()[0]}; check spark.master, spark.memory and spark.conf"
+        ) from error
+    return spark
+
+
+@contextmanager
+def batches_of_short_rows(spark: SparkSession) -> Iterator[None]:
+    """Count Arrow batches by rows alone within the block, for rows of some hundred bytes at most.
+
+    A limit in bytes, which long rows need, makes Spark add up a batch's size after every row: half of the
+    time of mapInArrow. The largest value switches that off.
+    """
+    key = "spark.sql.execution.arrow.maxBytesPerBatch"
+    before = spark.conf.get(key) or ""
+    spark.conf.set(key, str(2**31 - 1))
+    try:
+        yield
+    finally:
+        spark.conf.set(key, before)
+
+
+@contextmanager
+def readable(source: str) -> Iterator[None]:
+    """Turn what Spark says about unreadable files and full disks into a DataError about `source`."""
+    try:
+        yield
+    except (Py4JJavaError, PySparkException, OSError) as error:
+        text = str(error)
+        if "No space left on device" in text:
+            raise DataError(
+                f"{source}: the disk is full; free some space, or set spark.local.dir in "
+                "spark.conf to a larger disk"
+            ) from error
+        if found := _UNREADABLE.search(text):
+            innermost = text.rpartition("Caused by: ")[2].splitlines()[0]
+            cause = next(
+                (hint for hint in _CAUSES if hint in text), f"or of a kind unknown to Spark: {innermost}"
+            )
+            raise DataError(
+                f"{_path(found[1])}: unreadable or cut off ({cause}); export or download it again"
+            ) from error
+        raise
+
+
+def _path(uri: str) -> str:
+    return re.sub("^file:/+", "/", unquote(uri))
+
+
+def _defaults(config: SparkConfig) -> dict[str, str]:
+    settings = {
+        "spark.driver.memory": config.memory,
+        "spark.sql.shuffle.partitions": str(config.shuffle_partitions),
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(BATCH_ROWS),
+        "spark.python.daemon.module": "components.etl.spark.worker_daemon",
+        "spark.sql.ansi.enabled": "true",
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+        # What a user's own files hold decides: a naive Parquet time is read as UTC, not refused.
+        "spark.sql.parquet.inferTimestampNTZ.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }
+    if config.is_local:
+        settings |= {
+            "spark.ui.enabled": "false",
+            # Spark's 128 MiB leave one of a few cores with the last piece of a file.
+            "spark.sql.files.maxPartitionBytes": "32m",
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.sql.warehouse.dir": str(Path(tempfile.gettempdir()) / "spark-warehouse"),
+        }
+    elif endpoint := os.environ.get("AWS_ENDPOINT_URL"):
+        # Hadoop's client takes the keys from the environment as others do, but not the endpoint.
+        settings |= {
+            "spark.hadoop.fs.s3a.endpoint": endpoint,
+            "spark.hadoop.fs.s3a.path.style.access": "true",
+            "spark.hadoop.fs.s3a.connection.ssl.enabled": str(endpoint.startswith("https")).lower(),
+        }
+    return settings
+
+
+def _prepare_environment(config: SparkConfig) -> None:
+    os.environ["JAVA_HOME"] = str(java.java_home())
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    if config.is_local:
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    # Python workers import this project's modules from wherever the driver found them.
+    root = str(Path(__file__).resolve().parents[3])
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if root not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, paths)])
+
+
+def _java_options(config: SparkConfig) -> str:
+    options = [
+        f"-Dlog4j2.configurationFile=file:{_log_settings()}",
+        *java.archive_options(java.class_archive()),
+    ]
+    if not re.search(r"-XX:\+Use\w+GC", config.conf.get("spark.driver.extraJavaOptions", "")):
+        options.append("-XX:+UseParallelGC")  # nobody waits for an answer: pauses may be long, but few
+    if config.quick_start:
+        options.append("-XX:TieredStopAtLevel=1")
+    return " ".join([*options, config.conf.get("spark.driver.extraJavaOptions", "")])
+
+
+def _log_settings() -> Path:
+    file = scratch_folder() / "log4j2.properties"
+    file.write_text(LOG_SETTINGS)
+    return file

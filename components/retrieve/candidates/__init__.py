@@ -1,0 +1,1 @@
+"""From rankings to each prompt's candidates."""

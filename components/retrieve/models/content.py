@@ -1,0 +1,67 @@
+"""Items like those of the history, by tags or by sentence embedding: finds items that nobody has met yet."""
+
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from components.retrieve.config import ContentConfig
+from components.retrieve.interactions import Histories
+from components.retrieve.models.counts import item_counts
+from components.retrieve.ranking import Scorer
+
+
+def tag_vectors(tags: Histories, num_items: int) -> Tensor:
+    """Return each item's tags as a sparse vector of length 1, [items, tags], by TF-IDF.
+
+    Salton & Buckley 1988. Inverse document frequencies are counted over the catalogue, not over
+    interactions.
+    """
+    rows, columns = tags.flat()
+    width = max(int(columns.max(initial=-1)) + 1, 1)
+    weights = np.log(num_items / np.bincount(columns, minlength=width)[columns]) + 1.0
+    norms = np.sqrt(np.bincount(rows, weights=weights**2, minlength=num_items))
+    entries = torch.from_numpy((weights / norms[rows]).astype(np.float32))
+    places = torch.from_numpy(np.stack([rows, columns]))
+    return torch.sparse_coo_tensor(places, entries, (num_items, width), check_invariants=True).coalesce()
+
+
+class Content(Scorer):
+    """Cosine between an item's vector and those of the latest items of the history.
+
+    Popularity in the train part decides only between equally similar items.
+    """
+
+    evidence = 2e-3
+
+    def __init__(
+        self, train: Histories, vectors: Tensor | npt.NDArray[np.float32], config: ContentConfig
+    ) -> None:
+        """`vectors` [items, dim] have length 1 (or 0: nothing is known); sparse or dense."""
+        self.vectors = torch.from_numpy(vectors) if isinstance(vectors, np.ndarray) else vectors
+        self.num_items, self.config = len(self.vectors), config
+        counts = item_counts(train, self.num_items)
+        self.backoff = torch.from_numpy((counts / (counts.max() + 1)).astype(np.float32)) * 1e-3
+
+    def scores(self, histories: Histories) -> Tensor:
+        """Return the decayed sum of cosines to the latest items, plus at most 0.001 of popularity."""
+        return self.similarity(histories, self.vectors) + self.backoff
+
+    def similarity(self, histories: Histories, vectors: Tensor) -> Tensor:
+        """Return the decayed sum of cosines of the latest items with `vectors`, [rows, vectors]."""
+        latest = histories.last(self.config.last)
+        rows, items = latest.flat()
+        ends = np.cumsum(latest.lengths)
+        age = np.repeat(ends, latest.lengths) - 1 - np.arange(len(items))
+        votes = torch.from_numpy((self.config.decay**age).astype(np.float32))
+        places = torch.from_numpy(np.stack([items, rows]))
+        shape = (self.num_items, len(latest))
+        voted = torch.sparse_coo_tensor(places, votes, shape, check_invariants=True)
+        if self.vectors.is_sparse:
+            with warnings.catch_warnings():  # torch's "beta state": the products are tested here
+                warnings.filterwarnings("ignore", "Sparse CSR tensor support")
+                profiles = torch.sparse.mm(self.vectors.t(), voted).to_dense()
+            return torch.sparse.mm(vectors, profiles).T.contiguous()
+        return torch.sparse.mm(voted.t(), self.vectors) @ vectors.T

@@ -1,0 +1,1 @@
+"""TIGER: semantic ids and generative retrieval."""

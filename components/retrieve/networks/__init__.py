@@ -1,0 +1,1 @@
+"""What the neural recommenders share: layers, losses, training, encoders."""

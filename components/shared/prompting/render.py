@@ -1,0 +1,257 @@
+"""Every line of the prompt and of the answer that SFT teaches. Change the wording here.
+
+The ETL step renders training and evaluation prompts with it, and the registered model renders live
+requests with it, so both see the same words. Bump `PROMPT_VERSION` with every change of the text:
+it travels in the lineage of each model.
+"""
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from components.shared.prompting.settings import PromptSettings
+
+PROMPT_VERSION = "2"
+
+SYSTEM = (
+    "Rank what the user will engage with next. "
+    "Reply as <think>reasons</think><answer>candidate numbers, best first</answer>"
+)
+VERBS = {
+    "view": "viewed",
+    "click": "clicked",
+    "like": "liked",
+    "save": "saved",
+    "comment": "commented on",
+    "share": "shared",
+    "follow": "followed",
+    "purchase": "bought",
+}
+STRENGTH = {action: rank for rank, action in enumerate(VERBS)}
+"""The actions by rising engagement: a prompt names the strongest that a user took."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interaction:
+    """One item in the history: what the user did with it, the strongest action last, and when."""
+
+    title: str
+    topic: str
+    actions: tuple[str, ...]
+    timestamp: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One numbered line of the candidate list."""
+
+    title: str
+    topic: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptInput:
+    """What a prompt is made of; everything in it lies strictly before the label in time.
+
+    `history` is in time order, oldest first; `interests` are (topic, count) of the long-term history,
+    most frequent first; `profile` maps a field's name to text, number or list, empty values are left out.
+    """
+
+    profile: Mapping[str, Any]
+    history: Sequence[Interaction]
+    interests: Sequence[tuple[str, int]]
+    candidates: Sequence[Candidate]
+    now: datetime
+    answer_length: int
+
+
+def shown_title(title: str, item_id: str, settings: PromptSettings) -> str:
+    """Return how a prompt names an item: its title, shortened, or its id without natural language."""
+    return shorten(title, settings.title_chars) if settings.natural_language else item_id
+
+
+def recent(history: Sequence[Interaction], now: datetime, settings: PromptSettings) -> list[Interaction]:
+    """Return the short-term part of `history` (oldest first)."""
+    if settings.history_days:
+        since = now - timedelta(days=settings.history_days)
+        history = [one for one in history if one.timestamp >= since]
+    return list(history[max(0, len(history) - settings.max_history) :])
+
+
+def topic_counts(topics: Iterable[str], limit: int) -> list[tuple[str, int]]:
+    """Return the `limit` most frequent topics with their counts, equals in alphabetical order."""
+    counts = Counter(topic for topic in topics if topic)
+    return sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:limit]
+
+
+def messages(prompt: PromptInput, settings: PromptSettings | None = None) -> list[dict[str, str]]:
+    """Return the chat messages (system, user) for `prompt`; only the switches of `settings` count here."""
+    settings = settings or PromptSettings()
+    lines = []
+    if settings.with_profile and (profile := _profile_line(prompt.profile)):
+        lines.append(profile)
+    if settings.with_interests and prompt.interests:
+        listed = ", ".join(f"{topic} ({count})" for topic, count in prompt.interests)
+        lines.append(f"Long-term interests: {listed}.")
+    lines.append("Recent activity, oldest first:")
+    if settings.natural_language:
+        lines += _history_lines(prompt.history, prompt.now) or ["- none"]
+    else:
+        lines.append(" ".join(one.title for one in prompt.history) or "none")
+    lines.append("Candidates:")
+    for number, candidate in enumerate(prompt.candidates, start=1):
+        topic = f"{candidate.topic}: " if settings.natural_language and candidate.topic else ""
+        lines.append(f"- {topic}{_numbered(number, candidate)}")
+    lines.append(f"Which {prompt.answer_length} come next?")
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "\n".join(lines)}]
+
+
+def completion(prompt: PromptInput, labels: Sequence[int], rationale: bool = True) -> str:
+    """Return the answer that SFT teaches: ordered by matched cues, the labels first among their equals.
+
+    `labels` are candidate numbers (1-based) in label order; other equals stand in prompt order. The
+    rationale names cues and best matches, built from what the prompt shows and never from the label: the
+    cold start of the reasoning format, no hint. The order follows the cues because one label says little
+    about one list and an answer that contradicts its reasons teaches neither; GRPO then learns from the
+    labels alone.
+    """
+    topics, words = recent_topics(prompt.history), recurring_words(prompt.history)
+    matches = [_matches(candidate, topics, words) for candidate in prompt.candidates]
+    reasons = _reasons(topics, words, _best(prompt, matches)) if rationale else ""
+    in_turn = list(dict.fromkeys([*labels, *range(1, len(matches) + 1)]))
+    ranked = sorted(in_turn, key=lambda number: -matches[number - 1])[: prompt.answer_length]
+    return f"<think>{reasons}</think><answer>{', '.join(map(str, ranked))}</answer>"
+
+
+def _best(prompt: PromptInput, matches: Sequence[int], limit: int = 2) -> list[str]:
+    """Return the first `limit` of the candidates that match most cues, as the prompt names them."""
+    most = max(matches, default=0)
+    found = [number for number, count in enumerate(matches, start=1) if count == most > 0]
+    return [_numbered(number, prompt.candidates[number - 1]) for number in found[:limit]]
+
+
+def _reasons(topics: Sequence[str], words: Sequence[str], best: Sequence[str]) -> str:
+    parts = [("Recent interest", topics), ("Recurring words", words), ("Best matches", best)]
+    return " ".join(f"{name}: {', '.join(listed)}." for name, listed in parts if listed)
+
+
+def _numbered(number: int, candidate: Candidate) -> str:
+    """Return the candidate as the list and the rationale name it.
+
+    The number stands behind the title: a causal model that copies a title then comes upon its number.
+    """
+    return f"{candidate.title} [{number}]"
+
+
+def _matches(candidate: Candidate, topics: Sequence[str], words: Sequence[str]) -> int:
+    found = _words(candidate.title)
+    return (candidate.topic in topics) + sum(word.casefold() in found for word in words)
+
+
+def recent_topics(history: Sequence[Interaction], limit: int = 1) -> list[str]:
+    """Return the latest `limit` distinct topics, the most recent first."""
+    return list(dict.fromkeys(one.topic for one in reversed(history) if one.topic))[:limit]
+
+
+def recurring_words(history: Sequence[Interaction], limit: int = 1) -> list[str]:
+    """Return the `limit` words that most titles share, at least two of them; of equals the latest.
+
+    Such words are tastes that cross topics: a brand, a style. Short words (under four letters) and the
+    topics' own words do not count.
+    """
+    topical = {word for one in history for word in _words(one.topic)}
+    seen: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for one in reversed(history):
+        spellings = _words(one.title)
+        counts.update(spellings.keys() - topical)
+        seen = {**spellings, **seen}
+    recurring = [word for word in seen if counts[word] >= 2]
+    return [seen[word] for word in sorted(recurring, key=lambda word: -counts[word])[:limit]]
+
+
+def _words(text: str) -> dict[str, str]:
+    """Return the words of four letters or more, by their case-folded form, in the order of the text."""
+    return {word.casefold(): word for word in re.findall(r"[^\W\d_]{4,}", text)}
+
+
+def fit(
+    prompt: PromptInput, count_tokens: Callable[[list[dict[str, str]]], int], settings: PromptSettings
+) -> tuple[PromptInput, int]:
+    """Cut the oldest history until the rendered prompt has at most `settings.max_prompt_tokens` tokens.
+
+    Returns the fitted prompt and how many interactions were cut.
+
+    Raises:
+        ValueError: it is too long even without any history.
+    """
+
+    def tokens(cut: int) -> int:
+        return count_tokens(messages(_without_oldest(prompt, cut), settings))
+
+    max_tokens = settings.max_prompt_tokens
+    if tokens(0) <= max_tokens:
+        return prompt, 0
+    low, high = 1, len(prompt.history)  # the smallest cut that fits lies in [low, high]
+    if not high or tokens(high) > max_tokens:
+        raise ValueError(
+            f"the prompt has {tokens(high)} tokens without any history, more than max_prompt_tokens="
+            f"{max_tokens}; raise it, or ask for fewer candidates or shorter titles"
+        )
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if tokens(middle) <= max_tokens else (middle + 1, high)
+    return _without_oldest(prompt, low), low
+
+
+def _without_oldest(prompt: PromptInput, cut: int) -> PromptInput:
+    return dataclasses.replace(prompt, history=prompt.history[cut:])
+
+
+def shorten(title: str, max_chars: int) -> str:
+    """Return `title` cut at a word so that it has at most `max_chars` characters, "…" included."""
+    if len(title) <= max_chars:
+        return title
+    head = title[: max_chars - 1]
+    return (head.rsplit(" ", 1)[0] if " " in head else head).rstrip(" ,;:-") + "…"
+
+
+def _profile_line(profile: Mapping[str, Any]) -> str:
+    parts = []
+    for name, value in profile.items():
+        if value is None or value == "" or (isinstance(value, list | tuple) and not value):
+            continue
+        text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        parts.append(f"{name.replace('_', ' ')} {text}")
+    return f"User profile: {'; '.join(parts)}." if parts else ""
+
+
+def _history_lines(history: Sequence[Interaction], now: datetime) -> list[str]:
+    """Return one line for each run of consecutive interactions on one topic and day."""
+    lines: list[str] = []
+    previous = None
+    for one in history:
+        key = (one.topic, relative_time(one.timestamp, now))
+        done = f"{VERBS.get(one.actions[-1], one.actions[-1])} '{one.title}'"
+        if key == previous:
+            lines[-1] += f", {done}"
+        else:
+            lines.append(f"- {key[1]}{f', {one.topic}' if one.topic else ''}: {done}")
+        previous = key
+    return lines
+
+
+def relative_time(then: datetime, now: datetime) -> str:
+    """Return how long ago `then` was, in the coarse words of a person ("today", "3 days ago")."""
+    days = (now - then).days
+    if days < 1:
+        return "today"
+    for size, name in ((365, "year"), (30, "month"), (7, "week"), (1, "day")):
+        if days >= size:
+            count = days // size
+            return f"{count} {name}{'s' if count > 1 else ''} ago"
+    raise AssertionError("unreachable: days >= 1")

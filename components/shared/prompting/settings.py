@@ -1,0 +1,29 @@
+"""What a prompt shows and how long it may be: the same for training, evaluation and serving."""
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from components.shared.config import strict
+
+
+@strict
+class PromptSettings:
+    """Settings of the prompt's text."""
+
+    max_history: NonNegativeInt = 12
+    """Items of the short-term history, the latest."""
+    history_days: NonNegativeInt = 0
+    """Days that the short-term history reaches back; 0 = no limit."""
+    interests: NonNegativeInt = 5
+    """Topics listed from the long-term history."""
+    max_prompt_tokens: PositiveInt = 384
+    """Tokens of the rendered chat; the oldest history is cut until it fits."""
+    title_chars: PositiveInt = 60
+    """Characters of a title; a longer one is cut at a word."""
+    answer_length: PositiveInt = 5
+    """Candidates that the answer must name."""
+    with_profile: bool = True
+    """Show the user's profile."""
+    with_interests: bool = True
+    """Show the long-term interests."""
+    natural_language: bool = True
+    """Show titles, topics and times; without, items appear as their ids."""

@@ -1,0 +1,1 @@
+"""MLflow: client and run tracking."""

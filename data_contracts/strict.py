@@ -1,0 +1,116 @@
+"""Strict dataclasses by pydantic: an unknown key or a wrong type is refused, naming the key."""
+
+import functools
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any, TypeVar, dataclass_transform
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails
+
+T = TypeVar("T")
+
+# The text below each field is its help: `recllm profile show` prints it.
+_SETTINGS = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+_MESSAGES = {
+    "missing": "missing key",
+    "greater_than_equal": "must be at least {ge}, got {input}",
+    "greater_than": "must be above {gt}, got {input}",
+    "less_than_equal": "must be at most {le}, got {input}",
+    "less_than": "must be below {lt}, got {input}",
+    "finite_number": "{input} is not a finite number",
+    "literal_error": "{input!r} is not one of {expected}",
+    "int_type": "expected int, got {got}",
+    "float_type": "expected float, got {got}",
+    "bool_type": "expected bool, got {got}",
+    "string_type": "expected text, got {got}",
+    "tuple_type": "expected a list, got {got}",
+    "dict_type": "expected a mapping, got {got}",
+    "dataclass_type": "expected a mapping of keys, got {got}",
+}
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
+def strict(cls: type[T]) -> type[T]:
+    """Return `cls` as a frozen, keyword-only dataclass whose values are checked by their types."""
+    return dataclass(cls, frozen=True, kw_only=True, config=_SETTINGS)  # type: ignore[return-value]
+
+
+def decode(kind: type[T], values: Any, source: str) -> T:
+    """Return the strict dataclass `kind` built from the JSON or YAML mapping `values`.
+
+    Raises:
+        ValueError: one line per fault, each beginning with `source` and the dotted key.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{source}: expected a mapping of keys, got {_described(values)}")
+    _check_json(values, source)
+    try:
+        return _adapter(kind).validate_json(json.dumps(values))  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ValueError("\n".join(_message(kind, fault, source) for fault in error.errors())) from error
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _message(kind: Any, fault: ErrorDetails, source: str) -> str:
+    *parents, last = fault["loc"] or ("",)
+    if fault["type"] == "unexpected_keyword_argument":
+        known = ", ".join(sorted(_fields_at(kind, parents)))
+        return f"{_key(source, parents)}: unknown key '{last}'; known keys: {known}"
+    if fault["type"] == "missing":
+        return f"{_key(source, parents)}: missing key '{last}'"
+    context = fault.get("ctx", {})
+    if fault["type"] == "value_error":
+        text = str(context["error"])
+    elif template := _MESSAGES.get(fault["type"]):
+        text = template.format(**context, input=fault["input"], got=_described(fault["input"]))
+    else:
+        text = f"{fault['msg']}, got {_described(fault['input'])}"
+    if fault["type"] == "float_type" and isinstance(fault["input"], str):
+        text += "; YAML reads 1e-5 as text, write 1.0e-5"
+    return f"{_key(source, fault['loc'])}: {text}"
+
+
+def _key(source: str, location: Any) -> str:
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return source + "".join(parts)
+
+
+def _fields_at(kind: Any, location: Any) -> list[str]:
+    """Return the field names of the dataclass that `location` below `kind` leads to."""
+    schema = _adapter(kind).json_schema()
+    place = schema
+    for part in location:
+        place = place["items"] if isinstance(part, int) else place["properties"][part]
+        place = next((option for option in place.get("anyOf", ()) if "$ref" in option), place)
+        if "$ref" in place:
+            place = schema["$defs"][place["$ref"].rpartition("/")[2]]
+    return list(place["properties"])
+
+
+def _check_json(value: Any, key: str) -> None:
+    """Raise ValueError for what YAML reads and JSON lacks: dates, NaN, keys that are no text."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            if not isinstance(name, str):
+                raise ValueError(f"{key}: expected text as a key, got {_described(name)}; put it in quotes")
+            _check_json(inner, f"{key}.{name}")
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            _check_json(inner, f"{key}[{number}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{key}: {value} is not a finite number")
+    elif value is not None and not isinstance(value, str | int | float):
+        raise ValueError(f"{key}: {_described(value)} is no JSON value; put it in quotes")
+
+
+def _described(value: Any) -> str:
+    return f"{type(value).__name__} {value!r}"

@@ -1,0 +1,1 @@
+"""Datasets that the command line brings: generated and imported."""

@@ -1,0 +1,192 @@
+"""The whole prompts step: three files that verl and datasets read, samples, errors, equal bytes."""
+
+import hashlib
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from components.etl.prompts.tokens import token_counter
+from components.shared.errors import ConfigError, ContractError, DataError, ModelError
+from data_contracts import tables
+
+ROOM = {"max_prompt_tokens": 600}
+
+
+@pytest.fixture(scope="module")
+def out(prepared, run_prompts_step, tiny_model_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prompts")
+    report = run_prompts_step(prepared.folder, tiny_model_folder, folder, **ROOM)
+    return folder, report
+
+
+def rows(folder, split):
+    return pq.read_table(folder / "prompts" / f"{split}.parquet").to_pylist()
+
+
+def test_files_have_the_contracts_schema_and_are_numbered(out):
+    folder, report = out
+    for split in tables.SPLITS:
+        assert pq.read_schema(folder / "prompts" / f"{split}.parquet") == tables.PROMPTS
+        infos = [row["extra_info"] for row in rows(folder, split)]
+        assert [info["index"] for info in infos] == list(range(getattr(report, split)))
+        assert [info["user_id"] for info in infos] == sorted(info["user_id"] for info in infos)
+        assert {info["split"] for info in infos} <= {split}
+
+
+def test_counts_add_up(out, prepared):
+    folder, report = out
+    sequences = {row["user_id"]: row for row in prepared.table("sequences")}
+    candidates = {(row["user_id"], row["split"]): row["item_ids"] for row in prepared.table("candidates")}
+    missed = [
+        u
+        for u, row in sequences.items()
+        if row["item_ids"][row["train_end"] - 1] not in candidates[u, "train"]
+    ]
+    assert (report.train_cases, report.train_unretrieved) == (len(sequences), len(missed))
+    assert (report.train, report.valid, report.test) == (len(sequences) - len(missed), 10, len(sequences))
+    hits = [row["reward_model"]["ground_truth"]["labels"] != [] for row in rows(folder, "test")]
+    assert report.test_recall == sum(hits) / len(hits)
+    assert all(row["completion"] for row in rows(folder, "train"))
+
+
+def test_every_prompt_fits_the_models_own_tokens(out, tiny_model_folder):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder)
+    count = token_counter(str(tiny_model_folder))
+    for row in rows(out[0], "test"):
+        ids = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)[
+            "input_ids"
+        ]
+        assert len(ids) == count(row["prompt"]) <= ROOM["max_prompt_tokens"]
+
+
+def test_datasets_reads_the_folder(out):
+    import datasets
+
+    files = {split: str(out[0] / "prompts" / f"{split}.parquet") for split in tables.SPLITS}
+    loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(out[0] / "cache"))
+    assert {split: len(loaded[split]) for split in loaded} == {s: getattr(out[1], s) for s in tables.SPLITS}
+    assert loaded["train"][0]["prompt"][1]["role"] == "user"
+
+
+def test_bytes_depend_on_no_partition_count(
+    out, prepared, run_prompts_step, tiny_model_folder, spark_config, tmp_path
+):
+    import dataclasses
+
+    other = dataclasses.replace(spark_config, shuffle_partitions=5)
+    run_prompts_step(prepared.folder, tiny_model_folder, tmp_path, spark=other, **ROOM)
+    for split in tables.SPLITS:
+        files = [folder / "prompts" / f"{split}.parquet" for folder in (out[0], tmp_path)]
+        assert len({hashlib.sha256(file.read_bytes()).hexdigest() for file in files}) == 1, split
+
+
+def test_samples_are_seeded_and_kept_prompts_without_their_label_teach_nothing(
+    prepared, run_prompts_step, tiny_model_folder, tmp_path
+):
+    small = {"train_prompts": 20, "valid_prompts": 3, "test_prompts": 4, "unretrieved": "keep", **ROOM}
+    report = run_prompts_step(prepared.folder, tiny_model_folder, tmp_path, **small)
+    assert (report.train, report.valid, report.test) == (20, 3, 4)
+    for row in rows(tmp_path, "train"):
+        assert (row["completion"] is None) == (row["reward_model"]["ground_truth"]["labels"] == [])
+    assert any(row["completion"] is None for row in rows(tmp_path, "train"))
+    chosen = [row["extra_info"]["user_id"] for row in rows(tmp_path, "test")]
+    run_prompts_step(prepared.folder, tiny_model_folder, tmp_path / "seed", seed=1, **small)
+    assert chosen != [row["extra_info"]["user_id"] for row in rows(tmp_path / "seed", "test")]
+
+
+@pytest.fixture
+def copied(prepared, tmp_path):
+    for name in ("sequences", "catalogue", "users", "candidates"):
+        shutil.copytree(prepared.folder / name, tmp_path / name)
+    return tmp_path
+
+
+def test_a_budget_too_small_is_named(copied, run_prompts_step, tiny_model_folder):
+    with pytest.raises(ConfigError, match=r"prompts cannot be made; the first: user .* max_prompt_tokens"):
+        run_prompts_step(copied, tiny_model_folder, copied / "out", max_prompt_tokens=50)
+    assert not (copied / "out/prompts").exists()
+
+
+def test_missing_pieces_are_named(copied, run_prompts_step, tiny_model_folder):
+    with pytest.raises(ModelError, match="tokenizer"):
+        run_prompts_step(copied, copied / "no-model", copied / "out")
+    shutil.rmtree(copied / "users")
+    with pytest.raises(DataError, match="users: no such folder"):
+        run_prompts_step(copied, tiny_model_folder, copied / "out")
+
+
+def test_candidates_that_break_their_contract_stop_the_step(copied, run_prompts_step, tiny_model_folder):
+    file = copied / "candidates/part-0.parquet"
+    changed = pq.read_table(file).to_pylist()
+    changed[3]["item_ids"][1] = changed[3]["item_ids"][0]
+    pq.write_table(pa.Table.from_pylist(changed, schema=tables.CANDIDATES), file)
+    with pytest.raises(ContractError, match=r"contract 'candidates' is broken: .*distinct.*1 of"):
+        run_prompts_step(copied, tiny_model_folder, copied / "out")
+    assert "broken" in (copied / "out/docs.html").read_text()
+
+
+def test_an_unknown_candidate_is_named(copied, run_prompts_step, tiny_model_folder):
+    file = copied / "candidates/part-0.parquet"
+    changed = pq.read_table(file).to_pylist()
+    changed[3]["item_ids"][1] = "ghost"
+    pq.write_table(pa.Table.from_pylist(changed, schema=tables.CANDIDATES), file)
+    with pytest.raises(DataError, match="item 'ghost' is not in the catalogue"):
+        run_prompts_step(
+            copied, tiny_model_folder, copied / "out", unretrieved="keep", valid_prompts=0, **ROOM
+        )
+
+
+@pytest.mark.slow
+def test_a_user_of_100_000_events_passes_through(
+    prepared, run_step, run_prompts_step, tiny_model_folder, tmp_path
+):
+    data = tmp_path / "data"
+    shutil.copytree(prepared.data, data)
+    events = pq.read_table(data / "events.parquet")
+    items = pq.read_table(data / "items.parquet").column("item_id").to_pylist()
+    count = 100_000
+    start = events.column("timestamp")[0].value
+    robot = pa.table(
+        {
+            "user_id": pa.repeat("robot", count),
+            "item_id": [items[n % len(items)] for n in range(count)],
+            "action": pa.repeat("click", count),
+            "dwell_seconds": pa.nulls(count, pa.float64()),
+            "timestamp": pa.array(range(start, start + 60_000_000 * count, 60_000_000)).cast(
+                tables.TIMESTAMP
+            ),
+            "ordinal": pa.array(range(count)),
+        },
+        schema=tables.EVENTS,
+    )
+    pq.write_table(pa.concat_tables([events.cast(tables.EVENTS), robot]), data / "events.parquet")
+    report = run_step(data, tmp_path / "tables", latest="2100-01-01")
+    assert report.events_kept >= count
+    (row,) = [
+        row for row in pq.read_table(tmp_path / "tables/sequences").to_pylist() if row["user_id"] == "robot"
+    ]
+    assert row["item_ids"] == items and len(row["events"]) == count
+    candidates = pq.read_table(prepared.folder / "candidates").to_pylist()
+    places = {"train": row["train_end"] - 1, "valid": row["train_end"], "test": row["valid_end"]}
+    some = {one["split"]: one for one in candidates if one["user_id"] == candidates[0]["user_id"]}
+    candidates += [
+        {**some[split], "user_id": "robot", "position": place, "item_ids": items[place - 9 : place + 1]}
+        for split, place in places.items()
+    ]
+    (tmp_path / "tables/candidates").mkdir()
+    pq.write_table(
+        pa.Table.from_pylist(candidates, schema=tables.CANDIDATES),
+        tmp_path / "tables/candidates/part-0.parquet",
+    )
+    run_prompts_step(tmp_path / "tables", tiny_model_folder, tmp_path, valid_prompts=0)
+    for split in tables.SPLITS:
+        users = [row["user_id"] for row in _infos(tmp_path / f"prompts/{split}.parquet")]
+        assert "robot" in users
+
+
+def _infos(file):
+    return pq.read_table(file, columns=["extra_info"]).column("extra_info").to_pylist()

@@ -1,0 +1,362 @@
+"""Reading raw tables: three formats give one result, and what cannot be read is named."""
+
+import gzip
+import json
+import shutil
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from components.etl.sources import readers as sources
+from components.shared.artifacts.storage import Folder
+from components.shared.errors import DataError
+
+EVENTS = [
+    {
+        "user_id": "u1",
+        "item_id": "i1",
+        "action": "view",
+        "dwell_seconds": 1.5,
+        "timestamp": "2025-01-01T00:00:00Z",
+    },
+    {
+        "user_id": "ü",
+        "item_id": 'i,"2"',
+        "action": "like",
+        "dwell_seconds": None,
+        "timestamp": "2025-01-01T01:00:00.25+01:00",
+    },
+]
+ITEMS = [{"item_id": "i1", "title": 'A "big", red\nbox', "tags": ["a", "b"]}]
+
+
+def write(folder, name, rows, form):
+    folder.mkdir(exist_ok=True)
+    if form == "parquet":
+        table = pa.Table.from_pylist(rows)
+        if "timestamp" in table.column_names:
+            at = table.column_names.index("timestamp")
+            text = pa.array([r["timestamp"].replace("Z", "+00:00") for r in rows])
+            table = table.set_column(at, "timestamp", pa.compute.cast(text, pa.timestamp("ms", "UTC")))
+        pq.write_table(table, folder / f"{name}.parquet")
+    elif form.startswith("jsonl"):
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        _text(folder / f"{name}.{form}", text)
+    else:
+
+        def cell(value):
+            value = "|".join(value) if isinstance(value, list) else value
+            return "" if value is None else '"' + str(value).replace('"', '""') + '"'
+
+        lines = [",".join(rows[0]), *(",".join(cell(v) for v in row.values()) for row in rows)]
+        _text(folder / f"{name}.{form}", "\n".join(lines) + "\n")
+
+
+def _text(path, text):
+    data = text.encode()
+    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+
+
+def read(spark, folder, table):
+    source = sources.locate(Folder.at(folder), table)
+    sources.check(source)
+    return sources.read(spark, source)
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl", "jsonl.gz", "csv", "csv.gz"])
+def test_every_format_reads_the_same(spark, tmp_path, form):
+    write(tmp_path, "events", EVENTS, form)
+    write(tmp_path, "items", ITEMS, form)
+    events = read(spark, tmp_path, "events").collect()
+    assert [(e.user_id, e.item_id, e.action, e.dwell_seconds) for e in events] == [
+        ("u1", "i1", "view", 1.5),
+        ("ü", 'i,"2"', "like", None),
+    ]
+    micros = read(spark, tmp_path, "events").selectExpr("unix_micros(timestamp)").collect()
+    assert [row[0] for row in micros] == [1735689600_000_000, 1735689600_250_000]
+    (item,) = read(spark, tmp_path, "items").collect()
+    assert (item.title, item.tags, item.brand, item._malformed) == (
+        'A "big", red\nbox',
+        ["a", "b"],
+        None,
+        None,
+    )
+
+
+def test_part_files_are_one_table(spark, tmp_path):
+    for number in range(3):
+        write(tmp_path / "events", f"part-{number}", EVENTS, "jsonl")
+    (tmp_path / "events" / "_SUCCESS").touch()
+    assert read(spark, tmp_path, "events").count() == 6
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_part_files_may_differ_in_their_columns(spark, tmp_path, form):
+    turned = [{name: row[name] for name in reversed(row) if name != "dwell_seconds"} for row in EVENTS]
+    write(tmp_path / "events", "part-0", turned, form)
+    write(tmp_path / "events", "part-1", EVENTS, form)
+    found = read(spark, tmp_path, "events").collect()
+    assert {(e.user_id, e.item_id, e.dwell_seconds) for e in found} == {
+        ("u1", "i1", None),
+        ("ü", 'i,"2"', None),
+        ("u1", "i1", 1.5),
+    }
+    assert len(found) == 4 and all(e._malformed is None for e in found)
+
+
+def test_csv_rows_with_too_many_or_too_few_fields_are_malformed(spark, tmp_path):
+    lines = ["user_id,item_id,action,timestamp", "u1,i1,view,10", "u1,i1", "u1,i1,view,10,20"]
+    (tmp_path / "events.csv").write_text("\n".join(lines) + "\n")
+    frame = read(spark, tmp_path, "events")
+    assert [r._malformed for r in frame.collect()] == [None, "u1,i1", "u1,i1,view,10,20"]
+    assert frame.where("_malformed is null").count() == 1
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_values_of_a_wrong_type_are_malformed_not_fatal(spark, tmp_path, form):
+    rows = [*EVENTS, {**EVENTS[0], "timestamp": "yesterday"}, {**EVENTS[0], "dwell_seconds": "long"}]
+    write(tmp_path, "events", rows, form)
+    assert [r._malformed for r in read(spark, tmp_path, "events").collect()] == [
+        None,
+        None,
+        "timestamp=yesterday",
+        "dwell_seconds=long",
+    ]
+
+
+def test_broken_json_lines_are_malformed(spark, tmp_path):
+    text = json.dumps(EVENTS[0]) + '\n{"user_id": "u2", \n[1, 2]\n'
+    (tmp_path / "events.jsonl").write_text(text)
+    found = read(spark, tmp_path, "events").collect()
+    assert [r._malformed for r in found] == [None, '{"user_id": "u2", ', "[1, 2]"]
+
+
+def test_unix_seconds_are_times(spark, tmp_path):
+    write(tmp_path, "events", [{**EVENTS[0], "timestamp": 1735689600.5}], "jsonl")
+    (row,) = read(spark, tmp_path, "events").selectExpr("unix_micros(timestamp)").collect()
+    assert row[0] == 1735689600_500_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        pytest.param(pa.timestamp("ns", "UTC"), 1735689600_123_456_999, id="nanoseconds, as pandas writes"),
+        pytest.param(pa.timestamp("ns"), 1735689600_123_456_999, id="without a zone"),
+        pytest.param(pa.timestamp("us", "Asia/Shanghai"), 1735689600_123_456, id="another zone"),
+        pytest.param(pa.timestamp("ms"), 1735689600_123, id="milliseconds"),
+        pytest.param(pa.timestamp("s", "UTC"), 1735689600, id="seconds"),
+        pytest.param(pa.date32(), 20089, id="days"),
+    ],
+)
+def test_every_unit_of_time_in_parquet_is_read(spark, tmp_path, kind, value):
+    """The other columns have the types that other writers choose for them."""
+    texts = {"user_id": pa.array(["u"]).dictionary_encode(), "item_id": pa.array(["i"], pa.large_string())}
+    numbers = {"dwell_seconds": pa.array([2], pa.int8()), "ordinal": pa.nulls(1)}
+    _table(tmp_path, **texts, action=["view"], timestamp=pa.array([value], kind), **numbers)
+    frame = read(spark, tmp_path, "events")
+    (row,) = frame.selectExpr("*", "unix_micros(timestamp) as micros").collect()
+    day = 1735689600_000_000
+    assert row.micros == {"us": day + 123_456, "ns": day + 123_456, "ms": day + 123_000}.get(
+        getattr(kind, "unit", ""), day
+    )
+    assert (row.user_id, row.item_id, row.dwell_seconds, row.ordinal) == ("u", "i", 2.0, None)
+
+
+def test_times_as_spark_and_hive_store_them_are_read(spark, tmp_path):
+    events = [{**EVENTS[0], "timestamp": "2025-01-01T00:00:00.25Z"}]
+    write(tmp_path / "plain", "events", events, "parquet")
+    pq.write_table(
+        pq.read_table(tmp_path / "plain/events.parquet"),
+        tmp_path / "events.parquet",
+        use_deprecated_int96_timestamps=True,
+    )
+    (row,) = read(spark, tmp_path, "events").selectExpr("unix_micros(timestamp)").collect()
+    assert row[0] == 1735689600_250_000
+
+
+def test_links_and_odd_names_lead_nowhere_twice(spark, tmp_path):
+    data = tmp_path / "data[1] {x} 100%"
+    data.mkdir()
+    for day in ("day=1", "day[2]"):
+        (data / "events").mkdir(exist_ok=True)
+        write(data / "events" / day, "part", EVENTS, "jsonl")
+    (data / "events/loop").symlink_to(data / "events")
+    (data / "events/latest").symlink_to(data / "events/day=1")
+    assert read(spark, data, "events").count() == 2 * len(EVENTS)
+    with pytest.raises(DataError, match=r"part\.jsonl: no such folder") as failure:
+        sources.locate(Folder.at(data / "events/day=1/part.jsonl"), "events")
+    assert "AWS" not in str(failure.value)
+
+
+def test_a_quote_that_is_never_closed_loses_no_line(spark, tmp_path):
+    """Every line that it swallows is a refused row, so the share of refused rows tells."""
+    lines = ["user_id,item_id,action,timestamp", "u1,i1,view,10", 'u1,"i1,view,10', *["u2,i1,view,10"] * 8]
+    (tmp_path / "events.csv").write_text("\n".join(lines) + "\n")
+    found = [row._malformed for row in read(spark, tmp_path, "events").collect()]
+    assert found[0] is None and found[1:] == lines[2:]
+
+
+def test_times_that_are_not_what_they_seem(spark, tmp_path):
+    texts = ["20250101", "12:30", "20250101000000", "1735689600", "2025-01-01", "2025"]
+    lines = ["user_id,item_id,action,timestamp", *(f"u,i,view,{text}" for text in texts)]
+    (tmp_path / "events.csv").write_text("\n".join(lines) + "\n")
+    frame = read(spark, tmp_path, "events").selectExpr("unix_micros(timestamp) as t", "_malformed")
+    day = 1735689600_000_000
+    found = [(row.t, row._malformed) for row in frame.collect()]
+    assert found[:5] == [
+        (day, None),
+        (None, "timestamp=12:30"),
+        (None, "timestamp=20250101000000"),
+        (day, None),
+        (day, None),
+    ]
+
+
+def test_bytes_that_are_no_text_merge_no_ids(spark, tmp_path):
+    good = b"u1,i1,view,10\n" * 4000
+    (tmp_path / "events.csv").write_bytes(
+        b"user_id,item_id,action,timestamp\n" + good + b"caf\xe9,i1,view,10\n" + b"caf\xe8,i1,view,10\n"
+    )
+    frame = read(spark, tmp_path, "events")
+    assert frame.where("_malformed is not null").count() == 2
+
+
+def test_text_that_is_no_utf8_reaches_the_workers_as_text(spark, tmp_path):
+    """Collecting would mend it unseen: Python workers get the bytes that the JVM holds."""
+    bad = pa.array([b"caf\xe9"]).view(pa.string())
+    tags = pa.ListArray.from_arrays([0, 1], bad)
+    _table(tmp_path, "items.parquet", item_id=["i"], title=bad, brand=bad, tags=tags)
+
+    def decoded(batches):
+        for batch in batches:
+            batch.to_pylist()  # raises UnicodeDecodeError
+            yield batch
+
+    frame = read(spark, tmp_path, "items").select("title", "brand", "tags")
+    (row,) = frame.mapInArrow(decoded, frame.schema).collect()
+    assert (row.title, row.brand, row.tags) == ("caf\ufffd", "caf\ufffd", ["caf\ufffd"])
+
+
+def test_numbers_that_do_not_fit_are_malformed(spark, tmp_path):
+    _table(tmp_path, "users.parquet", user_id=["u", "v"], age=[3_000_000_000, 30])
+    assert [(r.age, r._malformed) for r in read(spark, tmp_path, "users").collect()] == [
+        (None, "age=3000000000"),
+        (30, None),
+    ]
+    _table(
+        tmp_path,
+        user_id=["u"],
+        item_id=["i"],
+        action=["view"],
+        timestamp=pa.array([10**18], pa.timestamp("ns")),
+        ordinal=pa.array([7], pa.uint64()),
+    )
+    assert read(spark, tmp_path, "events").collect()[0].ordinal == 7
+
+
+def test_unfinished_and_hidden_folders_are_no_data(spark, tmp_path):
+    for folder in ("events", "events/_temporary/0", "events/.ipynb_checkpoints"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        write(tmp_path / folder, "part-0", EVENTS, "jsonl")
+    assert read(spark, tmp_path, "events").count() == len(EVENTS)
+
+
+def test_a_byte_order_mark_before_quotes(spark, tmp_path):
+    text = '\ufeff"user_id","item_id","action","timestamp"\r\n"u","i","view","10"\r\n'
+    (tmp_path / "events.csv").write_bytes(text.encode())
+    (row,) = read(spark, tmp_path, "events").collect()
+    assert (row.user_id, row.item_id, row._malformed) == ("u", "i", None)
+
+
+def _table(folder, name="events.parquet", **columns):
+    pq.write_table(pa.table(columns), folder / name)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        pytest.param(lambda f: None, "no events table", id="missing table"),
+        pytest.param(
+            lambda f: (f / "events.parquet").write_bytes(b"PAR1 nonsense"),
+            "not a readable Parquet",
+            id="corrupt",
+        ),
+        pytest.param(lambda f: _table(f, user_id=["u"]), "column 'item_id' is missing", id="missing column"),
+        pytest.param(
+            lambda f: _table(f, user_id=["u"], USER_ID=["u"]),
+            "stands there twice",
+            id="names alike but for case",
+        ),
+        pytest.param(
+            lambda f: _table(f, user_id=[1], item_id=["i"], action=["view"], timestamp=[0]),
+            "column 'user_id' has type int64, expected string",
+            id="wrong type",
+        ),
+        pytest.param(
+            lambda f: _table(f, user_id=["u"], item_id=["i"], action=["view"], timestamp=[0]),
+            "column 'timestamp' has type int64, expected timestamp",
+            id="number for a time",
+        ),
+        pytest.param(
+            lambda f: pq.write_table(sources.tables.EVENTS.empty_table(), f / "events.parquet"),
+            "no rows",
+            id="empty",
+        ),
+        pytest.param(
+            lambda f: (f / "events.csv").write_text("user_id,item_id,action,timestamp\n"),
+            "no rows",
+            id="only a header",
+        ),
+        pytest.param(
+            lambda f: (f / "events.csv.gz").write_bytes(b"text"), "not readable as UTF-8 text", id="not gzip"
+        ),
+        pytest.param(
+            lambda f: (f / "events.csv").write_text("user_id,item_id\nu,i\n"),
+            "column 'action' is missing",
+            id="csv column",
+        ),
+        pytest.param(lambda f: (f / "events.jsonl").write_text("[1]\n"), "not a JSON object", id="json list"),
+        pytest.param(
+            lambda f: [(f / n).touch() for n in ("events.csv", "events.jsonl")], "several events", id="two"
+        ),
+        pytest.param(lambda f: (f / "events").mkdir(), "part files of one format", id="empty folder"),
+    ],
+)
+def test_what_cannot_be_read_is_named(spark, tmp_path, prepare, message):
+    prepare(tmp_path)
+    with pytest.raises(DataError, match=message) as failure:
+        read(spark, tmp_path, "events")
+    assert str(tmp_path) in str(failure.value)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        sources.locate(Folder.at(tmp_path / "nowhere"), "events")
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl.gz"])
+def test_a_part_file_cut_off_in_the_middle_is_named(sample_folder, run_step, tmp_path, form):
+    shutil.copytree(sample_folder, tmp_path / "data")
+    source = tmp_path / "data/events.parquet"
+    if form == "parquet":
+        data = bytearray(source.read_bytes())
+        data[100 : len(data) // 2] = bytes(len(data) // 2 - 100)  # the footer is whole, the pages are not
+        source.write_bytes(data)
+    else:
+        rows = pq.read_table(source).to_pylist()
+        source.unlink()
+        lines = "".join(json.dumps({**r, "timestamp": r["timestamp"].isoformat()}) + "\n" for r in rows)
+        (tmp_path / "data/events.jsonl.gz").write_bytes(gzip.compress(lines.encode())[:-2000])
+    with pytest.raises(DataError, match=rf"events\.{form}: unreadable or cut off"):
+        run_step(tmp_path / "data", tmp_path / "out")
+    assert not (tmp_path / "out/sequences").exists()
+
+
+@pytest.mark.parametrize("name", ["exposures.json", "exposures.csv.zst", "Exposures.parquet"])
+def test_an_optional_table_of_an_odd_name_is_not_passed_over(tmp_path, name):
+    assert sources.find(Folder.at(tmp_path), "exposures") is None
+    (tmp_path / name).write_text("x")
+    with pytest.raises(DataError, match=f"{name}: if this is the table exposures"):
+        sources.find(Folder.at(tmp_path), "exposures")

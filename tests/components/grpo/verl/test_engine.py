@@ -1,0 +1,94 @@
+"""The verl engine's refusals, and its end when verl fails; verl itself is not needed."""
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from components.grpo.config import GrpoConfig, VerlConfig
+from components.grpo.job import GrpoInputs, GrpoOutputs, run
+from components.grpo.verl import engine, process
+from components.shared.errors import ConfigError, TrainingError
+from components.shared.prompting.table import read_prompts
+
+CONFIG = GrpoConfig(
+    engine="verl", steps=6, prompts_per_step=1, group_size=2, verl=VerlConfig(gpus_per_node=1)
+)
+
+
+@pytest.fixture
+def train(tiny_model_folder: Path, prompts_folder: Path, tmp_path: Path):
+    rows = read_prompts(prompts_folder, "train")
+    return lambda **replaced: engine.train(
+        dataclasses.replace(CONFIG, **replaced), tiny_model_folder, rows, rows[:2], tmp_path
+    )
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let verl seem installed."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+
+
+def test_where_verl_is_not_installed(train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="verl is not installed here"):
+        train()
+
+
+@pytest.mark.parametrize(
+    ("replaced", "message"),
+    [
+        ({"prompts_per_step": 99}, r"prompts_per_step is 99, but only 16"),
+        ({"max_new_tokens": 10**6}, r"longest prompt has \d+ tokens, .* than the model's context of \d+"),
+        ({"verl": VerlConfig(gpus_per_node=1, max_tokens_per_gpu=150)}, r"max_tokens_per_gpu of 150; lower"),
+    ],
+)
+def test_sizes_that_do_not_fit(replaced: dict, message: str, train, found) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(**replaced)
+
+
+@pytest.mark.parametrize(
+    ("replaced", "message"),
+    [
+        ({"prompts_per_step": 5, "group_size": 12}, "is 60, which 8 GPUs cannot share evenly"),
+        ({"dtype": "float32"}, "flash_attention_2 has no float32"),
+        ({"train_layers": 2}, "train_layers is of the local engine"),
+        ({"steps": 0}, "set engine to local"),
+    ],
+)
+def test_configurations_that_verl_cannot_run(replaced: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GrpoConfig(engine="verl", **{"prompts_per_step": 4, "group_size": 8} | replaced)
+
+
+def test_a_cluster_needs_a_folder_that_its_nodes_see(prompts_folder, tiny_model_folder, tmp_path) -> None:
+    config = dataclasses.replace(CONFIG, verl=VerlConfig(gpus_per_node=1, ray_address="auto"))
+    outputs = GrpoOutputs(
+        tmp_path / "model", tmp_path / "curves.html", tmp_path / "metrics.json", tmp_path / "alarms.json"
+    )
+    with pytest.raises(ConfigError, match="a folder that all of them see"):
+        run(config, GrpoInputs(prompts_folder, tiny_model_folder), outputs)
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("print('no such node'); raise SystemExit(3)", r"exit status 3(.|\n)*no such node"),
+        ("raise RuntimeError('CUDA out of memory')", r"ran out: lower grpo\.verl\.max_tokens_per_gpu"),
+        ("print('nothing to do')", "ended after step 0 of 6"),
+    ],
+    ids=["fails", "out of memory", "does nothing"],
+)
+def test_a_verl_that_ends_early_is_told_with_its_last_words(
+    script: str, message: str, train, found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """verl's entry point is replaced by a script here."""
+    stand_in = tmp_path / "modules" / "verl" / "trainer"
+    stand_in.mkdir(parents=True)
+    (stand_in / "main_ppo.py").write_text(script)
+    monkeypatch.setitem(process.ENVIRONMENT, "PYTHONPATH", str(tmp_path / "modules"))
+    with pytest.raises(TrainingError, match=message):
+        train()

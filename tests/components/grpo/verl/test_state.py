@@ -1,0 +1,166 @@
+"""What the verl engine makes of what a killed verl left behind; verl itself is not needed."""
+
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from components.grpo.config import GrpoConfig, VerlConfig
+from components.grpo.rewards import score
+from components.grpo.verl.overrides import Attempt
+from components.grpo.verl.state import TrainingState
+from components.shared.errors import TrainingError
+from components.shared.prompting.table import PromptRow, read_prompts
+
+CONFIG = GrpoConfig(
+    engine="verl", steps=6, prompts_per_step=1, group_size=2, eval_every=2, verl=VerlConfig(gpus_per_node=1)
+)
+SAMPLED = ("<think>a tea</think><answer>1, 2, 3</answer>", "nothing")
+
+
+class Left:
+    """What an attempt wrote: a line and two answers a step, a validation each second step, the best at 2."""
+
+    def __init__(self, place: Path, rows: list[PromptRow]) -> None:
+        self.place, self.rows, self.attempt = place, rows, Attempt(place / "attempt-1")
+
+    @property
+    def state(self) -> TrainingState:
+        """What the next launcher knows before it recalls anything."""
+        return TrainingState(CONFIG, self.rows, self.rows[:2], "", self.place)
+
+    def steps(self, last: int) -> "Left":
+        for step in range(last + 1):
+            self.answers(step).log(step)
+        return self
+
+    def log(self, step: int, kl: float | None = 0.01) -> "Left":
+        figures = {"timing_s/step": 1.0, "actor/kl_loss": kl} if step else {}
+        if step % 2 == 0:
+            figures |= {"val-core/recllm/reward/mean@1": 0.5}
+        return self.write(self.attempt.log, json.dumps({"step": step, "data": figures}) + "\n")
+
+    def answers(self, step: int, count: int = 2) -> "Left":
+        if step:
+            self._dump(self.attempt.rollouts, step, SAMPLED[:count])
+        if step % 2 == 0:
+            right = [f"<think>a</think><answer>{row.labels[0]}</answer>" for row in self.rows[:count]]
+            self._dump(self.attempt.validations, step, right if step == 2 else ["nothing"] * count)
+        return self
+
+    def _dump(self, folder: Path, step: int, texts: Sequence[str]) -> None:
+        (folder / f"{step}.jsonl").unlink(missing_ok=True)
+        for n, text in enumerate(texts):
+            line = {"output": text, "uid": f"u_{n}_0", "gts": {"row": n}}
+            self.write(folder / f"{step}.jsonl", json.dumps(line) + "\n")
+
+    def checkpoint(self, step: int, whole: bool = True) -> "Left":
+        folder = self.place / "verl" / f"global_step_{step}"
+        self.write(folder / "actor" / "model_world_size_1_rank_0.pt", f"weights of {step}")
+        self.write(folder / "actor" / "optim_world_size_1_rank_0.pt", "moments")
+        with zipfile.ZipFile(folder / "data.pt", "w") as file:
+            file.writestr("data", "x" * 1000)
+        if not whole:
+            (folder / "data.pt").write_bytes((folder / "data.pt").read_bytes()[:500])
+        return self
+
+    def write(self, path: Path, text: str) -> "Left":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(text)
+        return self
+
+
+@pytest.fixture
+def left(tmp_path: Path, prompts_folder: Path) -> Left:
+    return Left(tmp_path, read_prompts(prompts_folder, "train"))
+
+
+def recalled(left: Left, step: int) -> TrainingState:
+    """Recall, see that training goes on after `step` and that nothing later or needless is left."""
+    state = left.state
+    state.recall()
+    progress = state.progress
+    assert progress.step == step
+    assert {len(values) for values in progress.history.values()} <= {step}
+    assert not list(left.place.glob("attempt-*"))
+    assert [folder.name for folder in (left.place / "verl").iterdir()] == [f"global_step_{step}"] * bool(step)
+    if step:
+        assert list(progress.validations) == list(range(0, step + 1, 2))
+        assert progress.best_step == 2
+        assert {path.name: path.read_text() for path in state.kept(2).iterdir()} == {
+            "model_world_size_1_rank_0.pt": "weights of 2"
+        }
+    return state
+
+
+def test_nothing_is_left(left: Left) -> None:
+    recalled(left, 0)
+
+
+def test_killed_between_checkpoints(left: Left) -> None:
+    progress = recalled(left.checkpoint(2).steps(3), 2).progress
+    first, second = (
+        score(text, row, CONFIG.reward, {})["reward"] for text, row in zip(SAMPLED, left.rows, strict=False)
+    )
+    assert first > second
+    assert progress.history["reward"] == [(first + second) / 2] * 2
+    assert progress.history["kl"] == [0.01, 0.01]
+    assert progress.answers[0] == ["nothing", "nothing"]
+    assert progress.answers[2][0].startswith("<think>")
+
+
+def test_killed_before_a_saved_step_was_told(left: Left) -> None:
+    """Saved, but killed in the validation that follows: the step is run again from the checkpoint before."""
+    recalled(left.checkpoint(2).steps(3).checkpoint(4), 2)
+
+
+def test_killed_while_a_checkpoint_was_written(left: Left) -> None:
+    recalled(left.checkpoint(2).steps(3).checkpoint(4, whole=False), 2)
+
+
+def test_killed_while_answers_and_log_were_written(left: Left) -> None:
+    left.checkpoint(2).steps(2).answers(3, count=1).log(3)
+    recalled(left.write(left.attempt.log, '{"step": 4, "da'), 2)
+
+
+@pytest.mark.parametrize("lost", ["progress.json", "attempt-1"])
+def test_killed_while_the_launcher_took_a_validation_up(left: Left, lost: str) -> None:
+    """Before it noted the progress, or after that and before it removed what was needless."""
+    state = left.checkpoint(2).steps(2).checkpoint(4).state
+    for line in left.attempt.log.read_bytes().splitlines():
+        state.read(json.loads(line), left.attempt)
+    if lost == "progress.json":
+        (left.place / lost).unlink()
+        left.steps(2)
+    recalled(left, 2)
+    recalled(left, 2)
+
+
+def test_a_better_checkpoint_replaces_the_one_before(left: Left) -> None:
+    state = recalled(left.checkpoint(2).steps(4).checkpoint(4), 4)
+    assert list(left.place.glob("best-*")) == [state.kept(2)]
+
+
+def test_answers_of_an_earlier_attempt_are_not_taken_for_the_present_ones(left: Left) -> None:
+    state = recalled(left.checkpoint(2).steps(3), 2)
+    attempt = state.new_attempt()
+    with pytest.raises(LookupError, match="not all of 2 answers"):
+        state.read({"step": 3, "data": {"timing_s/step": 1.0}}, attempt)
+    assert state.progress.step == 2
+
+
+def test_figures_that_are_not_finite_stop_the_attempt_and_not_the_next(left: Left) -> None:
+    left.checkpoint(2).steps(2).answers(3).log(3, kl=None)
+    state = left.state
+    with pytest.raises(TrainingError, match=r"kl not finite at step 3; lower grpo\.learning_rate"):
+        for line in left.attempt.log.read_bytes().splitlines():
+            state.read(json.loads(line), left.attempt)
+    recalled(left, 2)
+
+
+def test_a_verl_that_is_elsewhere_is_noticed(left: Left) -> None:
+    with pytest.raises(TrainingError, match="tells of step 5 after step 0"):
+        left.state.read({"step": 5, "data": {"timing_s/step": 1.0}}, left.attempt)

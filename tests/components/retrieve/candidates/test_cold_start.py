@@ -1,0 +1,65 @@
+import dataclasses
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from components.retrieve.candidates.cold_start import NOBODY_KNOWN, SegmentPopularity, read_segments
+from components.retrieve.config import RetrieveConfig
+from components.retrieve.interactions import Histories, load
+from components.retrieve.job import run
+
+PROFILES = [
+    {"user_id": "a", "age": 31, "gender": "f"},
+    {"user_id": "b", "age": 39, "gender": "f"},
+    {"user_id": "c", "age": 40, "gender": "f"},
+    {"user_id": "d"},
+]
+
+
+def test_segments_are_combinations_and_ages_come_in_bands(write_tables) -> None:
+    inputs = write_tables({u: ["x", "y", "z"] for u in "abcde"}, profiles=PROFILES)
+    of = read_segments(inputs.users, list("abcde"), ("age", "gender"))
+    assert of[0] == of[1] != of[2]
+    assert of[3] == of[4] == NOBODY_KNOWN  # an empty profile, and none at all
+    assert (read_segments(inputs.users, list("abcde"), ()) == NOBODY_KNOWN).all()
+
+
+def test_a_segment_leans_on_everybody_by_the_prior() -> None:
+    # Two users of segment 0 met item 0, four of segment 1 item 1 and one of them item 2.
+    rows = [[0], [0], [1], [1], [1], [1, 2]]
+    ends = np.cumsum([len(r) for r in rows])
+    train = Histories(np.array([i for r in rows for i in r]), ends - [len(r) for r in rows], ends)
+    users, segments = np.arange(6), np.array([0, 0, 1, 1, 1, 1, 0, 1, 2, NOBODY_KNOWN])
+    asked = _asked(np.array([6, 7, 8, 9]))
+    small, large = (SegmentPopularity(train, users, segments, 4, prior) for prior in (1.0, 100.0))
+    assert small.answer(asked, 3).items.tolist() == [[0, 1, 2], [1, 2, 0], [1, 0, 2], [1, 0, 2]]
+    assert large.answer(asked, 3).items.tolist() == [[1, 0, 2]] * 4
+
+
+def _asked(users: np.ndarray):
+    from components.retrieve.interactions import Examples
+
+    nothing = Histories(np.zeros(1, np.int64), np.zeros(len(users), int), np.zeros(len(users), int))
+    labels = Histories(np.zeros(1, np.int64), np.zeros(len(users), int), np.ones(len(users), int))
+    return Examples(users, np.zeros(len(users), int), nothing, labels)
+
+
+def test_a_user_without_history_gets_what_is_popular_among_their_like(write_tables, outputs) -> None:
+    sequences = {f"f{i}": ["p", "q", "r", "s"] for i in range(4)} | {
+        f"m{i}": ["t", "u", "v", "w"] for i in range(5)
+    }
+    sequences |= {"fnew": ["p"], "mnew": ["t"]}
+    ends = dict.fromkeys(sequences, (4, 4)) | {"fnew": (0, 0), "mnew": (0, 0)}
+    profiles = [{"user_id": user, "gender": user[0]} for user in sequences]
+    config = RetrieveConfig(models=("popularity",), candidates_from="item_to_item", num_candidates=4)
+    inputs = write_tables(sequences, ends=ends, profiles=profiles)
+    report = run(config, inputs, outputs)
+    rows = {r["user_id"]: r["item_ids"] for r in pq.read_table(outputs.candidates).to_pylist()}
+    assert set(rows["fnew"]) == set("pqrs")
+    assert set(rows["mnew"]) == set("tuvw")
+    assert report.cold["test"] == 2
+    alike = dataclasses.replace(config, segments=())
+    run(alike, inputs, outputs)
+    rows = {r["user_id"]: r["item_ids"] for r in pq.read_table(outputs.candidates).to_pylist()}
+    assert rows["fnew"] == rows["mnew"]
+    assert load(inputs.sequences, inputs.catalogue).num_items == 8

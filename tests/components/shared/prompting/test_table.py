@@ -1,0 +1,50 @@
+"""Reading the prompts table: what would train on noise, or end in a traceback, is refused by name."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from components.shared.errors import DataError
+from components.shared.prompting.table import read_prompts
+
+
+def shorter(name: str) -> Callable[[dict[str, Any]], None]:
+    return lambda row: row["extra_info"][name].pop()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda row: row.update(prompt=[]), "the prompt of user .* has no text"),
+        (lambda row: row["extra_info"].update(answer_length=0), "answer_length of user .* is 0"),
+        (lambda row: row["extra_info"].update(candidates=["a"] * len(row["extra_info"]["tags"])), "repeat"),
+        (lambda row: row["reward_model"]["ground_truth"].update(labels=[99]), "is no candidate's number"),
+        (shorter("tags"), "tags of user"),
+        (shorter("novelty"), "novelty of user"),
+        (shorter("seen"), "seen of user"),
+        (shorter("age_days"), "age_days of user"),
+    ],
+    ids=["no text", "length", "repeated", "label", "tags", "novelty", "seen", "age_days"],
+)
+def test_a_row_that_cannot_be_scored_is_refused(
+    prompts_folder: Path, tmp_path: Path, damage: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    rows = pq.read_table(prompts_folder / "train.parquet").to_pylist()
+    damaged = copy.deepcopy(rows[0])
+    damage(damaged)
+    pq.write_table(pa.Table.from_pylist([*rows, damaged]), tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=rf"train\.parquet: not a prompts table .*{message}"):
+        read_prompts(tmp_path, "train")
+
+
+def test_a_damaged_file_is_told(prompts_folder: Path, tmp_path: Path) -> None:
+    contents = bytearray((prompts_folder / "train.parquet").read_bytes())
+    contents[-400:-8] = bytes(392)
+    (tmp_path / "train.parquet").write_bytes(contents)
+    with pytest.raises(DataError, match="not a prompts table"):
+        read_prompts(tmp_path, "train")

@@ -1,0 +1,111 @@
+"""The generated log: repeatable, of the asked size, with the structure it promises."""
+
+import hashlib
+from collections import Counter
+
+import pyarrow.parquet as pq
+import pytest
+
+from data_contracts import tables
+from pipelines.datasets.synthetic.config import SampleConfig
+from pipelines.datasets.synthetic.log import FUNNEL, generate
+from pipelines.datasets.synthetic.vocabulary import STYLES
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sample") / "log"
+    generate(SampleConfig(), folder)
+    return folder
+
+
+def rows(folder, name):
+    return pq.read_table(folder / f"{name}.parquet").to_pylist()
+
+
+def test_tables_have_the_contracts_types_and_sizes(folder):
+    for name, schema in tables.RAW.items():
+        assert pq.read_schema(folder / f"{name}.parquet") == schema
+    assert (len(rows(folder, "users")), len(rows(folder, "items"))) == (1600, 1000)
+    items = Counter(user for user, _ in {(e["user_id"], e["item_id"]) for e in rows(folder, "events")})
+    assert 9 < sum(items.values()) / 1600 < 16
+    assert 0.02 < sum(count < 5 for count in items.values()) / 1600 < 0.2  # the cleaning has something to do
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(folder, tmp_path):
+    def digest(path):
+        return [hashlib.sha256((path / f"{name}.parquet").read_bytes()).hexdigest() for name in tables.RAW]
+
+    generate(SampleConfig(), tmp_path / "again")
+    generate(SampleConfig(seed=1), tmp_path / "other")
+    assert digest(tmp_path / "again") == digest(folder)
+    assert not set(digest(tmp_path / "other")) & set(digest(folder))
+
+
+def test_the_next_item_follows_topic_and_style(folder):
+    items = {row["item_id"]: row for row in rows(folder, "items")}
+    assert len({row["title"] for row in items.values()}) > 0.9 * len(items)
+    last, same_topic, same_style, steps = {}, 0, 0, 0
+    for event in rows(folder, "events"):
+        item = items[event["item_id"]]
+        now = (item["item_id"], item["tags"][0], item["title"].split()[0])
+        before = last.get(event["user_id"])
+        if before and before[0] != now[0]:
+            steps += 1
+            same_topic += before[1] == now[1]
+            same_style += before[2] == now[2]
+        last[event["user_id"]] = now
+    assert same_topic / steps > 0.45  # by chance 1/24
+    assert same_style / steps > 1.4 / len(STYLES)
+
+
+def test_the_funnel_narrows_and_only_looking_has_dwell(folder):
+    events = rows(folder, "events")
+    counts = Counter(event["action"] for event in events)
+    assert [counts[action] for action in FUNNEL] == sorted(counts.values(), reverse=True)
+    assert all((e["dwell_seconds"] is not None) == (e["action"] in ("view", "click")) for e in events)
+
+
+def test_times_lie_in_the_window_and_rise_within_a_user(folder):
+    last = {}
+    for event in rows(folder, "events"):
+        assert "2025-01-01" <= event["timestamp"].isoformat() < "2025-03-04"
+        assert last.get(event["user_id"], event["timestamp"]) <= event["timestamp"]
+        last[event["user_id"]] = event["timestamp"]
+
+
+def test_popularity_is_skewed(folder):
+    counts = sorted(Counter(e["item_id"] for e in rows(folder, "events") if e["action"] == "view").values())
+    assert sum(counts[-90:]) > 0.2 * sum(counts)  # a tenth of the items
+
+
+def test_chunks_join_without_a_seam(tmp_path):
+    generate(SampleConfig(users=50, chunk_users=20, items=60), tmp_path / "log")
+    assert [row["user_id"] for row in rows(tmp_path / "log", "users")] == [f"u{n:02d}" for n in range(50)]
+    ordinals = [row["ordinal"] for row in rows(tmp_path / "log", "events")]
+    assert ordinals == list(range(len(ordinals)))
+
+
+def test_the_dirty_share_is_of_all_events(tmp_path):
+    generate(SampleConfig(users=100, dirty_share=0.2, exposures=False), tmp_path / "log")
+    events = rows(tmp_path / "log", "events")
+    broken = sum(
+        e["user_id"] is None
+        or e["item_id"] in (None, "no-such-item")
+        or e["action"] == "teleport"
+        or (e["dwell_seconds"] or 0) < 0
+        or not 2024 < e["timestamp"].year < 2026
+        for e in events
+    )
+    assert broken / len(events) == pytest.approx(0.2 * 7 / 8, abs=0.03)  # one kind in eight repeats a row
+    assert not (tmp_path / "log/exposures.parquet").exists()
+
+
+def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("components.etl.generator.log._write_chunk", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        generate(SampleConfig(users=10), tmp_path / "log")
+    assert not list(tmp_path.iterdir())
