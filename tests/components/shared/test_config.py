@@ -58,7 +58,7 @@ def test_whole_numbers_are_accepted_where_a_float_is_expected() -> None:
         pytest.param({"rate": 1.0, "weights": {1: 1.0}}, "p.weights: expected text", id="number as key"),
         pytest.param({"rate": 1.0, "other": {"a": date(2026, 1, 1)}}, "p.other.a: date", id="date"),
         pytest.param({"rate": 1.0, "other": {"a": [math.nan]}}, r"p.other.a\[0\]: nan", id="nan"),
-        pytest.param({"rate": 10**400}, "p.rate: .* not a finite number|p.rate: .*number", id="400 digits"),
+        pytest.param({"rate": 10**400}, r"p.rate: 1000\d* is not a finite number", id="400 digits"),
         pytest.param({"rate": 1.0, "inner": [1]}, "p.inner: expected a mapping of keys", id="not a mapping"),
     ],
 )
