@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.shared.artifacts.outputs import whole_folder
+from components.shared.artifacts.outputs import atomic_folder
 from components.shared.errors import ConfigError
 from data_contracts.evaluation import EvaluationReport
 from pipelines import experiment_report, local, profile
@@ -122,7 +122,7 @@ def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: 
         variant: os.path.relpath(one.artifact("evaluate", "html"), folder)
         for variant, one in finished.items()
     }
-    with whole_folder(folder) as partial:
+    with atomic_folder(folder) as partial:
         experiment_report.write(partial, name, experiment.question, reports, pages, experiment.variants)
     return folder
 

@@ -7,7 +7,7 @@ move to a clean model, once, into the user's cache folder.
 import os
 from pathlib import Path
 
-from components.shared.artifacts.outputs import whole_folder
+from components.shared.artifacts.outputs import atomic_folder
 from components.shared.artifacts.wheels import wheel_folder
 
 CONVERTER = "1"
@@ -26,7 +26,7 @@ def folder(name: str) -> Path:
     if not (target / "config.json").is_file():
         gguf = wheel_folder(PACKAGES, name, "base_model.source") / FILES[name]
         print(f"base model: converting {name} to safetensors, once (about half a minute)", flush=True)
-        with whole_folder(target) as partial:
+        with atomic_folder(target) as partial:
             _convert(gguf, partial)
     return target
 

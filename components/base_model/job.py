@@ -5,7 +5,7 @@ from pathlib import Path
 
 from components.base_model import bundled
 from components.base_model.config import BaseModelConfig, RandomWeights
-from components.shared.artifacts.outputs import whole_folder
+from components.shared.artifacts.outputs import atomic_folder
 from components.shared.artifacts.storage import download, is_remote
 from components.shared.errors import DataError, ModelError
 
@@ -19,7 +19,7 @@ def run(config: BaseModelConfig, output: Path) -> None:
         ModelError: the source is not there, has no safetensors, or has no chat template.
     """
     print(f"base model: {config.source}", flush=True)
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         if config.random_weights:
             _random_model(_source_folder(config, folder / ".source"), config.random_weights, folder)
             shutil.rmtree(folder / ".source", ignore_errors=True)

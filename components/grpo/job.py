@@ -11,10 +11,10 @@ from components.grpo.config import GrpoConfig
 from components.grpo.progress import Progress, best_of
 from components.grpo.verl import engine as verl
 from components.shared.artifacts import checkpoints
-from components.shared.artifacts.outputs import whole_folder, write_json, write_text
+from components.shared.artifacts.outputs import atomic_folder, write_json, write_text
 from components.shared.errors import ConfigError, DataError
 from components.shared.language_model.load import check_folder
-from components.shared.language_model.memory import memory_told
+from components.shared.language_model.memory import explain_oom
 from components.shared.prompting.table import PromptRow, drawn, read_prompts
 from components.shared.tracking import tracker as tracking
 from data_contracts.evaluation import Alarm, TrainingAlarms
@@ -96,17 +96,17 @@ def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoRep
     print(f"grpo: {len(rows)} prompts, groups of {config.group_size}", flush=True)
     folders = (inputs.prompts, inputs.sft_model)
     with (
-        checkpoints.place(inputs.checkpoints, "grpo", config, *folders, also=inputs.fingerprint) as place,
+        checkpoints.directory(inputs.checkpoints, "grpo", config, *folders, also=inputs.fingerprint) as place,
         tracking.tracker("grpo", place, config) as tracker,
     ):
         engine = {"local": local, "verl": verl}[config.engine]
-        with memory_told(
+        with explain_oom(
             "lower grpo.group_size, grpo.prompts_per_step, grpo.eval_batch_size or grpo.max_new_tokens, or "
             "set grpo.gradient_checkpointing"
         ):
             state = engine.train(config, inputs.sft_model, rows, valid, place, tracker)
         best = state.best_step
-        with whole_folder(outputs.model) as folder:
+        with atomic_folder(outputs.model) as folder:
             shutil.copytree(best_of(place, best) if best else inputs.sft_model, folder, dirs_exist_ok=True)
         alarms = _alarms(config, state)
         write_text(outputs.alarms, TrainingAlarms(alarms=tuple(alarms)).to_json())

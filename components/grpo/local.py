@@ -26,11 +26,11 @@ from components.grpo.progress import Progress, best_of, state_of
 from components.grpo.rewards import business_terms
 from components.grpo.rollout import Group, rollout_figures, sample_groups, validate
 from components.shared.artifacts import training_state
-from components.shared.artifacts.outputs import whole_folder
+from components.shared.artifacts.outputs import atomic_folder
 from components.shared.errors import TrainingError
-from components.shared.language_model import lora as trainable
+from components.shared.language_model import lora
 from components.shared.language_model.dtype import torch_dtype
-from components.shared.language_model.load import LanguageModel, best_device, context_of, load
+from components.shared.language_model.load import LanguageModel, best_device, context_length, load
 from components.shared.prompting.table import PromptRow
 from components.shared.tracking.tracker import NO_TRACKING, Tracker
 
@@ -63,9 +63,9 @@ def train(
     device = best_device()
     lm = load(sft_model, "float32", device)
     tokenizer = lm.tokenizer
-    longest_prompt(config, tokenizer, context_of(lm.model), [*rows, *valid])
+    longest_prompt(config, tokenizer, context_length(lm.model), [*rows, *valid])
     torch.manual_seed(config.seed)  # which adapters are drawn from
-    policy = trainable.choose(lm.model, config.train_layers, config.lora)
+    policy = lora.set_trainable(lm.model, config.train_layers, config.lora)
     if config.gradient_checkpointing:
         policy.gradient_checkpointing_enable({"use_reentrant": False})
     low = torch_dtype(config.dtype)
@@ -95,8 +95,8 @@ def train(
             _validate(state, sampler, valid, config, tracker)
             if state.best_step == state.step:
                 _forget_other_bests(place, named)
-                with whole_folder(best_of(place, state.step)) as folder:
-                    trainable.merged(policy).save_pretrained(folder)
+                with atomic_folder(best_of(place, state.step)) as folder:
+                    lora.merge_adapters(policy).save_pretrained(folder)
                     tokenizer.save_pretrained(folder)
         state.say(config.steps)
         if config.save_every and state.step % config.save_every == 0:
@@ -126,7 +126,7 @@ class _Sampler:
 
     def __init__(self, policy: Any, tokenizer: Any, dtype: torch.dtype) -> None:
         self.policy = policy
-        plain = trainable.merged(policy)
+        plain = lora.merge_adapters(policy)
         if dtype != torch.float32:
             plain = (copy.deepcopy(plain) if plain is policy else plain).to(dtype)
         self.copy = plain
@@ -136,7 +136,7 @@ class _Sampler:
         """Return the sampler with the policy's present weights."""
         if self.copy is not self.policy:
             with torch.no_grad():
-                pairs = zip(self.copy.parameters(), trainable.plain_parameters(self.policy), strict=True)
+                pairs = zip(self.copy.parameters(), lora.merged_parameters(self.policy), strict=True)
                 for mine, current in pairs:
                     mine.copy_(current)
         self.copy.eval()
@@ -149,7 +149,7 @@ class _Reference:
     def __init__(self, policy: Any, dtype: torch.dtype) -> None:
         self.policy, self.dtype = policy, dtype
         self.copy = None
-        if not trainable.is_adapted(policy):
+        if not lora.has_adapters(policy):
             self.copy = copy.deepcopy(policy).to(dtype).eval().requires_grad_(False)
 
     @torch.no_grad()
@@ -229,7 +229,7 @@ def _save(state: State, file: Path) -> None:
 
 
 def _resume(state: State, file: Path) -> State:
-    progress = training_state.take_up(file, "grpo", learnt(state.policy), state.optimizer, state_of(state))
+    progress = training_state.resume(file, "grpo", learnt(state.policy), state.optimizer, state_of(state))
     if progress is not None:
         vars(state).update(progress)
         print(f"grpo: going on after step {state.step}", flush=True)

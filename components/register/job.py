@@ -17,7 +17,7 @@ from mlflow.models import Model
 from components.register import packaging, registry
 from components.register.config import RegisterConfig
 from components.register.registry import CHALLENGER, CHAMPION, PREVIOUS, RUN_KEY
-from components.shared.artifacts.outputs import is_full_disk, whole_folder, write_text
+from components.shared.artifacts.outputs import atomic_folder, is_full_disk, write_text
 from components.shared.errors import ConfigError, DataError
 from components.shared.tracking import mlflow_client
 from data_contracts.evaluation import NO_MODEL, EvaluationReport
@@ -84,7 +84,7 @@ def run_champion(config: RegisterConfig, folder: Path) -> str | None:
     if client:
         with mlflow_client.readable_errors(client.tracking_uri):
             version = registry.version_by_alias(client, config.model_name, CHAMPION)
-    with whole_folder(folder) as partial:
+    with atomic_folder(folder) as partial:
         if client is None or version is None:
             (partial / NO_MODEL).write_text(f"{config.model_name} has no champion yet\n")
             print(f"champion: {config.model_name} has none yet", flush=True)

@@ -8,7 +8,7 @@ import numpy as np
 from components.retrieve import report
 from components.retrieve.candidates.cold_start import read_segments
 from components.retrieve.candidates.exposures import load_exposures
-from components.retrieve.candidates.generator import Answering, Candidates, Known
+from components.retrieve.candidates.generator import CandidateGenerator, Candidates, RetrievalContext
 from components.retrieve.config import ONLINE, RetrieveConfig
 from components.retrieve.interactions import Examples, Ints, load
 from components.retrieve.models import factory as models
@@ -16,7 +16,7 @@ from components.retrieve.ranking import Ranked
 from components.retrieve.report import CEILINGS, RetrieveReport
 from components.retrieve.tables import candidates_table, rankings_table
 from components.shared.artifacts import checkpoints
-from components.shared.artifacts.outputs import whole_folder, write_text
+from components.shared.artifacts.outputs import atomic_folder, write_text
 from components.shared.errors import DataError
 from data_contracts.evaluation import CANDIDATE_ORDER
 
@@ -53,7 +53,7 @@ class _Run:
     """What every stage needs."""
 
     config: RetrieveConfig
-    known: Known
+    known: RetrievalContext
     report: RetrieveReport
     checkpoints: Path
 
@@ -81,7 +81,7 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
             f"{inputs.exposures}: no list of any user with a sequence; bring the table exposures, or take "
             f"'{ONLINE}' out of retrieve.candidates_from"
         )
-    known = Known(data, read_segments(inputs.users, data.user_ids, config.segments), exposures)
+    known = RetrievalContext(data, read_segments(inputs.users, data.user_ids, config.segments), exposures)
     shown = f"{len(data.user_ids):,} users, {data.num_items:,} items"
     print(f"retrieve: {shown}, candidates from {config.candidates_from}", flush=True)
     start = RetrieveReport(
@@ -92,9 +92,11 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
         folds=config.folds,
     )
     with (
-        checkpoints.place(inputs.checkpoints, "retrieve", config, *inputs.tables, *encoder(config)) as saved,
-        whole_folder(outputs.candidates) as candidates,
-        whole_folder(outputs.rankings) as rankings,
+        checkpoints.directory(
+            inputs.checkpoints, "retrieve", config, *inputs.tables, *encoder(config)
+        ) as saved,
+        atomic_folder(outputs.candidates) as candidates,
+        atomic_folder(outputs.rankings) as rankings,
     ):
         context = _Run(config, known, start, saved)
         with rankings_table(rankings, data) as table:
@@ -136,13 +138,13 @@ def _final_models(context: _Run, table) -> dict[str, Candidates]:
     """Train each model on all users and write its rankings; return split -> the candidates' order."""
     config, data = context.config, context.known.data
     everybody = np.arange(len(data.user_ids))
-    answering = Answering(config, context.known, everybody, -1, context.checkpoints)
+    answering = CandidateGenerator(config, context.known, everybody, -1, context.checkpoints)
     examples = {split: data.examples(split) for split in EVALUATED}
     kept: dict[str, dict[str, Ranked]] = {split: {} for split in EVALUATED}
     for name in config.wanted:
         if name == ONLINE and not context.known.exposures:
             continue
-        for split, ranked in answering.fit_and_answer(name, examples, context.depth).items():
+        for split, ranked in answering.fit_predict(name, examples, context.depth).items():
             if name in config.sources:
                 kept[split][name] = ranked
             if name in config.models:
@@ -167,10 +169,10 @@ def _write_train(context: _Run, table) -> None:
         if not len(rows):
             continue
         others = np.flatnonzero(fold_of_user != fold)
-        answering = Answering(config, context.known, others, fold, context.checkpoints)
+        answering = CandidateGenerator(config, context.known, others, fold, context.checkpoints)
         held_out = asked.take(rows)
         parts = {
-            name: answering.fit_and_answer(name, {"train": held_out}, context.depth)["train"]
+            name: answering.fit_predict(name, {"train": held_out}, context.depth)["train"]
             for name in config.sources
         }
         found = answering.candidates(parts, held_out)

@@ -14,12 +14,12 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from components.sft.config import SftConfig
 from components.sft.examples import LeftPadding, answer_loss, encode
 from components.shared.artifacts import checkpoints
-from components.shared.artifacts.outputs import whole_folder, write_json
+from components.shared.artifacts.outputs import atomic_folder, write_json
 from components.shared.errors import ConfigError, TrainingError
-from components.shared.language_model import lora as trainable
+from components.shared.language_model import lora
 from components.shared.language_model.dtype import are_finite, torch_dtype
-from components.shared.language_model.load import check_folder, context_of, load
-from components.shared.language_model.memory import memory_told
+from components.shared.language_model.load import check_folder, context_length, load
+from components.shared.language_model.memory import explain_oom
 from components.shared.prompting.table import read_prompts
 from components.shared.reporting import curves
 from components.shared.tracking import tracker as tracking
@@ -73,14 +73,14 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
     if not config.epochs:
         return _handed_on(inputs, outputs)
     lm = load(inputs.base_model, "float32")
-    model, tokenizer = trainable.choose(lm.model, config.train_layers, config.lora), lm.tokenizer
+    model, tokenizer = lora.set_trainable(lm.model, config.train_layers, config.lora), lm.tokenizer
     rows = read_prompts(inputs.prompts, "train", config.max_examples, config.seed)
     examples = encode(rows, tokenizer, config.max_length)
-    _check_fits(examples, context_of(lm.model))
+    _check_fits(examples, context_length(lm.model))
     tokens = sum(len(example["input_ids"]) for example in examples)
     print(f"sft: {len(examples)} examples, {tokens / len(examples):.0f} tokens each", flush=True)
     with (
-        checkpoints.place(inputs.checkpoints, "sft", config, inputs.prompts, inputs.base_model) as place,
+        checkpoints.directory(inputs.checkpoints, "sft", config, inputs.prompts, inputs.base_model) as place,
         tracking.tracker("sft", place, config) as tracker,
     ):
         progress = _Progress(tracker)
@@ -92,13 +92,13 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
             callbacks=[progress],
         )
         started = time.monotonic()
-        with memory_told("lower sft.micro_batch_size or sft.max_length, or set sft.gradient_checkpointing"):
-            trainer.train(resume_from_checkpoint=checkpoints.latest_of_trainer(place))
+        with explain_oom("lower sft.micro_batch_size or sft.max_length, or set sft.gradient_checkpointing"):
+            trainer.train(resume_from_checkpoint=checkpoints.latest_trainer_checkpoint(place))
         seconds = time.monotonic() - started
         _check_weights(model, config)
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-        with whole_folder(outputs.model) as folder:
-            trainable.merged(model).save_pretrained(folder)
+        with atomic_folder(outputs.model) as folder:
+            lora.merge_adapters(model).save_pretrained(folder)
             tokenizer.save_pretrained(folder)
         curves.write(outputs.curves, "Supervised fine-tuning", {"loss (nats a token)": losses})
         tenth = max(1, len(losses) // 10)
@@ -135,7 +135,7 @@ def _check_weights(model: Any, config: SftConfig) -> None:
 def _handed_on(inputs: SftInputs, outputs: SftOutputs) -> SftReport:
     """Write the base model as it is."""
     check_folder(inputs.base_model)
-    with whole_folder(outputs.model) as folder:
+    with atomic_folder(outputs.model) as folder:
         shutil.copytree(inputs.base_model, folder, dirs_exist_ok=True)
     curves.write(outputs.curves, "Supervised fine-tuning", {}, "<p>None: the base model goes on.</p>")
     report = SftReport(examples=0, steps=0, first_loss=0.0, last_loss=0.0, seconds=0.0)

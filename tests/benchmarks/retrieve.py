@@ -206,7 +206,7 @@ def main() -> None:
     headers += [f"top-{options.depth} s"] + ["full sort s", "lists"] * options.sort
     rows = ["| " + " | ".join(headers) + " |", "|---|" + "---:|" * (len(headers) - 1)]
     asked = f"{options.data} {options.users}"
-    with checkpoints.place(options.saved, "retrieve", config, also=asked) as saved:
+    with checkpoints.directory(options.saved, "retrieve", config, also=asked) as saved:
         for name in options.models.split(","):
             rows.append(row_of(name, config, data, options, saved))
             print(rows[-1], flush=True)  # a model may take many minutes

@@ -24,7 +24,7 @@ from components.etl.sequences.views import candidates_view, prompts_view
 from components.etl.spark.parts import read_by_tasks, read_parts, write_parts, written_by_tasks
 from components.etl.spark.session import readable, session
 from components.etl.spark.types import spark_schema
-from components.shared.artifacts.outputs import whole_folder
+from components.shared.artifacts.outputs import atomic_folder
 from components.shared.errors import ConfigError, DataError, LeakageError
 from data_contracts import tables
 
@@ -101,7 +101,7 @@ def run_prompts(config: PromptsConfig, inputs: PromptsInputs, out: PromptsOutput
         train_cases, unretrieved = count_train(cases)
         staged = Path(scratch)
         _stage(config, frames, cases, inputs.base_model, staged, out.staging)
-        with whole_folder(out.prompts) as folder:
+        with atomic_folder(out.prompts) as folder:
             written = {split: write_split(staged, split, folder) for split in tables.SPLITS}
             _check_written(spark, docs, written, folder, out.staging)
             report = _report(written, train_cases, unretrieved)

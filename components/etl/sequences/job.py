@@ -25,7 +25,7 @@ from components.etl.sources import readers as sources
 from components.etl.sources.faults import FAULT, ROW
 from components.etl.sources.quarantine import Quarantine
 from components.etl.sources.raw import RawTables, check_raw, located, read_raw
-from components.etl.spark.parts import PartWriter, read_parts, whole_table, write_parts
+from components.etl.spark.parts import PartWriter, atomic_table, read_parts, write_parts
 from components.etl.spark.session import batches_of_short_rows, readable, session
 from components.etl.spark.types import spark_schema
 from components.shared.artifacts.storage import remove
@@ -77,7 +77,7 @@ def run_sequences(config: SequencesConfig, data: str, out: SequencesOutputs) -> 
         raw = read_raw(spark, config, found)
         quarantine = check_raw(config, raw, docs, counted=("users", "items", "exposures"))
         folders = {
-            name: whole.enter_context(whole_table(getattr(out, name)))
+            name: whole.enter_context(atomic_table(getattr(out, name)))
             for name in ("sequences", "catalogue", "users", "exposures", "quarantine")
         }
         partitions = parts_for(config, sources.approximate_rows(found["events"]))

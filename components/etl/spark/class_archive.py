@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from components.etl.spark.java import class_archive
-from components.shared.artifacts.outputs import whole_file
+from components.shared.artifacts.outputs import atomic_file
 
 WORK = """
 import sys
@@ -47,7 +47,10 @@ jvm.proc.wait(timeout=300)
 def build(archive: Path) -> Path | None:
     """Write the archive to `archive`, whole or not at all; None where this JVM does not write one."""
     try:
-        with whole_file(archive) as partial, tempfile.TemporaryDirectory(prefix="recllm-archive-") as scratch:
+        with (
+            atomic_file(archive) as partial,
+            tempfile.TemporaryDirectory(prefix="recllm-archive-") as scratch,
+        ):
             command = [sys.executable, "-c", WORK, scratch, str(partial)]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
     except (subprocess.SubprocessError, FileNotFoundError) as error:

@@ -13,7 +13,7 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 
 from components.etl.spark.types import conform, spark_schema
-from components.shared.artifacts.outputs import whole_folder
+from components.shared.artifacts.outputs import atomic_folder
 from components.shared.artifacts.storage import Folder, download, is_remote, remove, upload
 from components.shared.errors import DataError
 
@@ -60,14 +60,14 @@ class PartWriter:
 
 
 @contextmanager
-def whole_table(place: str | Path) -> Iterator[str | Path]:
+def atomic_table(place: str | Path) -> Iterator[str | Path]:
     """Yield where to write the part files of a table that appears at `place` whole or not at all.
 
     An s3:// URI knows no renaming: its parts appear one by one, and are removed again if the block fails
     and by the next try. Readers come after the step, which a killed one does not end.
     """
     if not is_remote(str(place)):
-        with whole_folder(Path(place)) as folder:
+        with atomic_folder(Path(place)) as folder:
             yield folder
             for left in folder.rglob(".part-*"):  # of a task that was killed, or lost to its twin
                 left.unlink()
@@ -90,7 +90,7 @@ def written_by_tasks(folder: Path, staging: str | None) -> Iterator[str | Path]:
     if staging is None:
         yield folder
         return
-    with whole_table(staging):
+    with atomic_table(staging):
         yield staging
         download(staging, folder)
     remove(staging)
@@ -102,7 +102,7 @@ def read_by_tasks(folder: Path, staging: str | None) -> Iterator[str | Path]:
     if staging is None:
         yield folder
         return
-    with whole_table(staging):
+    with atomic_table(staging):
         for file in folder.iterdir():
             upload(file, f"{staging}/{file.name}")
         yield staging

@@ -25,7 +25,7 @@ from components.grpo.verl.overrides import (
     overrides,
 )
 from components.grpo.verl.state import TrainingState, whole_lines
-from components.shared.artifacts.outputs import whole_folder, write_json
+from components.shared.artifacts.outputs import atomic_folder, write_json
 from components.shared.errors import ConfigError, ModelError
 from components.shared.language_model.dtype import are_finite
 from components.shared.language_model.load import answer_prefix, load, load_tokenizer
@@ -142,7 +142,7 @@ def _export(shards: Path, model: Path) -> None:
         TrainingError: verl's merger failed. ModelError: the merged model cannot be read or is not finite.
     """
     output = shards.with_suffix(".log")
-    with whole_folder(model) as folder:
+    with atomic_folder(model) as folder:
         arguments = ["merge", "--backend", "fsdp", "--local_dir", str(shards), "--target_dir", str(folder)]
         with process.running("verl.model_merger", arguments, output) as merger:
             if code := merger.wait():

@@ -23,7 +23,7 @@ from components.grpo.progress import Progress, progress_of, state_of
 from components.grpo.rewards import business_terms, score
 from components.grpo.rollout import rollout_figures, validation_figures
 from components.grpo.verl.overrides import Attempt
-from components.shared.artifacts.outputs import whole_folder, write_json
+from components.shared.artifacts.outputs import atomic_folder, write_json
 from components.shared.errors import TrainingError
 from components.shared.prompting.table import PromptRow
 from components.shared.tracking.tracker import NO_TRACKING, Tracker
@@ -172,7 +172,7 @@ class TrainingState:
     def _keep(self, step: int) -> None:
         """Keep the weights of checkpoint `step` beside verl's folder, without a copy where links can be."""
         saved = self.checkpoint(step) / "actor"
-        with whole_folder(self.kept(step)) as folder:
+        with atomic_folder(self.kept(step)) as folder:
             for file in saved.rglob("*"):
                 if file.is_file() and not file.name.startswith(("optim_", "extra_state_")):
                     target = folder / file.relative_to(saved)

@@ -17,7 +17,7 @@ from components.retrieve.ranking import Ranked, Recommender, fuse
 
 
 @dataclass(frozen=True)
-class Known:
+class RetrievalContext:
     """What is known of users and items: interactions, each user's segment, lists from outside if wanted."""
 
     data: Interactions
@@ -34,11 +34,16 @@ class Candidates:
     new: int
 
 
-class Answering:
+class CandidateGenerator:
     """Models trained on the train part of `users` alone; `fold` is the one held out, -1 for none."""
 
     def __init__(
-        self, config: RetrieveConfig, known: Known, users: Ints, fold: int, place: Path | None = None
+        self,
+        config: RetrieveConfig,
+        known: RetrievalContext,
+        users: Ints,
+        fold: int,
+        place: Path | None = None,
     ) -> None:
         self.config, self.known, self.fold, self.place = config, known, fold, place
         data = known.data
@@ -53,7 +58,7 @@ class Answering:
         if config.new_item_slots and self.new.any():
             self.newcomers = Newcomers(data, models.content(config, data, self.train_part, place), self.new)
 
-    def fit_and_answer(self, name: str, asked: dict[str, Examples], depth: int) -> dict[str, Ranked]:
+    def fit_predict(self, name: str, asked: dict[str, Examples], depth: int) -> dict[str, Ranked]:
         """Train model `name` and return its lists; one where it knows nothing is empty."""
         recommender: Recommender
         if name == ONLINE and self.known.exposures:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from components.shared.artifacts.archives import check_archive
-from components.shared.artifacts.outputs import whole_file
+from components.shared.artifacts.outputs import atomic_file
 from components.shared.language_model.memory import is_out_of_memory
 
 
@@ -28,6 +28,6 @@ def saved_array(file: Path | None, make: Callable[[], npt.NDArray]) -> npt.NDArr
             print(f"retrieve: {file} cannot be read ({told}); made anew", flush=True)
     array = make()
     if file:
-        with whole_file(file) as partial, partial.open("wb") as opened:
+        with atomic_file(file) as partial, partial.open("wb") as opened:
             np.savez(opened, array=array)
     return array

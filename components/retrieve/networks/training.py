@@ -19,7 +19,7 @@ from components.retrieve.interactions import Examples, Histories
 from components.retrieve.ranking import Recommender, Scorer, hits, ndcg
 from components.shared.artifacts import training_state
 from components.shared.errors import TrainingError
-from components.shared.language_model.dtype import are_finite, rounded_products, torch_dtype
+from components.shared.language_model.dtype import are_finite, bfloat16_matmul, torch_dtype
 
 LEAST_RATE = 0.02  # of the learning rate, at the end of the cosine schedule
 BUCKET = 16
@@ -135,10 +135,10 @@ class _State:
         """Write everything, whole or not at all."""
         training_state.save(file, self.network.state_dict(), self.optimizer, self._rest())
 
-    def take_up(self, file: Path) -> bool:
+    def resume(self, file: Path) -> bool:
         """Take up what `save` wrote, torch's random state included; False where there is nothing to."""
         weights = self.network.state_dict()
-        rest = training_state.take_up(file, "retrieve", weights, self.optimizer, self._rest())
+        rest = training_state.resume(file, "retrieve", weights, self.optimizer, self._rest())
         if rest is None:
             return False
         self.best, self.log = rest["best"], TrainingLog(**rest["log"])
@@ -198,7 +198,7 @@ def train(
         fused=True,  # one pass over weights and moments, which are most of the memory here
     )
     state = _State(network, optimizer, np.random.default_rng(seed), copy.deepcopy(network.state_dict()))
-    if saved and state.take_up(saved):
+    if saved and state.resume(saved):
         print(f"retrieve: {name}: going on after epoch {state.epoch}", flush=True)
     before, low = state.log.seconds, torch_dtype(config.dtype, device) == torch.bfloat16
     while state.epoch < config.epochs and not 0 < config.patience <= state.since:
@@ -207,7 +207,7 @@ def train(
             group["lr"] = learning_rate(config, state.epoch)
         network.train()
         feed = batches(pieces, config.batch_size, state.generator, network.num_items, device)
-        with rounded_products(low and device.type == "cpu"):
+        with bfloat16_matmul(low and device.type == "cpu"):
             loss = _epoch(network, feed, optimizer, config, low)
         if not np.isfinite(loss) or not are_finite(network):
             raise TrainingError(

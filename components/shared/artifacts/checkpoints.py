@@ -24,7 +24,7 @@ _STATES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
 
 
 @contextlib.contextmanager
-def place(root: str, step: str, config: Any, *inputs: Path, also: str = "") -> Iterator[Path]:
+def directory(root: str, step: str, config: Any, *inputs: Path, also: str = "") -> Iterator[Path]:
     """Yield the checkpoint folder of this very training: same code, configuration, inputs and text `also`.
 
     `root` "" gives a temporary folder. The folder is removed when the block ends without an error, because
@@ -89,7 +89,7 @@ def _locked(lock: Path) -> IO[str]:
         file.close()  # its holder has just ended, and removed it after we had opened it
 
 
-def latest_of_trainer(folder: Path) -> str | None:
+def latest_trainer_checkpoint(folder: Path) -> str | None:
     """Return the newest whole checkpoint that transformers' Trainer left in `folder`, or None.
 
     All others are removed: a newer one was cut off while it was written, an older one while it was removed.

@@ -18,7 +18,7 @@ _LEFTOVER = re.compile(r"\.(?P<output>.+)\.(?P<owner>\d+)\.(?P<kind>partial|old)
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a fresh folder beside `path` that replaces `path` when the block ends without an error.
 
     A killed or failed block leaves `path` as it was. What it left beside it is removed by the next try; an
@@ -113,7 +113,7 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a name beside `path`; the file written there replaces it when the block ends without an error.
 
     What a kill leaves beside it is removed by the next try. Raises OutputError: a disk is full.
@@ -129,7 +129,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` (UTF-8) to `path` atomically, creating parent folders."""
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

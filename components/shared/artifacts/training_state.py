@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from components.shared.artifacts.archives import check_archive
-from components.shared.artifacts.outputs import whole_file
+from components.shared.artifacts.outputs import atomic_file
 from components.shared.errors import OutputError
 from components.shared.language_model.memory import is_out_of_memory
 
@@ -24,7 +24,7 @@ def save(
     """
     saved = {"weights": dict(weights), "optimizer": optimizer.state_dict(), "rest": dict(rest)}
     try:
-        with whole_file(file) as partial:
+        with atomic_file(file) as partial:
             torch.save(saved, partial)
     except RuntimeError as error:
         if "inline_container" not in str(error):
@@ -35,7 +35,7 @@ def save(
         ) from error
 
 
-def take_up(
+def resume(
     file: Path,
     step: str,
     weights: Mapping[str, torch.Tensor],

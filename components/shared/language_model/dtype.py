@@ -23,7 +23,7 @@ def torch_dtype(dtype: Dtype, device: torch.device | None = None) -> torch.dtype
 
 
 @contextmanager
-def rounded_products(wanted: bool) -> Iterator[None]:
+def bfloat16_matmul(wanted: bool) -> Iterator[None]:
     """Round the factors of a CPU's matrix products to bfloat16; sums and results stay float32."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium" if wanted else before)

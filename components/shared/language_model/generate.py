@@ -16,8 +16,8 @@ from components.shared.language_model.load import (
     LanguageModel,
     Message,
     answer_prefix,
+    encode_prefill,
     encode_prompt,
-    encode_start,
     load,
 )
 
@@ -64,7 +64,7 @@ def complete(
     else:
         begun = starts
         pairs = zip(encoded, starts, strict=True)
-        encoded = [prompt + encode_start(lm.tokenizer, start) for prompt, start in pairs]
+        encoded = [prompt + encode_prefill(lm.tokenizer, start) for prompt, start in pairs]
     order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
     generator = torch.Generator(device=lm.device).manual_seed(seed)
     answers: list[list[Completion]] = [[] for _ in encoded]

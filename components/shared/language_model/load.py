@@ -74,7 +74,7 @@ def load(folder: Path, dtype: Dtype = "auto", device: str | None = None) -> Lang
     return LanguageModel(model.eval(), tokenizer)
 
 
-def context_of(model: Any) -> int | None:
+def context_length(model: Any) -> int | None:
     """Return how many tokens `model` can read; None if its configuration does not say."""
     return getattr(model.config, "max_position_embeddings", None)
 
@@ -126,10 +126,10 @@ def answer_prefix(tokenizer: Any) -> str:
 
 def encode_completion(tokenizer: Any, text: str) -> list[int]:
     """Return the token ids that follow the prompt when the model answers `text`, its end token included."""
-    return [*encode_start(tokenizer, text), tokenizer.eos_token_id]
+    return [*encode_prefill(tokenizer, text), tokenizer.eos_token_id]
 
 
-def encode_start(tokenizer: Any, text: str) -> list[int]:
+def encode_prefill(tokenizer: Any, text: str) -> list[int]:
     """Return the token ids that follow the prompt when the model's answer begins with `text`."""
     text = text.removeprefix(answer_prefix(tokenizer))
     return tokenizer(text, add_special_tokens=False)["input_ids"] if text else []

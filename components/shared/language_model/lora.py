@@ -24,7 +24,7 @@ class LoraConfig:
     """Names of the linear layers that get adapters; empty = all but the head."""
 
 
-def choose(model: Any, layers: int, lora: LoraConfig) -> Any:
+def set_trainable(model: Any, layers: int, lora: LoraConfig) -> Any:
     """Return `model` with only what shall learn requiring gradients, wrapped by peft if there are adapters.
 
     `layers` 0 lets all transformer layers learn; otherwise the topmost `layers` do (without adapters the last
@@ -57,14 +57,14 @@ def choose(model: Any, layers: int, lora: LoraConfig) -> Any:
     return model
 
 
-def is_adapted(model: Any) -> bool:
-    """Return whether `choose` put adapters into `model`."""
+def has_adapters(model: Any) -> bool:
+    """Return whether `set_trainable` put adapters into `model`."""
     return hasattr(model, "merge_and_unload")
 
 
-def plain_parameters(model: Any) -> Iterator[Any]:
-    """Yield the parameters of the model that `merged` returns, in its order, without building it."""
-    if not is_adapted(model):
+def merged_parameters(model: Any) -> Iterator[Any]:
+    """Yield the parameters of the model that `merge_adapters` returns, in its order, without building it."""
+    if not has_adapters(model):
         yield from model.parameters()
         return
     base = model.get_base_model()
@@ -77,9 +77,9 @@ def plain_parameters(model: Any) -> Iterator[Any]:
             yield parameter
 
 
-def merged(model: Any) -> Any:
+def merge_adapters(model: Any) -> Any:
     """Return a plain model: `model` itself, or a copy into whose weights the adapters are added."""
-    return copy.deepcopy(model).merge_and_unload() if is_adapted(model) else model
+    return copy.deepcopy(model).merge_and_unload() if has_adapters(model) else model
 
 
 def _linear_layers(layers: Any) -> list[str]:

@@ -9,7 +9,7 @@ from components.shared.errors import TrainingError
 
 
 @contextmanager
-def memory_told(remedy: str) -> Iterator[None]:
+def explain_oom(remedy: str) -> Iterator[None]:
     """Turn a device or a machine out of memory into a TrainingError with what was asked for and `remedy`."""
     try:
         yield

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.shared.artifacts.outputs import whole_file
+from components.shared.artifacts.outputs import atomic_file
 from components.shared.errors import DataError
 
 
@@ -115,7 +115,7 @@ def write_records(path: Path, rows: Sequence[PromptRow]) -> None:
     import pyarrow.parquet as pq
 
     table = pa.Table.from_pylist([record_of(row, row=n) for n, row in enumerate(rows)])
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         pq.write_table(table, partial)
 
 

@@ -22,7 +22,12 @@ _COLOURS = {
     "undecided": "#8c959f",
 }
 # Text stays text, and equal figures give equal files.
-_SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "recllm", "font.size": 9, "font.family": "sans-serif"}
+_SETTINGS: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "recllm",
+    "font.size": 9,
+    "font.family": "sans-serif",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.shared.artifacts.outputs import whole_folder
+from components.shared.artifacts.outputs import atomic_folder
 from components.shared.errors import DataError
 from data_contracts import tables
 from pipelines.datasets.importers.report import ImportReport
@@ -32,7 +32,7 @@ def import_amazon(reviews: Path, meta: Path, out: Path) -> ImportReport:
     users = pa.table({"user_id": events.column("user_id").unique().sort()})
     found = {row["asin"]: row for row in _lines(Path(meta), _literal) if row.get("asin") in wanted}
     items = _items(list(wanted), found)
-    with whole_folder(Path(out)) as partial:
+    with atomic_folder(Path(out)) as partial:
         pq.write_table(_typed(users, tables.USERS), partial / "users.parquet")
         pq.write_table(items, partial / "items.parquet")
         pq.write_table(events, partial / "events.parquet")

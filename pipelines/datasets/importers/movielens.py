@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.shared.artifacts.outputs import whole_folder
+from components.shared.artifacts.outputs import atomic_folder
 from components.shared.errors import DataError
 from data_contracts import tables
 from pipelines.datasets.importers.report import ImportReport
@@ -37,7 +37,7 @@ def import_movielens(users: Path, movies: Path, ratings: Path, out: Path) -> Imp
         {"user_id": number, "age": int(age), "gender": GENDERS.get(gender)}
         for number, gender, age, *_ in people
     ]
-    with whole_folder(Path(out)) as partial:
+    with atomic_folder(Path(out)) as partial:
         pq.write_table(pa.Table.from_pylist(profiles, schema=tables.USERS), partial / "users.parquet")
         pq.write_table(pa.Table.from_pylist(items, schema=tables.ITEMS), partial / "items.parquet")
         pq.write_table(events, partial / "events.parquet")

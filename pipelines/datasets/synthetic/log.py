@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.shared.artifacts.outputs import whole_folder
+from components.shared.artifacts.outputs import atomic_folder
 from data_contracts import tables
 from pipelines.datasets.synthetic.config import SampleConfig
 from pipelines.datasets.synthetic.dirt import add_dirt
@@ -40,7 +40,7 @@ def generate(config: SampleConfig, folder: Path) -> None:
     of events may hold nulls where `dirty_share` > 0.
     """
     catalogue = SampleItems(config)
-    with whole_folder(folder) as partial:
+    with atomic_folder(folder) as partial:
         pq.write_table(catalogue.table(), partial / "items.parquet")
         with _Writers(partial, config) as writers:
             written = 0

@@ -7,7 +7,7 @@ from kfp.dsl import Dataset
 
 from components.etl.config import SparkConfig
 from components.etl.outputs import table_of
-from components.etl.spark.parts import whole_table
+from components.etl.spark.parts import atomic_table
 from components.shared.errors import ConfigError
 
 HERE, CLUSTER = SparkConfig(), SparkConfig(master="k8s://https://kubernetes.default.svc")
@@ -30,10 +30,10 @@ def test_only_one_process_is_local(master, is_local):
 
 
 def test_a_local_table_appears_whole_or_not_at_all(tmp_path):
-    with pytest.raises(RuntimeError), whole_table(tmp_path / "table") as folder:
+    with pytest.raises(RuntimeError), atomic_table(tmp_path / "table") as folder:
         (Path(folder) / "part").touch()
         raise RuntimeError
     assert not list(tmp_path.iterdir())
-    with whole_table(tmp_path / "table") as folder:
+    with atomic_table(tmp_path / "table") as folder:
         (Path(folder) / "part").touch()
     assert [file.name for file in (tmp_path / "table").iterdir()] == ["part"]

@@ -30,7 +30,7 @@ from components.retrieve.networks.training import (
 )
 from components.retrieve.ranking import hits, ndcg
 from components.shared.errors import TrainingError
-from components.shared.language_model.dtype import rounded_products
+from components.shared.language_model.dtype import bfloat16_matmul
 
 NETWORKS = ("sasrec", "sasrec_bce", "gru4rec", "bert4rec", "fdsa", "s3rec")
 CPU = torch.device("cpu")
@@ -373,6 +373,6 @@ def test_bfloat16_is_for_products_of_training_steps_alone(write_tables, ring) ->
     assert losses["bfloat16"] != losses["float32"]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=1e-2)
     assert torch.get_float32_matmul_precision() == "highest"
-    with pytest.raises(KeyboardInterrupt), rounded_products(True):
+    with pytest.raises(KeyboardInterrupt), bfloat16_matmul(True):
         raise KeyboardInterrupt
     assert torch.get_float32_matmul_precision() == "highest"

@@ -24,10 +24,10 @@ def inputs(tmp_path: Path) -> Path:
 
 def test_a_place_outlives_a_failure_and_goes_with_success(tmp_path: Path, inputs: Path) -> None:
     root = str(tmp_path / "checkpoints")
-    with pytest.raises(RuntimeError), checkpoints.place(root, "sft", SftConfig(), inputs) as first:
+    with pytest.raises(RuntimeError), checkpoints.directory(root, "sft", SftConfig(), inputs) as first:
         (first / "state").write_text("half")
         raise RuntimeError
-    with checkpoints.place(root, "sft", SftConfig(), inputs) as again:
+    with checkpoints.directory(root, "sft", SftConfig(), inputs) as again:
         assert again == first and (again / "state").read_text() == "half"
     assert list(Path(root).iterdir()) == []
 
@@ -36,7 +36,7 @@ def test_other_data_or_settings_have_another_place(tmp_path: Path, inputs: Path)
     root, places = str(tmp_path / "checkpoints"), []
     for config, rows in ((SftConfig(), "1"), (SftConfig(epochs=2), "1"), (SftConfig(), "2")):
         (inputs / "rows").write_text(rows)
-        with checkpoints.place(root, "sft", config, inputs) as place:
+        with checkpoints.directory(root, "sft", config, inputs) as place:
             places.append(place)
     assert len(set(places)) == 3
 
@@ -44,9 +44,9 @@ def test_other_data_or_settings_have_another_place(tmp_path: Path, inputs: Path)
 def test_two_processes_never_train_into_one_place(tmp_path: Path, inputs: Path) -> None:
     root = str(tmp_path / "checkpoints")
     with (
-        checkpoints.place(root, "sft", SftConfig(), inputs),
+        checkpoints.directory(root, "sft", SftConfig(), inputs),
         pytest.raises(TrainingError, match="another process is at this very training"),
-        checkpoints.place(root, "sft", SftConfig(), inputs),
+        checkpoints.directory(root, "sft", SftConfig(), inputs),
     ):
         pass
 
@@ -62,23 +62,23 @@ def test_a_removal_that_is_cut_short_leaves_no_half_to_go_on_from(
     with (
         pytest.raises(KeyboardInterrupt),
         monkeypatch.context() as patch,
-        checkpoints.place(root, "sft", SftConfig(), inputs) as first,
+        checkpoints.directory(root, "sft", SftConfig(), inputs) as first,
     ):
         (first / "state").write_text("the half that was not removed")
         patch.setattr(shutil, "rmtree", cut)
-    with checkpoints.place(root, "sft", SftConfig(), inputs) as again:
+    with checkpoints.directory(root, "sft", SftConfig(), inputs) as again:
         assert not any(again.iterdir())
     assert list(Path(root).iterdir()) == []
 
 
 def test_what_a_kill_left_half_written_goes_whoever_has_its_number_now(tmp_path: Path, inputs: Path) -> None:
     root = str(tmp_path / "checkpoints")
-    with pytest.raises(RuntimeError), checkpoints.place(root, "grpo", SftConfig(), inputs) as first:
+    with pytest.raises(RuntimeError), checkpoints.directory(root, "grpo", SftConfig(), inputs) as first:
         (first / "latest.pt").write_text("whole")
         (first / f".latest.pt.{os.getppid()}.partial").write_text("half")
         (first / f".best-2.{os.getppid()}.partial").mkdir()
         raise RuntimeError
-    with checkpoints.place(root, "grpo", SftConfig(), inputs) as again:
+    with checkpoints.directory(root, "grpo", SftConfig(), inputs) as again:
         assert [path.name for path in again.iterdir()] == ["latest.pt"]
 
 
@@ -97,7 +97,7 @@ def trainers_checkpoint(folder: Path) -> Path:
 )
 @pytest.mark.parametrize("fault", ["truncated", "missing"])
 def test_only_the_newest_whole_checkpoint_of_trainer_stays(tmp_path: Path, file: str, fault: str) -> None:
-    assert checkpoints.latest_of_trainer(tmp_path) is None
+    assert checkpoints.latest_trainer_checkpoint(tmp_path) is None
     for step in (2, 9):
         trainers_checkpoint(tmp_path / f"checkpoint-{step}")
     damaged = trainers_checkpoint(tmp_path / "checkpoint-10") / file
@@ -107,7 +107,7 @@ def test_only_the_newest_whole_checkpoint_of_trainer_stays(tmp_path: Path, file:
         damaged.write_bytes(damaged.read_bytes()[:-1])
     (tmp_path / "checkpoint-mine").mkdir()
     (tmp_path / "checkpoint-11").write_text("no folder")
-    assert checkpoints.latest_of_trainer(tmp_path) == str(tmp_path / "checkpoint-9")
+    assert checkpoints.latest_trainer_checkpoint(tmp_path) == str(tmp_path / "checkpoint-9")
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"checkpoint-9", "checkpoint-mine", "checkpoint-11"}
 
@@ -120,7 +120,7 @@ def test_code_of_its_own_that_changed_begins_anew(
     for file in ("components/grpo/rewards.py", "components/evaluate/page.py", "components/shared/answer.py"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text("changed")
-        with checkpoints.place(str(tmp_path / "checkpoints"), "grpo", SftConfig(), inputs) as place:
+        with checkpoints.directory(str(tmp_path / "checkpoints"), "grpo", SftConfig(), inputs) as place:
             places.append(place)
     assert places[0] == places[1] != places[2]
 
@@ -130,7 +130,7 @@ def test_a_place_that_cannot_be_is_told(tmp_path: Path, inputs: Path) -> None:
     for root, message in ((f"{tmp_path}/file", "can be written to"), ("gs://bucket/x", "must be a folder")):
         with (
             pytest.raises(ConfigError, match=message),
-            checkpoints.place(root, "sft", SftConfig(), inputs),
+            checkpoints.directory(root, "sft", SftConfig(), inputs),
         ):
             pass
 
@@ -147,5 +147,5 @@ def test_a_lock_that_its_holder_has_just_removed_is_taken_anew(
         real(file, flags)
 
     monkeypatch.setattr(checkpoints.fcntl, "flock", flock)
-    with checkpoints.place(str(root), "sft", SftConfig(), inputs) as place:
+    with checkpoints.directory(str(root), "sft", SftConfig(), inputs) as place:
         assert len(opened) == 2 and place.with_suffix(".lock").is_file()

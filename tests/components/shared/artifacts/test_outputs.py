@@ -11,15 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
 
-from components.shared.artifacts.outputs import whole_file, whole_folder, write_json, write_text
+from components.shared.artifacts.outputs import atomic_file, atomic_folder, write_json, write_text
 from components.shared.errors import OutputError
 
 
 def test_a_failed_block_leaves_the_old_folder(tmp_path: Path) -> None:
     target = tmp_path / "table"
-    with whole_folder(target) as folder:
+    with atomic_folder(target) as folder:
         (folder / "a").write_text("old")
-    with pytest.raises(RuntimeError), whole_folder(target) as folder:
+    with pytest.raises(RuntimeError), atomic_folder(target) as folder:
         (folder / "a").write_text("new")
         raise RuntimeError
     assert (target / "a").read_text() == "old"
@@ -32,7 +32,7 @@ def test_leftovers_of_a_kill_do_not_reach_the_next_output(tmp_path: Path) -> Non
         leftover = tmp_path / f".table.{owner}.partial"
         leftover.mkdir()
         (leftover / "half").write_text("x")
-    with whole_folder(tmp_path / "table") as folder:
+    with atomic_folder(tmp_path / "table") as folder:
         (folder / "a").write_text("new")
     assert [path.name for path in (tmp_path / "table").iterdir()] == ["a"]
     assert [path.name for path in tmp_path.iterdir()] == ["table"]
@@ -42,7 +42,7 @@ def test_an_older_output_caught_between_the_renames_comes_back(tmp_path: Path) -
     old = tmp_path / f".table.{os.getpid()}.old"
     old.mkdir()
     (old / "a").write_text("old")
-    with pytest.raises(RuntimeError), whole_folder(tmp_path / "table"):
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "table"):
         raise RuntimeError
     assert (tmp_path / "table" / "a").read_text() == "old"
 
@@ -50,7 +50,7 @@ def test_an_older_output_caught_between_the_renames_comes_back(tmp_path: Path) -
 def test_what_a_running_process_writes_is_left_alone(tmp_path: Path) -> None:
     theirs = tmp_path / f".table.{os.getppid()}.partial"
     theirs.mkdir()
-    with whole_folder(tmp_path / "table") as folder:
+    with atomic_folder(tmp_path / "table") as folder:
         (folder / "a").write_text("mine")
     assert theirs.is_dir()
 
@@ -66,9 +66,9 @@ def test_text_replaces_and_nan_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_appears_whole_or_stays_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "new" / "state.pt"
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text("first")
-    with pytest.raises(KeyboardInterrupt), whole_file(path) as partial:
+    with pytest.raises(KeyboardInterrupt), atomic_file(path) as partial:
         partial.write_text("sec")
         raise KeyboardInterrupt
     assert [(file.name, file.read_text()) for file in path.parent.iterdir()] == [("state.pt", "first")]
@@ -80,13 +80,13 @@ def test_a_full_disk_is_named_with_the_output(small_disk: Path) -> None:
         write_text(small_disk / "page.html", "x" * 100_000)
     with (
         pytest.raises(OutputError, match=r"^\S+table is not written: a disk is full"),
-        whole_folder(small_disk / "other"),
-        whole_folder(small_disk / "table") as folder,
+        atomic_folder(small_disk / "other"),
+        atomic_folder(small_disk / "table") as folder,
     ):
         pq.write_table(pa.table({"a": list(range(50_000))}), folder / "part.parquet")
     with (
         pytest.raises(OutputError, match="model is not written: a disk is full"),
-        whole_folder(small_disk / "model") as folder,
+        atomic_folder(small_disk / "model") as folder,
     ):
         save_file({"weights": np.zeros(50_000)}, folder / "model.safetensors")
     assert [path.name for path in small_disk.iterdir()] == ["page.html"]

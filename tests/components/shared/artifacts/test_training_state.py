@@ -34,7 +34,7 @@ def same(one: dict, other: dict) -> bool:
 def test_what_is_taken_up_is_what_was_saved(tmp_path: Path) -> None:
     first, first_optimizer = save(tmp_path / "state.pt")
     second, optimizer = trained(seed=1)
-    rest = training_state.take_up(tmp_path / "state.pt", "sft", second.state_dict(), optimizer, REST)
+    rest = training_state.resume(tmp_path / "state.pt", "sft", second.state_dict(), optimizer, REST)
     assert rest == REST
     assert same(first.state_dict(), second.state_dict())
     moments, expected = (one.state_dict()["state"] for one in (optimizer, first_optimizer))
@@ -70,7 +70,7 @@ def test_nothing_is_changed_where_nothing_can_be_taken_up(
     DAMAGES[damage](file)
     layer, optimizer = trained(seed=1)
     before = copy.deepcopy((layer.state_dict(), optimizer.state_dict()["state"][0]))
-    assert training_state.take_up(file, "sft", layer.state_dict(), optimizer, REST) is None
+    assert training_state.resume(file, "sft", layer.state_dict(), optimizer, REST) is None
     assert same(layer.state_dict(), before[0])
     assert same(optimizer.state_dict()["state"][0], before[1])
     told = capsys.readouterr().out

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from components.shared.errors import ConfigError
-from components.shared.language_model import lora as trainable
+from components.shared.language_model import lora
 from components.shared.language_model.load import load
 from components.shared.language_model.lora import LoraConfig
 
@@ -24,19 +24,19 @@ def learning(model) -> set[str]:
 
 
 def test_everything_learns(model) -> None:
-    chosen = trainable.choose(model, 0, LoraConfig())
-    assert chosen is trainable.merged(chosen) is model
+    chosen = lora.set_trainable(model, 0, LoraConfig())
+    assert chosen is lora.merge_adapters(chosen) is model
     assert len(learning(chosen)) == len(list(model.parameters()))
 
 
 def test_only_the_top_layers_learn(model) -> None:
-    names = learning(trainable.choose(model, 1, LoraConfig()))
+    names = learning(lora.set_trainable(model, 1, LoraConfig()))
     assert names and all(".layers.1." in name or name == "model.norm.weight" for name in names)
 
 
 @pytest.mark.parametrize(("layers", "seen"), [(0, {"0", "1"}), (1, {"1"})])
 def test_adapters_alone_learn_in_the_layers_that_shall(model, layers: int, seen: set[str]) -> None:
-    names = learning(trainable.choose(model, layers, ADAPTERS))
+    names = learning(lora.set_trainable(model, layers, ADAPTERS))
     assert all(".lora_" in name and ".layers." in name for name in names)
     assert {name.split(".layers.")[1][0] for name in names} == seen
 
@@ -44,16 +44,16 @@ def test_adapters_alone_learn_in_the_layers_that_shall(model, layers: int, seen:
 @torch.no_grad()
 def test_a_merged_model_is_plain_and_computes_the_same(model) -> None:
     before = model(IDS).logits
-    adapted = trainable.choose(model, 0, ADAPTERS)
+    adapted = lora.set_trainable(model, 0, ADAPTERS)
     assert torch.equal(adapted(IDS).logits, before), "new adapters change nothing"
     for name, weights in adapted.named_parameters():
         if name in learning(adapted):
             torch.nn.init.normal_(weights, std=0.1)
-    plain = trainable.merged(adapted)
+    plain = lora.merge_adapters(adapted)
     assert type(plain) is type(load(Path(model.config.name_or_path), "float32").model)
     assert not torch.allclose(plain(IDS).logits, before, atol=1e-2)
     torch.testing.assert_close(plain(IDS).logits, adapted(IDS).logits)
-    for theirs, ours in zip(plain.parameters(), trainable.plain_parameters(adapted), strict=True):
+    for theirs, ours in zip(plain.parameters(), lora.merged_parameters(adapted), strict=True):
         torch.testing.assert_close(ours, theirs)
     with adapted.disable_adapter():
         assert torch.equal(adapted(IDS).logits, before)
@@ -61,8 +61,8 @@ def test_a_merged_model_is_plain_and_computes_the_same(model) -> None:
 
 def test_what_is_not_there_is_refused(model) -> None:
     with pytest.raises(ConfigError, match="train_layers is 9, but the model has 2 layers"):
-        trainable.choose(model, 9, LoraConfig())
+        lora.set_trainable(model, 9, LoraConfig())
     with pytest.raises(ConfigError, match=r"no linear layer 'nowhere'; there is down_proj, "):
-        trainable.choose(model, 0, LoraConfig(rank=2, targets=("q_proj", "nowhere")))
+        lora.set_trainable(model, 0, LoraConfig(rank=2, targets=("q_proj", "nowhere")))
     with pytest.raises(ValueError, match="rank must be at least 0"):
         LoraConfig(rank=-1)

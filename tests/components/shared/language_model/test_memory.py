@@ -4,21 +4,21 @@ import pytest
 import torch
 
 from components.shared.errors import TrainingError
-from components.shared.language_model.memory import memory_told
+from components.shared.language_model.memory import explain_oom
 
 
 def test_a_machine_out_of_memory_says_how_much_and_what_to_do():
     told = r"out of memory \(.*1152921504606846976 bytes.*\); lower it"
-    with pytest.raises(TrainingError, match=told), memory_told("lower it"):
+    with pytest.raises(TrainingError, match=told), explain_oom("lower it"):
         torch.empty(1 << 60, dtype=torch.uint8)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB"), MemoryError()])
 def test_other_ways_of_saying_it(error):
-    with pytest.raises(TrainingError, match="lower it"), memory_told("lower it"):
+    with pytest.raises(TrainingError, match="lower it"), explain_oom("lower it"):
         raise error
 
 
 def test_other_errors_pass_through():
-    with pytest.raises(RuntimeError, match="shapes"), memory_told("lower it"):
+    with pytest.raises(RuntimeError, match="shapes"), explain_oom("lower it"):
         raise RuntimeError("shapes do not fit")
