@@ -4,7 +4,6 @@ Figures are means over the last `window` steps; what is relative is so to the fi
 an answer's reasoning has any influence is seen in the evaluation step, which asks the finished model.
 """
 
-import html
 from collections.abc import Mapping, Sequence
 
 from components.grpo.config import HealthBounds
@@ -53,15 +52,7 @@ def collapse(bounds: HealthBounds, history: History) -> Alarm | None:
     return _alarm("format_lost", kept, least, LOWER_RATE) if kept < least else None
 
 
-def page(found: Sequence[Alarm]) -> str:
-    """Return the alarms as a fragment of HTML."""
-    if not found:
-        return "<p>Health: no alarm.</p>"
-    rows = "".join(f"<li>{html.escape(told(alarm))}</li>" for alarm in found)
-    return f"<p>Health: {len(found)} alarms</p><ul>{rows}</ul>"
-
-
-def told(alarm: Alarm) -> str:
+def describe(alarm: Alarm) -> str:
     """Return an alarm as one line."""
     return f"{alarm.name}: {alarm.value:.4g}, bound {alarm.bound:.4g}; {alarm.remedy}"
 

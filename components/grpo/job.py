@@ -114,7 +114,7 @@ def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoRep
         report = _report(state, len(rows), alarms)
         write_json(outputs.metrics, report.metrics())
     for alarm in alarms:
-        print(f"grpo: health: {health.told(alarm)}", flush=True)
+        print(f"grpo: health: {health.describe(alarm)}", flush=True)
     if not best:
         print("grpo: no step was better than the SFT model on validation; the SFT model goes on", flush=True)
     return report

@@ -81,7 +81,7 @@ def train(
     named = state.best_step  # by the checkpoint, if there is one
     while state.step < config.steps:
         if reason := health.collapse(config.health, state.history):
-            print(f"grpo: stopped after step {state.step}: {health.told(reason)}", flush=True)
+            print(f"grpo: stopped after step {state.step}: {health.describe(reason)}", flush=True)
             break
         started = time.monotonic()
         generator = torch.Generator(device=device).manual_seed(config.seed * 1_000_003 + state.step)

@@ -1,49 +1,41 @@
-"""The step's page: health, curves, and answers before and after, for people to read."""
+"""The step's page: health, curves, and answers before and after training."""
 
-import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from components.grpo import health
 from components.grpo.progress import Progress
 from components.shared.prompting.table import PromptRow
-from components.shared.reporting import curves
+from components.shared.reporting import charts, page
+from components.shared.reporting.page import Block, Bullets, Details, Figures, Heading, Pre, Text
 from data_contracts.evaluation import Alarm
 
 
 def write(path: Path, progress: Progress, valid: Sequence[PromptRow], alarms: Sequence[Alarm]) -> None:
     """Write the page of a training; `valid` are the prompts that it was validated on."""
-    validation: dict[str, curves.Curve] = {
+    validation: dict[str, charts.Curve] = {
         name: {step: figures[name] for step, figures in progress.validations.items()}
         for name in ("valid_ndcg@10", "valid_share")
     }
-    head = _kept(progress) + health.page(alarms)
-    curves.write(path, "GRPO", {**validation, **progress.history}, head, _answers(progress, valid))
-
-
-def _kept(progress: Progress) -> str:
+    best = f"step {progress.best_step}" if progress.best_step else "the SFT model (no step was better)"
+    blocks: list[Block] = [
+        Text(f"Health: {len(alarms) or 'no'} alarm{'s' if len(alarms) > 1 else ''}."),
+        Bullets([health.describe(alarm) for alarm in alarms]),
+        Figures(charts.curves({**validation, **progress.history})),
+        Heading("Answers before and after training"),
+        *_answers(progress, valid),
+    ]
     steps = ", ".join(map(str, progress.validations))
-    best = progress.best_step
-    kept = f"step {best}" if best else "the SFT model (no step was better)"
-    return f"<p>Validated after steps {steps}; kept: {kept}.</p>"
+    page.write(path, "GRPO", blocks, lead=f"Validated after steps {steps}; kept: {best}.")
 
 
-def _answers(progress: Progress, valid: Sequence[PromptRow]) -> str:
-    """Return the first validation prompts with the answers of the SFT model and of the best one."""
-    names = {0: "SFT model"} | {step: f"Step {step}" for step in progress.answers if step}
-    shown = "".join(
-        f"<details><summary>user {html.escape(row.user_id)}, right: {_labels(row)}</summary>"
-        f"<pre>{html.escape(row.messages[-1]['content'])}</pre>"
-        + "".join(
-            f"<h3>{name}</h3><pre>{html.escape(progress.answers[step][n].strip()) or '(empty)'}</pre>"
-            for step, name in names.items()
-        )
-        + "</details>"
-        for n, row in enumerate(valid[: len(progress.answers[0])])
-    )
-    after = "" if len(names) > 1 else "<p>No step was better, so there are none after training.</p>"
-    return f"<h2>Answers before and after</h2>{after}{shown}"
-
-
-def _labels(row: PromptRow) -> str:
-    return ", ".join(map(str, row.labels)) or "not among the candidates"
+def _answers(progress: Progress, valid: Sequence[PromptRow]) -> Iterator[Block]:
+    """Yield the first validation prompts with the answers of the SFT model and of the best step."""
+    if not any(progress.answers):
+        yield Text("No step was better than the SFT model, so there are none after training.")
+    for n, row in enumerate(valid[: len(progress.answers[0])]):
+        labels = ", ".join(map(str, row.labels)) or "not among the candidates"
+        blocks: list[Block] = [Pre(row.messages[-1]["content"])]
+        for step, answers in progress.answers.items():
+            blocks += [Text(f"Step {step}" if step else "SFT model"), Pre(answers[n].strip() or "(empty)")]
+        yield Details(f"user {row.user_id}, labels: {labels}", blocks)

@@ -113,7 +113,9 @@ def _watch(state: TrainingState, attempt: Attempt, arguments: Sequence[str]) -> 
             code = verl.poll()  # before the log is read: nothing is missed after the end
             unread = _follow(state, attempt, unread, lambda: verl.poll() is None)
             if reason := state.collapsed():
-                print(f"grpo: stopped after step {state.progress.step}: {health.told(reason)}", flush=True)
+                print(
+                    f"grpo: stopped after step {state.progress.step}: {health.describe(reason)}", flush=True
+                )
                 return
     if code:
         raise process.failure(f"verl ended with exit status {code}", attempt.output)

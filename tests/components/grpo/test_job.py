@@ -58,7 +58,7 @@ def test_a_random_model_that_never_ranks_hands_the_sft_model_on(
     page = (tmp_path / "curves.html").read_text()
     assert "kept: the SFT model" in page
     assert page.count("<details>") == 4
-    assert "<h3>SFT model</h3>" in page
+    assert "<p>SFT model</p>" in page
 
 
 @pytest.mark.slow
