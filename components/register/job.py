@@ -17,8 +17,8 @@ from mlflow.models import Model
 from components.register import packaging, registry
 from components.register.config import RegisterConfig
 from components.register.registry import CHALLENGER, CHAMPION, PREVIOUS, RUN_KEY
-from components.shared.artifacts.outputs import atomic_folder, is_full_disk, write_text
-from components.shared.errors import ConfigError, DataError
+from components.shared.artifacts.outputs import atomic_folder, write_text
+from components.shared.errors import ConfigError, DataError, is_full_disk
 from components.shared.tracking import mlflow_client
 from data_contracts.evaluation import NO_MODEL, EvaluationReport
 

@@ -1,5 +1,10 @@
 """The errors a user can act on. Everything else is a bug and keeps its traceback."""
 
+import errno
+import os
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class UserError(ValueError):
     """A mistake in the input or the configuration; the message names it and the remedy."""
@@ -18,7 +23,7 @@ class ContractError(DataError):
 
 
 class LeakageError(DataError):
-    """A label reached a place where the model could see it before being asked."""
+    """A label leaked into what the model reads or was trained on."""
 
 
 class ModelError(UserError):
@@ -26,8 +31,21 @@ class ModelError(UserError):
 
 
 class OutputError(UserError):
-    """An output that a disk was too full for; names it."""
+    """An output that could not be written because a disk is full; names it."""
 
 
 class TrainingError(UserError):
-    """Training cannot go on (NaN loss, no usable group …); names the figure and the knob."""
+    """Training cannot continue (NaN loss, no usable group …); names the figure and the setting."""
+
+
+def is_full_disk(error: BaseException | None) -> bool:
+    """Return whether `error`, or what caused it, is a full disk or a used-up quota."""
+    if error is None or isinstance(error, OutputError):  # an OutputError names its own output already
+        return False
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return True
+    # These two keep the system's reason in the text alone.
+    by_text = type(error).__module__.partition(".")[0] in ("mlflow", "safetensors")
+    if by_text and any(os.strerror(number) in str(error) for number in _DISK_FULL):
+        return True
+    return is_full_disk(error.__cause__ or error.__context__)

@@ -1,21 +1,22 @@
-"""A stable place for the checkpoints of a training step, so that a killed step goes on where it was."""
+"""Checkpoint directories of training steps, from which a killed step resumes."""
 
 import contextlib
-import fcntl
 import json
-import os
 import re
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import Timeout
 
 from components.shared.artifacts import fingerprint
-from components.shared.artifacts.outputs import clear_leftovers
+from components.shared.artifacts.outputs import clean_folder, exclusive
 from components.shared.config import to_json
 from components.shared.errors import ConfigError, TrainingError
+from components.shared.logs import logger
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -23,16 +24,19 @@ _TRAINERS = re.compile(r"checkpoint-[0-9]+")
 _STATES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
 
 
+log = logger("checkpoints")
+
+
 @contextlib.contextmanager
 def directory(root: str, step: str, config: Any, *inputs: Path, also: str = "") -> Iterator[Path]:
-    """Yield the checkpoint folder of this very training: same code, configuration, inputs and text `also`.
+    """Yield the checkpoint directory for this code, configuration, inputs and text `also`.
 
-    `root` "" gives a temporary folder. The folder is removed when the block ends without an error, because
-    the step's outputs then stand; after an error or a kill it stays for the next try.
+    `root` "" gives a temporary folder. The directory is removed when the block succeeds, because the step's
+    outputs are then written; after an error or a kill it stays for the next attempt.
 
     Raises:
         ConfigError: `root` is no folder, or cannot be written to or locked.
-        TrainingError: another process is at this very training.
+        TrainingError: another process uses the directory.
     """
     if "://" in root:
         raise ConfigError(f"checkpoints {root}: must be a folder, on a cluster a mounted volume")
@@ -42,15 +46,15 @@ def directory(root: str, step: str, config: Any, *inputs: Path, also: str = "") 
         return
     contents = [fingerprint.of_folder(folder) for folder in inputs]
     key = fingerprint.of_text(to_json(config), also, _code(step), *contents)
-    folder_of_run = Path(root) / f"{step}-{key}"
-    gone = folder_of_run.with_suffix(".gone")
-    with _alone(folder_of_run.with_suffix(".lock")):
-        shutil.rmtree(gone, ignore_errors=True)
-        folder_of_run.mkdir(exist_ok=True)
-        clear_leftovers(folder_of_run)
-        yield folder_of_run
-        folder_of_run.rename(gone)  # so that a kill amid the removal leaves no half to go on from
-        shutil.rmtree(gone, ignore_errors=True)
+    checkpoint_dir = Path(root) / f"{step}-{key}"
+    finished = checkpoint_dir.with_suffix(".finished")
+    with _locked(checkpoint_dir):
+        shutil.rmtree(finished, ignore_errors=True)
+        checkpoint_dir.mkdir(exist_ok=True)
+        clean_folder(checkpoint_dir)
+        yield checkpoint_dir
+        checkpoint_dir.rename(finished)  # a kill during the removal must not leave half a checkpoint
+        shutil.rmtree(finished, ignore_errors=True)
 
 
 def _code(step: str) -> str:
@@ -60,55 +64,40 @@ def _code(step: str) -> str:
 
 
 @contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Hold `lock`; the system lets it go when the process ends, however it ends."""
-    with _locked(lock):
+def _locked(checkpoint_dir: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
         try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
-
-
-def _locked(lock: Path) -> IO[str]:
-    """Return the file `lock`, open and locked."""
-    while True:
-        try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            file = lock.open("w")
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            checkpoint_dir.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(exclusive(checkpoint_dir.with_suffix(".lock"), wait=False))
+        except Timeout as error:
             raise TrainingError(
-                f"{lock.with_suffix('')}: another process is at this very training; wait for it or stop it"
+                f"{checkpoint_dir}: another process runs this training; wait for it or stop it"
             ) from error
         except OSError as error:
             raise ConfigError(
-                f"checkpoints {lock.parent}: must be a folder that can be written to and locked ({error})"
+                f"checkpoints {checkpoint_dir.parent}: must be a folder that can be written to and locked "
+                f"({error})"
             ) from error
-        if os.fstat(file.fileno()).st_nlink:
-            return file
-        file.close()  # its holder has just ended, and removed it after we had opened it
+        yield
 
 
-def latest_trainer_checkpoint(folder: Path) -> str | None:
-    """Return the newest whole checkpoint that transformers' Trainer left in `folder`, or None.
-
-    All others are removed: a newer one was cut off while it was written, an older one while it was removed.
-    Those that are damaged are told.
-    """
-    found = [path for path in folder.iterdir() if path.is_dir() and _TRAINERS.fullmatch(path.name)]
-    found.sort(key=lambda path: int(path.name.split("-")[1]))
-    whole = [path for path in found if _is_whole(path)]
-    newest = whole[-1] if whole else None
+def latest_trainer_checkpoint(checkpoint_dir: Path) -> str | None:
+    """Return the newest intact checkpoint of transformers' Trainer, or None; the others are removed."""
+    found = [path for path in checkpoint_dir.iterdir() if path.is_dir() and _TRAINERS.fullmatch(path.name)]
+    found.sort(key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    newest = None
     for path in found:
-        if path not in whole:
-            print(f"{path}: not whole, removed", flush=True)
-        if path != newest:
-            shutil.rmtree(path)
+        if newest is None and _is_intact(path):
+            newest = path
+            continue
+        if newest is None:  # a kill cut it off while it was written
+            log.warning("%s is incomplete and is removed", path)
+        shutil.rmtree(path)
     return str(newest) if newest else None
 
 
-def _is_whole(checkpoint: Path) -> bool:
-    """Say whether what a resumed Trainer reads is there to its end; `trainer_state.json` is written last."""
+def _is_intact(checkpoint: Path) -> bool:
+    """Return whether all that a resumed Trainer reads is complete; `trainer_state.json` is written last."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -119,5 +108,5 @@ def _is_whole(checkpoint: Path) -> bool:
                 pass
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return False
-    # torch writes a zip archive, whose directory lies at its end.
+    # torch writes zip archives, whose directory is at their end.
     return bool(weights) and all(zipfile.is_zipfile(checkpoint / name) for name in _STATES)

@@ -1,108 +1,105 @@
-"""Outputs that appear whole or not at all: written beside their place, then renamed into it."""
+"""Outputs that appear whole or not at all: written beside their path, then renamed."""
 
-import errno
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from components.shared.errors import OutputError
+from filelock import FileLock, Timeout
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_BY_TEXT = ("mlflow", "safetensors")  # their errors keep the reason in the text alone
-_LEFTOVER = re.compile(r"\.(?P<output>.+)\.(?P<owner>\d+)\.(?P<kind>partial|old)")
+from components.shared.errors import OutputError, is_full_disk
+from components.shared.logs import logger
+
+log = logger("outputs")
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a fresh folder beside `path` that replaces `path` when the block ends without an error.
+    """Yield a fresh folder beside `path` that replaces `path` when the block succeeds.
 
-    A killed or failed block leaves `path` as it was. What it left beside it is removed by the next try; an
-    older output that a kill caught between the two renames is put back by it. Raises OutputError: a disk is
-    full.
+    A killed or failed block leaves `path` as it was. Another process that writes `path` is waited for.
+    Raises OutputError: a disk is full.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
-    partial = _beside(path, "partial")
-    with _cleared(partial, path):
+    with _replacing(Path(path)) as partial:
         partial.mkdir()
         yield partial
-    if path.exists():
-        old = _beside(path, "old")
-        os.replace(path, old)
-        os.replace(partial, path)
-        _remove(old)
-    else:
-        os.replace(partial, path)
+        if path.exists():  # a rename does not replace a folder that has contents
+            os.replace(path, _beside(path, "old"))
 
 
 @contextmanager
-def _cleared(partial: Path, path: Path) -> Iterator[None]:
-    """Remove `partial` where the block fails, and say what a full disk kept `path` from."""
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a name beside `path`; the file written there replaces `path` when the block succeeds.
+
+    A killed or failed block leaves `path` as it was. Another process that writes `path` is waited for.
+    Raises OutputError: a disk is full.
+    """
+    with _replacing(Path(path)) as partial:
+        yield partial
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    partial = _beside(path, "partial")
     try:
-        yield
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive(_beside(path, "lock"), wait=True):
+            _clean(path)  # after a kill
+            try:
+                yield partial
+                os.replace(partial, path)
+            finally:
+                _clean(path)
     except BaseException as error:
-        _remove(partial)
         if is_full_disk(error):
             raise OutputError(f"{path} is not written: a disk is full ({error})") from error
         raise
 
 
-def is_full_disk(error: BaseException) -> bool:
-    """Say whether `error` tells of a full disk or a used-up quota."""
-    if type(error).__module__.partition(".")[0] in _BY_TEXT:
-        return any(os.strerror(number) in str(error) for number in _FULL)
-    return isinstance(error, OSError) and error.errno in _FULL
+@contextmanager
+def exclusive(lock: Path, *, wait: bool) -> Iterator[None]:
+    """Hold the file `lock`, which is removed at the end. Raises filelock.Timeout unless `wait`."""
+    held = FileLock(lock, timeout=0.5)  # not 0: its holder may be about to remove it
+    try:
+        held.acquire()
+    except Timeout:
+        if not wait:
+            raise
+        log.info("another process holds %s; waiting for it", lock)
+        held.acquire(timeout=-1)
+    try:
+        yield
+    finally:
+        # filelock leaves the file. Removing it while it is held is safe: whoever then locks the removed file
+        # sees that it has no name any more, and opens a new one.
+        lock.unlink(missing_ok=True)
+        held.release()
+
+
+def clean_folder(folder: Path) -> None:
+    """Remove what killed processes left unfinished in `folder`, which this process alone writes to."""
+    for left in list(folder.glob(".*")):
+        name, _, kind = left.name.removeprefix(".").rpartition(".")
+        if kind in ("partial", "old"):
+            _clean(folder / name)
+        elif kind == "lock":
+            left.unlink()
 
 
 def _beside(path: Path, kind: str) -> Path:
-    """Return this process's own name beside `path`, so that two processes never write into one folder."""
-    return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
+    return path.with_name(f".{path.name}.{kind}")
 
 
-def clear_leftovers(folder: Path) -> None:
-    """Remove what killed processes left half-written in `folder`, or put an older output back.
-
-    For a folder that this process alone writes into: elsewhere the owners may still be running.
-    """
-    for left, told in _leftovers(folder):
-        _settle(left, told["kind"], folder / told["output"])
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove what this process or processes that no longer run left beside `path`, or put it back."""
-    for left, told in _leftovers(path.parent):
-        if told["output"] == path.name and not _runs_elsewhere(int(told["owner"])):
-            _settle(left, told["kind"], path)
-
-
-def _leftovers(folder: Path) -> list[tuple[Path, re.Match[str]]]:
-    matches = [(path, _LEFTOVER.fullmatch(path.name)) for path in folder.glob(".*")]
-    return [(path, match) for path, match in matches if match]
-
-
-def _settle(left: Path, kind: str, path: Path) -> None:
-    if kind == "old" and not path.exists():
-        os.replace(left, path)
-    else:
-        _remove(left)
-
-
-def _runs_elsewhere(pid: int) -> bool:
-    if pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it runs, under another user
-        pass
-    return True
+def _clean(path: Path) -> None:
+    """Remove what an unfinished write left beside `path`; put the older output back if it was moved."""
+    _remove(_beside(path, "partial"))
+    old = _beside(path, "old")
+    if old.exists() and not path.exists():
+        os.replace(old, path)
+    _remove(old)
 
 
 def _remove(path: Path) -> None:
@@ -110,21 +107,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a name beside `path`; the file written there replaces it when the block ends without an error.
-
-    What a kill leaves beside it is removed by the next try. Raises OutputError: a disk is full.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
-    partial = _beside(path, "partial")
-    with _cleared(partial, path):
-        yield partial
-        os.replace(partial, path)
 
 
 def write_text(path: Path, text: str) -> None:

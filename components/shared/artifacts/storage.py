@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.shared.artifacts.outputs import is_full_disk
-from components.shared.errors import DataError
+from components.shared.errors import DataError, is_full_disk
 
 SCHEMES = ("s3://",)
 

@@ -8,7 +8,6 @@ import torch
 
 from components.shared.artifacts.archives import check_archive
 from components.shared.artifacts.outputs import atomic_file
-from components.shared.errors import OutputError
 from components.shared.language_model.memory import is_out_of_memory
 
 
@@ -20,19 +19,12 @@ def save(
 ) -> None:
     """Write `weights`, `optimizer` and `rest` (tensors and plain values).
 
-    Raises OutputError: the file cannot be written, on a full disk for one.
+    Raises OutputError: a disk is full.
     """
     saved = {"weights": dict(weights), "optimizer": optimizer.state_dict(), "rest": dict(rest)}
-    try:
-        with atomic_file(file) as partial:
-            torch.save(saved, partial)
-    except RuntimeError as error:
-        if "inline_container" not in str(error):
-            raise
-        # So torch tells that its archives cannot be written, without the system's reason.
-        raise OutputError(
-            f"{file} is not written ({str(error).splitlines()[0]}): is the disk full?"
-        ) from error
+    # Into a file opened here: the system's reason for a failed write is then part of torch's error.
+    with atomic_file(file) as partial, partial.open("wb") as opened:
+        torch.save(saved, opened)
 
 
 def resume(

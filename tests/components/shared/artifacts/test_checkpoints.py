@@ -1,9 +1,8 @@
 """Checkpoints: one place for each training, held by one process, gone when the training is done."""
 
-import os
+import fcntl
 import shutil
 from pathlib import Path
-from typing import IO
 
 import pytest
 import torch
@@ -45,7 +44,7 @@ def test_two_processes_never_train_into_one_place(tmp_path: Path, inputs: Path) 
     root = str(tmp_path / "checkpoints")
     with (
         checkpoints.directory(root, "sft", SftConfig(), inputs),
-        pytest.raises(TrainingError, match="another process is at this very training"),
+        pytest.raises(TrainingError, match="another process runs this training"),
         checkpoints.directory(root, "sft", SftConfig(), inputs),
     ):
         pass
@@ -71,12 +70,13 @@ def test_a_removal_that_is_cut_short_leaves_no_half_to_go_on_from(
     assert list(Path(root).iterdir()) == []
 
 
-def test_what_a_kill_left_half_written_goes_whoever_has_its_number_now(tmp_path: Path, inputs: Path) -> None:
+def test_what_a_kill_left_half_written_is_removed(tmp_path: Path, inputs: Path) -> None:
     root = str(tmp_path / "checkpoints")
     with pytest.raises(RuntimeError), checkpoints.directory(root, "grpo", SftConfig(), inputs) as first:
         (first / "latest.pt").write_text("whole")
-        (first / f".latest.pt.{os.getppid()}.partial").write_text("half")
-        (first / f".best-2.{os.getppid()}.partial").mkdir()
+        (first / ".latest.pt.partial").write_text("half")
+        (first / ".best-2.partial").mkdir()
+        (first / ".best-2.lock").touch()
         raise RuntimeError
     with checkpoints.directory(root, "grpo", SftConfig(), inputs) as again:
         assert [path.name for path in again.iterdir()] == ["latest.pt"]
@@ -138,14 +138,14 @@ def test_a_place_that_cannot_be_is_told(tmp_path: Path, inputs: Path) -> None:
 def test_a_lock_that_its_holder_has_just_removed_is_taken_anew(
     tmp_path: Path, inputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root, real, opened = tmp_path / "checkpoints", checkpoints.fcntl.flock, []
+    root, real, locked = tmp_path / "checkpoints", fcntl.flock, []
 
-    def flock(file: IO[str], flags: int) -> None:
-        if not opened:
-            Path(file.name).unlink()
-        opened.append(file)
+    def flock(file: int, flags: int) -> None:
+        if not locked:
+            next(root.glob("*.lock")).unlink()
+        locked.append(flags)
         real(file, flags)
 
-    monkeypatch.setattr(checkpoints.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     with checkpoints.directory(str(root), "sft", SftConfig(), inputs) as place:
-        assert len(opened) == 2 and place.with_suffix(".lock").is_file()
+        assert len(locked) == 2 and place.with_suffix(".lock").is_file()

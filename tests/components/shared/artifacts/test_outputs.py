@@ -1,8 +1,9 @@
 """Outputs appear whole or not at all."""
 
-import os
+import logging
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from safetensors.numpy import save_file
 
 from components.shared.artifacts.outputs import atomic_file, atomic_folder, write_json, write_text
 from components.shared.errors import OutputError
+
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def test_a_failed_block_leaves_the_old_folder(tmp_path: Path) -> None:
@@ -27,11 +30,10 @@ def test_a_failed_block_leaves_the_old_folder(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_a_kill_do_not_reach_the_next_output(tmp_path: Path) -> None:
-    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True)
-    for owner in (os.getpid(), int(gone.stdout)):
-        leftover = tmp_path / f".table.{owner}.partial"
-        leftover.mkdir()
-        (leftover / "half").write_text("x")
+    leftover = tmp_path / ".table.partial"
+    leftover.mkdir()
+    (leftover / "half").write_text("x")
+    (tmp_path / ".table.lock").touch()
     with atomic_folder(tmp_path / "table") as folder:
         (folder / "a").write_text("new")
     assert [path.name for path in (tmp_path / "table").iterdir()] == ["a"]
@@ -39,7 +41,7 @@ def test_leftovers_of_a_kill_do_not_reach_the_next_output(tmp_path: Path) -> Non
 
 
 def test_an_older_output_caught_between_the_renames_comes_back(tmp_path: Path) -> None:
-    old = tmp_path / f".table.{os.getpid()}.old"
+    old = tmp_path / ".table.old"
     old.mkdir()
     (old / "a").write_text("old")
     with pytest.raises(RuntimeError), atomic_folder(tmp_path / "table"):
@@ -47,12 +49,28 @@ def test_an_older_output_caught_between_the_renames_comes_back(tmp_path: Path) -
     assert (tmp_path / "table" / "a").read_text() == "old"
 
 
-def test_what_a_running_process_writes_is_left_alone(tmp_path: Path) -> None:
-    theirs = tmp_path / f".table.{os.getppid()}.partial"
-    theirs.mkdir()
-    with atomic_folder(tmp_path / "table") as folder:
-        (folder / "a").write_text("mine")
-    assert theirs.is_dir()
+WRITER = """
+import sys
+from pathlib import Path
+from components.shared.artifacts.outputs import atomic_folder
+with atomic_folder(Path(sys.argv[1])) as folder:
+    print("writing", flush=True)
+    sys.stdin.read()
+    (folder / "theirs").write_text("whole")
+"""
+
+
+def test_two_processes_never_mix_their_outputs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "table")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as other:
+        assert other.stdin and other.stdout and other.stdout.readline() == b"writing\n"
+        threading.Timer(1, other.stdin.close).start()
+        with caplog.at_level(logging.INFO, "recllm"), atomic_folder(tmp_path / "table") as folder:
+            assert [path.name for path in (tmp_path / "table").iterdir()] == ["theirs"]
+            (folder / "mine").write_text("whole")
+    assert [path.name for path in (tmp_path / "table").iterdir()] == ["mine"]
+    assert [path.name for path in tmp_path.iterdir()] == ["table"]
+    assert "another process holds" in caplog.text
 
 
 def test_text_replaces_and_nan_is_refused(tmp_path: Path) -> None:
