@@ -18,8 +18,6 @@ from components.shared.config import to_json
 from components.shared.errors import ConfigError, TrainingError
 from components.shared.logs import logger
 
-ROOT = Path(__file__).resolve().parents[3]
-
 _TRAINERS = re.compile(r"checkpoint-[0-9]+")
 _STATES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
 
@@ -45,7 +43,7 @@ def directory(root: str, step: str, config: Any, *inputs: Path, also: str = "") 
             yield Path(folder)
         return
     contents = [fingerprint.of_folder(folder) for folder in inputs]
-    key = fingerprint.of_text(to_json(config), also, _code(step), *contents)
+    key = fingerprint.of_text(to_json(config), also, fingerprint.of_step(step), *contents)
     checkpoint_dir = Path(root) / f"{step}-{key}"
     finished = checkpoint_dir.with_suffix(".finished")
     with _locked(checkpoint_dir):
@@ -55,12 +53,6 @@ def directory(root: str, step: str, config: Any, *inputs: Path, also: str = "") 
         yield checkpoint_dir
         checkpoint_dir.rename(finished)  # a kill during the removal must not leave half a checkpoint
         shutil.rmtree(finished, ignore_errors=True)
-
-
-def _code(step: str) -> str:
-    """Return the fingerprint of the code that `step` can reach: a training goes on only with its own."""
-    parts = (f"components/{step}", "components/shared", "data_contracts")
-    return fingerprint.of_files([file for part in parts for file in (ROOT / part).rglob("*.py")], ROOT)
 
 
 @contextlib.contextmanager

@@ -1,10 +1,18 @@
 """Short stable names for contents: keys of caches, checkpoints and runs."""
 
+import ast
+import functools
 import hashlib
-from collections.abc import Iterable
+import importlib.metadata
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-_BLOCK = 1 << 20
+ROOT = Path(__file__).resolve().parents[3]
+
+_PACKAGES = ("components", "data_contracts")
+# What people are shown during and after a step; a change of it must not train anew.
+_FOR_PEOPLE = ("components.shared.reporting", "components.shared.logs")
 
 
 def of_text(*parts: str) -> str:
@@ -17,16 +25,67 @@ def of_text(*parts: str) -> str:
 
 
 def of_files(paths: Iterable[Path], root: Path) -> str:
-    """Return 16 hex digits that name the contents of `paths` and their places below `root`."""
-    digest = hashlib.sha256()
+    """Return 16 hex digits that name the contents of `paths` and their paths below `root`."""
+    parts = []
     for path in sorted(paths):
-        digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\0".encode())
         with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-    return digest.hexdigest()[:16]
+            parts += [str(path.relative_to(root)), hashlib.file_digest(file, "sha256").hexdigest()]
+    return of_text(*parts)
 
 
 def of_folder(folder: Path, pattern: str = "**/*") -> str:
     """Return 16 hex digits that name every file of `folder` that fits `pattern`."""
     return of_files((p for p in Path(folder).glob(pattern) if p.is_file()), Path(folder))
+
+
+def of_step(step: str) -> str:
+    """Return 16 hex digits that name the code of `step` and the versions of the libraries it imports.
+
+    The code is every module of components/`step` and what these import from the project, anywhere in them.
+    Left out are component.py, which KFP's own cache key covers, and what only serves people (pages, logs).
+    """
+    found = (ROOT / "components" / step).rglob("*.py")
+    waiting = [file for file in found if file.name != "component.py"]
+    files, libraries = set(waiting), set()
+    while waiting:
+        for name in _imports(waiting.pop()):
+            if name.split(".")[0] not in _PACKAGES:
+                libraries.add(name.split(".")[0])
+            elif not name.startswith(_FOR_PEOPLE):
+                reached = set(_sources(name)) - files
+                files |= reached
+                waiting += [file for file in reached if file.suffix == ".py"]
+    distributions = _distributions()
+    versions = {
+        f"{distribution} {importlib.metadata.version(distribution)}"
+        for library in libraries - sys.stdlib_module_names
+        for distribution in distributions.get(library, ())
+    }
+    return of_text(of_files(files, ROOT), *sorted(versions))
+
+
+def _imports(file: Path) -> Iterator[str]:
+    """Yield the dotted names that the module `file` imports; of `from a import b`, both a and a.b."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _sources(name: str) -> Iterator[Path]:
+    """Yield the files of the project's module `name`, if it is one, and of the packages around it."""
+    path = ROOT / name.replace(".", "/")
+    yield from path.rglob("*.json")  # the expectation suites come with the package that they lie in
+    if path.with_suffix(".py").is_file():
+        yield path.with_suffix(".py")
+    for package in (path, *path.parents[: name.count(".")]):
+        if (package / "__init__.py").is_file():
+            yield package / "__init__.py"
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Return the installed distributions by the names that they are imported by."""
+    return importlib.metadata.packages_distributions()

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from components.sft.config import SftConfig
-from components.shared.artifacts import checkpoints
+from components.shared.artifacts import checkpoints, fingerprint
 from components.shared.errors import ConfigError, TrainingError
 
 
@@ -115,11 +115,11 @@ def test_only_the_newest_whole_checkpoint_of_trainer_stays(tmp_path: Path, file:
 def test_code_of_its_own_that_changed_begins_anew(
     tmp_path: Path, inputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "ROOT", tmp_path)
+    monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
     places = []
     for file in ("components/grpo/rewards.py", "components/evaluate/page.py", "components/shared/answer.py"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file).write_text("changed")
+        (tmp_path / file).write_text("from components.shared import answer")
         with checkpoints.directory(str(tmp_path / "checkpoints"), "grpo", SftConfig(), inputs) as place:
             places.append(place)
     assert places[0] == places[1] != places[2]
