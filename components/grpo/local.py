@@ -229,7 +229,7 @@ def _save(state: State, file: Path) -> None:
 
 
 def _resume(state: State, file: Path) -> State:
-    progress = training_state.resume(file, "grpo", learnt(state.policy), state.optimizer, state_of(state))
+    progress = training_state.resume(file, learnt(state.policy), state.optimizer, state_of(state))
     if progress is not None:
         vars(state).update(progress)
         print(f"grpo: going on after step {state.step}", flush=True)

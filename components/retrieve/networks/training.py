@@ -138,7 +138,7 @@ class _State:
     def resume(self, file: Path) -> bool:
         """Take up what `save` wrote, torch's random state included; False where there is nothing to."""
         weights = self.network.state_dict()
-        rest = training_state.resume(file, "retrieve", weights, self.optimizer, self._rest())
+        rest = training_state.resume(file, weights, self.optimizer, self._rest())
         if rest is None:
             return False
         self.best, self.log = rest["best"], TrainingLog(**rest["log"])

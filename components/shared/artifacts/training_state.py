@@ -1,4 +1,4 @@
-"""The file from which a killed training goes on: written whole or not at all, told where it is damaged."""
+"""The file from which a killed training resumes."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 
-from components.shared.artifacts.archives import check_archive
+from components.shared.artifacts.archives import read_archive
 from components.shared.artifacts.outputs import atomic_file
-from components.shared.language_model.memory import is_out_of_memory
 
 
 def save(
@@ -17,10 +16,7 @@ def save(
     optimizer: torch.optim.Optimizer,
     rest: Mapping[str, Any],
 ) -> None:
-    """Write `weights`, `optimizer` and `rest` (tensors and plain values).
-
-    Raises OutputError: a disk is full.
-    """
+    """Write the three (`rest`: tensors and plain values) to `file`. Raises OutputError: a disk is full."""
     saved = {"weights": dict(weights), "optimizer": optimizer.state_dict(), "rest": dict(rest)}
     # Into a file opened here: the system's reason for a failed write is then part of torch's error.
     with atomic_file(file) as partial, partial.open("wb") as opened:
@@ -29,38 +25,32 @@ def save(
 
 def resume(
     file: Path,
-    step: str,
     weights: Mapping[str, torch.Tensor],
     optimizer: torch.optim.Optimizer,
     expected: Collection[str],
 ) -> dict[str, Any] | None:
-    """Copy what `save` wrote into `weights` (the network's own memory) and `optimizer`, and return the rest.
+    """Copy what `save` wrote into `weights` (the network's own memory) and `optimizer`; return the rest.
 
-    None, with nothing changed, where there is no such file, or one that is damaged, of other weights, or
-    whose rest has other names than `expected`; that is told in the name of `step`.
+    None, with nothing changed, if there is no such file, or if it is corrupt, of other weights, or its rest
+    has other names than `expected`, which is logged.
     """
-    if not file.is_file():
-        return None
-    try:
-        check_archive(file)
+
+    def read(file: Path) -> dict[str, Any]:
         saved = torch.load(file, map_location="cpu", weights_only=True)
-        found, rest = saved["weights"], dict(saved["rest"])
-        if _shapes(found) != _shapes(weights):
+        if _shapes(saved["weights"]) != _shapes(weights):
             raise ValueError("it has other weights; by another library's version?")
-        if set(rest) != set(expected):
+        if set(saved["rest"]) != set(expected):
             raise ValueError("it is of another training")
         optimizer.load_state_dict(saved["optimizer"])
-    except Exception as error:  # a damaged file can end in anything
-        if is_out_of_memory(error) or isinstance(error, OSError):
-            raise  # nothing is known against the file
-        print(
-            f"{step}: {file} cannot be taken up ({type(error).__name__}: {error}); beginning anew", flush=True
-        )
+        return saved
+
+    saved = read_archive(file, read)
+    if saved is None:
         return None
     with torch.no_grad():
         for name, weight in weights.items():
-            weight.copy_(found[name])
-    return rest
+            weight.copy_(saved["weights"][name])
+    return dict(saved["rest"])
 
 
 def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:

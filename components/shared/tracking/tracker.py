@@ -1,7 +1,7 @@
-"""A training in MLflow while it runs, where MLFLOW_TRACKING_URI names a server or a database.
+"""Live tracking of a training in MLflow, if MLFLOW_TRACKING_URI names a server or a database.
 
 As everywhere with MLflow, MLFLOW_EXPERIMENT_NAME names the experiment. A training has one MLflow run, which
-a resumed training goes on with; steps that it runs again are logged again. A server that fails costs figures,
+a resumed training continues; steps that it repeats are logged again. A server that fails costs figures,
 never the training.
 """
 
@@ -16,28 +16,31 @@ from typing import Any
 
 from components.shared.artifacts.outputs import write_text
 from components.shared.config import to_json
+from components.shared.logs import logger
 
 DEFAULT_EXPERIMENT = "recllm-r1"
 PIPELINE_RUN = "RECLLM_PIPELINE_RUN"
 """Environment variable with the pipeline run's key, which becomes the tag `pipeline_run`."""
 
 RETRY_SECONDS = 300.0
-"""How long nothing is logged after a failure: every try may cost a server's whole timeout."""
+"""Pause after a failure: every attempt may cost a server's whole timeout."""
 
 _RUN_FILE = "mlflow_run_id.txt"
-_LONGEST_NAME, _LONGEST, _MOST = 250, 500, 100
-"""Characters of a parameter's name and value, parameters of a request: what every MLflow server takes."""
+_MAX_NAME, _MAX_VALUE, _MAX_PARAMETERS = 250, 500, 100
+"""Characters of a parameter's name and value, parameters per request: what every MLflow server accepts."""
+
+log = logger("mlflow")
 
 
 class Tracker:
-    """Logs the training of `step` to one MLflow run; without a client it does nothing."""
+    """Logs a training to one MLflow run; without a client it does nothing."""
 
-    def __init__(self, step: str = "", client: Any = None, run_id: str = "") -> None:
-        self._step, self._client, self._run_id = step, client, run_id
+    def __init__(self, client: Any = None, run_id: str = "") -> None:
+        self._client, self._run_id = client, run_id
         self._silent_until = 0.0
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Log the `figures` of `step` under their names, "@" spelt out, which MLflow refuses."""
+        """Log the `figures` of `step`; "@" in their names, which MLflow refuses, becomes "_at_"."""
         if self._client is None or not figures or time.monotonic() < self._silent_until:
             return
         from mlflow.entities import Metric
@@ -46,20 +49,20 @@ class Tracker:
         metrics = [Metric(name.replace("@", "_at_"), value, now, step) for name, value in figures.items()]
         self._try(self._client.log_batch, self._run_id, metrics=metrics)
 
-    def settings(self, config: Any) -> None:
-        """Log `config`, a dataclass, as parameters; names are cut to what MLflow takes."""
+    def log_config(self, config: Any) -> None:
+        """Log `config`, a dataclass, as parameters; names are cut to what MLflow accepts."""
         from mlflow.entities import Param
 
         flat = dict(_flat(json.loads(to_json(config)), ""))
         params = [Param(name, value) for name, value in flat.items()]
-        for start in range(0, len(params), _MOST):
+        for start in range(0, len(params), _MAX_PARAMETERS):
             try:
-                self._client.log_batch(self._run_id, params=params[start : start + _MOST])
-            except Exception as error:  # figures are worth a try of their own
-                _tell(self._step, error)
+                self._client.log_batch(self._run_id, params=params[start : start + _MAX_PARAMETERS])
+            except Exception as error:  # figures may be accepted all the same
+                _warn(error)
 
     def end(self, status: str) -> None:
-        """Tell MLflow how the training ended: FINISHED or FAILED."""
+        """Set the run's status: FINISHED or FAILED."""
         if self._client is not None:
             self._try(self._client.set_terminated, self._run_id, status)
 
@@ -68,16 +71,16 @@ class Tracker:
             call(*arguments, **options)
         except Exception as error:
             self._silent_until = time.monotonic() + RETRY_SECONDS
-            _tell(self._step, error)
+            _warn(error)
 
 
 NO_TRACKING = Tracker()
 
 
 @contextmanager
-def tracker(step: str, place: Path, config: Any) -> Iterator[Tracker]:
-    """Yield what logs the training of `step` by `config`, a dataclass; its checkpoints lie in `place`."""
-    tracking = _started(step, place, config) if os.environ.get("MLFLOW_TRACKING_URI") else Tracker()
+def tracker(step: str, checkpoint_dir: Path, config: Any) -> Iterator[Tracker]:
+    """Yield the tracker of the training of `step` by `config`, a dataclass."""
+    tracking = _start(step, checkpoint_dir, config) if os.environ.get("MLFLOW_TRACKING_URI") else Tracker()
     try:
         yield tracking
     except BaseException:
@@ -86,15 +89,15 @@ def tracker(step: str, place: Path, config: Any) -> Iterator[Tracker]:
     tracking.end("FINISHED")
 
 
-def _started(step: str, place: Path, config: Any) -> Tracker:
-    # MLflow's client waits minutes for a server that is away; a training has better things to do.
+def _start(step: str, checkpoint_dir: Path, config: Any) -> Tracker:
+    # By default MLflow's client waits minutes for a server that does not answer.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     try:
         from components.shared.tracking import mlflow_client
 
         client = mlflow_client.connect("", create=True)
-        file = place / _RUN_FILE
+        file = checkpoint_dir / _RUN_FILE
         if file.is_file():
             run_id = file.read_text().strip()
             client.update_run(run_id, "RUNNING")
@@ -104,25 +107,25 @@ def _started(step: str, place: Path, config: Any) -> Tracker:
             tags = {"step": step}
             if PIPELINE_RUN in os.environ:
                 tags["pipeline_run"] = os.environ[PIPELINE_RUN]
-            run_id = client.create_run(experiment, run_name=place.name, tags=tags).info.run_id
+            run_id = client.create_run(experiment, run_name=checkpoint_dir.name, tags=tags).info.run_id
             write_text(file, run_id)
     except Exception as error:
-        _tell(step, error)
+        _warn(error)
         return Tracker()
-    tracking = Tracker(step, client, run_id)
-    tracking.settings(config)
+    tracking = Tracker(client, run_id)
+    tracking.log_config(config)
     return tracking
 
 
 def _flat(settings: Mapping[str, Any], section: str) -> Iterator[tuple[str, str]]:
-    """Yield names as a profile nests them, joined by dots, in MLflow's letters; and values as text."""
+    """Yield the names of nested settings, joined by dots, in MLflow's characters; and values as text."""
     for name, value in settings.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{section}{name}.")
         else:
-            told = value if isinstance(value, str) else json.dumps(value)
-            yield re.sub(r"[^A-Za-z0-9_.\- ]", "_", section + name)[:_LONGEST_NAME], told[:_LONGEST]
+            text = value if isinstance(value, str) else json.dumps(value)
+            yield re.sub(r"[^A-Za-z0-9_.\- ]", "_", section + name)[:_MAX_NAME], text[:_MAX_VALUE]
 
 
-def _tell(step: str, error: Exception) -> None:
-    print(f"{step}: MLflow does not take the figures ({type(error).__name__}: {error})", flush=True)
+def _warn(error: Exception) -> None:
+    log.warning("MLflow does not accept the figures (%s: %s)", type(error).__name__, error)

@@ -207,7 +207,7 @@ def test_a_loss_that_is_not_finite_is_told(
 
 @pytest.mark.parametrize("damage", ["truncated", "foreign", "other shapes"])
 def test_a_damaged_checkpoint_is_told_and_training_begins_anew(
-    prompts_folder, sft_folder, tmp_path, damage: str, monkeypatch: pytest.MonkeyPatch, capsys
+    prompts_folder, sft_folder, tmp_path, damage: str, monkeypatch: pytest.MonkeyPatch, caplog
 ) -> None:
     inputs = GrpoInputs(prompts_folder, sft_folder, str(tmp_path / "checkpoints"))
     with monkeypatch.context() as patch:
@@ -225,7 +225,7 @@ def test_a_damaged_checkpoint_is_told_and_training_begins_anew(
     monkeypatch.setattr(local, "_update", lambda *args: updates.append(args) or update(*args))
     run(CONFIG, inputs, outputs(tmp_path))
     assert len(updates) == CONFIG.steps
-    assert "latest.pt cannot be taken up" in capsys.readouterr().out
+    assert "latest.pt cannot be used" in caplog.text
 
 
 def test_a_checkpoint_that_memory_is_too_small_for_is_not_given_up(

@@ -348,7 +348,7 @@ def test_a_killed_training_ends_as_if_it_had_never_stopped(
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_damaged_checkpoint_is_told_and_training_begins_anew(write_tables, ring, tmp_path, capsys) -> None:
+def test_a_damaged_checkpoint_is_told_and_training_begins_anew(write_tables, ring, tmp_path, caplog) -> None:
     inputs = write_tables(ring)
     data = load(inputs.sequences, inputs.catalogue)
     arguments = ("sasrec", config(), data, data.train(), data.examples("valid"), -1, tmp_path / "saved")
@@ -356,7 +356,7 @@ def test_a_damaged_checkpoint_is_told_and_training_begins_anew(write_tables, rin
     (file,) = (tmp_path / "saved").iterdir()
     file.write_bytes(file.read_bytes()[:-100])
     anew, log_anew = models.fit(*arguments)
-    assert f"{file.name} cannot be taken up" in capsys.readouterr().out
+    assert f"{file.name} cannot be used" in caplog.text
     assert log_anew.losses == log.losses
     asked = data.examples("test").histories
     assert torch.equal(anew.scores(asked), whole.scores(asked))

@@ -34,7 +34,7 @@ def same(one: dict, other: dict) -> bool:
 def test_what_is_taken_up_is_what_was_saved(tmp_path: Path) -> None:
     first, first_optimizer = save(tmp_path / "state.pt")
     second, optimizer = trained(seed=1)
-    rest = training_state.resume(tmp_path / "state.pt", "sft", second.state_dict(), optimizer, REST)
+    rest = training_state.resume(tmp_path / "state.pt", second.state_dict(), optimizer, REST)
     assert rest == REST
     assert same(first.state_dict(), second.state_dict())
     moments, expected = (one.state_dict()["state"] for one in (optimizer, first_optimizer))
@@ -63,18 +63,17 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_nothing_is_changed_where_nothing_can_be_taken_up(
-    damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "state.pt"
     save(file)
     DAMAGES[damage](file)
     layer, optimizer = trained(seed=1)
     before = copy.deepcopy((layer.state_dict(), optimizer.state_dict()["state"][0]))
-    assert training_state.resume(file, "sft", layer.state_dict(), optimizer, REST) is None
+    assert training_state.resume(file, layer.state_dict(), optimizer, REST) is None
     assert same(layer.state_dict(), before[0])
     assert same(optimizer.state_dict()["state"][0], before[1])
-    told = capsys.readouterr().out
-    assert ("cannot be taken up" in told) == (damage != "missing")
+    assert ("cannot be used" in caplog.text) == (damage != "missing")
 
 
 def test_a_full_disk_is_told_and_the_state_before_stays(small_disk: Path) -> None:
