@@ -13,8 +13,8 @@ from components.grpo.verl import engine as verl
 from components.shared.artifacts import checkpoints
 from components.shared.artifacts.outputs import atomic_folder, write_json, write_text
 from components.shared.errors import ConfigError, DataError
+from components.shared.language_model.checks import explain_oom
 from components.shared.language_model.load import check_folder
-from components.shared.language_model.memory import explain_oom
 from components.shared.prompting.table import PromptRow, drawn, read_prompts
 from components.shared.tracking import tracker as tracking
 from data_contracts.evaluation import Alarm, TrainingAlarms

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from components.grpo.config import GrpoConfig
-from components.shared.errors import ConfigError
+from components.shared.language_model.checks import check_length
 from components.shared.language_model.load import encode_prompt
 from components.shared.prompting.table import PromptRow
 
@@ -23,8 +23,5 @@ def longest_prompt(config: GrpoConfig, tokenizer: Any, context: int | None, rows
 
 def check_fits(config: GrpoConfig, longest: int, name: str, limit: int) -> None:
     """Raise ConfigError if a prompt of `longest` tokens and its answer exceed the `limit` of `name`."""
-    if longest + config.max_new_tokens > limit:
-        raise ConfigError(
-            f"the longest prompt has {longest} tokens, with grpo.max_new_tokens {config.max_new_tokens} "
-            f"more than {name} of {limit}; lower prompts.max_prompt_tokens or grpo.max_new_tokens"
-        )
+    remedy = "lower prompts.max_prompt_tokens or grpo.max_new_tokens"
+    check_length(longest + config.max_new_tokens, limit, remedy, name)

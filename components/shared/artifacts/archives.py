@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from components.shared.language_model.memory import is_out_of_memory
+from components.shared.language_model.checks import is_out_of_memory
 from components.shared.logs import logger
 
 log = logger("checkpoints")

@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from components.shared.config import Dtype
 from components.shared.errors import ModelError
+from components.shared.language_model.checks import is_out_of_memory
 from components.shared.language_model.dtype import torch_dtype
-from components.shared.language_model.memory import is_out_of_memory
 
 Message = Mapping[str, str]
 

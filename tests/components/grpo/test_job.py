@@ -76,7 +76,7 @@ def test_a_prompt_longer_than_the_context_is_told_before_training(
     prompts_folder, tiny_model_folder, tmp_path
 ):
     config = dataclasses.replace(CONFIG, max_new_tokens=10**6)
-    with pytest.raises(ConfigError, match=r"longest prompt has \d+ tokens, .* the model's context of \d+"):
+    with pytest.raises(ConfigError, match=r"with its answer has \d+ tokens, .* the model's context of \d+"):
         run(config, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
     assert not any(tmp_path.iterdir())
 

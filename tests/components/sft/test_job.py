@@ -153,7 +153,7 @@ def test_weights_that_the_last_step_broke_are_not_handed_on(
     prompts_folder: Path, tiny_model_folder: Path, tmp_path: Path
 ) -> None:
     one_step = SftConfig(batch_size=64, micro_batch_size=64, learning_rate=1.0e38, warmup_ratio=0.0)
-    with pytest.raises(TrainingError, match=r"weights are not finite after the last step; lower sft"):
+    with pytest.raises(TrainingError, match=r"weight is not finite after the last step; lower sft"):
         run(one_step, SftInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
     assert not (tmp_path / "model").exists()
 

@@ -41,7 +41,10 @@ def test_where_verl_is_not_installed(train, monkeypatch: pytest.MonkeyPatch) -> 
     ("replaced", "message"),
     [
         ({"prompts_per_step": 99}, r"prompts_per_step is 99, but only 16"),
-        ({"max_new_tokens": 10**6}, r"longest prompt has \d+ tokens, .* than the model's context of \d+"),
+        (
+            {"max_new_tokens": 10**6},
+            r"with its answer has \d+ tokens, .* than the model's context of \d+",
+        ),
         ({"verl": VerlConfig(gpus_per_node=1, max_tokens_per_gpu=150)}, r"max_tokens_per_gpu of 150; lower"),
     ],
 )

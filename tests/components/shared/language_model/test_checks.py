@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from components.shared.errors import TrainingError
-from components.shared.language_model.memory import explain_oom
+from components.shared.language_model.checks import explain_oom
 
 
 def test_a_machine_out_of_memory_says_how_much_and_what_to_do():
