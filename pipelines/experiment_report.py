@@ -1,47 +1,60 @@
-"""An experiment's report: every variant's figures side by side, as a page and as a table of JSON."""
+"""An experiment's report: all variants side by side, as a page and as JSON."""
 
-import html
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from components.evaluate.config import CHALLENGER
-from components.shared.artifacts.outputs import write_json, write_text
-from data_contracts.evaluation import Comparator, EvaluationReport
+from components.shared.artifacts.outputs import write_json
+from data_contracts.evaluation import GLOSSARY, Comparator, EvaluationReport
 
 METRICS = ("ndcg@10", "recall@10", "ilad", "novelty")
 _RANKING, _ANSWERS = ("NDCG@10", "interval", "Recall@10", "ILAD", "Novelty"), ("valid", "tokens")
 HEADERS = (*_RANKING, *_ANSWERS, "ranks as SFT", "reasoning ignored", "alarms")
 
+NOT_RUN = "not run yet"
 
-def write(
-    folder: Path,
-    name: str,
-    question: str,
-    reports: Mapping[str, EvaluationReport],
-    pages: Mapping[str, str],
-    changes: Mapping[str, Mapping[str, Any]],
-) -> None:
-    """Write `report.html` and `report.json` into `folder`.
 
-    `pages` are the variants' evaluation pages, relative to `folder`; `changes` is what each variant changes
-    in the profile.
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What a variant changes in the profile, and what came of it: a report, or the cause of there being none.
+
+    `page` is the evaluation's page, relative to the experiment's folder.
     """
-    rows = {variant: row_of(report) for variant, report in reports.items()}
-    made = {
-        variant: {"changes": changes[variant], "page": pages[variant], "lineage": report.lineage}
-        for variant, report in reports.items()
+
+    changes: Mapping[str, Any]
+    report: EvaluationReport | None = None
+    page: str = ""
+    missing: str = NOT_RUN
+
+
+def write(folder: Path, name: str, question: str, variants: Mapping[str, Variant]) -> None:
+    """Write `report.html` and `report.json` into `folder`."""
+    reports = {title: variant.report for title, variant in variants.items() if variant.report}
+    rows = {title: row_of(report) for title, report in reports.items()}
+    missing = {title: variant.missing for title, variant in variants.items() if not variant.report}
+    made_from = {
+        title: {"changes": variants[title].changes, "page": variants[title].page, "lineage": report.lineage}
+        for title, report in reports.items()
     }
     write_json(
         folder / "report.json",
-        {"experiment": name, "question": question, "model": CHALLENGER, "variants": rows, "made_from": made},
+        {
+            "experiment": name,
+            "question": question,
+            "model": CHALLENGER,
+            "variants": rows,
+            "made_from": made_from,
+            "missing": missing,
+        },
     )
-    write_text(folder / "report.html", _page(name, question, rows, reports, pages))
+    _write_page(folder / "report.html", name, question, variants, rows, missing)
 
 
 def row_of(report: EvaluationReport) -> dict[str, Any]:
-    """Return the figures of the model that training ended with."""
-    model, sft = _judged(report), report.comparator("sft")
+    """Return the metrics of the trained model."""
+    model, sft = _challenger(report), report.comparator("sft")
     interval, answers = model.ndcg_at_10_interval, model.answers
     return {
         **{metric: model.metrics[metric] for metric in METRICS},
@@ -56,19 +69,21 @@ def row_of(report: EvaluationReport) -> dict[str, Any]:
 
 
 def verdict(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return in words which variant ranks best, as far as the intervals tell."""
+    """Return in words which variant ranks best, as far as the intervals decide it."""
+    if len(rows) < 2:
+        return "There is nothing to compare before two variants are finished."
     if len({tuple(row[metric] for metric in METRICS) for row in rows.values()}) == 1:
         return "All variants have the same figures: nothing tells them apart."
-    best = max(rows, key=lambda variant: rows[variant]["ndcg@10"])
+    best = max(rows, key=lambda title: rows[title]["ndcg@10"])
     low = rows[best]["ndcg@10_interval"][0]
-    close = [name for name, row in rows.items() if name != best and row["ndcg@10_interval"][1] >= low]
-    said = f"'{best}' has the highest NDCG@10, {rows[best]['ndcg@10']:.4f}"
+    close = [title for title, row in rows.items() if title != best and row["ndcg@10_interval"][1] >= low]
+    highest = f"'{best}' has the highest NDCG@10, {rows[best]['ndcg@10']:.4f}"
     if close:
         return (
-            f"{said}; its interval overlaps with that of {', '.join(close)}: undecided between them, as far "
-            "as intervals tell (they do not compare user by user)."
+            f"{highest}; its interval overlaps with that of {', '.join(close)}: undecided between them, as "
+            "far as intervals tell (they do not compare user by user)."
         )
-    return f"{said}, and its interval lies above all others."
+    return f"{highest}, and its interval lies above all others."
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
@@ -77,7 +92,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     ignored = row["reasoning_ignored_share"]
     return [
         f"{row['ndcg@10']:.4f}",
-        f"{low:.4f} to {high:.4f}",
+        f"{low:.4f}\u00a0to\u00a0{high:.4f}",
         f"{row['recall@10']:.4f}",
         f"{row['ilad']:.3f}",
         f"{row['novelty']:.2f}",
@@ -89,45 +104,46 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _page(
+def _write_page(
+    path: Path,
     name: str,
     question: str,
+    variants: Mapping[str, Variant],
     rows: Mapping[str, Mapping[str, Any]],
-    reports: Mapping[str, EvaluationReport],
-    pages: Mapping[str, str],
-) -> str:
-    from components.evaluate.charts import Mark, bars
-    from components.evaluate.page_style import GLOSSARY, document
+    missing: Mapping[str, str],
+) -> None:
+    from components.shared.reporting import charts, page
 
-    first = next(iter(reports.values()))
-    sample, profile, data = first.sample, first.lineage.get("profile"), first.lineage.get("data")
-    marks = [
-        Mark(label=variant, value=one.metrics["ndcg@10"], interval=one.ndcg_at_10_interval, tone="llm")
-        for variant, one in ((variant, _judged(report)) for variant, report in reports.items())
-    ]
-    head = "".join(f"<th>{header}</th>" for header in ("variant", *HEADERS))
-    body = "".join(
-        f'<tr><td><a href="{html.escape(pages[variant])}">{html.escape(variant)}</a></td>'
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells(row))
-        + "</tr>"
-        for variant, row in rows.items()
-    )
-    return document(
-        f"Experiment {name}",
-        f"<h1>Experiment: {html.escape(name)}</h1><p class=lead>{html.escape(question)}</p>"
-        f"<p>{html.escape(verdict(rows))}</p>"
-        f"{bars('NDCG@10 of each variant', marks)}"
-        f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>{GLOSSARY}'
-        f"<p>Profile {html.escape(str(profile))}, data {html.escape(str(data))}.</p>"
-        f"<p><small>Model: {CHALLENGER}, what training ended with. {sample.users:,} {sample.split} users, "
-        f"the same for all variants; {sample.confidence:.0%} bootstrap intervals. Tokens: of an answer. "
-        "Ranks as SFT: the figures are the SFT model's, which goes on where no step of GRPO was better. "
-        "Reasoning ignored: answers that another user's reasoning leaves as they are; blank without a valid "
-        "answer.</small></p>",
-    )
+    blocks: list[page.Block] = [page.Note(verdict(rows))]
+    for title, cause in missing.items():
+        blocks.append(page.Note(f"{title}: {cause}", "warn" if cause == NOT_RUN else "bad"))
+    if rows:
+        marks: list[charts.Mark] = []
+        table: list[list[str | page.Cell]] = []
+        for title, row in rows.items():
+            low, high = row["ndcg@10_interval"]
+            marks.append(charts.Mark(label=title, value=row["ndcg@10"], low=low, high=high, tone="llm"))
+            table.append([page.Cell(title, href=variants[title].page), *cells(row)])
+        report = next(variant.report for variant in variants.values() if variant.report)
+        sample, lineage = report.sample, report.lineage
+        blocks += [
+            page.Figures({"NDCG@10 of each variant": charts.intervals(marks, from_zero=True)}),
+            page.Table(["variant", *HEADERS], table),
+            page.Text(GLOSSARY, "faint"),
+            page.Text(f"Profile {lineage.get('profile')}, data {lineage.get('data')}."),
+            page.Text(
+                f"Model: {CHALLENGER}, what training ended with. {sample.users:,} {sample.split} users, the "
+                f"same for all variants; {sample.confidence:.0%} bootstrap intervals. Tokens: of an answer. "
+                "Ranks as SFT: the figures are the SFT model's, which is the output where no step of GRPO "
+                "was better. Reasoning ignored: answers that another user's reasoning leaves unchanged; "
+                "blank without a valid answer.",
+                "faint",
+            ),
+        ]
+    page.write(path, f"Experiment: {name}", blocks, lead=question)
 
 
-def _judged(report: EvaluationReport) -> Comparator:
+def _challenger(report: EvaluationReport) -> Comparator:
     model = report.comparator(CHALLENGER)
     if model is None:
         raise ValueError(f"the report has no '{CHALLENGER}'")

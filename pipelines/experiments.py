@@ -1,17 +1,18 @@
-"""The paper's experiments: one question each, answered by runs of the same DAG that differ in one thing."""
+"""The paper's experiments: each answers one question by runs of the same DAG that differ in one thing."""
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.shared.artifacts.outputs import atomic_folder
+import typer
+
 from components.shared.errors import ConfigError
 from data_contracts.evaluation import EvaluationReport
 from pipelines import experiment_report, local, profile
-from pipelines.local import LocalRun
+from pipelines.experiment_report import Variant
 
 Changes = Mapping[str, Any]
 """What a variant changes in the profile, nested like its file."""
@@ -19,7 +20,7 @@ Changes = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A question and the variants that answer it, by name; what a variant leaves alone is the profile's."""
+    """A question and the changes of the profile that answer it, by the variants' titles."""
 
     question: str
     variants: Mapping[str, Changes]
@@ -31,7 +32,7 @@ _ACCURACY_ALONE: Changes = {**dict.fromkeys(_SHAPING, 0.0), "business": {}}
 
 
 def _business(**weights: float) -> Changes:
-    """Give the built-in business terms these weights, the others none; terms of the user's own stay."""
+    """Return these weights for the built-in business terms, 0 for the others; the user's own terms stay."""
     return {"grpo": {"reward": {"business": {"ilad": 0.0, "novelty": 0.0, "fresh": 0.0, **weights}}}}
 
 
@@ -89,9 +90,10 @@ EXPERIMENTS: Mapping[str, Experiment] = {
 
 
 def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: bool) -> Path:
-    """Run every variant of experiment `name` and return the folder of its report.
+    """Run every variant of experiment `name`; return the folder of its report.
 
-    Nothing is registered. Steps that variants share run once, and a second try takes up what is finished.
+    Nothing is registered. Steps that variants share run once, and a second try resumes. The report is
+    written after each variant, so that it holds what is finished when one fails.
 
     Raises:
         ConfigError: no such experiment, or a variant does not fit the profile. RunFailedError: a step failed.
@@ -100,32 +102,28 @@ def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: 
         raise ConfigError(f"experiment '{name}': there is {', '.join(EXPERIMENTS)}")
     experiment = EXPERIMENTS[name]
     profiles = {
-        variant: profile.load(profile_name, _judged_only(changes))
-        for variant, changes in experiment.variants.items()
+        title: profile.load(profile_name, {**changes, "gate": {"dry_run": True}})
+        for title, changes in experiment.variants.items()
     }
     folder = runs.resolve() / "experiments" / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    variants = {title: Variant(changes=changes) for title, changes in experiment.variants.items()}
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        experiment_report.write(folder, name, experiment.question, variants)
     except OSError as error:
-        raise ConfigError(f"{folder.parent}: the report cannot be written there ({error})") from error
-    finished: dict[str, LocalRun] = {}
-    for variant, changed in profiles.items():
-        print(f"\nexperiment {name}: {variant}", flush=True)
-        finished[variant] = local.run(
-            changed, profile_name, data, runs, cache=True, verbose=verbose, run_name=f"{name} {variant}"
-        )
-    reports = {
-        variant: EvaluationReport.read(one.artifact("evaluate", "report"))
-        for variant, one in finished.items()
-    }
-    pages = {
-        variant: os.path.relpath(one.artifact("evaluate", "html"), folder)
-        for variant, one in finished.items()
-    }
-    with atomic_folder(folder) as partial:
-        experiment_report.write(partial, name, experiment.question, reports, pages, experiment.variants)
+        raise ConfigError(f"{folder}: the report cannot be written there ({error})") from error
+    for title, changed in profiles.items():
+        typer.echo(f"\nexperiment {name}: {title}")
+        try:
+            finished = local.run(
+                changed, profile_name, data, runs, cache=True, verbose=verbose, run_name=f"{name} {title}"
+            )
+            report = EvaluationReport.read(finished.artifact("evaluate", "report"))
+            page = os.path.relpath(finished.artifact("evaluate", "html"), folder)
+            variants[title] = replace(variants[title], report=report, page=page)
+        except Exception as error:
+            variants[title] = replace(variants[title], missing=f"failed: {error}")
+            typer.echo(f"what is finished: {folder / 'report.html'}", err=True)
+            raise
+        finally:
+            experiment_report.write(folder, name, experiment.question, variants)
     return folder
-
-
-def _judged_only(changes: Changes) -> Changes:
-    return {**changes, "gate": {"dry_run": True}}

@@ -1,1 +1,1 @@
-"""Compares every model on the same users, writes one report, and decides by stated rules."""
+"""Compares all models on the same users, writes one report, and applies the gate's rules to it."""

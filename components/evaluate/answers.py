@@ -1,4 +1,4 @@
-"""Asking a language model, and turning its answers into rankings, shares and readable examples."""
+"""Answers of language models to the prompts, their statistics, and examples for people."""
 
 import gc
 import time
@@ -12,16 +12,24 @@ import numpy as np
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.tables import DEPTH, Catalogue
 from components.shared.artifacts import fingerprint
+from components.shared.logs import logger, progress
 from components.shared.prompting import answer
 from components.shared.prompting.table import PromptRow
 from data_contracts.evaluation import AnswerStatistics, Example, ExampleAnswer
 
+log = logger("evaluate")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What one model said: a text a prompt, its length in tokens, whether it ended by itself.
+    """One model's answers, one per prompt.
 
-    `reasoning_ignored` is the share of `probes` answers that another user's reasoning left as they were.
+    Attributes:
+        texts: the answers.
+        tokens: their lengths.
+        finished: whether the model ended the answer before the token limit.
+        seconds: time for all answers.
+        reasoning_ignored: share of the `probes` answers that another user's reasoning did not change.
     """
 
     texts: list[str]
@@ -32,71 +40,51 @@ class Answers:
     probes: int = 0
 
 
-def ask_all(
+def answer_all(
     config: EvaluateConfig, models: Mapping[str, Path], prompts: Sequence[PromptRow]
 ) -> dict[str, Answers]:
-    """Let every model answer every prompt; models of equal weights are asked once.
-
-    GRPO hands the SFT model on when nothing was better, and a champion may be the model of this very run.
-    """
-    asked: dict[str, tuple[str, Answers]] = {}
+    """Return every model's answers; of models with equal weights only the first generates."""
+    # GRPO outputs the SFT model if no step was better, and the champion may be the model of this very run.
+    first_with: dict[str, str] = {}
     answers: dict[str, Answers] = {}
     for name, folder in models.items():
-        weights = fingerprint.of_folder(folder, "*.safetensors")
-        if weights in asked:
-            print(
-                f"evaluate: {name} has the weights of {asked[weights][0]} and answers as it does", flush=True
-            )
+        first = first_with.setdefault(fingerprint.of_folder(folder, "*.safetensors"), name)
+        if first == name:
+            answers[name] = generate_answers(config, name, folder, prompts)
         else:
-            asked[weights] = (name, ask(config, name, folder, prompts))
-        answers[name] = asked[weights][1]
+            log.info("%s has the weights of %s, so its answers are the same", name, first)
+            answers[name] = answers[first]
     return answers
 
 
-def ask(config: EvaluateConfig, name: str, folder: Path, prompts: Sequence[PromptRow]) -> Answers:
-    """Load one model, let it answer every prompt, and free it before the next one comes."""
+def generate_answers(
+    config: EvaluateConfig, name: str, folder: Path, prompts: Sequence[PromptRow]
+) -> Answers:
+    """Return the answers of the model in `folder`, which is freed before the next one is loaded."""
     from components.evaluate.reasoning import ignored_share
     from components.shared.language_model import generate
 
     lm = generate.load(folder, config.dtype)
     started = time.perf_counter()
-    every = max(1, len(prompts) // 5)
-    reported = 0
-
-    def progress(done: int) -> None:
-        nonlocal reported
-        if done - reported >= every or done == len(prompts):
-            reported = done
-            seconds = time.perf_counter() - started
-            print(f"evaluate: {name} answered {done} of {len(prompts)} ({seconds:.0f} s)", flush=True)
-
     completions = generate.complete(
         lm,
         [prompt.messages for prompt in prompts],
         max_new_tokens=config.max_new_tokens,
-        temperature=config.temperature if config.decoding == "sampled" else 0.0,
+        temperature=config.temperature,
         batch_size=config.batch_size,
         seed=config.seed,
-        progress=progress,
+        progress=lambda answered: progress(log, answered, len(prompts), name),
     )
     seconds = time.perf_counter() - started
     first = [samples[0] for samples in completions]
-    texts = [one.text for one in first]
-    ignored, probes = ignored_share(
-        lm,
-        prompts,
-        texts,
-        probes=config.reasoning_probes,
-        max_new_tokens=config.max_new_tokens,
-        batch_size=config.batch_size,
-        seed=config.seed,
-    )
+    texts = [completion.text for completion in first]
+    ignored, probes = ignored_share(config, lm, prompts, texts)
     del lm
     gc.collect()
     return Answers(
         texts=texts,
-        tokens=[len(one.token_ids) for one in first],
-        finished=[one.finished for one in first],
+        tokens=[len(completion.token_ids) for completion in first],
+        finished=[completion.finished for completion in first],
         seconds=seconds,
         reasoning_ignored=ignored,
         probes=probes,
@@ -104,19 +92,19 @@ def ask(config: EvaluateConfig, name: str, folder: Path, prompts: Sequence[Promp
 
 
 def answer_statistics(answers: Answers, prompts: Sequence[PromptRow]) -> AnswerStatistics:
-    """Return shares and costs over all answers; see AnswerStatistics for what each means."""
+    """Return shares and costs over all answers."""
     parsed = [answer.parse(text) for text in answers.texts]
     users = len(prompts)
     valid = sum(
-        one.is_valid(len(prompt.candidates), prompt.answer_length)
-        for one, prompt in zip(parsed, prompts, strict=True)
+        given.is_valid(len(prompt.candidates), prompt.answer_length)
+        for given, prompt in zip(parsed, prompts, strict=True)
     )
-    named = Counter(one.numbers for one in parsed if one.well_formed)
+    frequencies = Counter(given.numbers for given in parsed if given.well_formed)
     return AnswerStatistics(
         valid_share=valid / users,
-        duplicate_share=sum(len(set(one.numbers)) < len(one.numbers) for one in parsed) / users,
+        duplicate_share=sum(len(set(given.numbers)) < len(given.numbers) for given in parsed) / users,
         truncated_share=answers.finished.count(False) / users,
-        constant_share=max(named.values(), default=0) / users,
+        constant_share=max(frequencies.values(), default=0) / users,
         seconds_per_user=answers.seconds / users,
         tokens_per_user=sum(answers.tokens) / users,
         reasoning_ignored_share=answers.reasoning_ignored,
@@ -130,7 +118,7 @@ def examples(
     answers: Mapping[str, Answers],
     catalogue: Catalogue,
 ) -> list[Example]:
-    """Return a seeded handful of prompts with every model's answer, those with a retrieved label first."""
+    """Return seeded examples with every model's answer, those with a retrieved label first."""
     order = np.random.default_rng(config.seed).permutation(len(prompts)).tolist()
     order.sort(key=lambda i: not prompts[i].labels)
     return [
@@ -138,17 +126,17 @@ def examples(
             user_id=prompts[i].user_id,
             prompt="\n\n".join(message["content"] for message in prompts[i].messages),
             labels=tuple(catalogue.titles.get(item, item) for item in prompts[i].label_items),
-            answers=tuple(_example_answer(name, one.texts[i], prompts[i]) for name, one in answers.items()),
+            answers=tuple(_example_answer(name, a.texts[i], prompts[i]) for name, a in answers.items()),
         )
         for i in order[: config.examples]
     ]
 
 
-def _example_answer(name: str, text: str, prompt: PromptRow) -> ExampleAnswer:
+def _example_answer(model: str, text: str, prompt: PromptRow) -> ExampleAnswer:
     top = answer.final_ranking(text, prompt.candidates)[:DEPTH]
     ranks = [top.index(item) + 1 for item in prompt.label_items if item in top]
     return ExampleAnswer(
-        model=name,
+        model=model,
         text=text,
         valid=answer.parse(text).is_valid(len(prompt.candidates), prompt.answer_length),
         label_rank=min(ranks, default=None),

@@ -19,15 +19,13 @@ def evaluate(
     grpo_alarms: Input[Artifact],
     report: Output[Artifact],
     html: Output[HTML],
-    summary: Output[Markdown],
     metrics: Output[Metrics],
 ):
     """Compare all models on the test users; `config` is JSON of EvaluateConfig, `lineage` a JSON mapping."""
     from pathlib import Path
 
     from components.evaluate.config import EvaluateConfig
-    from components.evaluate.job import EvaluateInputs, EvaluateOutputs, run
-    from components.evaluate.summary import headline_metrics
+    from components.evaluate.job import EvaluateInputs, EvaluateOutputs, headline_metrics, run
     from components.shared.config import parse
     from data_contracts.evaluation import parse_lineage
 
@@ -35,7 +33,7 @@ def evaluate(
     models = {name: Path(artifact.path) for name, artifact in artifacts.items()}
     tables = Path(prompts.path), Path(catalogue.path), Path(rankings.path)
     inputs = EvaluateInputs(*tables, models, parse_lineage(lineage), Path(grpo_alarms.path))
-    outputs = EvaluateOutputs(Path(report.path), Path(html.path), Path(summary.path), Path(metrics.path))
+    outputs = EvaluateOutputs(Path(report.path), Path(html.path), Path(metrics.path))
     written = run(parse(EvaluateConfig, config, "evaluate"), inputs, outputs)
     for name, value in headline_metrics(written).items():
         metrics.log_metric(name, value)
@@ -43,7 +41,7 @@ def evaluate(
 
 @step()
 def gate(config: str, report: Input[Artifact], decision: Output[Markdown]) -> bool:
-    """Say whether the report passes the rules; `config` is JSON of GateConfig. Failing is no error."""
+    """Return whether the report passes the rules; `config` is JSON of GateConfig. Failing is no error."""
     from pathlib import Path
 
     from components.evaluate.config import GateConfig

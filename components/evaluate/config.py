@@ -3,42 +3,40 @@
 from dataclasses import field
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from components.shared.config import Dtype, Share, strict
 
 CHALLENGER = "grpo"
-"""The comparator that the gate judges: the model that training ended with, which register then takes."""
+"""The comparator that the gate judges: the trained model, which register takes if it passes."""
 
 
 @strict
 class HealthConfig:
-    """Bounds on how the trained models may answer; outside them the report carries an alarm."""
+    """Bounds on the answers of trained models; outside them the report has an alarm."""
 
     min_valid_share: Share = 0.9
     """Share of answers that keep every rule of the format."""
     max_truncated_share: Share = 0.05
     """Share of answers cut off at `max_new_tokens`."""
     max_constant_share: Share = 0.5
-    """Share of users who got one and the same answer."""
+    """Share of users with the most frequent answer."""
     max_reasoning_ignored_share: Share = 0.9
     """Share of answers that another user's reasoning leaves unchanged."""
 
 
 @strict
 class EvaluateConfig:
-    """How the models are asked and how sure the figures must be."""
+    """How many users are evaluated, how answers are decoded, how intervals are computed."""
 
     max_users: NonNegativeInt = 0
-    """Test users asked, a seeded sample; 0 = all."""
+    """Test users in the seeded sample; 0 = all."""
     max_new_tokens: PositiveInt = 128
-    """Tokens of an answer at most."""
+    """Most tokens of an answer."""
     batch_size: PositiveInt = 16
     """Prompts decoded together."""
-    decoding: Literal["greedy", "sampled"] = "greedy"
-    """How answers are decoded."""
-    temperature: PositiveFloat = 1.0
-    """Of "sampled" decoding."""
+    temperature: NonNegativeFloat = 0.0
+    """Temperature of sampling; 0 = greedy."""
     dtype: Dtype = "auto"
     """Compute dtype; "auto" is bfloat16 where it is faster than float32."""
     bootstrap_samples: Annotated[int, Field(ge=100)] = 2000
@@ -48,7 +46,7 @@ class EvaluateConfig:
     examples: NonNegativeInt = 4
     """Prompts shown with all answers in the report."""
     reasoning_probes: NonNegativeInt = 20
-    """Answers asked for again after another user's reasoning, to see whether reasoning matters; 0 = none."""
+    """Answers generated again after another user's reasoning, to see whether reasoning matters; 0 = none."""
     seed: NonNegativeInt = 0
     """Seed of the sample, of decoding and of the bootstrap."""
     health: HealthConfig = field(default_factory=HealthConfig)
@@ -63,15 +61,15 @@ class GateConfig:
     beats: tuple[str, ...] = ("best_conventional", "champion")
     """Opponents: "best_conventional", "champion" (passed while there is none), or any comparator's name."""
     significant: bool = True
-    """Ask for the whole interval above `min_gain`, not only the mean."""
+    """The whole interval must lie above `min_gain`, not only the mean."""
     min_gain: float = 0.0
     """Gain over each opponent."""
     min_valid_share: Share = 0.95
-    """Share of valid answers at least."""
+    """Smallest share of valid answers."""
     refuse_alarms: bool = True
     """Refuse a model with a health alarm."""
     dry_run: bool = False
-    """Judge as always and let nothing pass: for runs that only try something."""
+    """Apply the rules and let nothing pass: for experiments."""
 
     def __post_init__(self) -> None:
         if CHALLENGER in self.beats:

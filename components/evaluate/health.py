@@ -1,4 +1,4 @@
-"""Failure signatures that show in the answers themselves, each with its figure, bound and remedy."""
+"""Failure signatures in the answers of trained models, each with its value, bound and remedy."""
 
 from collections.abc import Sequence
 
@@ -8,26 +8,29 @@ from data_contracts.evaluation import Alarm, Comparator, Difference
 TRAINED = ("sft", "grpo")
 """Models that must keep the bounds; a base model that has never seen the format may break them."""
 
-_FEW_PROBES = 10  # below it, unmoved answers are no sign
-_FEW = 20  # users: below this, equal answers are no sign of a collapse
+_FEW_PROBES = 10  # fewer unchanged answers say nothing
+_FEW_USERS = 20  # fewer equal answers say nothing
 
 
 def alarms(
     config: HealthConfig, comparators: Sequence[Comparator], differences: Sequence[Difference], users: int
 ) -> list[Alarm]:
-    """Return what is wrong with the trained models; empty if nothing is."""
+    """Return the alarms of the trained models."""
     found = [
-        alarm for one in comparators if one.name in TRAINED for alarm in _answer_alarms(config, one, users)
+        alarm
+        for model in comparators
+        if model.name in TRAINED
+        for alarm in _answer_alarms(config, model, users)
     ]
-    for one in differences:
-        if (one.model, one.baseline, one.metric) == ("grpo", "sft", "ndcg@10") and one.high < 0:
-            remedy = "GRPO made the model worse: lower its learning rate or raise beta, and send SFT on"
-            found.append(Alarm(name="below_sft", model="grpo", value=one.mean, bound=0.0, remedy=remedy))
+    for d in differences:
+        if (d.model, d.baseline, d.metric) == ("grpo", "sft", "ndcg@10") and d.high < 0:
+            remedy = "GRPO made the model worse: lower its learning rate or raise beta, and register SFT"
+            found.append(Alarm(name="worse_than_sft", model="grpo", value=d.mean, bound=0.0, remedy=remedy))
     return found
 
 
-def _answer_alarms(config: HealthConfig, one: Comparator, users: int) -> list[Alarm]:
-    answers = one.answers
+def _answer_alarms(config: HealthConfig, model: Comparator, users: int) -> list[Alarm]:
+    answers = model.answers
     if answers is None:
         return []
     ignored = answers.reasoning_ignored_share or 0.0
@@ -50,7 +53,7 @@ def _answer_alarms(config: HealthConfig, one: Comparator, users: int) -> list[Al
             "constant_answers",
             answers.constant_share,
             config.max_constant_share,
-            users >= _FEW and answers.constant_share > config.max_constant_share,
+            users >= _FEW_USERS and answers.constant_share > config.max_constant_share,
             "the model ignores the user: train on more prompts, or shuffle the candidates",
         ),
         (
@@ -62,7 +65,7 @@ def _answer_alarms(config: HealthConfig, one: Comparator, users: int) -> list[Al
         ),
     ]
     return [
-        Alarm(name=name, model=one.name, value=value, bound=bound, remedy=remedy)
+        Alarm(name=name, model=model.name, value=value, bound=bound, remedy=remedy)
         for name, value, bound, broken, remedy in checks
         if broken
     ]

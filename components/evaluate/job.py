@@ -1,41 +1,47 @@
-"""Ask every model about the same users, compare, and write the report for machines and for people."""
+"""Evaluate all comparators on the same users, write the report, and apply the gate's rules to it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.evaluate import gate, health, page, summary
-from components.evaluate.answers import answer_statistics, ask_all, examples
-from components.evaluate.comparison import compare
+from components.evaluate import gate, health, page
+from components.evaluate.answers import answer_all, answer_statistics, examples
+from components.evaluate.comparison import compare, slices
 from components.evaluate.config import EvaluateConfig, GateConfig
 from components.evaluate.scores import recall_ceiling, score
-from components.evaluate.slices import slices
 from components.evaluate.tables import SPLIT, read_catalogue, read_rankings, sample_prompts
 from components.shared.artifacts.outputs import write_json, write_text
 from components.shared.errors import DataError
+from components.shared.logs import logger
 from components.shared.prompting.answer import final_ranking
 from components.shared.prompting.table import PromptRow
 from data_contracts.evaluation import (
     CANDIDATE_ORDER,
+    CHAMPION,
     NO_MODEL,
     ONLINE,
-    Alarm,
     EvaluationReport,
     Kind,
     Sample,
     TrainingAlarms,
 )
 
-CHAMPION = "champion"
+log = logger("evaluate")
+gate_log = logger("gate")
 
 
 @dataclass(frozen=True)
 class EvaluateInputs:
-    """Folders of the three tables; model folders by comparator name, in the order of training.
+    """What is evaluated.
 
-    A model folder that holds the file `none.txt` is left out: there is no such model yet. `alarms` is the
-    file of those that the training raised; the report carries them along.
+    Attributes:
+        prompts, catalogue, rankings: folders of the tables.
+        models: model folders by comparator name, as they were trained; one with the file `none.txt` is left
+            out.
+        lineage: what the run was made from.
+        alarms: file of the training's alarms, which the report repeats.
     """
 
     prompts: Path
@@ -48,37 +54,43 @@ class EvaluateInputs:
 
 @dataclass(frozen=True)
 class EvaluateOutputs:
-    """Files: the report as JSON, as a page for people, as a short table; its main figures."""
+    """Files: the report as JSON and as a page, its headline metrics."""
 
     report_json: Path
     html: Path
-    markdown: Path
-    metrics: Path | None = None
+    metrics: Path
 
 
 def run(config: EvaluateConfig, inputs: EvaluateInputs, outputs: EvaluateOutputs) -> EvaluationReport:
-    """Evaluate all comparators and write the outputs.
+    """Return the report on all comparators, after writing the outputs.
 
     Raises:
         DataError: a table is missing, empty, or does not fit the others. ModelError: a model folder
             cannot be loaded.
     """
-    raised = _raised(inputs.alarms)
+    with _unreadable_as_data_error():
+        alarms = TrainingAlarms.read(inputs.alarms).alarms if inputs.alarms else ()
     prompts, available = sample_prompts(inputs.prompts, config.max_users, config.seed)
     catalogue = read_catalogue(inputs.catalogue)
     rankings = read_rankings(inputs.rankings, prompts)
-    models = _in_order({name: path for name, path in inputs.models.items() if _present(path)})
-    _check_names(rankings, models, inputs.rankings)
-    print(f"evaluate: {len(prompts)} of {available} {SPLIT} users, {len(models)} language models", flush=True)
+    models = {name: folder for name, folder in inputs.models.items() if not (folder / NO_MODEL).is_file()}
+    if CHAMPION in models:  # a model is compared with those before it, so the new ones with the champion
+        models = {CHAMPION: models[CHAMPION]} | models
+    if reserved := {CANDIDATE_ORDER, CHAMPION, *models} & set(rankings):
+        raise DataError(
+            f"{inputs.rankings}: a model is called '{min(reserved)}', a name that evaluate uses itself"
+        )
+    log.info("%d of %d %s users, %d language models", len(prompts), available, SPLIT, len(models))
 
-    answers = ask_all(config, models, prompts)
+    answers = answer_all(config, models, prompts)
     orders = rankings | {CANDIDATE_ORDER: [prompt.candidates for prompt in prompts]}
-    scores = [score(name, _kind(name), order, prompts, catalogue) for name, order in orders.items()]
+    scores = [
+        score(name, _kind(name, "conventional"), order, prompts, catalogue) for name, order in orders.items()
+    ]
     for name, given in answers.items():
         order = [final_ranking(text, p.candidates) for text, p in zip(given.texts, prompts, strict=True)]
-        scores.append(
-            score(name, _kind(name, "llm"), order, prompts, catalogue, answer_statistics(given, prompts))
-        )
+        statistics = answer_statistics(given, prompts)
+        scores.append(score(name, _kind(name, "llm"), order, prompts, catalogue, statistics))
     sample = _sample(config, prompts, available, len(catalogue))
     comparators, differences = compare(scores, sample)
     report = EvaluationReport(
@@ -86,36 +98,53 @@ def run(config: EvaluateConfig, inputs: EvaluateInputs, outputs: EvaluateOutputs
         differences=tuple(differences),
         sample=sample,
         slices=tuple(slices(prompts, scores, catalogue)),
-        alarms=(*raised, *health.alarms(config.health, comparators, differences, len(prompts))),
+        alarms=(*alarms, *health.alarms(config.health, comparators, differences, len(prompts))),
         examples=tuple(examples(config, prompts, answers, catalogue)),
         lineage=inputs.lineage,
     )
-    _write(report, outputs)
+    # The report file is last: where it exists, all outputs do.
+    page.write(outputs.html, report)
+    write_json(outputs.metrics, headline_metrics(report))
+    write_text(outputs.report_json, report.to_json())
     return report
 
 
+def headline_metrics(report: EvaluationReport) -> dict[str, float]:
+    """Return the metrics for the Kubeflow UI; "@" is spelt out, as MLflow refuses it."""
+    figures = {"users": float(report.sample.users), "recall_ceiling": report.sample.recall_ceiling}
+    for comparator in report.comparators:
+        for metric in ("recall@10", "ndcg@10"):
+            figures[f"{comparator.name}_{metric.replace('@', '_at_')}"] = comparator.metrics[metric]
+        if comparator.answers:
+            figures[f"{comparator.name}_valid_share"] = comparator.answers.valid_share
+    return figures
+
+
 def run_gate(config: GateConfig, report: Path, decision: Path) -> gate.Decision:
-    """Judge the report file by the gate's rules and write the decision as Markdown.
+    """Return the decision on the report file, after writing it as Markdown.
 
     Raises:
         DataError: the report cannot be read. ConfigError: a rule names a comparator that it lacks.
     """
-    try:
-        read = EvaluationReport.read(report)
-    except ValueError as error:
-        raise DataError(str(error)) from error
-    decided = gate.decide(config, read)
-    write_text(decision, gate.to_markdown(decided, read))
+    with _unreadable_as_data_error():
+        evaluated = EvaluationReport.read(report)
+    decided = gate.decide(config, evaluated)
+    write_text(decision, gate.to_markdown(decided, evaluated))
     for rule in decided.rules:
-        print(f"gate: {'pass' if rule.passed else 'FAIL'}  {rule.name}: {rule.figure}", flush=True)
+        gate_log.info("%s", rule)
     return decided
 
 
-def _raised(alarms: Path | None) -> tuple[Alarm, ...]:
+@contextmanager
+def _unreadable_as_data_error() -> Iterator[None]:
     try:
-        return TrainingAlarms.read(alarms).alarms if alarms else ()
+        yield
     except ValueError as error:
         raise DataError(str(error)) from error
+
+
+def _kind(name: str, otherwise: Kind) -> Kind:
+    return "champion" if name == CHAMPION else "online" if name == ONLINE else otherwise
 
 
 def _sample(config: EvaluateConfig, prompts: Sequence[PromptRow], available: int, items: int) -> Sample:
@@ -130,31 +159,3 @@ def _sample(config: EvaluateConfig, prompts: Sequence[PromptRow], available: int
         confidence=config.confidence,
         bootstrap_samples=config.bootstrap_samples,
     )
-
-
-def _write(report: EvaluationReport, outputs: EvaluateOutputs) -> None:
-    """Write the forms for people first, so that a report file means that all of them are there."""
-    write_text(outputs.html, page.render(report))
-    write_text(outputs.markdown, summary.to_markdown(report))
-    if outputs.metrics:
-        write_json(outputs.metrics, summary.headline_metrics(report))
-    write_text(outputs.report_json, report.to_json())
-
-
-def _present(folder: Path) -> bool:
-    return not (Path(folder) / NO_MODEL).is_file()
-
-
-def _kind(name: str, otherwise: Kind = "conventional") -> Kind:
-    return "champion" if name == CHAMPION else "online" if name == ONLINE else otherwise
-
-
-def _in_order(models: Mapping[str, Path]) -> dict[str, Path]:
-    """Put the champion first: a model is compared with those before it, so new ones with the champion."""
-    return dict(sorted(models.items(), key=lambda entry: entry[0] != CHAMPION))
-
-
-def _check_names(rankings: Mapping[str, object], models: Mapping[str, Path], table: Path) -> None:
-    taken = {CANDIDATE_ORDER, CHAMPION, *models} & set(rankings)
-    if taken:
-        raise DataError(f"{table}: a model is called '{min(taken)}', a name that evaluate uses itself")

@@ -1,272 +1,236 @@
-"""The report as one self-contained HTML page for people; everything that comes from data is escaped."""
+"""The report as a page for people."""
 
-import html
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
-from components.evaluate.charts import Mark, bars, forest
-from components.evaluate.page_style import GLOSSARY, document
-from components.evaluate.summary import TITLES
+from components.shared.reporting import charts, page
+from components.shared.reporting.page import Block, Cell, Heading, Note, Table, Text, Tone
 from data_contracts.evaluation import (
     CANDIDATE_ORDER,
-    AnswerStatistics,
+    CHAMPION,
+    GLOSSARY,
+    TITLES,
     Comparator,
     Difference,
     EvaluationReport,
     Example,
-    ExampleAnswer,
-    Interval,
 )
 
+_TO = "\u00a0to\u00a0"  # keeps an interval on one line
 _DIGITS = {"ilad": 3, "novelty": 2, "coverage": 3}
+_KINDS = {
+    "conventional": "conventional",
+    "online": "shown online",
+    "champion": "champion",
+    "llm": "LLM",
+}
+_TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "undecided": "faint"}
+_VERDICTS = {
+    "better": "It is better: the interval of the difference lies above zero.",
+    "worse": "It is worse: the interval of the difference lies below zero.",
+    "undecided": "Which of them is better is undecided: the interval of the difference holds zero.",
+}
+_ANSWER_COLUMNS = (
+    "valid",
+    "with repeats",
+    "cut off",
+    "most frequent answer",
+    "same after other reasoning",
+    "tokens per user",
+    "s per user",
+)
 
 
-def render(report: EvaluationReport) -> str:
-    """Return the whole page."""
-    parts = [
-        "<h1>Evaluation report</h1>",
-        f'<p class="lead">{_headline(report)}</p>',
+def write(path: Path, report: EvaluationReport) -> None:
+    """Write the whole page."""
+    blocks = [
+        _verdict(report),
         _cards(report),
-        "<h2>Ranking quality</h2>",
-        _quality_chart(report),
-        _quality_table(report),
-        GLOSSARY,
-        "<h2>Differences that matter</h2>",
-        _differences(report),
-        "<h2>Answers of the language models</h2>",
-        _answers_table(report),
-        _alarms(report),
-        _slices(report),
-        _examples(report.examples),
-        "<h2>How this was measured</h2>",
+        Heading("Ranking quality"),
+        *_quality(report),
+        Heading("Differences that matter"),
+        *_differences(report),
+        Heading("Answers of the language models"),
+        *_answers(report),
+        *_alarms(report),
+        *_slices(report),
+        *_examples(report.examples),
+        Heading("How this was measured"),
         _method(report),
-        "<h2>Lineage</h2>",
+        Heading("Lineage"),
         _lineage(report),
     ]
-    return document("Evaluation report", "\n".join(part for part in parts if part))
+    page.write(path, "Evaluation report", blocks)
 
 
-def _headline(report: EvaluationReport) -> str:
+def _verdict(report: EvaluationReport) -> Block:
     model, best = _newest(report), report.best_conventional("ndcg@10")
-    if model is None or best is None:
-        return "No language model was evaluated."
-    difference = report.difference(model.name, best.name, "ndcg@10")
-    if difference is None:
-        return ""
-    verdict = {
-        "better": "It is better: the interval of the difference lies above zero.",
-        "worse": "It is worse: the interval of the difference lies below zero.",
-        "undecided": "Which of them is better is undecided: the interval of the difference holds zero.",
-    }[_tone(difference)]
-    return (
-        f"<b>{html.escape(model.name)}</b> reaches NDCG@10 {model.metrics['ndcg@10']:.4f}; the best "
-        f"conventional model, <b>{html.escape(best.name)}</b>, {best.metrics['ndcg@10']:.4f}. {verdict}"
+    difference = report.difference(model.name, best.name, "ndcg@10") if model and best else None
+    if model is None or best is None or difference is None:
+        return Note("No language model was compared with a conventional model.")
+    outcome = _outcome(difference)
+    text = (
+        f"{model.name} reaches NDCG@10 {model.metrics['ndcg@10']:.4f}; the best conventional model, "
+        f"{best.name}, {best.metrics['ndcg@10']:.4f}. {_VERDICTS[outcome]}"
     )
+    return Note(text, "" if outcome == "undecided" else _TONES[outcome])
 
 
 def _newest(report: EvaluationReport) -> Comparator | None:
-    """Return the last language model: the one that training ended with."""
-    return next((one for one in reversed(report.comparators) if one.kind == "llm"), None)
+    """Return the last language model, which is the last that was trained."""
+    return next((found for found in reversed(report.comparators) if found.kind == "llm"), None)
 
 
-def _cards(report: EvaluationReport) -> str:
+def _cards(report: EvaluationReport) -> Block:
     sample, model = report.sample, _newest(report)
+    ceiling = f"recall ceiling: labels among the {sample.candidates:.0f} candidates"
     cards = [
         (f"{sample.users:,}", f"{sample.split} users, of {sample.users_available:,}"),
-        (
-            f"{sample.recall_ceiling:.1%}",
-            f"recall ceiling: labels among the {sample.candidates:.0f} candidates",
-        ),
+        (f"{sample.recall_ceiling:.1%}", ceiling),
     ]
     if model and model.answers:
-        name = html.escape(model.name)
-        cards.append((f"{model.answers.valid_share:.1%}", f"valid answers of {name}"))
-        cards.append((f"{model.answers.seconds_per_user:.2f} s", f"a user, {name}, batched, this machine"))
+        seconds = f"{model.answers.seconds_per_user:.2f} s"
+        cards.append((f"{model.answers.valid_share:.1%}", f"valid answers of {model.name}"))
+        cards.append((seconds, f"per user, {model.name}, batched, this machine"))
     alarms = len(report.alarms)
-    cards.append((str(alarms), "health alarm" if alarms == 1 else "health alarms"))
-    return (
-        '<div class="cards">'
-        + "".join(f'<div class="card"><b>{figure}</b><span>{text}</span></div>' for figure, text in cards)
-        + "</div>"
+    return page.Cards([*cards, (str(alarms), "health alarm" if alarms == 1 else "health alarms")])
+
+
+def _quality(report: EvaluationReport) -> list[Block]:
+    best = {metric: max(found.metrics[metric] for found in report.comparators) for metric in TITLES}
+    marks: list[charts.Mark] = []
+    rows: list[list[str | Cell]] = []
+    for found in report.comparators:
+        low, high = found.ndcg_at_10_interval.low, found.ndcg_at_10_interval.high
+        ndcg = found.metrics["ndcg@10"]
+        marks.append(charts.Mark(label=found.name, value=ndcg, low=low, high=high, tone=found.kind))
+        metrics = [
+            Cell(f"{value:.{_DIGITS.get(metric, 4)}f}", "best" if value == best[metric] else "")
+            for metric, value in ((metric, found.metrics[metric]) for metric in TITLES)
+        ]
+        rows.append([found.name, *metrics, f"{low:.4f}{_TO}{high:.4f}", Cell(_KINDS[found.kind], "faint")])
+    interval = f"{report.sample.confidence:.0%} interval"
+    header = ["model", *TITLES.values(), interval, "kind"]
+    return [
+        page.Figures({f"NDCG@10 with {interval}s": charts.intervals(marks, from_zero=True)}),
+        Table(header, rows),
+        Text(GLOSSARY, "faint"),
+    ]
+
+
+def _differences(report: EvaluationReport) -> list[Block]:
+    marks: list[charts.Mark] = []
+    rows: list[list[str | Cell]] = []
+    for d in _shown_differences(report):
+        outcome = _outcome(d)
+        label = f"{d.model} - {d.baseline}"
+        marks.append(charts.Mark(label=label, value=d.mean, low=d.low, high=d.high, tone=outcome))
+        interval = f"{d.low:+.4f}{_TO}{d.high:+.4f}"
+        rows.append([label, f"{d.mean:+.4f}", interval, Cell(outcome, _TONES[outcome])])
+    if not rows:
+        return [Text("There is nothing to compare.", "faint")]
+    explained = (
+        "NDCG@10 of the first minus the second, on the same users; paired bootstrap, "
+        f"{report.sample.confidence:.0%} intervals. An interval that holds zero decides nothing."
     )
-
-
-def _quality_chart(report: EvaluationReport) -> str:
-    marks = [
-        Mark(label=one.name, value=one.metrics["ndcg@10"], interval=one.ndcg_at_10_interval, tone=one.kind)
-        for one in report.comparators
+    return [
+        Text(explained),
+        page.Figures({"Differences in NDCG@10": charts.intervals(marks)}),
+        Table(["comparison", "difference", "interval", ""], rows),
     ]
-    confidence = f"{report.sample.confidence:.0%}"
-    return f"<p>NDCG@10 with {confidence} intervals. {_legend(report)}</p>" + bars("NDCG@10 by model", marks)
-
-
-def _legend(report: EvaluationReport) -> str:
-    names = {
-        "conventional": "conventional",
-        "online": "shown online",
-        "champion": "champion in production",
-        "llm": "language model",
-    }
-    shown = [kind for kind in names if any(one.kind == kind for one in report.comparators)]
-    return "&ensp;".join(f'<span class="dot {kind}"></span>{names[kind]}' for kind in shown)
-
-
-def _quality_table(report: EvaluationReport) -> str:
-    best = {key: max(one.metrics[key] for one in report.comparators) for key in TITLES}
-    rows = []
-    for one in report.comparators:
-        cells = []
-        for key in TITLES:
-            mark = ' class="best"' if one.metrics[key] == best[key] else ""
-            cells.append(f"<td{mark}>{one.metrics[key]:.{_DIGITS.get(key, 4)}f}</td>")
-        name = f'<td><span class="dot {one.kind}"></span>{html.escape(one.name)}</td>'
-        rows.append(f"<tr>{name}{''.join(cells)}</tr>")
-    return _table(["model", *TITLES.values()], rows)
-
-
-def _differences(report: EvaluationReport) -> str:
-    shown = _shown_differences(report)
-    if not shown:
-        return '<p class="faint">There is nothing to compare.</p>'
-    marks = [
-        Mark(
-            label=f"{one.model} - {one.baseline}",
-            value=one.mean,
-            interval=Interval(low=one.low, high=one.high),
-            tone=_tone(one),
-        )
-        for one in shown
-    ]
-    sample = report.sample
-    rows = [
-        f"<tr><td>{html.escape(one.model)} against {html.escape(one.baseline)}</td><td>{one.mean:+.4f}</td>"
-        f'<td>[{one.low:+.4f}, {one.high:+.4f}]</td><td class="{_tone(one)}">{_tone(one)}</td></tr>'
-        for one in shown
-    ]
-    return (
-        "<p>NDCG@10 of the first minus the second, on the same users; paired bootstrap, "
-        f"{sample.confidence:.0%} intervals. A whisker that crosses the line at zero decides nothing.</p>"
-        + forest("Differences in NDCG@10", marks)
-        + _table(["comparison", "difference", "interval", ""], rows)
-    )
 
 
 def _shown_differences(report: EvaluationReport) -> list[Difference]:
-    """Return the NDCG@10 differences that people ask for; the JSON report holds all of them."""
+    """Return the NDCG@10 differences that the page shows; the JSON report holds all of them."""
     best = report.best_conventional("ndcg@10")
-    asked = [CANDIDATE_ORDER, best.name if best else CANDIDATE_ORDER, "champion", "base", "sft"]
-    models = [one.name for one in reversed(report.comparators) if one.kind == "llm"]
-    pairs = [(model, baseline) for model in models for baseline in dict.fromkeys(asked)]
+    baselines = [CANDIDATE_ORDER, best.name if best else CANDIDATE_ORDER, CHAMPION, "base", "sft"]
+    models = [found.name for found in reversed(report.comparators) if found.kind == "llm"]
+    pairs = [(model, baseline) for model in models for baseline in dict.fromkeys(baselines)]
     found = [report.difference(model, baseline, "ndcg@10") for model, baseline in pairs]
-    return [one for one in found if one]
+    return [difference for difference in found if difference]
 
 
-def _tone(difference: Difference) -> str:
+def _outcome(difference: Difference) -> str:
     if difference.low > 0:
         return "better"
     return "worse" if difference.high < 0 else "undecided"
 
 
-def _answers_table(report: EvaluationReport) -> str:
-    rows = [
-        f"<tr><td>{html.escape(one.name)}</td><td>{one.answers.valid_share:.1%}</td>"
-        f"<td>{one.answers.duplicate_share:.1%}</td><td>{one.answers.truncated_share:.1%}</td>"
-        f"<td>{one.answers.constant_share:.1%}</td><td>{_ignored(one.answers)}</td>"
-        f"<td>{one.answers.tokens_per_user:.0f}</td>"
-        f"<td>{one.answers.seconds_per_user:.2f}</td></tr>"
-        for one in report.comparators
-        if one.answers
-    ]
-    header = [
-        "model",
-        "valid",
-        "with repeats",
-        "cut off",
-        "most frequent answer",
-        "same after other reasoning",
-        "tokens a user",
-        "s a user",
-    ]
-    note = (
-        "<p><small>What an answer names usably comes first, the other candidates keep their order; so a "
-        "model that says nothing usable scores like the candidates.</small></p>"
-    )
-    return _table(header, rows) + note if rows else '<p class="faint">No language model was asked.</p>'
-
-
-def _ignored(answers: AnswerStatistics) -> str:
-    if answers.reasoning_ignored_share is None:
-        return ""
-    return f"{answers.reasoning_ignored_share:.0%} of {answers.reasoning_probes}"
-
-
-def _alarms(report: EvaluationReport) -> str:
-    if not report.alarms:
-        return '<p class="fine">No health alarm.</p>'
-    return "".join(
-        f'<p class="alarm"><b>{html.escape(one.name)}</b> ({html.escape(one.model)}): {one.value:.3g}, bound '
-        f"{one.bound:.3g}. {html.escape(one.remedy[:1].upper() + one.remedy[1:])}.</p>"
-        for one in report.alarms
-    )
-
-
-def _slices(report: EvaluationReport) -> str:
-    if not report.slices:
-        return ""
+def _answers(report: EvaluationReport) -> list[Block]:
     rows = []
-    for one in report.comparators:
-        cells = "".join(f"<td>{part.ndcg_at_10.get(one.name, 0.0):.4f}</td>" for part in report.slices)
-        rows.append(f"<tr><td>{html.escape(one.name)}</td><td>{one.metrics['ndcg@10']:.4f}</td>{cells}</tr>")
-    rules = " ".join(
-        f"<b>{html.escape(part.name.capitalize())}</b>: {html.escape(part.rule)}." for part in report.slices
-    )
-    header = ["model", f"all ({report.sample.users})", *(f"{s.name} ({s.users})" for s in report.slices)]
-    return f"<h2>Where it is hard</h2><p>NDCG@10 on parts of the users. {rules}</p>" + _table(header, rows)
-
-
-def _examples(examples: Sequence[Example]) -> str:
-    if not examples:
-        return ""
-    blocks = []
-    for number, one in enumerate(examples):
-        labels = ", ".join(html.escape(label) for label in one.labels)
-        answers = "".join(_answer(answer) for answer in one.answers)
-        blocks.append(
-            f"<details{' open' if number == 0 else ''}><summary>User {html.escape(one.user_id)}</summary>"
-            f"<pre>{html.escape(one.prompt)}</pre><p>What came next: <b>{labels}</b></p>{answers}</details>"
+    for comparator in report.comparators:
+        if (answers := comparator.answers) is None:
+            continue
+        shares = ("valid_share", "duplicate_share", "truncated_share", "constant_share")
+        ignored = answers.reasoning_ignored_share
+        rows.append(
+            [
+                comparator.name,
+                *(f"{getattr(answers, share):.1%}" for share in shares),
+                "" if ignored is None else f"{ignored:.0%} of {answers.reasoning_probes}",
+                f"{answers.tokens_per_user:.0f}",
+                f"{answers.seconds_per_user:.2f}",
+            ]
         )
-    return "<h2>Prompts and answers, before and after training</h2>" + "".join(blocks)
+    note = (
+        "The candidates that an answer names come first, the others keep their order; so a model without a "
+        "usable answer scores like the candidates."
+    )
+    return [Table(["model", *_ANSWER_COLUMNS], rows), Text(note, "faint")]
 
 
-def _answer(one: ExampleAnswer) -> str:
-    rank = f"label at rank {one.label_rank}" if one.label_rank else "label not in the top 10"
-    validity = "valid" if one.valid else "not valid"
-    text = html.escape(one.text) or "(nothing)"
-    return f"<p><b>{html.escape(one.model)}</b> <small>{validity}; {rank}</small></p><pre>{text}</pre>"
+def _alarms(report: EvaluationReport) -> list[Block]:
+    if not report.alarms:
+        return [Note("No health alarm.", "good")]
+    return [
+        Note(
+            f"{alarm.name} ({alarm.model}): {alarm.value:.3g}, bound {alarm.bound:.3g}. "
+            f"{alarm.remedy[:1].upper() + alarm.remedy[1:]}.",
+            "bad",
+        )
+        for alarm in report.alarms
+    ]
 
 
-def _method(report: EvaluationReport) -> str:
+def _slices(report: EvaluationReport) -> list[Block]:
+    if not report.slices:
+        return []
+    rules = " ".join(f"{part.name.capitalize()}: {part.rule}." for part in report.slices)
+    header = ["model", f"all ({report.sample.users})", *(f"{s.name} ({s.users})" for s in report.slices)]
+    rows = []
+    for found in report.comparators:
+        values = [found.metrics["ndcg@10"], *(part.ndcg_at_10[found.name] for part in report.slices)]
+        rows.append([found.name, *(f"{value:.4f}" for value in values)])
+    text = f"NDCG@10 on parts of the users. {rules}"
+    return [Heading("Where it is hard"), Text(text), Table(header, rows)]
+
+
+def _examples(examples: Sequence[Example]) -> list[Block]:
+    blocks: list[Block] = [Heading("Prompts and answers, before and after training")] if examples else []
+    for number, example in enumerate(examples):
+        labels = f"What came next: {', '.join(example.labels)}"
+        shown: list[Block] = [page.Pre(example.prompt), Text(labels)]
+        for answer in example.answers:
+            rank = f"label at rank {answer.label_rank}" if answer.label_rank else "label not in the top 10"
+            shown.append(Text(f"{answer.model}: {'valid' if answer.valid else 'not valid'}; {rank}"))
+            shown.append(page.Pre(answer.text or "(nothing)"))
+        blocks.append(page.Details(f"User {example.user_id}", shown, is_open=number == 0))
+    return blocks
+
+
+def _method(report: EvaluationReport) -> Block:
     sample = report.sample
-    return (
-        f"<p>{sample.users:,} of {sample.users_available:,} users of the {sample.split} split "
+    return Text(
+        f"{sample.users:,} of {sample.users_available:,} users of the {sample.split} split "
         f"(seed {sample.seed}). Every model ranks the full catalogue of {sample.catalogue_items:,} items: a "
         f"language model orders its {sample.candidates:.0f} candidates, and a label outside them counts as a "
-        f"miss, so no order of theirs can pass a recall of {sample.recall_ceiling:.4f}. Intervals: "
+        f"miss, so no order of theirs has a recall above {sample.recall_ceiling:.4f}. Intervals: "
         f"{sample.bootstrap_samples:,} bootstrap samples of users, the same for all models. Popularity and "
-        "novelty are counted on the training part only.</p>"
+        "novelty are counted on the training part only."
     )
 
 
-def _lineage(report: EvaluationReport) -> str:
-    if not report.lineage:
-        return '<p class="faint">None was given.</p>'
-    rows = []
-    for key, value in sorted(report.lineage.items()):
-        text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-        rows.append(f"<tr><td>{html.escape(key)}</td><td>{html.escape(text)}</td></tr>")
-    return f'<table class="text">{"".join(rows)}</table>'
-
-
-def _table(header: Sequence[str], rows: Sequence[str]) -> str:
-    titles = "".join(f"<th>{html.escape(title)}</th>" for title in header)
-    return f'<div class="scroll"><table><tr>{titles}</tr>{"".join(rows)}</table></div>'
+def _lineage(report: EvaluationReport) -> Block:
+    texts = [v if isinstance(v, str) else json.dumps(v, sort_keys=True) for v in report.lineage.values()]
+    return Table([], sorted(zip(report.lineage, texts, strict=True)), is_text=True)

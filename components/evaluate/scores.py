@@ -1,4 +1,4 @@
-"""Figures of one comparator: a value a user for each metric."""
+"""Scores of one comparator: a value per user for each metric."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """One comparator's values, [user] for each of USER_METRICS in the order of the prompts."""
+    """One comparator's values, [user] for each of USER_METRICS, in the order of the prompts."""
 
     name: str
     kind: Kind
@@ -33,10 +33,10 @@ def score(
     catalogue: Catalogue,
     answers: AnswerStatistics | None = None,
 ) -> Scores:
-    """Score `rankings` (item ids, best first, one a prompt) against the prompts' labels.
+    """Return the scores of `rankings` (item ids, best first, one per prompt) against the prompts' labels.
 
     A label outside the ranking is a miss. Items that the catalogue lacks have no tags and the novelty
-    of an item never seen.
+    of an item without interactions.
     """
     unseen = max(catalogue.novelty.values())
     rows: dict[str, list[float]] = {metric: [] for metric in USER_METRICS}

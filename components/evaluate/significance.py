@@ -1,7 +1,7 @@
 """Paired bootstrap over users (Efron & Tibshirani 1993, percentile interval).
 
-Every comparator is resampled with the same users, so the interval of a difference profits from how
-much two models agree on who is easy.
+Every comparator is resampled with the same users, so the interval of a difference is narrower where two
+models find the same users easy.
 """
 
 import numpy as np
@@ -9,15 +9,15 @@ import numpy.typing as npt
 
 from data_contracts.evaluation import Interval
 
-_ELEMENTS = 4_000_000  # values gathered at a time: bounds memory at about 32 MB
+_ELEMENTS = 4_000_000  # values per chunk: bounds memory at about 32 MB
 Values = npt.NDArray[np.float64]
 
 
 def bootstrap_means(values: Values, samples: int, seed: int) -> Values:
     """Return the means [sample, comparator] of `values` [comparator, user] over resampled users.
 
-    Resamples draw as many users as there are, with replacement; the same for every comparator, and
-    the same for the same seed, number of users and of samples.
+    Resamples draw as many users as there are, with replacement: the same for every comparator, and for
+    equal seed, number of users and number of samples.
 
     Raises:
         ValueError: there are no users.

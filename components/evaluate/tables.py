@@ -1,4 +1,4 @@
-"""Reading what evaluate compares: sampled test prompts, the catalogue's statistics, the rankings."""
+"""The tables that evaluate reads: sampled test prompts, the catalogue's statistics, the rankings."""
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from components.shared.prompting.table import PromptRow, read_prompts
 
 SPLIT = "test"
 DEPTH = 10
-"""Every metric looks at the first ten items."""
+"""Metrics read the first ten items of a ranking."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +32,14 @@ class Catalogue:
 
 
 def sample_prompts(folder: Path, max_users: int, seed: int) -> tuple[list[PromptRow], int]:
-    """Return a seeded sample of at most `max_users` test prompts in table order, and how many there are.
-
-    `max_users` 0 takes all of them.
+    """Return a seeded sample of at most `max_users` test prompts (0: all) in table order, and their number.
 
     Raises:
         DataError: the table is missing or empty, or a prompt has no label or no candidates.
     """
     rows = read_prompts(folder, SPLIT)
     if not rows:
-        raise DataError(f"{Path(folder) / SPLIT}.parquet: no rows, so there is nobody to evaluate on")
+        raise DataError(f"{Path(folder) / SPLIT}.parquet: no rows, so there are no users to evaluate on")
     for number, row in enumerate(rows):
         if not row.label_items or not row.candidates:
             raise DataError(
@@ -55,7 +53,7 @@ def sample_prompts(folder: Path, max_users: int, seed: int) -> tuple[list[Prompt
 
 
 def read_catalogue(folder: Path) -> Catalogue:
-    """Read the catalogue table; novelty is counted on train positions only (`train_count`)."""
+    """Return the catalogue; novelty is counted on train positions only (`train_count`)."""
     table = _read(folder, ["item_id", "title", "tags", "train_count"])
     if not table.num_rows:
         raise DataError(f"{folder}: the catalogue is empty")
@@ -72,7 +70,7 @@ def read_catalogue(folder: Path) -> Catalogue:
 
 
 def read_rankings(folder: Path, prompts: Sequence[PromptRow]) -> dict[str, list[list[str]]]:
-    """Return, for each model of the rankings table (by name), its first ten items for every prompt.
+    """Return the first ten items for every prompt, by the models of the rankings table.
 
     Raises:
         DataError: the table is unreadable, has no test rows, or lacks a model's row for a prompt.
@@ -88,21 +86,21 @@ def read_rankings(folder: Path, prompts: Sequence[PromptRow]) -> dict[str, list[
     if not ranked:
         raise DataError(f"{folder}: no rankings of split '{SPLIT}' for the users of the prompts table")
     for model, rows in ranked.items():
-        lacking = next((row for row in prompts if (row.user_id, row.position) not in rows), None)
-        if lacking:
+        missing = next((row for row in prompts if (row.user_id, row.position) not in rows), None)
+        if missing:
             raise DataError(
-                f"{folder}: model '{model}' has no {SPLIT} row for user {lacking.user_id} at position "
-                f"{lacking.position}; rankings and prompts must come from the same run"
+                f"{folder}: model '{model}' has no {SPLIT} row for user {missing.user_id} at position "
+                f"{missing.position}; rankings and prompts must come from the same run"
             )
     return {
         model: [rows[row.user_id, row.position] for row in prompts] for model, rows in sorted(ranked.items())
     }
 
 
-def _read(folder: Path, columns: list[str], keep: pc.Expression | None = None) -> pa.Table:
+def _read(folder: Path, columns: list[str], rows: pc.Expression | None = None) -> pa.Table:
     if not Path(folder).exists():
         raise DataError(f"{folder}: no such table; run the step that writes it")
     try:
-        return ds.dataset(str(folder), format="parquet").to_table(columns=columns, filter=keep)
+        return ds.dataset(str(folder), format="parquet").to_table(columns=columns, filter=rows)
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
         raise DataError(f"{folder}: not a table with columns {', '.join(columns)} ({error})") from error

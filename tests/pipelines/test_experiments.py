@@ -1,11 +1,16 @@
 """Experiments: every variant fits every profile, and the verdict says no more than the intervals do."""
 
+import html
+import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from components.shared.errors import ConfigError
 from pipelines import experiment_report, experiments, profile
+from pipelines.local import RunFailedError
 
 
 @pytest.mark.parametrize("name", profile.names())
@@ -42,6 +47,37 @@ def test_business_terms_of_the_profile_do_not_leak_into_variants(experiment: str
         assert rewards["accuracy alone"].business == {}
     else:
         assert not any(rewards["no business term"].business.values())
+
+
+def test_a_report_holds_what_is_finished_when_a_variant_fails(
+    make_report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_folder = tmp_path / "run" / "evaluate"
+    run_folder.mkdir(parents=True)
+    (run_folder / "report").write_text(make_report().to_json())
+    finished = SimpleNamespace(artifact=lambda step, name: run_folder / name)
+    runs = iter([finished, RunFailedError("step 'grpo' failed: the loss is <NaN>")])
+
+    def run(*arguments: Any, **options: Any) -> Any:
+        outcome = next(runs)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(experiments.local, "run", run)
+    with pytest.raises(RunFailedError):
+        experiments.run("cold-start", "tiny", None, tmp_path, verbose=False)
+    (folder,) = (tmp_path / "experiments").iterdir()
+    report = json.loads((folder / "report.json").read_text())
+    assert list(report["variants"]) == ["the profile's examples"]
+    assert report["missing"] == {
+        "8 examples": "failed: step 'grpo' failed: the loss is <NaN>",
+        "none": "not run yet",
+    }
+    page = (folder / "report.html").read_text()
+    assert html.escape("the loss is <NaN>") in page
+    assert "none: not run yet" in page
+    assert '<a href="../../run/evaluate/html">' in page
 
 
 def row(low: float, mean: float, high: float) -> dict:

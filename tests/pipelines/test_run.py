@@ -94,7 +94,7 @@ def test_an_experiment_shares_finished_steps_compares_its_variants_and_registers
     report = json.loads((written / "report.json").read_text())
     assert list(report["variants"]) == ["SFT and GRPO", "SFT only"]
     page = (written / "report.html").read_text()
-    links = re.findall(r'href="([^"]+)"', page)
+    links = re.findall(r'<a href="([^"]+)"', page)
     assert len(links) == 2
     assert all("Evaluation report" in (written / link).read_text() for link in links)
     assert report["made_from"]["SFT only"]["changes"] == {"grpo": {"engine": "local", "steps": 0}}

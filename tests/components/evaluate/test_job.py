@@ -30,7 +30,7 @@ def models(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def outputs(folder: Path) -> EvaluateOutputs:
-    names = ("report.json", "report.html", "summary.md", "metrics.json")
+    names = ("report.json", "report.html", "metrics.json")
     return EvaluateOutputs(*(folder / name for name in names))
 
 
@@ -214,7 +214,7 @@ def test_a_missing_model_is_named(world, tmp_path) -> None:
 def test_the_components_write_every_output(world, models, tmp_path) -> None:
     report, metrics = Artifact(uri=str(tmp_path / "report")), Metrics(uri=str(tmp_path / "metrics"))
     (tmp_path / "alarms").write_text(TrainingAlarms(alarms=()).to_json())
-    page, summary = HTML(uri=str(tmp_path / "page")), Markdown(uri=str(tmp_path / "summary"))
+    page = HTML(uri=str(tmp_path / "page"))
     component.evaluate.python_func(
         config=to_json(dataclasses.replace(CONFIG, max_users=4)),
         lineage=json.dumps({"run_key": "k"}),
@@ -228,10 +228,9 @@ def test_the_components_write_every_output(world, models, tmp_path) -> None:
         grpo_alarms=Artifact(uri=str(tmp_path / "alarms")),
         report=report,
         html=page,
-        summary=summary,
         metrics=metrics,
     )
-    for artifact in (report, page, summary, metrics):
+    for artifact in (report, page, metrics):
         assert Path(artifact.path).stat().st_size > 0
     assert metrics.metadata["users"] == 4
     decision = Markdown(uri=str(tmp_path / "decision"))

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from components.evaluate import reasoning
+from components.evaluate.config import EvaluateConfig
 from components.shared.language_model.generate import Completion
 
 
@@ -34,8 +35,8 @@ def text(number: int) -> str:
 def ignored(monkeypatch, asked, texts, probes=20):
     monkeypatch.setattr(reasoning, "complete", asked)
     rows = [Row(n) for n in range(1, len(texts) + 1)]
-    sizes = {"max_new_tokens": 8, "batch_size": 4, "seed": 0}
-    return reasoning.ignored_share(None, rows, texts, probes=probes, **sizes)
+    config = EvaluateConfig(max_new_tokens=8, batch_size=4, reasoning_probes=probes)
+    return reasoning.ignored_share(config, None, rows, texts)
 
 
 @pytest.mark.parametrize(("follows", "share"), [(True, 0.0), (False, 1.0)])
