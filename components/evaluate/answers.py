@@ -62,11 +62,12 @@ def generate_answers(
 ) -> Answers:
     """Return the answers of the model in `folder`, which is freed before the next one is loaded."""
     from components.evaluate.reasoning import ignored_share
-    from components.shared.language_model import generate
+    from components.shared.language_model.generate import complete
+    from components.shared.language_model.load import load
 
-    lm = generate.load(folder, config.dtype)
+    lm = load(folder, config.dtype)
     started = time.perf_counter()
-    completions = generate.complete(
+    completions = complete(
         lm,
         [prompt.messages for prompt in prompts],
         max_new_tokens=config.max_new_tokens,

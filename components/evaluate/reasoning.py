@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from components.evaluate.config import EvaluateConfig
-from components.shared.language_model.generate import LanguageModel, complete
+from components.shared.language_model.generate import complete
+from components.shared.language_model.load import LanguageModel
 from components.shared.prompting import answer
 from components.shared.prompting.table import PromptRow
 
@@ -30,7 +31,7 @@ def ignored_share(
     completions = complete(
         lm,
         [prompts[i].messages for i, _ in pairs],
-        starts=[f"<think>{parsed[j].reasoning}</think><answer>" for _, j in pairs],
+        prefills=[f"<think>{parsed[j].reasoning}</think><answer>" for _, j in pairs],
         max_new_tokens=config.max_new_tokens,
         batch_size=config.batch_size,
     )

@@ -40,11 +40,11 @@ class RankingModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the language model from the version's own files."""
-        from components.shared.language_model import generate
+        from components.shared.language_model.load import load
 
         self.settings = dict(context.model_config or {})
         self.prompt = PromptSettings(**{f.name: self.settings[f.name] for f in fields(PromptSettings)})
-        self.lm = generate.load(Path(context.artifacts["model"]), self.settings["dtype"])
+        self.lm = load(Path(context.artifacts["model"]), self.settings["dtype"])
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -54,12 +54,12 @@ class RankingModel(PythonModel):
         Raises:
             DataError: a row has no candidates, a time that is none, or is too long for the prompt.
         """
-        from components.shared.language_model import generate
+        from components.shared.language_model.generate import complete
 
         rows = [
             {str(key): value for key, value in row.items()} for row in model_input.to_dict(orient="records")
         ]
-        answers = generate.complete(
+        answers = complete(
             self.lm,
             [self._messages(number, row) for number, row in enumerate(rows)],
             max_new_tokens=self.settings["max_new_tokens"],

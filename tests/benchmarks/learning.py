@@ -30,8 +30,8 @@ from components.grpo.rollout import judged
 from components.shared.artifacts.fingerprint import of_text
 from components.shared.config import to_json
 from components.shared.language_model.dtype import torch_dtype
-from components.shared.language_model.generate import LanguageModel, complete
-from components.shared.language_model.load import load
+from components.shared.language_model.generate import complete
+from components.shared.language_model.load import LanguageModel, load
 from components.shared.language_model.lora import merged
 from components.shared.prompting.table import PromptRow, drawn, read_prompts
 from pipelines import local as pipeline

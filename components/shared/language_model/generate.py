@@ -11,29 +11,26 @@ import torch
 from transformers import DynamicCache
 
 from components.shared.errors import TrainingError
-from components.shared.language_model.kv_cache import growing_cache, joined
+from components.shared.language_model.kv_cache import concatenate, growing_cache
 from components.shared.language_model.load import (
     LanguageModel,
     Message,
     answer_prefix,
     encode_prefill,
     encode_prompt,
-    load,
 )
-
-__all__ = ["Completion", "LanguageModel", "complete", "load", "sample"]
 
 PREFILL_TOKENS = 4096
 
-_NO_NUMBERS = (
-    "the model's outputs are not numbers: its weights are broken, or training has blown up; lower the "
+_NOT_FINITE = (
+    "the model's outputs are not numbers: its weights are broken, or training has diverged; lower the "
     "learning rate"
 )
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer. `token_ids` include the end token if `finished`; `text` has no special tokens."""
+    """One answer; `token_ids` include the end token if `finished`, `text` has no special tokens."""
 
     text: str
     token_ids: list[int]
@@ -49,45 +46,41 @@ def complete(
     temperature: float = 0.0,
     batch_size: int = 16,
     seed: int = 0,
-    starts: Sequence[str] | None = None,
+    prefills: Sequence[str] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[list[Completion]]:
-    """Answer chat `prompts`: a list per prompt, `num_samples` completions each.
+    """Return `num_samples` completions of each of the chat `prompts`.
 
-    `temperature` 0 decodes greedily. `batch_size` counts prompts; prompts of like length share a batch.
-    `starts` are words put into the model's mouth, one text a prompt: its answer begins with them, and only
-    what follows is generated. `progress` is called with the number of prompts done so far.
+    `temperature` 0 decodes greedily. `batch_size` counts prompts; prompts of similar length share a batch.
+    `prefills`, one text per prompt, are how its answers begin: only what follows is generated. `progress` is
+    called with the number of prompts done so far.
     """
-    encoded = [encode_prompt(lm.tokenizer, prompt) for prompt in prompts]
-    if starts is None:
-        begun: Sequence[str] = [answer_prefix(lm.tokenizer)] * len(prompts)
-    else:
-        begun = starts
-        pairs = zip(encoded, starts, strict=True)
-        encoded = [prompt + encode_prefill(lm.tokenizer, start) for prompt, start in pairs]
+    if prefills is None:
+        prefills = [answer_prefix(lm.tokenizer)] * len(prompts)
+    encoded = [
+        encode_prompt(lm.tokenizer, prompt) + encode_prefill(lm.tokenizer, prefill)
+        for prompt, prefill in zip(prompts, prefills, strict=True)
+    ]
     order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
     generator = torch.Generator(device=lm.device).manual_seed(seed)
-    answers: list[list[Completion]] = [[] for _ in encoded]
+    completions: list[list[Completion]] = [[] for _ in encoded]
     for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        token_ids = sample(
+        batch = order[start : start + batch_size]
+        sampled = sample(
             lm,
-            [encoded[i] for i in chosen],
+            [encoded[i] for i in batch],
             num_samples=num_samples,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             generator=generator,
         )
-        for i, samples in zip(chosen, token_ids, strict=True):
-            answers[i] = [_completion(lm, begun[i], ids) for ids in samples]
+        for i, samples in zip(batch, sampled, strict=True):
+            for ids in samples:
+                text = prefills[i] + lm.tokenizer.decode(ids, skip_special_tokens=True)
+                completions[i].append(Completion(text, ids, bool(ids) and ids[-1] in lm.stop_ids))
         if progress:
-            progress(min(start + batch_size, len(order)))
-    return answers
-
-
-def _completion(lm: LanguageModel, start: str, token_ids: list[int]) -> Completion:
-    text = start + lm.tokenizer.decode(token_ids, skip_special_tokens=True)
-    return Completion(text, token_ids, bool(token_ids) and token_ids[-1] in lm.stop_ids)
+            progress(start + len(batch))
+    return completions
 
 
 @torch.inference_mode()
@@ -100,34 +93,35 @@ def sample(
     temperature: float,
     generator: torch.Generator,
 ) -> list[list[list[int]]]:
-    """Sample token ids for one batch of encoded prompts, [prompt][sample][token], end token included."""
+    """Return sampled token ids for a batch of encoded prompts, [prompt][sample][token], with end tokens."""
     input_ids, mask = _pad_left(prompts, lm.tokenizer.pad_token_id, lm.device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    logits, cache = _read_prompts(lm, input_ids, mask, positions)
+    logits, cache = _prefill(lm, input_ids, mask, positions)
     rows = len(prompts) * num_samples
     if num_samples > 1:
         cache.batch_repeat_interleave(num_samples)
         logits, mask, positions = (t.repeat_interleave(num_samples, 0) for t in (logits, mask, positions))
     position = positions[:, -1:]
-    drawn: list[list[int]] = [[] for _ in range(rows)]
-    alive = list(range(rows))  # the sample that each row of the batch belongs to
+    token_ids: list[list[int]] = [[] for _ in range(rows)]
+    sample_of_row = list(range(rows))
     running = torch.ones(rows, dtype=torch.bool, device=lm.device)
     stop = torch.tensor(sorted(lm.stop_ids), device=lm.device)
     for step in range(max_new_tokens):
-        tokens = _draw(logits, temperature, generator)
+        tokens = _next_tokens(logits, temperature, generator)
         for row, (token, is_running) in enumerate(zip(tokens.tolist(), running.tolist(), strict=True)):
             if is_running:
-                drawn[alive[row]].append(token)
+                token_ids[sample_of_row[row]].append(token)
         running &= ~torch.isin(tokens, stop)
         if step == max_new_tokens - 1 or not running.any():
             break
-        if int(running.sum()) <= 0.75 * len(alive):  # dropping rows copies the cache: worth it in bulk
+        # Dropping rows copies the cache, which pays in bulk.
+        if int(running.sum()) <= 0.75 * len(sample_of_row):
             keep = running.nonzero().squeeze(1)
             cache.batch_select_indices(keep)
-            alive = [alive[row] for row in keep.tolist()]
+            sample_of_row = [sample_of_row[row] for row in keep.tolist()]
             tokens, mask, position, running = tokens[keep], mask[keep], position[keep], running[keep]
         position = position + 1
-        mask = torch.cat([mask, mask.new_ones(len(alive), 1)], 1)
+        mask = torch.cat([mask, mask.new_ones(len(sample_of_row), 1)], 1)
         logits = lm.model(
             input_ids=tokens[:, None],
             attention_mask=mask,
@@ -135,23 +129,21 @@ def sample(
             past_key_values=cache,
             use_cache=True,
         ).logits[:, -1]
-    return [drawn[i : i + num_samples] for i in range(0, rows, num_samples)]
+    return [token_ids[i : i + num_samples] for i in range(0, rows, num_samples)]
 
 
-def _read_prompts(
+def _prefill(
     lm: LanguageModel, input_ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor
 ) -> tuple[torch.Tensor, DynamicCache]:
-    """Return the logits after each prompt, (prompts, vocabulary), and the cache of all prompts.
-
-    Read in passes of at most PREFILL_TOKENS tokens: what a pass computes then stays in the processor's
-    caches, and memory does not grow with the batch.
-    """
+    """Return the logits after each prompt, (prompts, vocabulary), and the cache of all prompts."""
+    # In passes of at most PREFILL_TOKENS tokens: what a pass computes then stays in the processor's caches,
+    # and memory does not grow with the batch.
     rows = max(1, PREFILL_TOKENS // input_ids.shape[1])
     logits, caches = [], []
     for start in range(0, len(input_ids), rows):
         part = slice(start, start + rows)
         cache = growing_cache(lm.model.config)
-        read = lm.model(
+        output = lm.model(
             input_ids=input_ids[part],
             attention_mask=mask[part],
             position_ids=positions[part],
@@ -159,9 +151,9 @@ def _read_prompts(
             use_cache=True,
             logits_to_keep=1,
         )
-        logits.append(read.logits[:, -1])
+        logits.append(output.logits[:, -1])
         caches.append(cache)
-    return torch.cat(logits), joined(caches)
+    return torch.cat(logits), concatenate(caches)
 
 
 def _pad_left(
@@ -173,19 +165,19 @@ def _pad_left(
     return ids, mask
 
 
-def _draw(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:
-    # Looked for in what the choice needs anyway: this runs once a token, over the whole vocabulary.
+def _next_tokens(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:
+    # Checked on what the choice needs anyway: this runs once per token, over the whole vocabulary.
     if temperature == 0:
         best = logits.max(-1)  # NaN counts as the largest
         if best.values.isnan().any():
-            raise TrainingError(_NO_NUMBERS)
+            raise TrainingError(_NOT_FINITE)
         return best.indices
     probabilities = torch.softmax(logits.float() / temperature, -1)
     if not torch.isfinite(probabilities.sum()):
         if logits.isnan().any():
-            raise TrainingError(_NO_NUMBERS)
+            raise TrainingError(_NOT_FINITE)
         raise TrainingError(
-            f"sampling: outputs divided by the temperature {temperature:g} exceed all numbers; raise it, or "
-            "lower the learning rate if training has blown up"
+            f"sampling: outputs divided by the temperature {temperature:g} overflow; raise it, or lower "
+            "the learning rate if training has diverged"
         )
     return torch.multinomial(probabilities, 1, generator=generator).squeeze(1)

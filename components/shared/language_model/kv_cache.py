@@ -7,32 +7,31 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-ROOM = 32  # tokens of spare room that a full buffer is given
+SPARE_TOKENS = 32  # added to a buffer that is full
 
 
 def growing_cache(config: Any) -> DynamicCache:
-    """Return an empty cache for a model of `config`; layers with a sliding window stay transformers' own."""
+    """Return an empty cache for a model of `config`; sliding-window layers stay transformers' own."""
     cache = DynamicCache(config=config)
     cache.layers = [_GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 
 
-def joined(caches: Sequence[DynamicCache]) -> DynamicCache:
-    """Return one cache with the rows of all `caches`, which hold equally many tokens; the first is reused."""
-    whole, *others = caches
-    if others:
-        for number in range(len(whole.layers)):
-            same: list[Any] = [cache.layers[number] for cache in caches]
-            same[0].keys = torch.cat([layer.keys for layer in same])
-            same[0].values = torch.cat([layer.values for layer in same])
-    return whole
+def concatenate(caches: Sequence[DynamicCache]) -> DynamicCache:
+    """Return the first cache with the rows of all `caches`, which hold equally many tokens."""
+    if len(caches) > 1:
+        layers: Any
+        for layers in zip(*(cache.layers for cache in caches), strict=True):
+            layers[0].keys = torch.cat([layer.keys for layer in layers])
+            layers[0].values = torch.cat([layer.values for layer in layers])
+    return caches[0]
 
 
 class _GrowingLayer(DynamicLayer):
     """`keys` and `values` (batch, heads, tokens, size) are the filled part of larger buffers.
 
-    Whatever replaces them (selecting or repeating rows) leaves tensors without spare room; the next
-    token then moves them into a new buffer, once.
+    Selecting or repeating rows replaces them by tensors without spare room, which the next token copies into
+    a new buffer.
     """
 
     keys: torch.Tensor
@@ -52,20 +51,23 @@ class _GrowingLayer(DynamicLayer):
             return self.keys, self.values
         start = self.keys.shape[-2]
         end = start + key_states.shape[-2]
-        keys, values = self._with_room(end)
+        keys, values = self._buffers_for(end)
         keys[:, :, start:end] = key_states
         values[:, :, start:end] = value_states
         self.keys, self.values = keys[:, :, :end], values[:, :, :end]
         return self.keys, self.values
 
-    def _with_room(self, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
-        mine = self._buffers is not None and self._buffers[0].data_ptr() == self.keys.data_ptr()
-        if self._buffers is None or not mine or self._buffers[0].shape[-2] < tokens:
-            self._buffers = (_moved(self.keys, tokens + ROOM), _moved(self.values, tokens + ROOM))
+    def _buffers_for(self, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+        is_current = self._buffers is not None and self._buffers[0].data_ptr() == self.keys.data_ptr()
+        if self._buffers is None or not is_current or self._buffers[0].shape[-2] < tokens:
+            self._buffers = (
+                _enlarged(self.keys, tokens + SPARE_TOKENS),
+                _enlarged(self.values, tokens + SPARE_TOKENS),
+            )
         return self._buffers
 
 
-def _moved(states: torch.Tensor, tokens: int) -> torch.Tensor:
+def _enlarged(states: torch.Tensor, tokens: int) -> torch.Tensor:
     batch, heads, filled, size = states.shape
     buffer = states.new_empty(batch, heads, tokens, size)
     buffer[:, :, :filled] = states

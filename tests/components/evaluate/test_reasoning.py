@@ -13,13 +13,13 @@ class Asked:
     """In place of the model: follows the first digit of the reasoning, or never changes its mind."""
 
     def __init__(self, follows: bool) -> None:
-        self.follows, self.starts = follows, []
+        self.follows, self.prefills = follows, []
 
-    def __call__(self, lm, prompts, *, starts, max_new_tokens, batch_size):
-        self.starts += starts
-        digits = [re.search("[0-9]", start)[0] for start in starts]
+    def __call__(self, lm, prompts, *, prefills, max_new_tokens, batch_size):
+        self.prefills += prefills
+        digits = [re.search("[0-9]", prefill)[0] for prefill in prefills]
         said = digits if self.follows else [message[0]["content"] for message in prompts]
-        texts = [f"{start}{number}</answer>" for start, number in zip(starts, said, strict=True)]
+        texts = [f"{prefill}{number}</answer>" for prefill, number in zip(prefills, said, strict=True)]
         return [[Completion(text, [], True)] for text in texts]
 
 
@@ -43,7 +43,7 @@ def ignored(monkeypatch, asked, texts, probes=20):
 def test_a_model_that_follows_its_reasoning_and_one_that_does_not(monkeypatch, follows, share) -> None:
     asked = Asked(follows)
     assert ignored(monkeypatch, asked, [text(n) for n in range(1, 6)]) == (share, 5)
-    assert sorted(asked.starts) == [f"<think>best is {n}</think><answer>" for n in range(1, 6)]
+    assert sorted(asked.prefills) == [f"<think>best is {n}</think><answer>" for n in range(1, 6)]
 
 
 def test_only_usable_answers_with_other_reasoning_are_tried(monkeypatch) -> None:
