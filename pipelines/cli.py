@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 importers = typer.Typer(help="Turn a public dataset into the three raw tables.", no_args_is_help=True)
 app.add_typer(importers, name="import")
+profiles_app = typer.Typer(help="Show configurations, with help for every key.", no_args_is_help=True)
+app.add_typer(profiles_app, name="profile")
 
 ProfileOption = Annotated[str, typer.Option("--profile", help="A profile's name or a YAML file.")]
 DataOption = Annotated[
@@ -28,7 +30,7 @@ DataOption = Annotated[
         "--data", help="Folder or s3:// URI of users, items, events (and exposures); default: generate."
     ),
 ]
-VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show everything that the steps print.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show all output of the steps.")]
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of local runs, their cache and MLflow.")]
 
 
@@ -37,7 +39,7 @@ def run(
     profile: ProfileOption = "laptop",
     data: DataOption = None,
     runs: RunsOption = Path("runs"),
-    cache: Annotated[bool, typer.Option(help="Use outputs of unchanged steps again.")] = True,
+    cache: Annotated[bool, typer.Option(help="Reuse outputs of unchanged steps.")] = True,
     verbose: VerboseOption = False,
 ) -> None:
     """Run the compiled pipeline on this machine, from logs to a registered model."""
@@ -51,17 +53,17 @@ def run(
 
 @contextlib.contextmanager
 def _resumable() -> Iterator[None]:
-    """Say of an interrupted command that it goes on; the command-line library would say nothing."""
+    """Report an interruption and that the command can resume; the command-line library reports nothing."""
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("recllm: interrupted; the same command goes on from the last finished step", err=True)
+        typer.echo("recllm: interrupted; the same command resumes after the last finished step", err=True)
         raise typer.Exit(130) from None
 
 
 @app.command()
 def experiment(
-    name: Annotated[str, typer.Argument(help="sft-only, accuracy-reward, reasoning, … (`list` tells all).")],
+    name: Annotated[str, typer.Argument(help="sft-only, accuracy-reward, reasoning, … (`list` shows all).")],
     profile: ProfileOption = "laptop",
     data: DataOption = None,
     runs: RunsOption = Path("runs"),
@@ -71,12 +73,49 @@ def experiment(
     from pipelines import experiments, summary
 
     if name == "list":
-        for known, one in experiments.EXPERIMENTS.items():
-            typer.echo(f"{known:<20} {one.question} ({', '.join(one.variants)})")
+        for title, found in experiments.EXPERIMENTS.items():
+            typer.echo(f"{title:<20} {found.question} ({', '.join(found.variants)})")
         return
     with _resumable():
         folder = experiments.run(name, profile, data, runs, verbose=verbose)
     summary.show_experiment(folder)
+
+
+@app.command("open")
+def open_(
+    run: Annotated[str, typer.Argument(help="A run's name or folder; default: the newest.")] = "",
+    runs: RunsOption = Path("runs"),
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+) -> None:
+    """Open the main page of a run in the browser and print its path."""
+    import webbrowser
+
+    from components.shared.errors import DataError
+
+    pages = [runs / run / "report.html", Path(run) / "report.html"] if run else runs.glob("*/report.html")
+    found = sorted((page for page in pages if page.is_file()), key=lambda page: page.stat().st_mtime)
+    if not found:
+        raise DataError(f"{runs / run}: no report.html there; a run writes it at its end")
+    page = found[-1].resolve()
+    typer.echo(str(page))
+    if browser:
+        webbrowser.open(page.as_uri())
+
+
+@profiles_app.command("list")
+def list_profiles() -> None:
+    """Print the names of the profiles that come with the project."""
+    from pipelines import profile as profiles
+
+    typer.echo("\n".join(profiles.names()))
+
+
+@profiles_app.command()
+def show(name: Annotated[str, typer.Argument(help="A profile's name or a YAML file.")] = "laptop") -> None:
+    """Print every key with its value, help and other default, as a profile to save and change."""
+    from pipelines import profile as profiles
+
+    typer.echo(profiles.to_yaml(profiles.load(name)), nl=False)
 
 
 @app.command("compile")
@@ -164,7 +203,8 @@ def _refuse_others_files(out: Path) -> None:
 
     if out.exists() and not out.is_dir():
         raise DataError(f"{out}: a file lies there; name a folder")
-    others = [one.name for one in out.iterdir() if one.name.split(".")[0] not in RAW] if out.is_dir() else []
+    found = [path.name for path in out.iterdir()] if out.is_dir() else []
+    others = [name for name in found if name.split(".")[0] not in RAW]
     if others:
         raise DataError(
             f"{out}: holds {', '.join(sorted(others)[:3])}, which would be lost; name another folder"
@@ -195,7 +235,7 @@ def promote(
     """Make a registered version the champion; the old champion becomes `previous`."""
     from components.register.promote import promote as promote_version
 
-    typer.echo(str(promote_version(tracking_uri or _local_registry(runs), model, version)))
+    typer.echo(str(promote_version(_registry(tracking_uri, runs), model, version)))
 
 
 @app.command()
@@ -205,17 +245,17 @@ def rollback(
     """Make `previous` the champion again."""
     from components.register.promote import rollback as roll_back
 
-    typer.echo(str(roll_back(tracking_uri or _local_registry(runs), model)))
+    typer.echo(str(roll_back(_registry(tracking_uri, runs), model)))
 
 
-def _local_registry(runs: Path) -> str:
+def _registry(tracking_uri: str | None, runs: Path) -> str:
     from pipelines.local import registry_of
 
-    return registry_of(runs)
+    return tracking_uri or registry_of(runs)
 
 
 def main() -> None:
-    """Run the command line: a user's mistake is one message and exit code 1."""
+    """Run the command line; a user's mistake ends as one message and exit code 1."""
     from components.shared.errors import UserError
 
     try:

@@ -1,80 +1,130 @@
-"""What a person sees of a local run: the steps' own progress lines; everything else goes to a log."""
+"""What a local run shows: progress of the steps, read from their events (see components/shared/logs.py)."""
 
-import io
+import json
 import re
+import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from types import TracebackType
+from typing import Any, TextIO
 
-# kfp.local indents what a step prints; our steps begin every line with their own name.
-_PROGRESS = re.compile(r"^\s{4}(?P<step>[a-z][a-z_ ]{2,20}): (?P<text>(?![A-Z]\w+\( name=).*)$")
-_STARTING = re.compile(r"Executing task .*?'(?P<step>[a-z-]+)'")
-_FAILED = re.compile(r"Task '[a-z-]+' finished with status FAILURE")
-_CAUSE = re.compile(r"^\s*components\.shared\.errors\.\w+: (?P<message>.*)$")
-_END_OF_CAUSE = re.compile(r"^\d\d:\d\d:\d\d\.\d+ - |^\s*$|^\s*\[KFP Executor ")
+import rich.console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_TAIL = 30
+_POLL_SECONDS = 0.2
+_CAUSE_LINES = 3
 
 
-class Console(io.TextIOBase):
-    """A stand-in for standard output that logs everything to `log` and shows progress on `screen`."""
+class Console:
+    """Shows the events of a run while it lasts: bars at a terminal, plain lines elsewhere.
 
-    def __init__(self, screen: TextIO, log: Path, verbose: bool = False) -> None:
-        self._screen, self._verbose = screen, verbose
-        self._log = log.open("a", encoding="utf-8")
-        self._started = time.monotonic()
-        self._pending = ""
-        self.steps: list[str] = []
-        """The steps that were run, in their order; a step whose outputs were used again is not among them."""
+    Use it as a context manager. `verbose` shows every line of the log in place of the events.
+    """
+
+    def __init__(self, events: Path, log: Path, screen: TextIO | None = None, verbose: bool = False) -> None:
         self._failure: tuple[str, str] | None = None
-        self._lines: list[str] = []
+        self._events, self._log, self._verbose = events, log, verbose
+        self._started = time.monotonic()
+        self._screen = rich.console.Console(
+            file=screen or sys.stdout, soft_wrap=True, highlight=False, markup=False, emoji=False
+        )
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}{task.fields[detail]}"),
+            TimeRemainingColumn(),
+            console=self._screen,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            disable=not self._screen.is_terminal,
+        )
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
 
-    def writable(self) -> bool:
-        """Return True: this is a stream to write to."""
+    def __enter__(self) -> "Console":
+        self._bars.start()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._bars.stop()
+
+    def say(self, text: str, style: str = "") -> None:
+        """Show one line with the seconds since the start."""
+        line = f"[{time.monotonic() - self._started:4.0f} s] {text}"
+        self._screen.print(line, style=style)
+
+    def failure(self, error: str) -> tuple[str, str]:
+        """Return the step that failed first and why.
+
+        The cause is the step's own message; without one (a killed step, a failed import), the last lines of
+        its log. `error` is kfp's message, which names the step.
+        """
+        if self._failure:
+            return self._failure
+        match = re.search(r"Inner task failed: '([^']+)'", _ANSI.sub("", error))
+        step = match[1] if match else ""
+        log = _ANSI.sub("", self._log.read_text(encoding="utf-8"))
+        printed = log.partition(f"Task '{step}' finished with status FAILURE")[0].splitlines()[:-1]
+        lines = [line.strip() for line in printed if line.strip()][-_CAUSE_LINES:]
+        return step, "\n".join(lines) or error
+
+    def _follow(self) -> None:
+        events, log = _new_lines(self._events), _new_lines(self._log)
+        while True:
+            ended = self._ended.wait(_POLL_SECONDS)
+            for line in next(events):
+                self._take(json.loads(line))
+            if self._verbose:
+                for line in next(log):
+                    self.say(_ANSI.sub("", line))
+            if ended:
+                return
+
+    def _take(self, event: dict[str, Any]) -> None:
+        if event["event"] == "started":
+            self._remove_bars()
+        elif event["event"] == "failed":
+            self._failure = self._failure or (event["task"], event["message"])
+        elif not self._verbose and not ("done" in event and self._draw_bar(**event)):
+            self.say(f"{event['step']}: {event['message']}", "" if event["level"] == "INFO" else "yellow")
+
+    def _draw_bar(self, step: str, message: str, done: int, total: int, **_: Any) -> bool:
+        """Return whether a bar shows the progress: at a terminal, until all is done."""
+        bar = next((bar for bar in self._bars.tasks if bar.description == step), None)
+        if not self._screen.is_terminal or done >= total:
+            self._remove_bars(step)
+            return False
+        if bar and done < bar.completed:  # another loop of the same step
+            self._remove_bars(step)
+            bar = None
+        number = bar.id if bar else self._bars.add_task(step, detail="")
+        detail = message.removeprefix(f"{done}/{total}")
+        self._bars.update(number, completed=done, total=total, detail=detail)
         return True
 
-    def write(self, text: str) -> int:
-        """Log `text` and show the lines of it that are progress."""
-        self._log.write(text)
-        self._log.flush()
-        *lines, self._pending = (self._pending + text).split("\n")
-        for line in lines:
-            self._line(_ANSI.sub("", line))
-        return len(text)
+    def _remove_bars(self, step: str = "") -> None:
+        for bar in self._bars.tasks:
+            if bar.description == step or not step:
+                self._bars.remove_task(bar.id)
 
-    def close(self) -> None:
-        """Close the log, not the screen."""
-        self._log.close()
-        super().close()
 
-    def _line(self, line: str) -> None:
-        self._lines = [*self._lines[-400:], line]
-        if match := _STARTING.search(line):
-            self.steps.append(match["step"])
-            self._lines.clear()
-        elif _FAILED.search(line):
-            self._failure = self._failure or (self.steps[-1], self._cause())
-        elif self._verbose:
-            self.say(line)
-        elif match := _PROGRESS.match(line):
-            self.say(f"{match['step']}: {match['text']}")
-
-    def say(self, text: str) -> None:
-        """Show one line with the seconds since the start."""
-        self._screen.write(f"[{time.monotonic() - self._started:4.0f} s] {text}\n")
-        self._screen.flush()
-
-    def failure(self) -> tuple[str, str]:
-        """Return the name of the step that failed first and why: its error, or its last lines."""
-        return self._failure or (self.steps[-1] if self.steps else "", self._cause())
-
-    def _cause(self) -> str:
-        for i in range(len(self._lines) - 1, -1, -1):
-            if match := _CAUSE.match(self._lines[i]):
-                rest = []
-                for line in self._lines[i + 1 :]:
-                    if _END_OF_CAUSE.match(line):
-                        break
-                    rest.append(line.removeprefix("    "))
-                return "\n".join([match["message"], *rest])
-        return "\n".join(line for line in self._lines[-_TAIL:] if line.strip())
+def _new_lines(path: Path) -> Iterator[list[str]]:
+    """Yield, each time, the whole lines that were appended to `path` since the last time."""
+    position = 0
+    while True:
+        whole = b""
+        if path.exists():
+            with path.open("rb") as file:
+                file.seek(position)
+                text = file.read()
+                whole = text[: text.rfind(b"\n") + 1]
+                position += len(whole)
+        yield whole.decode("utf-8", errors="replace").splitlines()

@@ -1,5 +1,6 @@
 """The DAG: which step's output is which step's input, and nothing else."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,83 +16,86 @@ from components.retrieve.component import retrieve
 from components.run_end.component import run_end
 from components.sft.component import sft
 from components.shared.config import to_json
+from pipelines import lineage
 from pipelines.profile import Profile
 
 NAME = "recllm-r1"
 CACHED_STEPS = ("sequences", "retrieve", "base-model", "prompts", "sft", "grpo")
-"""Steps whose outputs are used again while data, configuration and code are unchanged."""
+"""Steps whose outputs are reused while data, configuration and code are unchanged."""
 
 
 def build(profile: Profile) -> Callable[..., Any]:
     """Return the pipeline function of `profile`; its parameters are what changes from run to run.
 
-    `data` is the folder or URI of the raw tables; the fingerprints key the cache; `lineage` is a
-    JSON object of texts that the registered model carries, with a `run_key`; `checkpoints` is a folder
-    that outlives a killed step ("" = none).
+    `data` is the folder or URI of the raw tables, `lineage` a JSON object of texts that the registered model
+    carries, with a `run_key`, and `checkpoints` a folder that outlives a killed step ("" = none). The
+    fingerprints only key the cache: parameters those of contents, constants those of each step's code.
     """
-    images = profile.images
+    spark = functools.partial(_on, profile.images.spark)
+    trainer = functools.partial(_on, profile.images.trainer)
+    ops = functools.partial(_on, profile.images.ops)
+    code = dict.fromkeys(CACHED_STEPS, lineage.of_code())
 
     @dsl.pipeline(name=NAME, description="Behaviour logs in, a better LLM recommender out.")
     def recllm_r1(
         data: str,
         data_fingerprint: str,
-        code_fingerprint: str,
         base_model_fingerprint: str = "",
         encoder_fingerprint: str = "",
         reward_fingerprint: str = "",
         lineage: str = "{}",
         checkpoints: str = "",
     ):
-        end = run_end(lineage=lineage).set_container_image(images.ops)
-        with dsl.ExitHandler(end):
-            sequenced = sequences(
+        with dsl.ExitHandler(ops(run_end)(lineage=lineage)):
+            sequenced = spark(sequences)(
                 config=to_json(profile.sequences),
                 data=data,
-                fingerprint=f"{data_fingerprint}-{code_fingerprint}",
-            ).set_container_image(images.spark)
-            retrieved = retrieve(
+                fingerprint=data_fingerprint,
+                code_fingerprint=code["sequences"],
+            )
+            retrieved = trainer(retrieve)(
                 config=to_json(profile.retrieve),
                 fingerprint=encoder_fingerprint,
+                code_fingerprint=code["retrieve"],
                 checkpoints=checkpoints,
                 sequences=sequenced.outputs["sequences"],
                 catalogue=sequenced.outputs["catalogue"],
                 users=sequenced.outputs["users"],
                 exposures=sequenced.outputs["exposures"],
-            ).set_container_image(images.trainer)
-            base = base_model(
+            )
+            base = trainer(base_model)(
                 config=to_json(profile.base_model),
-                fingerprint=f"{base_model_fingerprint}-{code_fingerprint}",
-            ).set_container_image(images.trainer)
-            prompted = prompts(
+                fingerprint=base_model_fingerprint,
+                code_fingerprint=code["base-model"],
+            )
+            prompted = spark(prompts)(
                 config=to_json(profile.prompts),
+                code_fingerprint=code["prompts"],
                 sequences=sequenced.outputs["sequences"],
                 catalogue=sequenced.outputs["catalogue"],
                 users=sequenced.outputs["users"],
                 candidates=retrieved.outputs["candidates"],
                 base_model=base.outputs["model"],
-            ).set_container_image(images.spark)
-            tuned = sft(
+            )
+            tuned = trainer(sft)(
                 config=to_json(profile.sft),
+                code_fingerprint=code["sft"],
                 checkpoints=checkpoints,
                 prompts=prompted.outputs["prompts"],
                 base_model=base.outputs["model"],
-            ).set_container_image(images.trainer)
-            improved = grpo(
+            )
+            improved = trainer(grpo)(
                 config=to_json(profile.grpo),
                 fingerprint=reward_fingerprint,
+                code_fingerprint=code["grpo"],
                 checkpoints=checkpoints,
                 prompts=prompted.outputs["prompts"],
                 sft_model=tuned.outputs["model"],
-            ).set_container_image(images.trainer)
-            # Where the trainings log as they go. A database on this machine is no place for pods: a local run
-            # names it in the environment, where it is in no cache key.
-            if (uri := profile.register.tracking_uri).startswith("http"):
-                for task in (tuned, improved):
-                    task.set_env_variable("MLFLOW_TRACKING_URI", uri)
-                    task.set_env_variable("MLFLOW_EXPERIMENT_NAME", profile.register.experiment)
-            reigning = champion(config=to_json(profile.register)).set_container_image(images.ops)
+            )
+            _track(profile, tuned, improved)
+            reigning = ops(champion)(config=to_json(profile.register))
             reigning.set_caching_options(enable_caching=False)
-            evaluated = evaluate(
+            evaluated = trainer(evaluate)(
                 config=to_json(profile.evaluate),
                 lineage=lineage,
                 prompts=prompted.outputs["prompts"],
@@ -102,20 +106,34 @@ def build(profile: Profile) -> Callable[..., Any]:
                 grpo_model=improved.outputs["model"],
                 champion=reigning.outputs["champion"],
                 grpo_alarms=improved.outputs["alarms"],
-            ).set_container_image(images.trainer)
-            passed = gate(
-                config=to_json(profile.gate), report=evaluated.outputs["report"]
-            ).set_container_image(images.ops)
+            )
+            passed = ops(gate)(config=to_json(profile.gate), report=evaluated.outputs["report"])
             with dsl.If(passed.outputs["Output"] == True, name="gate-passed"):  # noqa: E712
-                registered = register(
+                registered = ops(register)(
                     config=to_json(profile.register),
                     lineage=lineage,
                     model=improved.outputs["model"],
                     report=evaluated.outputs["report"],
-                ).set_container_image(images.ops)
+                )
                 registered.set_caching_options(enable_caching=False)
 
     return recllm_r1
+
+
+def _on(image: str, step: Callable[..., dsl.PipelineTask]) -> Callable[..., dsl.PipelineTask]:
+    """Return `step` as one whose tasks run in `image`."""
+    return lambda **inputs: step(**inputs).set_container_image(image)
+
+
+def _track(profile: Profile, *trainings: dsl.PipelineTask) -> None:
+    """Let trainings log to the profile's MLflow server.
+
+    A local database is no address for pods: a local run sets it in the environment, outside all cache keys.
+    """
+    if profile.register.tracking_uri.startswith("http"):
+        for task in trainings:
+            task.set_env_variable("MLFLOW_TRACKING_URI", profile.register.tracking_uri)
+            task.set_env_variable("MLFLOW_EXPERIMENT_NAME", profile.register.experiment)
 
 
 def compile_to(profile: Profile, path: Path) -> None:

@@ -1,14 +1,19 @@
-"""What a model was made from: fingerprints of data and code, versions, commit, run."""
+"""What a model was made from: fingerprints of data, models and code, versions, commit, run."""
 
 import contextlib
+import importlib.metadata
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from components.base_model import config as base_models
+from components.base_model.config import BaseModelConfig
 from components.grpo.config import REWARD_VERSION, RewardWeights
+from components.retrieve import config as encoders
+from components.retrieve.config import EncoderConfig
 from components.shared.artifacts import fingerprint
 from components.shared.artifacts.storage import is_remote, stamp
 from components.shared.errors import DataError
@@ -16,50 +21,72 @@ from components.shared.prompting.render import PROMPT_VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = ("components", "data_contracts", "pipelines")
+WHEELS = {**base_models.BUNDLED, **encoders.BUNDLED}
 
 
 def of_data(data: str, exposures: str = "") -> str:
-    """Return the fingerprint of the raw data: contents of a local folder, names, sizes and times of a URI.
+    """Return the fingerprint of the raw data: contents of a local folder; names, sizes and times at a URI.
 
-    `exposures` is where lists from outside lie, if elsewhere.
+    `exposures` is the folder or URI of the table exposures where that lies elsewhere.
 
     Raises:
         DataError: nothing is there.
     """
-    if exposures:
-        lists = _contents(exposures, f"sequences.exposures: {exposures}", "the table exposures")
-        return fingerprint.of_text(of_data(data), lists)
-    return _contents(data, data, "the raw tables")
+    tables = _contents(data, data, "the raw tables")
+    if not exposures:
+        return tables
+    lists = _contents(exposures, f"sequences.exposures: {exposures}", "the table exposures")
+    return fingerprint.of_text(tables, lists)
 
 
-def _contents(place: str, shown: str, wanted: str) -> str:
-    if is_remote(place):
-        return fingerprint.of_text(*stamp(place))
-    folder = Path(place)
-    if not folder.is_dir():
+def _contents(location: str, shown: str, wanted: str) -> str:
+    if is_remote(location):
+        return fingerprint.of_text(*stamp(location))
+    if not Path(location).is_dir():
         raise DataError(f"{shown}: no such folder; it must hold {wanted}")
-    return fingerprint.of_folder(folder)
+    return fingerprint.of_folder(Path(location))
 
 
-def of_model(source: str) -> str:
-    """Return the fingerprint of a model in a folder or at a URI; "" for one that its name pins."""
+def of_model(model: BaseModelConfig | EncoderConfig) -> str:
+    """Return the fingerprint of a model: contents of a folder or URI, version of a wheel, commit of a hub id.
+
+    It is "" for a model that is missing, which its step reports.
+    """
+    source = model.source
+    if source.startswith("bundled:"):
+        with contextlib.suppress(KeyError, importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(WHEELS[source.removeprefix("bundled:")])
+        return ""
     if is_remote(source):
         return fingerprint.of_text(*stamp(source))
     folder = Path(source).expanduser()
-    return fingerprint.of_folder(folder) if folder.is_dir() else ""
+    if folder.is_dir():
+        return fingerprint.of_folder(folder)
+    return _hub_commit(source, model.revision) if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) else ""
+
+
+def _hub_commit(repo: str, revision: str) -> str:
+    """Return the commit that `revision` names on the hub or, without a network, in the hub's local cache."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    with contextlib.suppress(Exception):  # whatever keeps the hub away
+        return HfApi().model_info(repo, revision=revision, timeout=10).sha or ""
+    with contextlib.suppress(OSError, ValueError):
+        return Path(snapshot_download(repo, revision=revision, local_files_only=True)).name
+    return ""
 
 
 def of_reward(weights: RewardWeights) -> str:
-    """Return the fingerprint of the source files of reward terms of the user's own; "" without any.
+    """Return the fingerprint of the user's own reward terms; "" without any.
 
-    A term in a package counts with the whole package, any other with its own file.
+    A term in a package counts with the whole package, any other with its file.
 
     Raises:
         ConfigError: a term cannot be imported.
     """
     from components.grpo.rewards import business_terms
 
-    with _modules_of_the_working_folder():
+    with _importable_working_folder():
         business_terms(weights)
     found = []
     for name in sorted({re.split("[.:]", name)[0] for name in weights.business if ":" in name}):
@@ -72,8 +99,8 @@ def of_reward(weights: RewardWeights) -> str:
 
 
 @contextlib.contextmanager
-def _modules_of_the_working_folder() -> Iterator[None]:
-    """Find modules where the steps do: those run as `python -m`, which looks in the working folder first."""
+def _importable_working_folder() -> Iterator[None]:
+    """Look for modules in the working folder first, as the steps do, which run as `python -m`."""
     before = sys.path[:]
     sys.path.insert(0, os.getcwd())
     try:
@@ -83,26 +110,27 @@ def _modules_of_the_working_folder() -> Iterator[None]:
 
 
 def of_code() -> str:
-    """Return the fingerprint of the project's own source files."""
+    """Return one fingerprint of all source files of the project."""
     files = [p for part in CODE for p in (ROOT / part).rglob("*") if p.suffix in (".py", ".json")]
     return fingerprint.of_files(files, ROOT)
 
 
-def describe(
-    run_key: str, profile: str, data: str, data_fingerprint: str, code: str, base_model: str, base: str
-) -> dict[str, str]:
-    """Return the lineage of a run: the tags of the model version that it registers."""
+def describe(run_key: str, profile: str, base_model: str, arguments: Mapping[str, str]) -> dict[str, str]:
+    """Return the lineage of a run: the tags of the model version that it registers.
+
+    `arguments` are those of the pipeline.
+    """
     return {
         "run_key": run_key,
         "profile": profile,
-        "data": data,
-        "data_fingerprint": data_fingerprint,
-        "code_fingerprint": code,
+        "data": arguments["data"],
+        "data_fingerprint": arguments["data_fingerprint"],
+        "code_fingerprint": of_code(),
         "git_commit": _git_commit(),
         "prompt_version": PROMPT_VERSION,
         "reward_version": REWARD_VERSION,
         "base_model": base_model,
-        "base_model_fingerprint": base,
+        "base_model_fingerprint": arguments["base_model_fingerprint"],
     }
 
 

@@ -1,15 +1,14 @@
 """Running the compiled pipeline on this machine under `kfp.local`: the DAG and code of a cluster."""
 
 import contextlib
-import dataclasses
 import json
 import os
 import re
 import signal
-import sys
+import unittest.mock
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from components.shared.artifacts.fingerprint import of_text
 from components.shared.config import to_json
 from components.shared.errors import UserError
+from components.shared.logs import EVENTS
 from components.shared.tracking.tracker import PIPELINE_RUN
 from pipelines import lineage
 from pipelines.console import Console
@@ -29,11 +29,16 @@ class RunFailedError(UserError):
 
 @dataclass(frozen=True, kw_only=True)
 class LocalRun:
-    """Where a finished run left things, and the registry's model that it may have added a version to."""
+    """A finished run: its folder, its registry, and the model that it may have registered a version of."""
 
     folder: Path
     tracking_uri: str
     model_name: str
+
+    @property
+    def page(self) -> Path:
+        """Return the path of the main page."""
+        return self.folder / "report.html"
 
     @property
     def has_registered(self) -> bool:
@@ -60,13 +65,13 @@ def run(
     `run_name`, by default the profile's, begins the name of the run's folder.
 
     Raises:
-        RunFailedError: a step failed. UserError: the data is not there. KeyboardInterrupt: as it says;
-        no step goes on, and the next run takes up finished steps and checkpoints.
+        RunFailedError: a step failed. UserError: the data is missing. KeyboardInterrupt: no step is left
+        running, and the next run resumes from finished steps and checkpoints.
     """
     runs = runs.resolve()
-    # A wrong path or name is told before anything is written.
-    elsewhere = profile.sequences.exposures
-    data_fingerprint = lineage.of_data(data, elsewhere) if data else ""
+    # A wrong path or name is reported before anything is written.
+    lists = profile.sequences.exposures
+    data_fingerprint = lineage.of_data(data, lists) if data else ""
     reward_fingerprint = lineage.of_reward(profile.grpo.reward)
     stem = re.sub(r"[^A-Za-z0-9.-]+", "-", run_name or Path(profile_name).stem)[:60]
     run_key = f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
@@ -74,36 +79,28 @@ def run(
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise UserError(
-            f"--runs {runs}: cannot be written to ({error.strerror}); name another folder"
-        ) from error
+        reason = f"cannot be written to ({error.strerror}); name another folder"
+        raise UserError(f"--runs {runs}: {reason}") from error
     tracking_uri = profile.register.tracking_uri or registry_of(runs)
-    profile = dataclasses.replace(
-        profile, register=dataclasses.replace(profile.register, tracking_uri=tracking_uri)
-    )
-    console = Console(sys.stdout, folder / "run.log", verbose)
-    if data is None:
-        data = sample_data(profile, runs, console)
-        data_fingerprint = lineage.of_data(data, elsewhere)
-    source = profile.base_model.source
-    code, base = lineage.of_code(), lineage.of_model(source)
-    arguments = {
-        "data": data if "://" in data else str(Path(data).resolve()),
-        "data_fingerprint": data_fingerprint,
-        "code_fingerprint": code,
-        "base_model_fingerprint": base,
-        "reward_fingerprint": reward_fingerprint,
-        "encoder_fingerprint": lineage.of_model(profile.retrieve.encoder.source),
-        "lineage": json.dumps(
-            lineage.describe(run_key, profile_name, data, data_fingerprint, code, source, base)
-        ),
-        "checkpoints": str(runs / "checkpoints"),
-    }
-    console.say(f"run {run_key}: everything it writes lies in {folder}")
-    with _stopping_children(), contextlib.redirect_stdout(console):
-        _execute(profile, folder, runs / "cache" if cache else None, arguments, console)
-    console.close()
-    return LocalRun(folder=folder, tracking_uri=tracking_uri, model_name=profile.register.model_name)
+    profile = replace(profile, register=replace(profile.register, tracking_uri=tracking_uri))
+    finished = LocalRun(folder=folder, tracking_uri=tracking_uri, model_name=profile.register.model_name)
+    with Console(folder / "events.jsonl", folder / "run.log", verbose=verbose) as console:
+        console.say(f"run {run_key}: everything it writes lies in {folder}")
+        if data is None:
+            data = sample_data(profile, runs, console)
+            data_fingerprint = lineage.of_data(data, lists)
+        arguments = {
+            "data": data if "://" in data else str(Path(data).resolve()),
+            "data_fingerprint": data_fingerprint,
+            "reward_fingerprint": reward_fingerprint,
+            "base_model_fingerprint": lineage.of_model(profile.base_model),
+            "encoder_fingerprint": lineage.of_model(profile.retrieve.encoder),
+            "checkpoints": str(runs / "checkpoints"),
+        }
+        origin = lineage.describe(run_key, profile_name, profile.base_model.source, arguments)
+        arguments["lineage"] = json.dumps(origin)
+        _execute(profile, finished, runs / "cache" if cache else None, arguments, console)
+    return finished
 
 
 def registry_of(runs: Path) -> str:
@@ -123,38 +120,65 @@ def sample_data(profile: Profile, runs: Path, console: Console) -> str:
 
 
 def _execute(
-    profile: Profile, folder: Path, cache: Path | None, arguments: dict[str, str], console: Console
+    profile: Profile, run: LocalRun, cache: Path | None, arguments: dict[str, str], console: Console
 ) -> None:
     from kfp import components as kfp_components
     from kfp import local
 
+    from pipelines import run_page
     from pipelines.dag import CACHED_STEPS, compile_to
 
     # Threads that spin long while they wait slow training down several times on a busy machine; those that
     # sleep at once cost a tenth on an idle one.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    os.environ["MLFLOW_TRACKING_URI"] = profile.register.tracking_uri  # where steps log as they train
+    os.environ[EVENTS] = str(run.folder / "events.jsonl")
+    os.environ["MLFLOW_TRACKING_URI"] = run.tracking_uri  # where steps log as they train
     os.environ["MLFLOW_EXPERIMENT_NAME"] = profile.register.experiment
-    os.environ[PIPELINE_RUN] = folder.name
+    os.environ[PIPELINE_RUN] = run.folder.name
     # The images are for clusters; here every step runs in this very environment.
     warnings.filterwarnings("ignore", message="You may be attemping to run a task", category=RuntimeWarning)
 
-    compiled = folder / "pipeline.yaml"
+    compiled = run.folder / "pipeline.yaml"
     compile_to(profile, compiled)
     local.init(
         local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(folder),
+        pipeline_root=str(run.folder),
         enable_caching=cache is not None,
         cache_root=str(cache) if cache else None,
     )
     pipeline = kfp_components.load_component_from_file(str(compiled))
+    log = (run.folder / "run.log").open("a", buffering=1, encoding="utf-8")
     try:
-        pipeline(**arguments)
+        with log, _stopping_children(), contextlib.redirect_stdout(log), _cache_hits() as cached:
+            pipeline(**arguments)
     except RuntimeError as error:
-        step, cause = console.failure()
-        raise RunFailedError(f"step '{step}' failed: {cause}\nThe whole log: {folder / 'run.log'}") from error
-    if unchanged := [step for step in CACHED_STEPS if step not in console.steps]:
+        step, cause = console.failure(str(error))
+        raise RunFailedError(f"step '{step}' failed: {cause}\nThe whole log: {log.name}") from error
+    if unchanged := [step for step in CACHED_STEPS if step in cached]:
         console.say(f"unchanged, so their outputs were used again: {', '.join(unchanged)}")
+    executed = {path.name: path for path in run.folder.glob("*/*/")}
+    run_page.write(run.folder, {**executed, **cached}, profile.gate)
+
+
+@contextlib.contextmanager
+def _cache_hits() -> Iterator[dict[str, Path]]:
+    """Yield the output folders of cached steps by step; kfp.local itself reports hits only in its log."""
+    from kfp.dsl import Artifact
+    from kfp.local.cache import LocalCache
+
+    folders: dict[str, Path] = {}
+    original = LocalCache.get
+
+    def get(cache: LocalCache, key: str) -> dict[str, Any] | None:
+        outputs = original(cache, key)
+        for artifact in (outputs or {}).values():
+            if isinstance(artifact, Artifact):
+                folder = Path(artifact.path).parent
+                folders[folder.name] = folder
+        return outputs
+
+    with unittest.mock.patch.object(LocalCache, "get", get):
+        yield folders
 
 
 @contextlib.contextmanager

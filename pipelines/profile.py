@@ -1,9 +1,10 @@
 """Profiles: all configuration of a run in one YAML file, parsed strictly."""
 
-from collections.abc import Mapping
-from dataclasses import field, fields, replace
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
@@ -34,9 +35,13 @@ class Images:
     """Image of the gate and the registry."""
 
 
+SERVED = {**{setting.name: "prompts" for setting in fields(PromptSettings)}, "max_new_tokens": "evaluate"}
+"""Keys of `register.serving` that take the value of the same key of another section."""
+
+
 @strict
 class Profile:
-    """One section a step; `sample` sizes the generated log of a run without data of its own."""
+    """One section per step; `sample` sizes the generated log of a run without data of its own."""
 
     sample: SampleConfig = field(default_factory=SampleConfig)
     sequences: SequencesConfig = field(default_factory=SequencesConfig)
@@ -51,26 +56,21 @@ class Profile:
     images: Images = field(default_factory=Images)
 
     def __post_init__(self) -> None:
-        """Make the registered model ask as it was trained and answer as it was judged."""
-        followed: dict[str, tuple[str, Any]] = {
-            f.name: ("prompts", self.prompts) for f in fields(PromptSettings)
-        }
-        followed["max_new_tokens"] = ("evaluate", self.evaluate)
-        default = ServingConfig()
-        for name, (section, config) in followed.items():
-            mine, its = getattr(self.register.serving, name), getattr(config, name)
-            if mine not in (its, getattr(default, name)):
+        """Make the registered model prompt as it was trained and answer as it was evaluated."""
+        serving, default = self.register.serving, ServingConfig()
+        values = {name: getattr(getattr(self, section), name) for name, section in SERVED.items()}
+        for name, value in values.items():
+            mine, section = getattr(serving, name), SERVED[name]
+            if mine not in (value, getattr(default, name)):
                 raise ValueError(
-                    f"register.serving.{name} is {mine!r} but {section}.{name} is {its!r}; "
+                    f"register.serving.{name} is {mine!r} but {section}.{name} is {value!r}; "
                     f"leave it out: serving follows '{section}'"
                 )
-        shared = {name: getattr(config, name) for name, (_, config) in followed.items()}
-        serving = replace(self.register.serving, **shared)
-        object.__setattr__(self, "register", replace(self.register, serving=serving))
+        object.__setattr__(self, "register", replace(self.register, serving=replace(serving, **values)))
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML's safe loader, which by itself lets the last of two equal keys win without a word."""
+    """YAML's safe loader, which by itself silently keeps the last of two equal keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -87,8 +87,8 @@ def names() -> list[str]:
 def load(name: str, changes: Mapping[str, Any] | None = None) -> Profile:
     """Load a profile by its name (see `names`) or by the path of a YAML file.
 
-    `changes` are nested like the file: a mapping changes the keys that it names (an empty one
-    leaves none), anything else replaces.
+    `changes` are nested like the file: a mapping changes the keys that it names, an empty mapping or
+    any other value replaces.
 
     Raises:
         ConfigError: no such profile, not YAML, an unknown key or a wrong type; names file and key.
@@ -107,10 +107,53 @@ def load(name: str, changes: Mapping[str, Any] | None = None) -> Profile:
 
 
 def _changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `values` with `changes` in their place, however deep."""
+    """Return `values` with `changes` merged in at every depth."""
     both = {
         name: _changed(values[name], change)
         for name, change in changes.items()
         if change and isinstance(change, Mapping) and isinstance(values.get(name), Mapping)
     }
     return {**values, **changes, **both}
+
+
+def to_yaml(profile: Profile) -> str:
+    """Return every key as YAML with its help, and with its default where that differs."""
+    return "\n".join(_lines(profile, Profile())) + "\n"
+
+
+def _lines(section: Any, default: Any, indent: str = "") -> Iterator[str]:
+    for key in fields(section):
+        value, usual = getattr(section, key.name), getattr(default, key.name)
+        nested = is_dataclass(value)
+        text = _help(type(section), key.name) or (_first_line(value) if nested else "")
+        if isinstance(section, ServingConfig) and key.name in SERVED:
+            yield f"{indent}# {text} Follows {SERVED[key.name]}.{key.name}:"
+            yield f"{indent}# {key.name}: {_inline(value)}"
+            continue
+        if get_origin(key.type) is Literal:
+            text += f" One of {', '.join(get_args(key.type))}."
+        if value != usual and not (nested and usual is not None):
+            text += f" Default: {_inline(usual)}"
+        yield f"{indent}# {text}"
+        if nested:
+            yield f"{indent}{key.name}:"
+            yield from _lines(value, usual or type(value)(), indent + "  ")
+        else:
+            yield f"{indent}{key.name}: {_inline(value)}"
+
+
+def _help(section: type, name: str) -> str:
+    """Return the docstring of a key on one line; pydantic keeps it in the class that declares the key."""
+    declared = (vars(kind).get("__pydantic_fields__", {}).get(name) for kind in section.__mro__)
+    texts = (found.description for found in declared if found and found.description)
+    return " ".join(next(texts, "").split())
+
+
+def _first_line(section: Any) -> str:
+    return (type(section).__doc__ or "").partition("\n")[0]
+
+
+def _inline(value: Any) -> str:
+    """Return `value` as YAML on one line."""
+    plain = json.loads(json.dumps(value))  # tuples become lists
+    return yaml.safe_dump(plain, default_flow_style=True, width=10**9).removesuffix("...\n").strip()

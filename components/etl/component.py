@@ -10,6 +10,7 @@ def sequences(
     config: str,
     data: str,
     fingerprint: str,
+    code_fingerprint: str,
     sequences: Output[Dataset],
     catalogue: Output[Dataset],
     users: Output[Dataset],
@@ -20,7 +21,7 @@ def sequences(
 ):
     """Clean, order and split the raw tables at `data`; `config` is JSON of SequencesConfig.
 
-    `fingerprint` stands for the content of the data and the version of the code: it only keys the cache.
+    The fingerprints, of the data's contents and of the code, only key the cache.
     """
     from components.etl.config import SequencesConfig
     from components.etl.job import SequencesOutputs, run_sequences
@@ -43,6 +44,7 @@ def sequences(
 @step()
 def prompts(
     config: str,
+    code_fingerprint: str,
     sequences: Input[Dataset],
     catalogue: Input[Dataset],
     users: Input[Dataset],
@@ -52,7 +54,10 @@ def prompts(
     data_docs: Output[HTML],
     metrics: Output[Metrics],
 ):
-    """Render chat prompts with their answer keys; `config` is JSON of PromptsConfig."""
+    """Render chat prompts with their answer keys; `config` is JSON of PromptsConfig.
+
+    `code_fingerprint` only keys the cache.
+    """
     from components.etl.config import PromptsConfig
     from components.etl.job import PromptsInputs, PromptsOutputs, run_prompts
     from components.etl.outputs import folder_of, log_report, table_of

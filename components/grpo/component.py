@@ -9,6 +9,7 @@ from components.step import step
 def grpo(
     config: str,
     fingerprint: str,
+    code_fingerprint: str,
     checkpoints: str,
     prompts: Input[Dataset],
     sft_model: Input[Model],
@@ -19,7 +20,8 @@ def grpo(
 ):
     """Improve the SFT model by GRPO; `config` is JSON of GrpoConfig.
 
-    `fingerprint` names the contents of reward terms of the user's own: it keys the cache and the checkpoints.
+    `fingerprint` names the contents of the user's own reward terms: it keys the cache and the checkpoints.
+    `code_fingerprint` keys only the cache.
     """
     from pathlib import Path
 

@@ -9,6 +9,7 @@ from components.step import step
 def retrieve(
     config: str,
     fingerprint: str,
+    code_fingerprint: str,
     checkpoints: str,
     sequences: Input[Dataset],
     catalogue: Input[Dataset],
@@ -21,7 +22,7 @@ def retrieve(
 ):
     """Train the conventional recommenders and list candidates; `config` is JSON of RetrieveConfig.
 
-    `fingerprint` stands for the content of the sentence encoder: it only keys the cache.
+    The fingerprints, of the sentence encoder's contents and of the code, only key the cache.
     """
     from pathlib import Path
 

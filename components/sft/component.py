@@ -8,6 +8,7 @@ from components.step import step
 @step()
 def sft(
     config: str,
+    code_fingerprint: str,
     checkpoints: str,
     prompts: Input[Dataset],
     base_model: Input[Model],
@@ -15,7 +16,10 @@ def sft(
     curves: Output[HTML],
     metrics: Output[Metrics],
 ):
-    """Fine-tune the base model on the answer format; `config` is JSON of SftConfig."""
+    """Fine-tune the base model on the answer format; `config` is JSON of SftConfig.
+
+    `code_fingerprint` only keys the cache.
+    """
     from pathlib import Path
 
     from components.sft.config import SftConfig

@@ -1,49 +1,102 @@
-"""What a person sees of a run, and how the cause of a failure is found in the steps' output."""
+"""What a person sees of a run, and how the cause of a failure is found: by the events that steps write."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
+from components.shared.logs import EVENTS
 from pipelines.console import Console
 
-FAILED = """\
-12:00:00.000 - INFO - Executing task 'sequences'
-12:00:00.100 - INFO - Streamed logs:
-
-    sequences: reading
-    Some library: noise
-    Traceback (most recent call last):
-      File "x.py", line 1, in run
-    components.shared.errors.DataError: events.csv: column 'action' is missing
-      row 3: {...}
-
-12:00:01.000 - ERROR - Task 'sequences' finished with status FAILURE
-12:00:01.100 - INFO - Executing task 'run-end'
-    run_end: the run ended as FAILED
-12:00:01.200 - INFO - Task 'run-end' finished with status SUCCESS
+# As KFP starts a step: its name is on the command line, and an error ends the process.
+STEP = """
+from components.shared.errors import DataError
+from components.shared.logs import logger, progress
+log = logger("{step}")
+{body}
 """
 
 
-def test_progress_is_shown_and_everything_is_logged(tmp_path: Path) -> None:
-    screen = io.StringIO()
-    console = Console(screen, tmp_path / "run.log")
-    console.write(FAILED)
-    console.close()
-    assert [line.partition("] ")[2] for line in screen.getvalue().splitlines()] == [
+class Terminal(io.StringIO):
+    """A screen that a person looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Run step bodies under a console; return it and its screen. `log` stands for kfp.local's output."""
+
+    def run(
+        *steps: tuple[str, str], screen: io.StringIO | None = None, log: str = "", verbose: bool = False
+    ) -> tuple[Console, str]:
+        screen = screen or io.StringIO()
+        monkeypatch.setenv(EVENTS, str(tmp_path / "events.jsonl"))
+        (tmp_path / "run.log").write_text(log)
+        with Console(tmp_path / "events.jsonl", tmp_path / "run.log", screen, verbose) as console:
+            for step, body in steps:
+                command = [sys.executable, "-c", STEP.format(step=step.replace("-", " "), body=body)]
+                name = ["--function_to_execute", step.replace("-", "_")]
+                subprocess.run([*command, *name], check=False, capture_output=True)
+        return console, screen.getvalue()
+
+    return run
+
+
+def shown(screen: str) -> list[str]:
+    return [line.partition("] ")[2] for line in screen.splitlines()]
+
+
+def test_progress_is_shown(show) -> None:
+    body = "log.info('reading'); progress(log, 1, 2, 'loss 0.5'); print('Some library: noise')"
+    _, screen = show(("sequences", body), ("run-end", "log.warning('the run ended as FAILED')"))
+    assert shown(screen) == [
         "sequences: reading",
-        "run_end: the run ended as FAILED",
+        "sequences: 1/2, loss 0.5",
+        "run end: the run ended as FAILED",
     ]
-    assert (tmp_path / "run.log").read_text() == FAILED
 
 
-def test_the_cause_is_that_of_the_first_failed_step_with_all_its_lines(tmp_path: Path) -> None:
-    console = Console(io.StringIO(), tmp_path / "run.log")
-    console.write(FAILED)
-    step, cause = console.failure()
-    assert step == "sequences"
-    assert cause == "events.csv: column 'action' is missing\n  row 3: {...}"
+def test_verbose_shows_the_log_instead(show) -> None:
+    _, screen = show(("sft", "log.info('reading')"), log="\x1b[96mTask\x1b[0m\nnoise\n", verbose=True)
+    assert shown(screen) == ["Task", "noise"]
 
 
-def test_an_unforeseen_error_shows_its_last_lines(tmp_path: Path) -> None:
-    console = Console(io.StringIO(), tmp_path / "run.log")
-    console.write("Executing task 'sft'\n    Traceback\n    ZeroDivisionError: division by zero\n")
-    assert console.failure() == ("sft", "    Traceback\n    ZeroDivisionError: division by zero")
+def test_a_terminal_shows_a_bar_until_all_is_done(show) -> None:
+    body = "import time\nfor n in (1, 2, 3): progress(log, n, 3, f'loss {n}'); time.sleep(0.5)"
+    _, screen = show(("sft", body), screen=Terminal())
+    assert "1/3, loss 1" in screen and "━" in screen
+    assert "sft: 3/3, loss 3" in screen
+
+
+def test_the_cause_is_that_of_the_first_failed_step_with_all_its_lines(show) -> None:
+    error = "raise DataError('events.csv: column action is missing\\n  row 3: {...}')"
+    console, _ = show(("sequences", error), ("base-model", "1 / 0"))
+    assert console.failure("") == ("sequences", "events.csv: column action is missing\n  row 3: {...}")
+
+
+def test_an_unforeseen_error_shows_its_last_line(show) -> None:
+    console, _ = show(("sft", "1 / 0"))
+    assert console.failure("") == ("sft", "ZeroDivisionError: division by zero")
+
+
+def test_a_step_that_ends_without_an_event_shows_the_end_of_its_log(show) -> None:
+    log = """\
+12:00:00.000 - INFO - Executing task \x1b[96m'sft'\x1b[0m
+    Traceback (most recent call last):
+      File "x.py", line 1, in run
+    ModuleNotFoundError: No module named 'torch'
+
+12:00:01.000 - ERROR - Task \x1b[96m'sft'\x1b[0m finished with status \x1b[91mFAILURE\x1b[0m
+12:00:01.100 - INFO - Executing task 'run-end'
+"""
+    console, _ = show(log=log)
+    step, cause = console.failure(
+        "Pipeline 'x' finished. Inner task failed: \x1b[96m'sft'\x1b[0m inside 'exit'."
+    )
+    assert step == "sft"
+    assert cause.endswith("ModuleNotFoundError: No module named 'torch'")
+    assert "run-end" not in cause

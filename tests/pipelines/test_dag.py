@@ -41,7 +41,7 @@ def test_every_step_has_its_image_and_installs_nothing(compiled: Path) -> None:
 def test_only_what_changes_from_run_to_run_is_a_parameter(compiled: Path) -> None:
     spec = next(yaml.safe_load_all(compiled.read_text()))
     parameters = spec["root"]["inputDefinitions"]["parameters"]
-    of = ("data", "code", "base_model", "encoder", "reward")
+    of = ("data", "base_model", "encoder", "reward")
     fingerprints = {f"{name}_fingerprint" for name in of}
     assert set(parameters) == {"data", "lineage", "checkpoints"} | fingerprints
 

@@ -139,7 +139,7 @@ def test_an_interrupted_run_leaves_no_process_and_nothing_half_written(
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted; the same command goes on" in error
+    assert "interrupted; the same command resumes" in error
     assert "Traceback" not in error
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive

