@@ -15,8 +15,8 @@ from components.register.component import champion, register
 from components.retrieve.component import retrieve
 from components.run_end.component import run_end
 from components.sft.component import sft
+from components.shared.artifacts.fingerprint import of_step
 from components.shared.config import to_json
-from pipelines import lineage
 from pipelines.profile import Profile
 
 NAME = "recllm-r1"
@@ -34,7 +34,6 @@ def build(profile: Profile) -> Callable[..., Any]:
     spark = functools.partial(_on, profile.images.spark)
     trainer = functools.partial(_on, profile.images.trainer)
     ops = functools.partial(_on, profile.images.ops)
-    code = dict.fromkeys(CACHED_STEPS, lineage.of_code())
 
     @dsl.pipeline(name=NAME, description="Behaviour logs in, a better LLM recommender out.")
     def recllm_r1(
@@ -51,12 +50,12 @@ def build(profile: Profile) -> Callable[..., Any]:
                 config=to_json(profile.sequences),
                 data=data,
                 fingerprint=data_fingerprint,
-                code_fingerprint=code["sequences"],
+                code_fingerprint=of_step("etl"),
             )
             retrieved = trainer(retrieve)(
                 config=to_json(profile.retrieve),
                 fingerprint=encoder_fingerprint,
-                code_fingerprint=code["retrieve"],
+                code_fingerprint=of_step("retrieve"),
                 checkpoints=checkpoints,
                 sequences=sequenced.outputs["sequences"],
                 catalogue=sequenced.outputs["catalogue"],
@@ -66,11 +65,11 @@ def build(profile: Profile) -> Callable[..., Any]:
             base = trainer(base_model)(
                 config=to_json(profile.base_model),
                 fingerprint=base_model_fingerprint,
-                code_fingerprint=code["base-model"],
+                code_fingerprint=of_step("base_model"),
             )
             prompted = spark(prompts)(
                 config=to_json(profile.prompts),
-                code_fingerprint=code["prompts"],
+                code_fingerprint=of_step("etl"),
                 sequences=sequenced.outputs["sequences"],
                 catalogue=sequenced.outputs["catalogue"],
                 users=sequenced.outputs["users"],
@@ -79,7 +78,7 @@ def build(profile: Profile) -> Callable[..., Any]:
             )
             tuned = trainer(sft)(
                 config=to_json(profile.sft),
-                code_fingerprint=code["sft"],
+                code_fingerprint=of_step("sft"),
                 checkpoints=checkpoints,
                 prompts=prompted.outputs["prompts"],
                 base_model=base.outputs["model"],
@@ -87,7 +86,7 @@ def build(profile: Profile) -> Callable[..., Any]:
             improved = trainer(grpo)(
                 config=to_json(profile.grpo),
                 fingerprint=reward_fingerprint,
-                code_fingerprint=code["grpo"],
+                code_fingerprint=of_step("grpo"),
                 checkpoints=checkpoints,
                 prompts=prompted.outputs["prompts"],
                 sft_model=tuned.outputs["model"],

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from components.base_model import config as base_models
+from components.base_model.config import BUNDLED as BUNDLED_MODELS
 from components.base_model.config import BaseModelConfig
 from components.grpo.config import REWARD_VERSION, RewardWeights
-from components.retrieve import config as encoders
+from components.retrieve.config import BUNDLED as BUNDLED_ENCODERS
 from components.retrieve.config import EncoderConfig
 from components.shared.artifacts import fingerprint
 from components.shared.artifacts.storage import is_remote, stamp
@@ -21,7 +21,7 @@ from components.shared.prompting.render import PROMPT_VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = ("components", "data_contracts", "pipelines")
-WHEELS = {**base_models.BUNDLED, **encoders.BUNDLED}
+WHEELS = {**BUNDLED_MODELS, **BUNDLED_ENCODERS}
 
 
 def of_data(data: str, exposures: str = "") -> str:

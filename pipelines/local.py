@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.shared.artifacts.fingerprint import of_text
+from components.shared.artifacts.fingerprint import of_folder, of_text
 from components.shared.config import to_json
 from components.shared.errors import UserError
 from components.shared.logs import EVENTS
@@ -21,6 +21,8 @@ from components.shared.tracking.tracker import PIPELINE_RUN
 from pipelines import lineage
 from pipelines.console import Console
 from pipelines.profile import Profile
+
+GENERATOR = Path(__file__).parent / "datasets" / "synthetic"
 
 
 class RunFailedError(UserError):
@@ -110,7 +112,7 @@ def registry_of(runs: Path) -> str:
 
 def sample_data(profile: Profile, runs: Path, console: Console) -> str:
     """Return the folder of the profile's generated log, generating it if it is not there yet."""
-    folder = runs / "data" / f"sample-{of_text(to_json(profile.sample), lineage.of_code())}"
+    folder = runs / "data" / f"sample-{of_text(to_json(profile.sample), of_folder(GENERATOR, '*.py'))}"
     if not folder.is_dir():
         from pipelines.datasets.synthetic.log import generate
 

@@ -1,6 +1,7 @@
 """The command line: answers at once, and a mistake is one message and exit code 1."""
 
 import gzip
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,17 @@ def recllm(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_help_lists_the_commands_without_loading_anything_heavy(tmp_path: Path) -> None:
     shown = recllm("--help", cwd=tmp_path).stdout
-    for command in ("run", "experiment", "compile", "sample", "import", "promote", "rollback"):
+    for command in (
+        "run",
+        "open",
+        "experiment",
+        "compile",
+        "profile",
+        "sample",
+        "import",
+        "promote",
+        "rollback",
+    ):
         assert f"  {command} " in shown
     loaded = subprocess.run(
         [sys.executable, "-c", "import sys, pipelines.cli; print(*sys.modules)"],
@@ -27,7 +38,9 @@ def test_help_lists_the_commands_without_loading_anything_heavy(tmp_path: Path) 
         text=True,
         check=True,
     ).stdout.split()
-    assert not {"torch", "kfp", "pyspark", "mlflow", "pandas", "transformers", "yaml"} & set(loaded)
+    assert not {"torch", "kfp", "pyspark", "mlflow", "pandas", "transformers", "yaml", "pydantic"} & set(
+        loaded
+    )
 
 
 @pytest.mark.parametrize(
@@ -54,6 +67,11 @@ def test_help_lists_the_commands_without_loading_anything_heavy(tmp_path: Path) 
             "experiment 'luck': there is sft-only, accuracy-reward",
             id="no experiment",
         ),
+        pytest.param(
+            ["profile", "show", "huge"], "profile 'huge': neither one of", id="show unknown profile"
+        ),
+        pytest.param(["open"], "runs: no report.html there", id="nothing to open"),
+        pytest.param(["open", "mine"], "runs/mine: no report.html there", id="no such run"),
         pytest.param(["promote"], "no database at", id="nothing to promote"),
         pytest.param(
             ["import", "amazon", "--reviews", "r.json.gz", "--meta", "m.json.gz", "--out", "out"],
@@ -99,3 +117,20 @@ def test_sample_and_compile_write_what_they_say(tmp_path: Path) -> None:
     assert {path.stem for path in (tmp_path / "log").iterdir()} == {"users", "items", "events", "exposures"}
     assert recllm("compile", "--profile", "tiny", "--out", "p.yaml", cwd=tmp_path).returncode == 0
     assert "pipelineInfo" in (tmp_path / "p.yaml").read_text()
+
+
+def test_profiles_are_listed_and_shown(tmp_path: Path) -> None:
+    assert recllm("profile", "list", cwd=tmp_path).stdout.split() == ["h800", "laptop", "tiny"]
+    (tmp_path / "mine.yaml").write_text("sft: {epochs: 3}\n")
+    assert "  epochs: 3\n" in recllm("profile", "show", "mine.yaml", cwd=tmp_path).stdout
+
+
+def test_open_finds_the_newest_run_or_the_named_one(tmp_path: Path) -> None:
+    for age, name in ((0, "new"), (100, "old")):
+        page = tmp_path / "runs" / name / "report.html"
+        page.parent.mkdir(parents=True)
+        page.write_text("<html>")
+        os.utime(page, (1e9 - age, 1e9 - age))
+    for arguments, run in (([], "new"), (["old"], "old"), (["runs/old"], "old")):
+        shown = recllm("open", "--no-browser", *arguments, cwd=tmp_path)
+        assert shown.stdout == f"{tmp_path}/runs/{run}/report.html\n"

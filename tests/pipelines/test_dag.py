@@ -1,12 +1,15 @@
 """The compiled pipeline: what a cluster gets."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from components.shared.artifacts.fingerprint import of_step
 from pipelines import profile
 from pipelines.dag import CACHED_STEPS, compile_to
+from pipelines.run_page import PAGES
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +49,38 @@ def test_only_what_changes_from_run_to_run_is_a_parameter(compiled: Path) -> Non
     assert set(parameters) == {"data", "lineage", "checkpoints"} | fingerprints
 
 
-def test_what_reads_or_writes_the_registry_is_never_cached(compiled: Path) -> None:
-    spec = next(yaml.safe_load_all(compiled.read_text()))
-    tasks = {
+def tasks_of(spec: dict[str, Any]) -> dict[str, Any]:
+    return {
         name: task
         for component in spec["components"].values()
         for name, task in component.get("dag", {}).get("tasks", {}).items()
     }
+
+
+def test_what_reads_or_writes_the_registry_is_never_cached(compiled: Path) -> None:
+    tasks = tasks_of(next(yaml.safe_load_all(compiled.read_text())))
     cached = {name for name, task in tasks.items() if task.get("cachingOptions", {}).get("enableCache")}
     assert {"champion", "register"} & cached == set()
     assert set(CACHED_STEPS) <= cached
+
+
+def test_every_cached_step_is_keyed_by_its_own_code(compiled: Path) -> None:
+    tasks = tasks_of(next(yaml.safe_load_all(compiled.read_text())))
+    folders = {"sequences": "etl", "prompts": "etl", "base-model": "base_model"}
+    for step in CACHED_STEPS:
+        key = tasks[step]["inputs"]["parameters"]["code_fingerprint"]["runtimeValue"]["constant"]
+        assert key == of_step(folders.get(step, step))
+
+
+def test_the_main_page_of_a_run_links_the_page_of_every_step(compiled: Path) -> None:
+    spec = next(yaml.safe_load_all(compiled.read_text()))
+    pages = {
+        (name.removeprefix("comp-"), artifact)
+        for name, component in spec["components"].items()
+        for artifact, output in component.get("outputDefinitions", {}).get("artifacts", {}).items()
+        if output["artifactType"]["schemaTitle"] == "system.HTML"
+    }
+    assert pages == {(step, artifact) for step, (artifact, _) in PAGES.items()}
 
 
 def test_compiling_twice_gives_the_same_file(compiled: Path, tmp_path: Path) -> None:

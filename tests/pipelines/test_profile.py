@@ -1,15 +1,15 @@
 """Profiles: those that come along are whole, and a mistake is named with file and key."""
 
-import sys
-from dataclasses import fields
+import re
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from components.grpo.config import RewardWeights
 from components.shared.errors import ConfigError
 from components.shared.prompting.settings import PromptSettings
-from pipelines import lineage, profile
+from pipelines import profile
 
 
 @pytest.mark.parametrize("name", profile.names())
@@ -54,32 +54,37 @@ def test_an_unknown_profile_lists_the_known_ones() -> None:
         profile.load("gpu")
 
 
-def test_a_reward_term_of_ones_own_is_known_by_its_source(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    term = tmp_path / "lineage_own_term.py"
-    term.write_text("def one(answer, row): return 1.0\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    weights = RewardWeights(business={"ilad": 0.1, "lineage_own_term:one": 0.2})
-    before = lineage.of_reward(weights)
-    assert lineage.of_reward(RewardWeights(business={"ilad": 0.1})) == ""
-    term.write_text("def one(answer, row): return 0.5\n")
-    assert lineage.of_reward(weights) not in (before, "")
-    with pytest.raises(ConfigError, match=r"'nowhere\.at_all:f' is neither"):
-        lineage.of_reward(RewardWeights(business={"nowhere.at_all:f": 0.1}))
+@pytest.mark.parametrize("name", profile.names())
+def test_a_shown_profile_loads_back(name: str, tmp_path: Path) -> None:
+    loaded = profile.load(name)
+    (tmp_path / "shown.yaml").write_text(profile.to_yaml(loaded))
+    assert profile.load(str(tmp_path / "shown.yaml")) == loaded
 
 
-@pytest.mark.parametrize("term", ["lineage_own_package:one", "lineage_own_package.deep.term:one"])
-def test_a_term_in_a_package_is_known_by_all_of_it(
-    tmp_path, monkeypatch: pytest.MonkeyPatch, term: str
-) -> None:
-    package = tmp_path / "lineage_own_package"
-    (package / "deep").mkdir(parents=True)
-    (package / "__init__.py").write_text("from .deep.term import one\n")
-    (package / "deep" / "__init__.py").write_text("")
-    (package / "deep" / "term.py").write_text("def one(answer, row): return 1.0\n")
-    monkeypatch.chdir(tmp_path)  # where the steps look first
-    before = lineage.of_reward(RewardWeights(business={term: 1.0}))
-    (package / "deep" / "other.py").write_text("")
-    assert lineage.of_reward(RewardWeights(business={term: 1.0})) != before
-    assert str(tmp_path) not in sys.path
-    for name in [name for name in sys.modules if name.startswith("lineage_own_package")]:
-        del sys.modules[name]
+def keys(section: Any) -> list[str]:
+    """Return the names of all keys in their order, sections before their keys."""
+    found = []
+    for field in fields(section):
+        value = getattr(section, field.name)
+        found += [field.name, *(keys(value) if is_dataclass(value) else [])]
+    return found
+
+
+def test_every_key_is_shown_below_its_help() -> None:
+    shown = profile.to_yaml(profile.load("tiny")).splitlines()
+    named = [
+        (n, match[1])
+        for n, line in enumerate(shown)
+        if (match := re.match(r"[ #]*([a-z_]+[0-9a-z_]*):( |$)", line))
+    ]
+    assert [name for _, name in named] == keys(profile.load("tiny"))
+    for number, name in named:
+        help_line = shown[number - 1].strip()
+        assert len(help_line.removeprefix("# ")) >= 5 and help_line.startswith("# "), f"{name} has no help"
+
+
+def test_a_changed_key_shows_its_default_and_a_choice_its_options() -> None:
+    shown = profile.to_yaml(profile.load("tiny"))
+    assert "# Users. Default: 1600\n  users: 120\n" in shown
+    assert "One of leave_one_out, temporal.\n  split: leave_one_out\n" in shown
+    assert "Follows prompts.title_chars:\n    # title_chars: 32\n" in shown

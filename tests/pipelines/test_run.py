@@ -41,7 +41,11 @@ def test_the_run_compares_all_models_and_says_where_everything_lies(finished: tu
     places = dict(
         line.split(maxsplit=1) for line in shown.splitlines() if line.startswith(("report:", "log:"))
     )
-    assert "<html" in Path(places["report:"]).read_text()
+    page = Path(places["report:"]).read_text()
+    assert all(title in page for title in ("passed the gate", "item_to_item", "git_commit"))
+    links = re.findall(r'href="(pages/[a-z]+\.html)"', page)
+    assert len(links) == 6
+    assert all("<html" in (Path(places["report:"]).parent / link).read_text() for link in links)
     assert Path(places["log:"]).is_file()
     assert "mlflow ui --backend-store-uri sqlite:///" in shown
     assert "recllm promote --model recllm-r1 --tracking-uri sqlite:///" in shown
@@ -75,6 +79,9 @@ def test_a_second_run_uses_finished_steps_again_and_meets_the_champion(finished:
     assert again.returncode == 0, again.stdout + again.stderr
     assert "used again: sequences, retrieve, base-model, prompts, sft, grpo" in again.stdout
     assert "│ champion " in again.stdout
+    newest = Path(recllm("open", "--no-browser", cwd=folder).stdout.strip())
+    assert str(newest) in again.stdout
+    assert "<html" in (newest.parent / "pages" / "sft.html").read_text(), "also pages of steps used again"
 
     def figures(text: str) -> list[str]:
         return [line for line in text.splitlines() if line.startswith(("│ sft", "│ grpo", "│ sasrec"))]
