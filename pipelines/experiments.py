@@ -118,7 +118,7 @@ def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: 
                 changed, profile_name, data, runs, cache=True, verbose=verbose, run_name=f"{name} {title}"
             )
             report = EvaluationReport.read(finished.artifact("evaluate", "report"))
-            page = os.path.relpath(finished.artifact("evaluate", "html"), folder)
+            page = os.path.relpath(finished.page, folder)
             variants[title] = replace(variants[title], report=report, page=page)
         except Exception as error:
             variants[title] = replace(variants[title], missing=f"failed: {error}")

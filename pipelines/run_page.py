@@ -4,12 +4,12 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from components.evaluate.config import GateConfig
+from components.evaluate.config import CHALLENGER, GateConfig
 from components.shared.reporting import page
 from data_contracts.evaluation import Comparator, EvaluationReport
 
 PAGES = {
-    "evaluate": ("html", "Evaluation"),
+    "evaluate": ("html", "Evaluation report"),
     "sequences": ("data_docs", "Raw tables and sequences"),
     "retrieve": ("report", "Retrieval"),
     "prompts": ("data_docs", "Prompts"),
@@ -49,7 +49,7 @@ def _blocks(report: EvaluationReport, gate: GateConfig) -> list[page.Block]:
         for rule in decision.rules
     ]
     return [
-        page.Note(f"{decision.model} {verdict}.", "good" if decision.passed else "warn"),
+        page.Note(f"{CHALLENGER} {verdict}.", "good" if decision.passed else "warn"),
         page.Table(["rule of the gate", "found", ""], rows=rules, is_text=True),
         page.Heading("Comparators"),
         page.Table(["model", *headers(report)], [[one.name, *cells(one)] for one in report.comparators]),

@@ -55,7 +55,8 @@ def test_a_report_holds_what_is_finished_when_a_variant_fails(
     run_folder = tmp_path / "run" / "evaluate"
     run_folder.mkdir(parents=True)
     (run_folder / "report").write_text(make_report().to_json())
-    finished = SimpleNamespace(artifact=lambda step, name: run_folder / name)
+    page = run_folder.parent / "report.html"
+    finished = SimpleNamespace(artifact=lambda step, name: run_folder / name, page=page)
     runs = iter([finished, RunFailedError("step 'grpo' failed: the loss is <NaN>")])
 
     def run(*arguments: Any, **options: Any) -> Any:
