@@ -78,7 +78,7 @@ def test_a_report_holds_what_is_finished_when_a_variant_fails(
     page = (folder / "report.html").read_text()
     assert html.escape("the loss is <NaN>") in page
     assert "none: not run yet" in page
-    assert '<a href="../../run/evaluate/html">' in page
+    assert '<a href="../../run/report.html">' in page
 
 
 def row(low: float, mean: float, high: float) -> dict:
