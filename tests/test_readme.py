@@ -1,11 +1,17 @@
-"""What the README quotes of the software is what the software says."""
+"""The READMEs: short enough to be read, in step with the command line, and without dead links."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+READMES = [README, *(ROOT / "components").rglob("README.md"), *(ROOT / "pipelines").rglob("README.md")]
+READMES += (ROOT / "data_contracts").rglob("README.md")
 
 
 def test_the_readme_shows_the_present_help() -> None:
@@ -18,3 +24,14 @@ def test_the_readme_shows_the_present_help() -> None:
     ).stdout
     quoted = "\n".join(line.rstrip() for line in shown.strip().splitlines())
     assert f"```\n{quoted}\n```" in README.read_text(encoding="utf-8")
+
+
+def test_the_readme_has_at_most_2000_words() -> None:
+    assert len(README.read_text(encoding="utf-8").split()) <= 2000
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_named_paths_exist(readme: Path) -> None:
+    text = readme.read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:components|pipelines|data_contracts|tests)/[\w/.-]+)`", text)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
