@@ -1,4 +1,4 @@
-"""KFP wrappers of the registry's two ends: fetch the champion, register a challenger."""
+"""KFP wrappers of the steps that use the registry: fetch the champion, register a challenger."""
 
 from kfp.dsl import Artifact, Input, Markdown, Model, Output
 
@@ -7,7 +7,7 @@ from components.step import step
 
 @step()
 def champion(config: str, champion: Output[Model]):
-    """Fetch the reigning model, or a folder holding `none.txt`; `config` is JSON of RegisterConfig."""
+    """Fetch the champion, or a folder with `none.txt`; `config` is JSON of RegisterConfig."""
     from pathlib import Path
 
     from components.register.config import RegisterConfig

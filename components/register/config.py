@@ -1,4 +1,4 @@
-"""Configuration of the model registry and of how a registered model answers."""
+"""Configuration of the model registry and of registered models."""
 
 from dataclasses import field
 from typing import Annotated
@@ -17,11 +17,11 @@ class ServingConfig(PromptSettings):
     """How the registered model prompts and answers.
 
     A profile copies the prompt's settings from `prompts` and `max_new_tokens` from `evaluate`, so that the
-    model is asked as it was trained and answers as it was judged.
+    model gets the prompts it was trained on and answers as it was evaluated.
     """
 
     max_new_tokens: PositiveInt = 128
-    """Tokens of an answer at most."""
+    """Most tokens of an answer."""
     batch_size: PositiveInt = 16
     """Requests answered together."""
     dtype: Dtype = "auto"

@@ -1,4 +1,4 @@
-"""Register a model as the challenger, once a run; fetch the reigning champion."""
+"""Register a model as the challenger, once per run; fetch the champion."""
 
 import json
 import re
@@ -19,8 +19,12 @@ from components.register.config import RegisterConfig
 from components.register.registry import CHALLENGER, CHAMPION, PREVIOUS, RUN_KEY
 from components.shared.artifacts.outputs import atomic_folder, write_text
 from components.shared.errors import ConfigError, DataError, is_full_disk
+from components.shared.logs import logger
 from components.shared.tracking import mlflow_client
 from data_contracts.evaluation import NO_MODEL, EvaluationReport
+
+log = logger("register")
+champion_log = logger("champion")
 
 _LONGEST_TAG = 5000  # MLflow servers before 3 refuse more; the whole lineage is an artifact as well
 
@@ -36,45 +40,53 @@ class RegisterInputs:
 
 @dataclass(frozen=True)
 class Registered:
-    """The model version, and whether this call made it (False: the run had registered it before)."""
+    """A model version; `created` is False if the run had registered it before."""
 
-    name: str
     version: str
     run_id: str
     created: bool
 
 
 def run(config: RegisterConfig, inputs: RegisterInputs, version_info: Path) -> Registered:
-    """Register the model as a new version with the alias `challenger`; write `version_info` (Markdown).
+    """Return the run's version, with the alias `challenger`; write `version_info` (Markdown).
 
-    One version a `run_key` of the lineage: a second call returns the version of the first. The version
+    A `run_key` of the lineage has one version: a second call returns the version of the first. The version
     is created last, with all its tags, so that an interrupted call leaves none.
 
     Raises:
         ConfigError: no `run_key`, or no registry at the tracking URI. DataError: no readable report.
         ModelError: no model folder.
     """
-    key = _run_key(inputs.lineage)
+    key = inputs.lineage.get(RUN_KEY)
+    if not isinstance(key, str) or not re.fullmatch(r"[\w.:/ -]{1,200}", key):
+        raise ConfigError(
+            f"lineage: '{RUN_KEY}' is {key!r}; a model version belongs to one run, named by at most 200 "
+            "letters, digits, spaces or any of . : / _ -"
+        )
     packaging.check_folder(inputs.model)
     try:
         report = EvaluationReport.read(inputs.report)
     except ValueError as error:
         raise DataError(str(error)) from error
     client = mlflow_client.connect(config.tracking_uri, create=True)
+    name = config.model_name
     with mlflow_client.readable_errors(client.tracking_uri):
-        registry.ensure_model(client, config.model_name)
-        registered = _existing(client, config, key) or _create(client, config, inputs, report, key)
-        _challenge(client, registered)
-    write_text(version_info, _markdown(registered, client.tracking_uri, report))
+        registry.ensure_model(client, name)
+        if found := registry.versions(client, name, key):
+            registered = Registered(str(found[0].version), found[0].run_id or "", created=False)
+        else:
+            registered = _create(client, config, inputs, report, key)
+        _set_challenger(client, name, registered.version)
+    write_text(version_info, _markdown(name, registered.version, client.tracking_uri, report))
     how = "is" if registered.created else "was already"
-    print(f"register: {registered.name} version {registered.version} {how} registered", flush=True)
+    log.info("%s version %s %s registered", name, registered.version, how)
     return registered
 
 
 def run_champion(config: RegisterConfig, folder: Path) -> str | None:
     """Download the champion's Hugging Face folder; return its version.
 
-    Without a champion, `folder` holds only `none.txt`, which says so, and None is returned.
+    Without a champion, `folder` holds only `none.txt`, and None is returned.
 
     Raises:
         ConfigError: the registry cannot be reached, or the version's files are gone.
@@ -83,32 +95,14 @@ def run_champion(config: RegisterConfig, folder: Path) -> str | None:
     client = mlflow_client.connect(config.tracking_uri) if mlflow_client.exists(config.tracking_uri) else None
     if client:
         with mlflow_client.readable_errors(client.tracking_uri):
-            version = registry.version_by_alias(client, config.model_name, CHAMPION)
+            version = registry.aliases(client, config.model_name).get(CHAMPION)
     with atomic_folder(folder) as partial:
         if client is None or version is None:
             (partial / NO_MODEL).write_text(f"{config.model_name} has no champion yet\n")
-            print(f"champion: {config.model_name} has none yet", flush=True)
-            return None
-        _download(client, config.model_name, version, partial)
-    print(f"champion: {config.model_name} version {version}", flush=True)
+        else:
+            _download(client, config.model_name, version, partial)
+    champion_log.info("%s: %s", config.model_name, f"version {version}" if version else "none yet")
     return version
-
-
-def _run_key(lineage: Mapping[str, Any]) -> str:
-    key = lineage.get(RUN_KEY)
-    if not isinstance(key, str) or not re.fullmatch(r"[\w.:/ -]{1,200}", key):
-        raise ConfigError(
-            f"lineage: '{RUN_KEY}' is {key!r}; a model version belongs to one run, named by at most 200 "
-            "letters, digits, spaces or any of . : / _ -"
-        )
-    return key
-
-
-def _existing(client: MlflowClient, config: RegisterConfig, key: str) -> Registered | None:
-    for one in registry.versions(client, config.model_name):
-        if one.tags.get(RUN_KEY) == key:
-            return Registered(config.model_name, str(one.version), one.run_id or "", created=False)
-    return None
 
 
 def _create(
@@ -116,7 +110,10 @@ def _create(
 ) -> Registered:
     """Write a run with metrics and files, then the version that points to them."""
     tags = _tags(inputs.lineage)
-    run_id = _run_id(client, config, key, tags)
+    experiment = mlflow_client.experiment_id(client, config.experiment)
+    interrupted = client.search_runs([experiment], f"tags.{RUN_KEY} = '{key}'", max_results=1)
+    run = interrupted[0] if interrupted else client.create_run(experiment, tags=tags, run_name=key)
+    run_id = run.info.run_id
     try:
         _log_metrics(client, run_id, report)
         client.log_text(run_id, report.to_json(), "report.json")
@@ -128,31 +125,26 @@ def _create(
     except BaseException:
         client.set_terminated(run_id, "FAILED")
         raise
-    source = f"{client.get_run(run_id).info.artifact_uri}/model"
-    figures = _figures(report)
-    version = client.create_model_version(config.model_name, source, run_id, tags=tags | figures)
-    return Registered(config.model_name, str(version.version), run_id, created=True)
-
-
-def _run_id(client: MlflowClient, config: RegisterConfig, key: str, tags: Mapping[str, str]) -> str:
-    """Return the MLflow run of this run key: a new one, or the one that an interrupted call left."""
-    experiment = mlflow_client.experiment_id(client, config.experiment)
-    left = client.search_runs([experiment], f"tags.{RUN_KEY} = '{key}'", max_results=1)
-    if left:
-        return left[0].info.run_id
-    return client.create_run(experiment, tags=dict(tags), run_name=key).info.run_id
+    # NDCG@10 and Recall@10 of every comparator are tags as well, which the list of versions shows.
+    for comparator in report.comparators:
+        for metric in ("ndcg@10", "recall@10"):
+            tags[f"{_name(comparator.name)}.{_name(metric)}"] = f"{comparator.metrics[metric]:.6f}"
+    source = f"{run.info.artifact_uri}/model"
+    version = client.create_model_version(config.model_name, source, run_id, tags=tags)
+    return Registered(str(version.version), run_id, created=True)
 
 
 def _log_metrics(client: MlflowClient, run_id: str, report: EvaluationReport) -> None:
-    """Log every comparator's metrics; "/" groups them in MLflow's pages, "@" would be refused."""
+    """Log every comparator's metrics; "/" groups them in MLflow's pages."""
     values = {
         "sample/users": float(report.sample.users),
         "sample/recall_ceiling": report.sample.recall_ceiling,
     }
-    for one in report.comparators:
-        values |= {f"{_name(one.name)}/{_name(metric)}": value for metric, value in one.metrics.items()}
-        if one.answers:
-            values[f"{_name(one.name)}/valid_share"] = one.answers.valid_share
+    for comparator in report.comparators:
+        for metric, value in comparator.metrics.items():
+            values[f"{_name(comparator.name)}/{_name(metric)}"] = value
+        if comparator.answers:
+            values[f"{_name(comparator.name)}/valid_share"] = comparator.answers.valid_share
     metrics = [Metric(name, value, timestamp=0, step=0) for name, value in values.items()]
     client.log_batch(run_id, metrics=metrics, tags=[RunTag("evaluated_split", report.sample.split)])
 
@@ -166,64 +158,43 @@ def _tags(lineage: Mapping[str, Any]) -> dict[str, str]:
     return {key: text[:_LONGEST_TAG] for key, text in texts.items()}
 
 
-def _figures(report: EvaluationReport) -> dict[str, str]:
-    """Return NDCG@10 and Recall@10 of every comparator as tags, readable in the list of versions."""
-    return {
-        f"{_name(one.name)}.{_name(metric)}": f"{one.metrics[metric]:.6f}"
-        for one in report.comparators
-        for metric in ("ndcg@10", "recall@10")
-    }
-
-
 def _name(text: str) -> str:
-    """Return `text` with only what MLflow takes in names of tags and metrics."""
+    """Return `text` with only what MLflow accepts in names of tags and metrics."""
     return re.sub(r"[^\w\-. :]", "_", text.replace("@", "_at_"), flags=re.ASCII)
 
 
-def _challenge(client: MlflowClient, registered: Registered) -> None:
-    """Point `challenger` at the version unless a newer one has it or this one is past being one."""
-    holder = registry.version_by_alias(client, registered.name, CHALLENGER)
-    past = {registry.version_by_alias(client, registered.name, alias) for alias in (CHAMPION, PREVIOUS)}
-    if registered.version not in past and (holder is None or int(holder) < int(registered.version)):
-        client.set_registered_model_alias(registered.name, CHALLENGER, registered.version)
+def _set_challenger(client: MlflowClient, name: str, version: str) -> None:
+    """Point `challenger` at the version unless a newer one has it or this one was champion."""
+    aliases = registry.aliases(client, name)
+    was_champion = version in (aliases.get(CHAMPION), aliases.get(PREVIOUS))
+    if not was_champion and int(aliases.get(CHALLENGER, 0)) < int(version):
+        client.set_registered_model_alias(name, CHALLENGER, version)
 
 
 def _download(client: MlflowClient, name: str, version: str, folder: Path) -> None:
-    """Copy the language model of a version, without MLflow's wrapping, into `folder`."""
-    place = client.get_model_version_download_uri(name, version)
-
-    def fetch(path: str, scratch: str) -> Path:
-        uri = f"{place}/{path}"
-        return Path(download_artifacts(artifact_uri=uri, dst_path=scratch, tracking_uri=client.tracking_uri))
-
+    """Copy the language model of a version, without MLflow's packaging, into `folder`."""
+    source = client.get_model_version_download_uri(name, version)
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            flavor = Model.load(str(fetch("MLmodel", scratch))).flavors["python_function"]
-            for path in fetch(flavor["artifacts"]["model"]["path"], scratch).iterdir():
+            packaged = Path(
+                download_artifacts(artifact_uri=source, dst_path=scratch, tracking_uri=client.tracking_uri)
+            )
+            flavor = Model.load(str(packaged)).flavors["python_function"]
+            for path in (packaged / flavor["artifacts"]["model"]["path"]).iterdir():
                 path.rename(folder / path.name)
     except (MlflowException, OSError, KeyError) as error:
         if is_full_disk(error):
-            raise  # the version is whole
+            raise  # the version is not corrupt
         raise ConfigError(
-            f"{name} version {version} (alias {CHAMPION}): its files cannot be read from {place} ({error}); "
-            "roll back to a version that is whole"
+            f"{name} version {version} (alias {CHAMPION}): its files cannot be read from {source} ({error}); "
+            "roll back to a version that is complete"
         ) from error
 
 
-def _markdown(registered: Registered, tracking_uri: str, report: EvaluationReport) -> str:
-    rows = [f"| {one.name} | {one.metrics['ndcg@10']:.4f} |" for one in report.comparators]
-    name = registered.name
-    return "\n".join(
-        [
-            f"## {name}, version {registered.version}",
-            "",
-            f"Registered at `{tracking_uri}`; load it with "
-            f'`mlflow.pyfunc.load_model("models:/{name}@{CHALLENGER}")`, promote it with '
-            f"`recllm promote {registered.version}`.",
-            "",
-            "| model | NDCG@10 |",
-            "|---|---:|",
-            *rows,
-            "",
-        ]
+def _markdown(name: str, version: str, tracking_uri: str, report: EvaluationReport) -> str:
+    scores = "\n".join(f"- {found.name}: {found.metrics['ndcg@10']:.4f}" for found in report.comparators)
+    return (
+        f"## {name}, version {version}\n\nRegistered at `{tracking_uri}`; load it with "
+        f'`mlflow.pyfunc.load_model("models:/{name}@{CHALLENGER}")`, promote it with '
+        f"`recllm promote {version}`.\n\nNDCG@10:\n\n{scores}\n"
     )

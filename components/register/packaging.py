@@ -1,4 +1,4 @@
-"""The model folder that a version holds: weights, code, signature, settings, pinned requirements."""
+"""The MLflow model folder of a version: weights, code, signature, settings, pinned requirements."""
 
 import dataclasses
 import importlib.metadata
@@ -16,8 +16,15 @@ import components
 from components.register.config import ServingConfig
 from components.shared.errors import ModelError
 
-REQUIREMENTS = ("mlflow", "torch", "transformers", "safetensors", "jinja2", "numpy", "pandas")
-_SHIPPED = ("__init__.py", "shared/*.py", "register/__init__.py", "register/pyfunc.py")
+REQUIREMENTS = ("mlflow", "torch", "transformers", "safetensors", "jinja2", "numpy", "pandas", "pydantic")
+_ROOT = Path(components.__file__).parents[1]
+_SHIPPED = (
+    "components/__init__.py",
+    "components/shared/**/*.py",
+    "components/register/__init__.py",
+    "components/register/pyfunc.py",
+    "data_contracts/*.py",
+)
 
 
 def _text(name: str, required: bool = True) -> Property:
@@ -84,22 +91,21 @@ def build(model: Path, serving: ServingConfig, folder: Path) -> Path:
         ModelError: `model` is not a folder of safetensors.
     """
     check_folder(model)
-    code = folder / "code" / "components"
-    root = Path(components.__file__).parent
+    code = folder / "code"
     for pattern in _SHIPPED:
-        for source in sorted(root.glob(pattern)):
-            target = code / source.relative_to(root)
+        for source in _ROOT.glob(pattern):
+            target = code / source.relative_to(_ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
     built = folder / "model"
     mlflow.pyfunc.save_model(
         path=built,
-        python_model=str(root / "register" / "pyfunc.py"),
+        python_model=str(_ROOT / "components" / "register" / "pyfunc.py"),
         artifacts={"model": str(model)},
         model_config=dataclasses.asdict(serving),
         signature=SIGNATURE,
         input_example=EXAMPLE,
-        code_paths=[str(code)],
+        code_paths=[str(path) for path in sorted(code.iterdir())],
         pip_requirements=[_requirement(name, model) for name in REQUIREMENTS],
     )
     return built
@@ -112,7 +118,8 @@ def check_folder(model: Path) -> None:
 
 
 def _requirement(name: str, model: Path) -> str:
-    """Pin what is installed here; the registering image may lack what only the training image has."""
+    """Return the requirement with the version that is installed here or that saved the model."""
+    # The registering image may lack what only the training image has.
     try:
         return f"{name}=={importlib.metadata.version(name).split('+')[0]}"  # "+cpu" is in no public index
     except importlib.metadata.PackageNotFoundError:

@@ -1,7 +1,7 @@
 """The registered model: rows of history and candidates in, ranked item ids and a rationale out.
 
-MLflow stores this file as the model's code and runs it when the model is loaded, with the copies of
-`components/shared` that were shipped beside it: the repository need not be installed.
+MLflow stores this file as the model's code and runs it when the model is loaded, with copies of the shared
+modules that it imports: the repository need not be installed.
 """
 
 from collections.abc import Mapping
@@ -26,9 +26,9 @@ class RankingModel(PythonModel):
     """Ranks the candidates of each row; `model_config` holds the fields of ServingConfig.
 
     Input columns (`?`: may be left out or null):
-        history: list of {title, topic?, item_id?, actions, timestamp}, one entry a distinct item, oldest
+        history: list of {title, topic?, item_id?, actions, timestamp}, one entry per distinct item, oldest
             first; actions are words of the events table, timestamp is the ISO 8601 time (UTC without a
-            zone) of the first of them. Titles are those of the catalogue table, cleaned as it holds them.
+            zone) of the first of them. Titles are those of the catalogue table.
         candidates: list of {item_id, title, topic?} in the retriever's order; at least one.
         profile?: mapping of a field's name to text. now?: ISO 8601 time of the request; default: the
             clock's. interests?: list of {topic, count}; default: counted over `history`.
@@ -36,6 +36,17 @@ class RankingModel(PythonModel):
 
     Output columns: item_ids (all candidates, best first: those that the answer names, then the others in
     their order), rationale (the model's reasons; "" if the answer is not valid), valid.
+
+    >>> import mlflow, pandas
+    >>> model = mlflow.pyfunc.load_model("models:/recllm-r1@champion")
+    >>> seen = {"title": "Chengdu Travel Guide", "actions": ["save"], "timestamp": "2026-01-01T09:30Z"}
+    >>> candidates = [
+    ...     {"item_id": "i1", "title": "Sichuan Cuisine at Home", "topic": "cooking"},
+    ...     {"item_id": "i2", "title": "A Weekend in Chongqing", "topic": "travel"},
+    ... ]
+    >>> ranked = model.predict(pandas.DataFrame([{"history": [seen], "candidates": candidates}]))
+    >>> sorted(ranked["item_ids"][0])  # sorted: which one is first depends on the model
+    ['i1', 'i2']
     """
 
     def load_context(self, context: PythonModelContext) -> None:
@@ -49,10 +60,10 @@ class RankingModel(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Rank every row of `model_input`; rows are independent of each other. No rows give no rows.
+        """Return one ranking per row of `model_input`; rows are independent of each other.
 
         Raises:
-            DataError: a row has no candidates, a time that is none, or is too long for the prompt.
+            DataError: a row without candidates, with an invalid time, or too long for the prompt.
         """
         from components.shared.language_model.generate import complete
 
@@ -65,9 +76,9 @@ class RankingModel(PythonModel):
             max_new_tokens=self.settings["max_new_tokens"],
             batch_size=self.settings["batch_size"],
         )
+        length = self.settings["answer_length"]
         ranked = [
-            _ranked(row, one[0].text, self.settings["answer_length"])
-            for row, one in zip(rows, answers, strict=True)
+            ranked_row(row, samples[0].text, length) for row, samples in zip(rows, answers, strict=True)
         ]
         return pd.DataFrame(ranked, columns=["item_ids", "rationale", "valid"])
 
@@ -85,55 +96,58 @@ class RankingModel(PythonModel):
 
 
 def prompt_input(row: Row, settings: PromptSettings) -> prompt.PromptInput:
-    """Return what the prompt of a request is made of, as the prompts step makes it from the log.
+    """Return the content of a request's prompt, as the prompts step takes it from the log.
 
     Raises:
-        ValueError: no candidates, an entry without a needed key, or a time that is none.
+        ValueError: no candidates, an entry without a needed key, or an invalid time.
     """
     candidates = _list(row, "candidates")
     if not candidates:
         raise ValueError("candidates is empty; send the retriever's list")
-    history = [_interaction(one, settings) for one in _list(row, "history")]
-    asked = _given(row, "now")
-    now = datetime.now(UTC) if asked is None else _time(asked)
-    interests = [(one["topic"], int(one["count"])) for one in _list(row, "interests")]
+    history = [_interaction(entry, settings) for entry in _list(row, "history")]
+    requested_at = _value(row, "now")
+    now = datetime.now(UTC) if requested_at is None else _time(requested_at)
+    interests = [(entry["topic"], int(entry["count"])) for entry in _list(row, "interests")]
+    topics = (interaction.topic for interaction in history)
     return prompt.PromptInput(
-        profile=dict(_given(row, "profile") or {}),
+        profile=dict(_value(row, "profile") or {}),
         history=prompt.recent(history, now, settings),
-        interests=interests or prompt.topic_counts((one.topic for one in history), settings.interests),
+        interests=interests or prompt.topic_counts(topics, settings.interests),
         candidates=[
-            prompt.Candidate(
-                title=prompt.shown_title(one.get("title") or "", one.get("item_id") or "", settings),
-                topic=one.get("topic") or "",
-            )
-            for one in candidates
+            prompt.Candidate(title=_title(entry, settings), topic=entry.get("topic") or "")
+            for entry in candidates
         ],
         now=now,
         answer_length=min(settings.answer_length, len(candidates)),
     )
 
 
-def _ranked(row: Row, text: str, answer_length: int) -> dict[str, Any]:
-    ids = [one["item_id"] for one in _list(row, "candidates")]
-    said = answer.parse(text)
-    valid = said.is_valid(len(ids), answer_length)
+def ranked_row(row: Row, text: str, answer_length: int) -> dict[str, Any]:
+    """Return the output row for a request and the model's answer."""
+    ids = [candidate["item_id"] for candidate in _list(row, "candidates")]
+    parsed = answer.parse(text)
+    valid = parsed.is_valid(len(ids), answer_length)
     return {
         "item_ids": answer.final_ranking(text, ids),
-        "rationale": said.reasoning if valid else "",
+        "rationale": parsed.reasoning if valid else "",
         "valid": valid,
     }
 
 
-def _interaction(one: Row, settings: PromptSettings) -> prompt.Interaction:
-    actions = sorted(_list(one, "actions"), key=lambda action: prompt.STRENGTH.get(action, -1))
+def _interaction(entry: Row, settings: PromptSettings) -> prompt.Interaction:
+    actions = sorted(_list(entry, "actions"), key=lambda action: prompt.STRENGTH.get(action, -1))
     if not actions:
-        raise ValueError(f"history: {one.get('title')!r} has no actions")
+        raise ValueError(f"history: {entry.get('title')!r} has no actions")
     return prompt.Interaction(
-        title=prompt.shown_title(one.get("title") or "", one.get("item_id") or "", settings),
-        topic=one.get("topic") or "",
+        title=_title(entry, settings),
+        topic=entry.get("topic") or "",
         actions=tuple(actions),
-        timestamp=_time(one["timestamp"]),
+        timestamp=_time(entry["timestamp"]),
     )
+
+
+def _title(entry: Row, settings: PromptSettings) -> str:
+    return prompt.shown_title(entry.get("title") or "", entry.get("item_id") or "", settings)
 
 
 def _time(text: str) -> datetime:
@@ -141,15 +155,15 @@ def _time(text: str) -> datetime:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time
 
 
-def _given(row: Row, key: str) -> Any:
-    """Return the value of an optional column; pandas writes None, NaN or NaT for one that was left out."""
+def _value(row: Row, key: str) -> Any:
+    """Return the value of an optional column; None where pandas has None, NaN or NaT."""
     value = row.get(key)
     return None if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)) else value
 
 
 def _list(row: Row, key: str) -> list[Any]:
-    value = _given(row, key)
-    return [] if value is None else list(value)  # MLflow passes arrays on as numpy's
+    value = _value(row, key)
+    return [] if value is None else list(value)  # MLflow passes numpy arrays
 
 
 mlflow.models.set_model(RankingModel())

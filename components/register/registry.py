@@ -11,7 +11,7 @@ RUN_KEY = "run_key"
 
 
 def ensure_model(client: MlflowClient, name: str) -> None:
-    """Create the registered model `name` unless it is there."""
+    """Create the registered model `name` unless it exists."""
     try:
         client.create_registered_model(
             name, description="RecLLM-R1: ranks candidates for a user, with reasons."
@@ -21,24 +21,19 @@ def ensure_model(client: MlflowClient, name: str) -> None:
             raise
 
 
-def versions(client: MlflowClient, name: str) -> list[ModelVersion]:
-    """Return all versions of the model `name`, oldest first; none if there is no such model."""
-    found: list[ModelVersion] = []
-    token = None
-    while True:
-        page = client.search_model_versions(f"name='{name}'", page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return sorted(found, key=lambda one: int(one.version))
+def versions(client: MlflowClient, name: str, run_key: str | None = None) -> list[ModelVersion]:
+    """Return the versions of the model `name`, oldest first, of all runs or of one."""
+    of_run = f" and tags.{RUN_KEY}='{run_key}'" if run_key else ""
+    found = client.search_model_versions(f"name='{name}'{of_run}")
+    return sorted(found, key=lambda version: int(version.version))
 
 
-def version_by_alias(client: MlflowClient, name: str, alias: str) -> str | None:
-    """Return the version that `alias` points to, as a string (it is an int on SQLite), or None."""
+def aliases(client: MlflowClient, name: str) -> dict[str, str]:
+    """Return the versions by alias; empty if there is no model `name`."""
     try:
-        return str(client.get_model_version_by_alias(name, alias).version)
+        found = client.get_registered_model(name).aliases
     except MlflowException as error:
-        # A missing model does not exist; a missing alias is an invalid parameter, says MLflow.
-        if error.error_code == DOES_NOT_EXIST or "alias" in str(error):
-            return None
-        raise
+        if error.error_code != DOES_NOT_EXIST:
+            raise
+        return {}
+    return {alias: str(version) for alias, version in found.items()}  # an int on SQLite

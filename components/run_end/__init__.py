@@ -1,1 +1,1 @@
-"""Step `run_end`: the exit handler; says how a run ended, whatever happened before."""
+"""Step `run_end`: the exit handler, which reports how a run ended, whether it failed or not."""

@@ -13,8 +13,8 @@ from components.register import component, job
 from components.register.config import RegisterConfig, ServingConfig
 from components.register.job import RegisterInputs, run, run_champion
 from components.register.promote import promote
-from components.register.registry import version_by_alias, versions
-from components.shared.config import to_json
+from components.register.registry import aliases, versions
+from components.shared.config import from_mapping, to_json
 from components.shared.errors import ConfigError, DataError, ModelError, OutputError, UserError
 from components.shared.tracking.mlflow_client import connect
 
@@ -43,7 +43,7 @@ def test_a_version_carries_lineage_figures_and_files(config, inputs, tmp_path) -
     registered = run(config, inputs, tmp_path / "info.md")
     assert (registered.version, registered.created) == ("1", True)
     client = connect(config.tracking_uri)
-    assert version_by_alias(client, MODEL, "challenger") == "1"
+    assert aliases(client, MODEL)["challenger"] == "1"
     (version,) = versions(client, MODEL)
     assert version.tags["run_key"] == "run-1"
     assert version.tags["git_commit"] == "abc"
@@ -63,13 +63,13 @@ def test_a_run_has_one_version_however_often_it_registers(config, inputs, tmp_pa
     other = run(config, of_run(inputs, "run-2"), tmp_path / "info.md")
     assert (again.version, again.created, again.run_id) == (first.version, False, first.run_id)
     assert other.version == "2"
-    assert version_by_alias(connect(config.tracking_uri), MODEL, "challenger") == "2"
+    assert aliases(connect(config.tracking_uri), MODEL)["challenger"] == "2"
     run(config, inputs, tmp_path / "info.md")  # an older run again: the newer challenger stays
-    assert version_by_alias(connect(config.tracking_uri), MODEL, "challenger") == "2"
+    assert aliases(connect(config.tracking_uri), MODEL)["challenger"] == "2"
 
 
 @pytest.mark.parametrize("broken", ["_log_metrics", "packaging.build", "create_model_version"])
-def test_an_interrupted_call_leaves_no_version_and_the_next_one_goes_on(
+def test_an_interrupted_call_leaves_no_version_and_the_next_one_resumes(
     config, inputs, tmp_path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     class Stop(BaseException):
@@ -89,7 +89,7 @@ def test_an_interrupted_call_leaves_no_version_and_the_next_one_goes_on(
     assert run(config, inputs, tmp_path / "info.md").version == "1"
     experiment = client.get_experiment_by_name(config.experiment)
     runs = client.search_runs([experiment.experiment_id])
-    assert [one.info.status for one in runs] == ["FINISHED"]  # the interrupted run was taken up again
+    assert [one.info.status for one in runs] == ["FINISHED"]  # the interrupted run was resumed
 
 
 def test_without_a_champion_the_folder_says_so(config, tmp_path) -> None:
@@ -132,12 +132,14 @@ def test_a_champion_whose_files_are_gone_is_named(config, tmp_path) -> None:
 
 
 LOAD = """
-import sys
+import doctest, sys
 import mlflow, pandas as pd
 mlflow.set_tracking_uri(sys.argv[1])
 model = mlflow.pyfunc.load_model("models:/recllm-r1@challenger")
 import components
-assert components.__path__[0].startswith(sys.argv[2]), components.__path__
+import data_contracts
+for package in (components, data_contracts):
+    assert package.__path__[0].startswith(sys.argv[2]), package.__path__
 candidates = [{"item_id": "b", "title": "B", "topic": "x"}, {"item_id": "a", "title": "A"}]
 history = [{"title": "C", "actions": ["like"], "timestamp": "2026-01-01"}]
 rows = [{"history": history, "candidates": candidates}, {"history": [], "candidates": candidates[:1]}]
@@ -153,12 +155,16 @@ try:
     model.predict(pd.DataFrame([{"history": history}]))
 except Exception as error:
     print("candidates" in str(error))
+documented = type(model.unwrap_python_model()).__doc__
+example = doctest.DocTestParser().get_doctest(documented, {}, "example", None, 0)
+print(doctest.DocTestRunner().run(example))
 """
 
 
 @pytest.mark.slow
 def test_the_version_loads_and_answers_without_the_repository(config, inputs, tmp_path) -> None:
     registered = run(config, inputs, tmp_path / "info.md")
+    promote(config.tracking_uri, MODEL)
     source = connect(config.tracking_uri).get_model_version(MODEL, registered.version).source
     folder = source.removeprefix("file://")
     done = subprocess.run(
@@ -166,7 +172,7 @@ def test_the_version_loads_and_answers_without_the_repository(config, inputs, tm
         cwd=tmp_path, capture_output=True, text=True, env={"PATH": "", "HOME": str(tmp_path)}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    rows, empty, nothing_to_rank, missing = done.stdout.splitlines()[-4:]
+    rows, empty, nothing_to_rank, missing, example = done.stdout.splitlines()[-5:]
     assert json.loads(rows) == [
         {"item_ids": ["b", "a"], "rationale": "", "valid": False},
         {"item_ids": ["b"], "rationale": "", "valid": False},
@@ -174,6 +180,7 @@ def test_the_version_loads_and_answers_without_the_repository(config, inputs, tm
     assert empty == "0"
     assert nothing_to_rank == "row 0: candidates is empty; send the retriever's list"
     assert missing == "True"
+    assert example == "TestResults(failed=0, attempted=6)"
 
 
 @pytest.mark.parametrize(
@@ -237,8 +244,8 @@ def test_the_components_pass_everything_on(config, inputs, tmp_path) -> None:
 
 @pytest.mark.parametrize("values", [{"model_name": ""}, {"model_name": "a/b"}, {"experiment": "it's"}])
 def test_names_that_mlflow_would_stumble_over_are_refused(values) -> None:
-    with pytest.raises(ValueError, match="must not be empty or hold"):
-        RegisterConfig(**values)
+    with pytest.raises(ConfigError, match=rf"register\.{next(iter(values))}: .*match pattern"):
+        from_mapping(RegisterConfig, values, "register")
 
 
 def test_names_of_metrics_hold_only_what_mlflow_takes() -> None:

@@ -9,8 +9,8 @@ import pytest
 from mlflow import MlflowClient
 
 from components.register import promote as promotions
-from components.register.promote import HISTORY, history, promote, rollback
-from components.register.registry import ensure_model, version_by_alias
+from components.register.promote import history, promote, rollback
+from components.register.registry import aliases, ensure_model
 from components.shared.errors import ConfigError, UserError
 from components.shared.tracking.mlflow_client import connect
 
@@ -29,7 +29,8 @@ def client(tracking_uri: str) -> MlflowClient:
 
 
 def reigning(client: MlflowClient) -> tuple[str | None, str | None]:
-    return version_by_alias(client, MODEL, "champion"), version_by_alias(client, MODEL, "previous")
+    found = aliases(client, MODEL)
+    return found.get("champion"), found.get("previous")
 
 
 def test_the_challenger_becomes_champion_and_the_champion_previous(client, tracking_uri) -> None:
@@ -103,9 +104,9 @@ def claim(client: MlflowClient, version: str, age: timedelta) -> str:
         at=(datetime.now(UTC) - age).isoformat(),
         by="somebody",
     )
-    tag = f"{HISTORY}000001.rival"
-    client.set_registered_model_tag(MODEL, tag, promotions._entry(promotion, done=False))
-    return tag
+    entry = promotions.Entry(number=1, nonce="rival", promotion=promotion, done=False)
+    entry.write(client)
+    return entry.tag
 
 
 def test_of_two_at_once_the_later_one_gives_way(client, tracking_uri) -> None:
@@ -135,8 +136,16 @@ def test_the_claim_of_a_killed_command_lapses(client, tracking_uri, moved, told)
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        pytest.param(lambda uri: promote(uri, MODEL, "9"), "no version 9; it has 1, 2, 3, 4", id="version"),
-        pytest.param(lambda uri: promote(uri, MODEL, "best"), "alias 'best'", id="alias"),
+        pytest.param(
+            lambda uri: promote(uri, MODEL, "9"),
+            "no version 9, by number or alias; it has 1, 2, 3, 4",
+            id="version",
+        ),
+        pytest.param(
+            lambda uri: promote(uri, MODEL, "best"),
+            "no version best, by number or alias; it has 1, 2, 3, 4, challenger",
+            id="alias",
+        ),
         pytest.param(lambda uri: promote(uri, "other"), "no registered model 'other'", id="model"),
         pytest.param(lambda uri: rollback(uri, MODEL), "no previous champion", id="nothing to go back to"),
         pytest.param(lambda uri: promote(uri + ".not", MODEL), r"no database at .*\.not", id="database"),

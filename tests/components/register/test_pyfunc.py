@@ -9,7 +9,7 @@ import pytest
 from components.etl.config import PromptsConfig
 from components.etl.prompts import rows as etl_prompts
 from components.register.packaging import EXAMPLE
-from components.register.pyfunc import _ranked, prompt_input
+from components.register.pyfunc import prompt_input, ranked_row
 from components.shared.prompting import render as prompt
 from components.shared.prompting.settings import PromptSettings
 
@@ -95,7 +95,7 @@ def test_a_bad_row_is_refused(row: dict, message: str) -> None:
     ],
 )
 def test_an_answer_becomes_a_ranking_of_all_candidates(text, ids, rationale, valid) -> None:
-    assert _ranked({"candidates": CANDIDATES}, text, 2) == {
+    assert ranked_row({"candidates": CANDIDATES}, text, 2) == {
         "item_ids": [f"i{n}" for n in ids],
         "rationale": rationale,
         "valid": valid,
