@@ -1,6 +1,5 @@
 """The DAG: which step's output is which step's input, and nothing else."""
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,11 +28,8 @@ def build(profile: Profile) -> Callable[..., Any]:
 
     `data` is the folder or URI of the raw tables, `lineage` a JSON object of texts that the registered model
     carries, with a `run_key`, and `checkpoints` a folder that outlives a killed step ("" = none). The
-    fingerprints only key the cache: parameters those of contents, constants those of each step's code.
+    fingerprints key the cache: contents by parameters, each step's code and libraries by constants.
     """
-    spark = functools.partial(_on, profile.images.spark)
-    trainer = functools.partial(_on, profile.images.trainer)
-    ops = functools.partial(_on, profile.images.ops)
 
     @dsl.pipeline(name=NAME, description="Behaviour logs in, a better LLM recommender out.")
     def recllm_r1(
@@ -45,56 +41,51 @@ def build(profile: Profile) -> Callable[..., Any]:
         lineage: str = "{}",
         checkpoints: str = "",
     ):
-        with dsl.ExitHandler(ops(run_end)(lineage=lineage)):
-            sequenced = spark(sequences)(
+        ended = run_end(lineage=lineage)
+        with dsl.ExitHandler(ended):
+            sequenced = sequences(
                 config=to_json(profile.sequences),
                 data=data,
-                fingerprint=data_fingerprint,
-                code_fingerprint=of_step("etl"),
+                fingerprint=f"{data_fingerprint}-{of_step('etl')}",
             )
-            retrieved = trainer(retrieve)(
+            retrieved = retrieve(
                 config=to_json(profile.retrieve),
-                fingerprint=encoder_fingerprint,
-                code_fingerprint=of_step("retrieve"),
+                fingerprint=f"{encoder_fingerprint}-{of_step('retrieve')}",
                 checkpoints=checkpoints,
                 sequences=sequenced.outputs["sequences"],
                 catalogue=sequenced.outputs["catalogue"],
                 users=sequenced.outputs["users"],
                 exposures=sequenced.outputs["exposures"],
             )
-            base = trainer(base_model)(
+            base = base_model(
                 config=to_json(profile.base_model),
-                fingerprint=base_model_fingerprint,
-                code_fingerprint=of_step("base_model"),
+                fingerprint=f"{base_model_fingerprint}-{of_step('base_model')}",
             )
-            prompted = spark(prompts)(
+            prompted = prompts(
                 config=to_json(profile.prompts),
-                code_fingerprint=of_step("etl"),
+                fingerprint=of_step("etl"),
                 sequences=sequenced.outputs["sequences"],
                 catalogue=sequenced.outputs["catalogue"],
                 users=sequenced.outputs["users"],
                 candidates=retrieved.outputs["candidates"],
                 base_model=base.outputs["model"],
             )
-            tuned = trainer(sft)(
+            tuned = sft(
                 config=to_json(profile.sft),
-                code_fingerprint=of_step("sft"),
+                fingerprint=of_step("sft"),
                 checkpoints=checkpoints,
                 prompts=prompted.outputs["prompts"],
                 base_model=base.outputs["model"],
             )
-            improved = trainer(grpo)(
+            improved = grpo(
                 config=to_json(profile.grpo),
-                fingerprint=reward_fingerprint,
-                code_fingerprint=of_step("grpo"),
+                fingerprint=f"{reward_fingerprint}-{of_step('grpo')}",
                 checkpoints=checkpoints,
                 prompts=prompted.outputs["prompts"],
                 sft_model=tuned.outputs["model"],
             )
-            _track(profile, tuned, improved)
-            reigning = ops(champion)(config=to_json(profile.register))
-            reigning.set_caching_options(enable_caching=False)
-            evaluated = trainer(evaluate)(
+            reigning = champion(config=to_json(profile.register))
+            evaluated = evaluate(
                 config=to_json(profile.evaluate),
                 lineage=lineage,
                 prompts=prompted.outputs["prompts"],
@@ -106,29 +97,32 @@ def build(profile: Profile) -> Callable[..., Any]:
                 champion=reigning.outputs["champion"],
                 grpo_alarms=improved.outputs["alarms"],
             )
-            passed = ops(gate)(config=to_json(profile.gate), report=evaluated.outputs["report"])
+            passed = gate(config=to_json(profile.gate), report=evaluated.outputs["report"])
             with dsl.If(passed.outputs["Output"] == True, name="gate-passed"):  # noqa: E712
-                registered = ops(register)(
+                registered = register(
                     config=to_json(profile.register),
                     lineage=lineage,
                     model=improved.outputs["model"],
                     report=evaluated.outputs["report"],
                 )
-                registered.set_caching_options(enable_caching=False)
+
+            _place(profile.images.spark, sequenced, prompted)
+            _place(profile.images.trainer, retrieved, base, tuned, improved, evaluated)
+            _place(profile.images.ops, ended, reigning, passed, registered)
+            _track(profile, tuned, improved)
+            for task in (reigning, registered):
+                task.set_caching_options(enable_caching=False)
 
     return recllm_r1
 
 
-def _on(image: str, step: Callable[..., dsl.PipelineTask]) -> Callable[..., dsl.PipelineTask]:
-    """Return `step` as one whose tasks run in `image`."""
-    return lambda **inputs: step(**inputs).set_container_image(image)
+def _place(image: str, *tasks: dsl.PipelineTask) -> None:
+    for task in tasks:
+        task.set_container_image(image)
 
 
 def _track(profile: Profile, *trainings: dsl.PipelineTask) -> None:
-    """Let trainings log to the profile's MLflow server.
-
-    A local database is no address for pods: a local run sets it in the environment, outside all cache keys.
-    """
+    # A local database is no address for pods: a local run sets it in the environment, outside all cache keys.
     if profile.register.tracking_uri.startswith("http"):
         for task in trainings:
             task.set_env_variable("MLFLOW_TRACKING_URI", profile.register.tracking_uri)

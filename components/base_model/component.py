@@ -6,10 +6,10 @@ from components.step import step
 
 
 @step()
-def base_model(config: str, fingerprint: str, code_fingerprint: str, model: Output[Model]):
+def base_model(config: str, fingerprint: str, model: Output[Model]):
     """Fetch the base model as a safetensors folder; `config` is JSON of BaseModelConfig.
 
-    The fingerprints, of the source's contents and of the code, only key the cache.
+    `fingerprint` names the source's contents and the code; it only keys the cache.
     """
     from pathlib import Path
 

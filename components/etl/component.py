@@ -10,7 +10,6 @@ def sequences(
     config: str,
     data: str,
     fingerprint: str,
-    code_fingerprint: str,
     sequences: Output[Dataset],
     catalogue: Output[Dataset],
     users: Output[Dataset],
@@ -21,7 +20,7 @@ def sequences(
 ):
     """Clean, order and split the raw tables at `data`; `config` is JSON of SequencesConfig.
 
-    The fingerprints, of the data's contents and of the code, only key the cache.
+    `fingerprint` names the data's contents and the code; it only keys the cache.
     """
     from components.etl.config import SequencesConfig
     from components.etl.job import SequencesOutputs, run_sequences
@@ -44,7 +43,7 @@ def sequences(
 @step()
 def prompts(
     config: str,
-    code_fingerprint: str,
+    fingerprint: str,
     sequences: Input[Dataset],
     catalogue: Input[Dataset],
     users: Input[Dataset],
@@ -56,7 +55,7 @@ def prompts(
 ):
     """Render chat prompts with their answer keys; `config` is JSON of PromptsConfig.
 
-    `code_fingerprint` only keys the cache.
+    `fingerprint` names the code; it only keys the cache.
     """
     from components.etl.config import PromptsConfig
     from components.etl.job import PromptsInputs, PromptsOutputs, run_prompts

@@ -9,7 +9,6 @@ from components.step import step
 def grpo(
     config: str,
     fingerprint: str,
-    code_fingerprint: str,
     checkpoints: str,
     prompts: Input[Dataset],
     sft_model: Input[Model],
@@ -20,8 +19,7 @@ def grpo(
 ):
     """Improve the SFT model by GRPO; `config` is JSON of GrpoConfig.
 
-    `fingerprint` names the contents of the user's own reward terms: it keys the cache and the checkpoints.
-    `code_fingerprint` keys only the cache.
+    `fingerprint` names the user's own reward terms and the code; it keys the cache and the checkpoints.
     """
     from pathlib import Path
 

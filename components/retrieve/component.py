@@ -9,7 +9,6 @@ from components.step import step
 def retrieve(
     config: str,
     fingerprint: str,
-    code_fingerprint: str,
     checkpoints: str,
     sequences: Input[Dataset],
     catalogue: Input[Dataset],
@@ -22,7 +21,7 @@ def retrieve(
 ):
     """Train the conventional recommenders and list candidates; `config` is JSON of RetrieveConfig.
 
-    The fingerprints, of the sentence encoder's contents and of the code, only key the cache.
+    `fingerprint` names the sentence encoder's contents and the code; it only keys the cache.
     """
     from pathlib import Path
 

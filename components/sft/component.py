@@ -8,7 +8,7 @@ from components.step import step
 @step()
 def sft(
     config: str,
-    code_fingerprint: str,
+    fingerprint: str,
     checkpoints: str,
     prompts: Input[Dataset],
     base_model: Input[Model],
@@ -18,7 +18,7 @@ def sft(
 ):
     """Fine-tune the base model on the answer format; `config` is JSON of SftConfig.
 
-    `code_fingerprint` only keys the cache.
+    `fingerprint` names the code; it only keys the cache.
     """
     from pathlib import Path
 

@@ -17,8 +17,7 @@ def test_sequences_then_prompts(prepared, spark_config, tiny_model_folder, tmp_p
     out = {name: at(Dataset, name) for name in names}
     out |= {"data_docs": at(HTML, "docs.html"), "metrics": at(Metrics, "metrics.json")}
     config = to_json(SequencesConfig(partitions=2, spark=spark_config))
-    keys = {"fingerprint": "x", "code_fingerprint": "y"}
-    component.sequences.python_func(config=config, data=str(prepared.data), **keys, **out)
+    component.sequences.python_func(config=config, data=str(prepared.data), fingerprint="x", **out)
     numbers = json.loads((tmp_path / "metrics.json").read_text())
     assert numbers["users"] == len(prepared.table("sequences")) == out["metrics"].metadata["users"]
 
@@ -29,7 +28,7 @@ def test_sequences_then_prompts(prepared, spark_config, tiny_model_folder, tmp_p
     }
     component.prompts.python_func(
         config=to_json(PromptsConfig(spark=spark_config, valid_prompts=5, max_prompt_tokens=600)),
-        code_fingerprint="y",
+        fingerprint="x",
         candidates=Dataset(uri=str(prepared.folder / "candidates")),
         base_model=Model(uri=str(tiny_model_folder)),
         **{name: out[name] for name in ("sequences", "catalogue", "users")},

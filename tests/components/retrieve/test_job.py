@@ -298,7 +298,6 @@ def test_the_component_runs_as_the_pipeline_calls_it(write_tables, ring, tmp_pat
     retrieve.python_func(
         config=to_json(COUNTING),
         fingerprint="",
-        code_fingerprint="",
         checkpoints="",
         sequences=Dataset(uri=str(inputs.sequences)),
         catalogue=Dataset(uri=str(inputs.catalogue)),
