@@ -8,42 +8,51 @@ from components.base_model.config import BaseModelConfig, RandomWeights
 from components.shared.artifacts.outputs import atomic_folder
 from components.shared.artifacts.storage import download, is_remote
 from components.shared.errors import DataError, ModelError
+from components.shared.logs import logger
 
 HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model", "*.txt")
 
+log = logger("base model")
+
 
 def run(config: BaseModelConfig, output: Path) -> None:
-    """Bring the model of `config` to the folder `output`.
+    """Write the model of `config` to the folder `output`.
 
     Raises:
-        ModelError: the source is not there, has no safetensors, or has no chat template.
+        ModelError: the source is missing, has no safetensors, or has no chat template.
     """
-    print(f"base model: {config.source}", flush=True)
+    from components.shared.language_model.load import check_folder, load_tokenizer
+
+    log.info("from %s", config.source)
     with atomic_folder(output) as folder:
         if config.random_weights:
-            _random_model(_source_folder(config, folder / ".source"), config.random_weights, folder)
-            shutil.rmtree(folder / ".source", ignore_errors=True)
-        else:
-            _bring(_source_folder(config, folder), folder)
-            from components.shared.language_model.load import check_folder, load_tokenizer
+            scratch = folder / ".source"
+            _write_random_model(_source_folder(config, scratch), config.random_weights, folder)
+            shutil.rmtree(scratch, ignore_errors=True)
+            return
+        source = _source_folder(config, folder)
+        if source != folder:
+            # Copies, not links: whoever edits the output would edit the cache that all runs share.
+            for path in sorted(path for path in source.iterdir() if path.is_file()):
+                shutil.copyfile(path, folder / path.name)
+        check_folder(folder)
+        load_tokenizer(folder)
 
-            check_folder(folder)
-            load_tokenizer(folder)
 
-
-def _source_folder(config: BaseModelConfig, scratch: Path) -> Path:
-    """Return a local folder that holds the source; what must be downloaded goes to `scratch`."""
+def _source_folder(config: BaseModelConfig, download_to: Path) -> Path:
+    """Return a local folder with the source's files."""
     source = config.source
     if source.startswith("bundled:"):
         return bundled.folder(source.removeprefix("bundled:"))
     if is_remote(source):
         try:
-            download(source, scratch)
+            download(source, download_to)
         except DataError as error:
             raise ModelError(f"base_model.source: {error}") from error
-        return scratch
-    if Path(source).expanduser().is_dir():
-        return Path(source).expanduser()
+        return download_to
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
     if source.startswith((".", "/", "~")) or source.count("/") != 1:
         raise ModelError(f"base_model.source: {source}: no such folder")
     return _hub_folder(source, config.revision)
@@ -51,26 +60,17 @@ def _source_folder(config: BaseModelConfig, scratch: Path) -> Path:
 
 def _hub_folder(repo: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(HUB_FILES)))
-    except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(
-            f"base_model.source: {repo} is neither a folder here nor to be had from the hub ({error}); "
+            f"base_model.source: {repo} is neither a local folder nor available from the hub ({error}); "
             "check the name, HF_TOKEN and the network, or use bundled:smollm2-135m"
         ) from error
 
 
-def _bring(source: Path, target: Path) -> None:
-    """Copy every file over. Not as links: whoever edits the output would edit the cache that all share."""
-    if source == target:
-        return
-    for path in sorted(p for p in source.iterdir() if p.is_file()):
-        shutil.copyfile(path, target / path.name)  # follows the symbolic links of a hub cache
-
-
-def _random_model(source: Path, sizes: RandomWeights, folder: Path) -> None:
+def _write_random_model(source: Path, sizes: RandomWeights, folder: Path) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
