@@ -132,50 +132,23 @@ MESSAGE = pa.struct([_required("role", pa.string()), _required("content", pa.str
 
 PROMPTS = pa.schema(
     [
-        # The five columns that verl's RLHF dataset reads.
-        _required("data_source", pa.string()),
-        _required("prompt", pa.list_(MESSAGE)),
-        _required("ability", pa.string()),
-        _required(
-            "reward_model",
-            pa.struct(
-                [
-                    _required("style", pa.string()),
-                    _required(
-                        "ground_truth",
-                        pa.struct(
-                            [
-                                # Candidate numbers (1-based) of the labels in label order; empty if none
-                                # of them is among the candidates.
-                                _required("labels", pa.list_(pa.int32())),
-                                _required("weights", pa.list_(pa.float64())),
-                            ]
-                        ),
-                    ),
-                ]
-            ),
-        ),
-        _required(
-            "extra_info",
-            pa.struct(
-                [
-                    _required("index", pa.int64()),
-                    _required("split", pa.string()),
-                    _required("user_id", pa.string()),
-                    _required("position", pa.int32()),
-                    _required("prompt_version", pa.string()),
-                    _required("answer_length", pa.int32()),  # K, numbers asked for
-                    _required("candidates", pa.list_(pa.string())),  # item ids in prompt order
-                    _required("tags", pa.list_(pa.list_(pa.string()))),  # of each candidate
-                    _required("novelty", pa.list_(pa.float64())),  # -log2 popularity share, of each
-                    _required("seen", pa.list_(pa.bool_())),  # of each, whether the history holds it
-                    _required("age_days", pa.list_(pa.float64())),  # of each at the label's time, or null
-                    _required("label_items", pa.list_(pa.string())),  # ids, also those not retrieved
-                ]
-            ),
-        ),
-        # What SFT learns to say; null where no label is among the candidates, and for valid and test.
+        _required("user_id", pa.string()),
+        _required("split", pa.string()),
+        _required("position", pa.int32()),  # the first label's position in `sequences.item_ids`
+        _required("messages", pa.list_(MESSAGE)),
+        # Candidate numbers (1-based) of the labels in label order; empty if none is among the candidates.
+        _required("labels", pa.list_(pa.int32())),
+        _required("label_items", pa.list_(pa.string())),  # item ids of all labels, also those not retrieved
+        _required("label_weights", pa.list_(pa.float64())),  # engagement with each of `label_items`
+        _required("answer_length", pa.int32()),  # K, how many numbers the answer must name
+        _required("candidates", pa.list_(pa.string())),  # item ids in prompt order
+        _required("tags", pa.list_(pa.list_(pa.string()))),  # of each candidate
+        _required("novelty", pa.list_(pa.float64())),  # -log2 popularity share of each candidate
+        _required("seen", pa.list_(pa.bool_())),  # whether the history holds the candidate
+        _required("age_days", pa.list_(pa.float64())),  # of each candidate at the label's time, or null
+        # The answer that SFT teaches; null where no label is a candidate, and for valid and test.
         pa.field("completion", pa.string()),
+        _required("prompt_version", pa.string()),
     ]
 )
 

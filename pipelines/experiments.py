@@ -27,7 +27,7 @@ class Experiment:
 
 
 _NO_GRPO: Changes = {"grpo": {"engine": "local", "steps": 0}}
-_SHAPING = ("format", "reasoning", "repeats", "outside", "seen", "length", "stray_text")
+_SHAPING = ("format", "reasoning", "repeats", "outside", "seen", "length")
 _ACCURACY_ALONE: Changes = {**dict.fromkeys(_SHAPING, 0.0), "business": {}}
 
 

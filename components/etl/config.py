@@ -110,8 +110,6 @@ class PromptsConfig(PromptSettings):
     """Give SFT answers a short reasoning built from what the prompt shows."""
     unretrieved: Literal["drop", "keep"] = "drop"
     """What happens to training prompts whose label is not among the candidates: they teach no ranking."""
-    data_source: str = "recllm"
-    """verl's name of the dataset."""
     seed: int = 0
     """Seed of the samples and of shuffling."""
     spark: SparkConfig = field(default_factory=SparkConfig)

@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from components.shared.config import Dtype, Seed, Share, strict
 from components.shared.language_model.lora import LoraConfig
 
-REWARD_VERSION = "2"
+REWARD_VERSION = "3"
 """Bump it with every change of what a reward term computes; it travels in the lineage of each model."""
 
 
@@ -17,8 +17,8 @@ class RewardWeights:
     """Weights of the composite reward's terms; every term itself lies in [0, 1]."""
 
     lcs: float = 1.0
-    """Position-weighted longest common subsequence of answer and labels."""
-    format: float = 0.2
+    """Longest common subsequence of answer and labels, weighted by position and engagement."""
+    format: float = 0.4
     """One think block, then one answer block of numbers, nothing else."""
     reasoning: float = 0.1
     """Reasoning of a plausible length that names its subject."""
@@ -30,8 +30,6 @@ class RewardWeights:
     """Penalty: share of ranked candidates that the history holds."""
     length: float = 0.5
     """Penalty: relative error of the count of numbers."""
-    stray_text: float = 0.2
-    """Penalty: text outside the tags."""
     business: dict[str, float] = field(default_factory=dict)
     """Business terms by name ("ilad", "novelty", "fresh") or `module:function` of your own."""
 

@@ -1,7 +1,7 @@
 """Failure signatures of a GRPO training, each with its figure, bound and remedy (RecLLM-R1, section 5).
 
-Figures are means over the last `window` steps; what is relative is so to the first `window` steps. Whether
-an answer's reasoning has any influence is seen in the evaluation step, which asks the finished model.
+Figures are means over the last `window` steps, relative ones compare them with the first `window` steps.
+Whether an answer's reasoning has any influence is measured by the evaluation step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,8 @@ LOWER_RATE = "lower grpo.learning_rate or raise grpo.beta"
 def alarms(bounds: HealthBounds, history: History, validations: Validations) -> list[Alarm]:
     """Return the signatures seen so far; empty if none is.
 
-    `history` has a value a step for "reward", "format", "kl" (nats a token), "entropy" (nats a token) and
-    "groups_without_task_variance", as far as the engine tells them: what it does not tell is not judged.
+    `history` has one value per step for "reward", "format", "kl" (nats per token), "entropy" (nats per
+    token) and "groups_without_task_variance", as far as the engine reports them; the others are not checked.
     `validations` maps steps to figures with "valid_ndcg@10", step 0 being the SFT model.
     """
     if not history.get("reward"):
@@ -69,14 +69,14 @@ def _entropy(bounds: HealthBounds, entropy: Sequence[float]) -> list[Alarm]:
 
 
 def _validation(bounds: HealthBounds, reward: Sequence[float], validations: Validations) -> list[Alarm]:
-    """Return what the latest validation says beside the SFT model's."""
+    """Return the alarms of the latest validation compared with the SFT model's."""
     if len(validations) < 2:
         return []
     change = validations[max(validations)]["valid_ndcg@10"] - validations[0]["valid_ndcg@10"]
     if change >= -bounds.max_drop:
         return []
-    remedy = f"{LOWER_RATE}; the best model by validation goes on"
-    found = [_alarm("below_sft", change, -bounds.max_drop, remedy)]
+    remedy = f"{LOWER_RATE}; the best model by validation is kept"
+    found = [_alarm("validation_drop", change, -bounds.max_drop, remedy)]
     rise = _last(bounds, reward) - _first(bounds, reward)
     if len(reward) >= 2 * bounds.window and rise > bounds.min_rise:
         remedy = "the reward pays for something else than ranking: look at its terms, lower their weights"

@@ -1,4 +1,4 @@
-"""Run the configured engine and hand on the best model: GRPO's, or the SFT model if nothing was better."""
+"""Run the configured engine and output the best model: GRPO's, or the SFT model if no step was better."""
 
 import dataclasses
 import shutil
@@ -8,26 +8,26 @@ from pathlib import Path
 
 from components.grpo import health, local, page
 from components.grpo.config import GrpoConfig
-from components.grpo.progress import Progress, best_of
+from components.grpo.progress import Progress, best_checkpoint, log
 from components.grpo.verl import engine as verl
 from components.shared.artifacts import checkpoints
 from components.shared.artifacts.outputs import atomic_folder, write_json, write_text
 from components.shared.errors import ConfigError, DataError
 from components.shared.language_model.checks import explain_oom
 from components.shared.language_model.load import check_folder
-from components.shared.prompting.table import PromptRow, drawn, read_prompts
+from components.shared.prompting.table import PromptRow, read_prompts, sample_indices
 from components.shared.tracking import tracker as tracking
 from data_contracts.evaluation import Alarm, TrainingAlarms
 
 NOT_KEPT = "grpo (not kept)"
-"""Whose alarms they are that arose after the step that is handed on: they say nothing against it."""
+"""Model of the alarms that arose after the best step: they say nothing against it."""
 
 
 @dataclass(frozen=True)
 class GrpoInputs:
-    """Folders of the prompts table and the SFT model; where checkpoints may lie ("" = nowhere).
+    """Folders of the prompts table, the SFT model and the checkpoints ("" = none are kept).
 
-    `fingerprint` names what else the training depends on: a checkpoint of another is not taken up.
+    `fingerprint` names what else the training depends on: checkpoints of another are not resumed from.
     """
 
     prompts: Path
@@ -48,7 +48,7 @@ class GrpoOutputs:
 
 @dataclass(frozen=True, kw_only=True)
 class GrpoReport:
-    """What training did. `best_step` 0 means that the SFT model goes on unchanged.
+    """What training did; `best_step` 0 means that the output is the SFT model.
 
     Fewer `steps` than configured: the training collapsed and was stopped; `alarms` say why.
     """
@@ -93,42 +93,45 @@ def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoRep
         )
     rows = _trainable(inputs.prompts, config.max_prompts, config.seed)
     valid = _validation(inputs.prompts, config.eval_prompts, config.seed)
-    print(f"grpo: {len(rows)} prompts, groups of {config.group_size}", flush=True)
+    log.info("%d prompts, groups of %d", len(rows), config.group_size)
     folders = (inputs.prompts, inputs.sft_model)
     with (
-        checkpoints.directory(inputs.checkpoints, "grpo", config, *folders, also=inputs.fingerprint) as place,
-        tracking.tracker("grpo", place, config) as tracker,
+        checkpoints.directory(
+            inputs.checkpoints, "grpo", config, *folders, also=inputs.fingerprint
+        ) as checkpoint_dir,
+        tracking.tracker("grpo", checkpoint_dir, config) as tracker,
     ):
         engine = {"local": local, "verl": verl}[config.engine]
         with explain_oom(
             "lower grpo.group_size, grpo.prompts_per_step, grpo.eval_batch_size or grpo.max_new_tokens, or "
             "set grpo.gradient_checkpointing"
         ):
-            state = engine.train(config, inputs.sft_model, rows, valid, place, tracker)
+            state = engine.train(config, inputs.sft_model, rows, valid, checkpoint_dir, tracker)
         best = state.best_step
         with atomic_folder(outputs.model) as folder:
-            shutil.copytree(best_of(place, best) if best else inputs.sft_model, folder, dirs_exist_ok=True)
+            source = best_checkpoint(checkpoint_dir, best) if best else inputs.sft_model
+            shutil.copytree(source, folder, dirs_exist_ok=True)
         alarms = _alarms(config, state)
         write_text(outputs.alarms, TrainingAlarms(alarms=tuple(alarms)).to_json())
         page.write(outputs.curves, state, valid, alarms)
         report = _report(state, len(rows), alarms)
         write_json(outputs.metrics, report.metrics())
     for alarm in alarms:
-        print(f"grpo: health: {health.describe(alarm)}", flush=True)
+        log.warning("health: %s", health.describe(alarm))
     if not best:
-        print("grpo: no step was better than the SFT model on validation; the SFT model goes on", flush=True)
+        log.info("no step was better than the SFT model on validation; the output is the SFT model")
     return report
 
 
 def _trainable(prompts: Path, limit: int, seed: int) -> list[PromptRow]:
-    """Return training prompts whose label was retrieved: the others earn no task reward whatever is said."""
+    """Return training prompts whose label was retrieved: no answer to the others earns a task reward."""
     rows = [row for row in read_prompts(prompts, "train") if row.labels]
     if not rows:
         raise DataError(
             f"{prompts}/train.parquet: no prompt has its label among the candidates; raise "
             "retrieve.num_candidates or the number of training prompts"
         )
-    return [rows[i] for i in drawn(len(rows), limit, seed)]
+    return [rows[i] for i in sample_indices(len(rows), limit, seed)]
 
 
 def _validation(prompts: Path, limit: int, seed: int) -> list[PromptRow]:
@@ -137,15 +140,15 @@ def _validation(prompts: Path, limit: int, seed: int) -> list[PromptRow]:
     if not rows:
         raise DataError(f"{prompts}/valid.parquet: empty; raise prompts.valid_prompts")
     rows = [row for row in rows if row.labels] or rows
-    return [rows[i] for i in drawn(len(rows), limit, seed)]
+    return [rows[i] for i in sample_indices(len(rows), limit, seed)]
 
 
 def _alarms(config: GrpoConfig, state: Progress) -> list[Alarm]:
-    """Return the alarms of the whole training; those that the best step had not raised are NOT_KEPT's."""
-    kept = state.cut(state.best_step)
-    mine = {alarm.name for alarm in health.alarms(config.health, kept.history, kept.validations)}
+    """Return the alarms of the whole training; the model of those that the best step lacks is NOT_KEPT."""
+    best = state.until(state.best_step)
+    of_best = {alarm.name for alarm in health.alarms(config.health, best.history, best.validations)}
     found = health.alarms(config.health, state.history, state.validations)
-    return [alarm if alarm.name in mine else dataclasses.replace(alarm, model=NOT_KEPT) for alarm in found]
+    return [alarm if alarm.name in of_best else dataclasses.replace(alarm, model=NOT_KEPT) for alarm in found]
 
 
 def _report(state: Progress, prompts: int, alarms: Sequence[Alarm]) -> GrpoReport:

@@ -6,6 +6,7 @@ needs no pass of its own; the reference model is read only when beta > 0.
 
 import contextlib
 import copy
+import functools
 import math
 import random
 import shutil
@@ -22,7 +23,7 @@ from components.grpo.config import GrpoConfig
 from components.grpo.lengths import longest_prompt
 from components.grpo.objective import group_advantages, k3, policy_loss, sequence_mean
 from components.grpo.packing import answer_mask, token_log_probs
-from components.grpo.progress import Progress, best_of, state_of
+from components.grpo.progress import Progress, best_checkpoint, log
 from components.grpo.rewards import business_terms
 from components.grpo.rollout import Group, rollout_figures, sample_groups, validate
 from components.shared.artifacts import training_state
@@ -37,7 +38,7 @@ from components.shared.tracking.tracker import NO_TRACKING, Tracker
 
 @dataclass(kw_only=True)
 class State(Progress):
-    """Everything that a resumed run needs."""
+    """The progress with what training changes."""
 
     policy: Any
     optimizer: torch.optim.Optimizer
@@ -48,13 +49,13 @@ def train(
     sft_model: Path,
     rows: Sequence[PromptRow],
     valid: Sequence[PromptRow],
-    place: Path,
+    checkpoint_dir: Path,
     tracker: Tracker = NO_TRACKING,
 ) -> State:
-    """Train the policy from `sft_model` on `rows`; the best model lies in `best_of(place, best_step)`.
+    """Train the policy from `sft_model` on `rows`; return the progress with the policy.
 
-    Resumes from `place`/latest.pt. Nothing is kept as best while nothing was better than the SFT model. A
-    training that collapses is stopped early; its best model stays.
+    The best model lies in `best_checkpoint(checkpoint_dir, best_step)` if a step was better than the SFT
+    model. Resumes from `checkpoint_dir`/latest.pt. A training that collapses is stopped early.
 
     Raises:
         ConfigError: a prompt with its answer exceeds the model's context.
@@ -64,45 +65,46 @@ def train(
     lm = load(sft_model, "float32", device)
     tokenizer = lm.tokenizer
     longest_prompt(config, tokenizer, context_length(lm.model), [*rows, *valid])
-    torch.manual_seed(config.seed)  # which adapters are drawn from
+    torch.manual_seed(config.seed)  # adapters are drawn from it
     policy = lora.set_trainable(lm.model, config.train_layers, config.lora)
     if config.gradient_checkpointing:
         policy.gradient_checkpointing_enable({"use_reentrant": False})
-    low = torch_dtype(config.dtype)
-    reference = _Reference(policy, low) if config.beta else None
-    sampler = _Sampler(policy, tokenizer, low)
-    learning = [parameter for parameter in policy.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(learning, lr=config.learning_rate, weight_decay=0.0)
-    state = _resume(State(policy=policy, optimizer=optimizer), place / "latest.pt")
+    dtype = torch_dtype(config.dtype)
+    reference = _Reference(policy, dtype) if config.beta else None
+    sampler = _Sampler(policy, tokenizer, dtype)
+    trainable = [weights for weights in policy.parameters() if weights.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=config.learning_rate, weight_decay=0.0)
+    latest = checkpoint_dir / "latest.pt"
+    state = _resume(State(policy=policy, optimizer=optimizer), latest)
     business = business_terms(config.reward)
     if not state.validations:
         _validate(state, sampler, valid, config, tracker)
-        state.say(config.steps)
-    named = state.best_step  # by the checkpoint, if there is one
+        state.log(config.steps)
+    resumable_best = state.best_step  # the best step that the latest checkpoint names
     while state.step < config.steps:
         if reason := health.collapse(config.health, state.history):
-            print(f"grpo: stopped after step {state.step}: {health.describe(reason)}", flush=True)
+            log.warning("stopped after step %d: %s", state.step, health.describe(reason))
             break
         started = time.monotonic()
         generator = torch.Generator(device=device).manual_seed(config.seed * 1_000_003 + state.step)
         batch = _batch(rows, config, state.step)
         groups = sample_groups(sampler.refreshed(), batch, config, business, generator)
-        figures = _update(state, reference, groups, config, low)
+        figures = _update(state, reference, groups, config, dtype)
         figures["seconds"] = time.monotonic() - started
-        state.add(figures)
+        state.add_step(figures)
         tracker.log(state.step, figures)
         if state.step % config.eval_every == 0 or state.step == config.steps:
             _validate(state, sampler, valid, config, tracker)
             if state.best_step == state.step:
-                _forget_other_bests(place, named)
-                with atomic_folder(best_of(place, state.step)) as folder:
+                prune_best_checkpoints(checkpoint_dir, resumable_best)
+                with atomic_folder(best_checkpoint(checkpoint_dir, state.step)) as folder:
                     lora.merge_adapters(policy).save_pretrained(folder)
                     tokenizer.save_pretrained(folder)
-        state.say(config.steps)
+        state.log(config.steps)
         if config.save_every and state.step % config.save_every == 0:
-            _save(state, place / "latest.pt")
-            named = state.best_step
-            _forget_other_bests(place, named)
+            training_state.save(latest, _trainable_weights(policy), optimizer, state.state_dict())
+            resumable_best = state.best_step
+            prune_best_checkpoints(checkpoint_dir, resumable_best)
     return state
 
 
@@ -110,41 +112,41 @@ def _validate(
     state: State, sampler: "_Sampler", valid: Sequence[PromptRow], config: GrpoConfig, tracker: Tracker
 ) -> None:
     figures, answers = validate(sampler.refreshed(), valid, config)
-    state.validated(figures, answers)
+    state.add_validation(figures, answers)
     tracker.log(state.step, figures)
 
 
-def _forget_other_bests(place: Path, named: int) -> None:
-    """Remove all bests but the one that the checkpoint names: no resumed run would look for them."""
-    for folder in place.glob("best-*"):
-        if folder != best_of(place, named):
+def prune_best_checkpoints(checkpoint_dir: Path, keep_step: int) -> None:
+    """Remove all best models but that of `keep_step`, which a resumed run needs."""
+    for folder in checkpoint_dir.glob("best-*"):
+        if folder != best_checkpoint(checkpoint_dir, keep_step):
             shutil.rmtree(folder)
 
 
 class _Sampler:
-    """The policy as it is sampled from: in its own arithmetic, adapters merged; a copy where that differs."""
+    """The policy for sampling: in the compute dtype, adapters merged; a copy where that differs."""
 
     def __init__(self, policy: Any, tokenizer: Any, dtype: torch.dtype) -> None:
         self.policy = policy
-        plain = lora.merge_adapters(policy)
+        merged = lora.merge_adapters(policy)
         if dtype != torch.float32:
-            plain = (copy.deepcopy(plain) if plain is policy else plain).to(dtype)
-        self.copy = plain
+            merged = (copy.deepcopy(merged) if merged is policy else merged).to(dtype)
+        self.copy = merged
         self.lm = LanguageModel(self.copy, tokenizer)
 
     def refreshed(self) -> LanguageModel:
-        """Return the sampler with the policy's present weights."""
+        """Return the model with the policy's present weights."""
         if self.copy is not self.policy:
             with torch.no_grad():
                 pairs = zip(self.copy.parameters(), lora.merged_parameters(self.policy), strict=True)
-                for mine, current in pairs:
-                    mine.copy_(current)
+                for copied, current in pairs:
+                    copied.copy_(current)
         self.copy.eval()
         return self.lm
 
 
 class _Reference:
-    """The policy as it was at first, for the KL term: a frozen copy, or the policy without its adapters."""
+    """The initial policy, for the KL term: a frozen copy, or the policy without its adapters."""
 
     def __init__(self, policy: Any, dtype: torch.dtype) -> None:
         self.policy, self.dtype = policy, dtype
@@ -157,19 +159,21 @@ class _Reference:
         """Return the log-probabilities of the group's answers, as `token_log_probs` does."""
         if self.copy is not None:
             return token_log_probs(self.copy, group.prompt_ids, group.answer_ids, temperature)[0]
-        with self.policy.disable_adapter(), _arithmetic(self.policy.device, self.dtype):
+        with self.policy.disable_adapter(), _autocast(self.policy.device, self.dtype):
             return token_log_probs(self.policy, group.prompt_ids, group.answer_ids, temperature)[0]
 
 
 def _batch(rows: Sequence[PromptRow], config: GrpoConfig, step: int) -> list[PromptRow]:
-    """Return the prompts of `step`: every epoch is a fresh shuffle, and no state needs to be kept."""
-    chosen = []
-    for n in range(step * config.prompts_per_step, (step + 1) * config.prompts_per_step):
-        epoch, place = divmod(n, len(rows))
-        order = list(range(len(rows)))
-        random.Random(f"{config.seed}-{epoch}").shuffle(order)
-        chosen.append(rows[order[place]])
-    return chosen
+    """Return the prompts of `step`: every epoch is a fresh shuffle, known without any state."""
+    drawn = range(step * config.prompts_per_step, (step + 1) * config.prompts_per_step)
+    return [rows[_epoch_order(len(rows), config.seed, n // len(rows))[n % len(rows)]] for n in drawn]
+
+
+@functools.lru_cache(maxsize=2)  # a step may end one epoch and begin the next
+def _epoch_order(size: int, seed: int, epoch: int) -> list[int]:
+    order = list(range(size))
+    random.Random(f"{seed}-{epoch}").shuffle(order)
+    return order
 
 
 def _update(
@@ -188,7 +192,7 @@ def _update(
     totals = {"loss": 0.0, "kl": 0.0, "entropy": 0.0}
     for group, advantage in zip(groups, advantages, strict=True):
         mask = answer_mask([len(ids) for ids in group.answer_ids], device)
-        with _arithmetic(device, dtype):
+        with _autocast(device, dtype):
             log_probs, entropy = token_log_probs(
                 policy, group.prompt_ids, group.answer_ids, config.temperature
             )
@@ -213,24 +217,19 @@ def _update(
     return {**totals, "grad_norm": norm, **rollouts, "answer_tokens": sum(lengths) / len(lengths)}
 
 
-def _arithmetic(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[Any]:
-    if dtype == torch.float32:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype)
+def _autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[Any]:
+    return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
-def learnt(policy: Any) -> dict[str, torch.Tensor]:
-    """Return the weights that learn, by name; the others are those of the SFT model."""
+def _trainable_weights(policy: Any) -> dict[str, torch.Tensor]:
+    """Return the weights that are trained, by name; the others are those of the SFT model."""
     return {name: weights.detach() for name, weights in policy.named_parameters() if weights.requires_grad}
 
 
-def _save(state: State, file: Path) -> None:
-    training_state.save(file, learnt(state.policy), state.optimizer, state_of(state))
-
-
 def _resume(state: State, file: Path) -> State:
-    progress = training_state.resume(file, learnt(state.policy), state.optimizer, state_of(state))
+    weights = _trainable_weights(state.policy)
+    progress = training_state.resume(file, weights, state.optimizer, state.state_dict())
     if progress is not None:
         vars(state).update(progress)
-        print(f"grpo: going on after step {state.step}", flush=True)
+        log.info("resumed after step %d", state.step)
     return state

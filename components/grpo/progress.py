@@ -1,21 +1,25 @@
-"""What an engine tells of its training: figures a step, validations, and where its best models lie."""
+"""What a training has recorded: figures per step, validations, and where its best models lie."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from components.shared import logs
+
 History = dict[str, list[float]]
 
 EXAMPLES = 4
-"""Validation prompts whose answers are kept for people to read."""
+"""Validation prompts whose answers are kept for the page."""
+
+log = logs.logger("grpo")
 
 
 @dataclass(kw_only=True)
 class Progress:
     """`step` optimiser steps are done; step 0 of `validations` is the SFT model.
 
-    `answers` are those to the first EXAMPLES validation prompts, of step 0 and of the best.
+    `answers` are those to the first EXAMPLES validation prompts, of step 0 and of the best step.
     """
 
     step: int = 0
@@ -28,20 +32,20 @@ class Progress:
         """Return the step of the best validation; the earliest of equals, so a tie keeps the SFT model."""
         return max(self.validations, key=lambda step: (self.validations[step]["valid_ndcg@10"], -step))
 
-    def add(self, figures: Mapping[str, float]) -> None:
-        """Note the figures of one more optimiser step; every step has the same names."""
+    def add_step(self, figures: Mapping[str, float]) -> None:
+        """Add the figures of one more optimiser step; every step has the same names."""
         self.step += 1
         for name, value in figures.items():
             self.history.setdefault(name, []).append(value)
 
-    def validated(self, figures: Mapping[str, float], answers: Sequence[str]) -> None:
-        """Note what validation says of the model after `step`, in the order of the validation prompts."""
+    def add_validation(self, figures: Mapping[str, float], answers: Sequence[str]) -> None:
+        """Add the validation of the model after `step`; `answers` in the order of the validation prompts."""
         self.validations[self.step] = dict(figures)
         self.answers[self.step] = list(answers[:EXAMPLES])
-        self.answers = {n: texts for n, texts in self.answers.items() if n in (0, self.best_step)}
+        self.answers = {step: texts for step, texts in self.answers.items() if step in (0, self.best_step)}
 
-    def cut(self, step: int) -> "Progress":
-        """Return what was known after `step`."""
+    def until(self, step: int) -> "Progress":
+        """Return the progress as it was after `step`."""
         return Progress(
             step=step,
             history={name: values[:step] for name, values in self.history.items()},
@@ -49,30 +53,30 @@ class Progress:
             answers={n: texts for n, texts in self.answers.items() if n <= step},
         )
 
-    def say(self, steps: int) -> None:
-        """Print where the training is, of `steps` steps."""
-        line = f"grpo: step {self.step}/{steps}"
-        if self.history:
-            line += "".join(f", {n} {self.history[n][-1]:.3f}" for n in ("reward", "lcs", "kl"))
-            line += f", {self.history['seconds'][-1]:.1f} s"
-        if self.step in self.validations:
-            figures = self.validations[self.step]
-            line += f" | validation NDCG@10 {figures['valid_ndcg@10']:.4f}"
-            line += f", valid {figures['valid_share']:.0%}"
-        print(line, flush=True)
+    def log(self, steps: int) -> None:
+        """Log the latest of `steps` steps with its figures."""
+        figures = {name: values[-1] for name, values in self.history.items()}
+        details = [f"{name} {figures[name]:.3f}" for name in ("reward", "lcs", "kl") if name in figures]
+        if "seconds" in figures:
+            details.append(f"{figures['seconds']:.1f} s")
+        if validation := self.validations.get(self.step):
+            details.append(f"validation NDCG@10 {validation['valid_ndcg@10']:.4f}")
+            details.append(f"valid {validation['valid_share']:.0%}")
+        logs.progress(log, self.step, steps, ", ".join(details))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain values from which `from_state` makes an equal progress."""
+        return {field.name: getattr(self, field.name) for field in fields(Progress)}
+
+    @staticmethod
+    def from_state(state: Mapping[str, Any]) -> "Progress":
+        """Return the progress of a `state_dict`, also of one read from JSON, whose keys are text."""
+        by_step = {
+            name: {int(n): value for n, value in state[name].items()} for name in ("validations", "answers")
+        }
+        return Progress(step=state["step"], history=dict(state["history"]), **by_step)
 
 
-def state_of(progress: Progress) -> dict[str, Any]:
-    """Return what `progress_of` reads, as plain values."""
-    return {field.name: getattr(progress, field.name) for field in fields(Progress)}
-
-
-def progress_of(state: Mapping[str, Any]) -> Progress:
-    """Return the progress that `state_of` told; JSON makes text of steps, so they are numbers again."""
-    told = {name: {int(n): v for n, v in state[name].items()} for name in ("validations", "answers")}
-    return Progress(step=state["step"], history=dict(state["history"]), **told)
-
-
-def best_of(place: Path, step: int) -> Path:
-    """Return where the model of `step` lies in `place` if it was the best when it was validated."""
-    return place / f"best-{step}"
+def best_checkpoint(checkpoint_dir: Path, step: int) -> Path:
+    """Return the folder of the model of `step`, which was the best when it was validated."""
+    return checkpoint_dir / f"best-{step}"

@@ -1,8 +1,13 @@
-"""The composite reward: one pure function a term, each in [0, 1], and their weighted sum.
+"""The composite reward: one pure function per term, each in [0, 1], and their weighted sum.
 
 `R = w_lcs * LCS + w_format * format + w_reason * reasoning - penalties + sum of w_i * business_i`
 (RecLLM-R1, section 3.3). Candidate numbers are 1-based. Change a term here, or add your own as
 `module:function` in the profile: it is called with (answer: Answer, row: PromptRow) and returns a float.
+
+>>> lcs(ranking=[4, 1, 2], labels=[4, 2])  # the first label on rank 1, the second on rank 3
+0.919...
+>>> lcs(ranking=[4, 1, 2], labels=[4, 2], weights=[1.0, 3.0])  # the second matters more
+0.833...
 """
 
 import importlib
@@ -19,31 +24,39 @@ from components.shared.prompting.table import PromptRow
 NOVELTY_SCALE_BITS = 20.0  # a catalogue of a million equally popular items has 20 bits an item
 REASONING_WORDS = (3, 120)
 FRESH_HALF_LIFE_DAYS = 90.0
-PENALTIES = ("repeats", "outside", "seen", "length", "stray_text")
+PENALTIES = ("repeats", "outside", "seen", "length")
 
 Term = Callable[[Answer, PromptRow], float]
 
 
-def lcs(ranking: Sequence[int], labels: Sequence[int]) -> float:
-    """Return the largest position-weighted common subsequence of ranking and labels, normalised.
+def lcs(ranking: Sequence[int], labels: Sequence[int], weights: Sequence[float] | None = None) -> float:
+    """Return the best weighted common subsequence of ranking and labels, normalised to [0, 1].
 
-    A common item counts 1/log2(rank + 1) at its rank in `ranking`; the sum over the best common
-    subsequence is divided by that of a ranking which begins with the labels. In [0, 1]; without labels 0.
+    A common item counts weight / log2(rank + 1) at its rank in `ranking`; the sum over the best common
+    subsequence is divided by the best sum that any ranking attains. `weights` belong to `labels`; without
+    them all are equal. Without labels, or without any weight, 0.
     """
+    largest = max(weights or [1.0])
+    if not labels or not largest:
+        return 0.0
+    shares = [weight / largest for weight in weights] if weights else [1.0] * len(labels)
     best = [0.0] * (len(labels) + 1)  # best[j]: the best over the ranking so far and labels[:j]
     for rank, item in enumerate(ranking, start=1):
-        weight, diagonal = 1 / math.log2(rank + 1), 0.0
+        discount, diagonal = math.log2(rank + 1), 0.0
         for j, label in enumerate(labels, start=1):
             above = best[j]
-            best[j] = max(above, best[j - 1], diagonal + weight if item == label else 0.0)
+            best[j] = max(above, best[j - 1], diagonal + shares[j - 1] / discount if item == label else 0.0)
             diagonal = above
-    ideal = sum(1 / math.log2(rank + 1) for rank in range(1, len(labels) + 1))
-    return best[-1] / ideal if labels else 0.0
+    return best[-1] / _best_attainable(shares)
 
 
-def well_formed(answer: Answer) -> float:
-    """Return 1 if the completion is one think block, then one block of numbers, and nothing else."""
-    return float(answer.well_formed)
+def _best_attainable(weights: Sequence[float]) -> float:
+    """Return the best sum of `lcs`: over the subsequences of the labels, ranked first in their order."""
+    best = [0.0]  # best[n]: the best that n of the labels so far attain at ranks 1 to n
+    for weight in weights:
+        longer = [taken + weight / math.log2(rank + 1) for rank, taken in enumerate(best, start=1)]
+        best = [*map(max, best, [0.0, *longer]), longer[-1]]
+    return max(best)
 
 
 def reasoning(answer: Answer, tags: Sequence[Sequence[str]]) -> float:
@@ -141,16 +154,15 @@ def score(text: str, row: PromptRow, weights: RewardWeights, business: dict[str,
         ConfigError: a business term of the user's raises, or it or the sum is not finite.
     """
     answer = parse(text)
-    ranking = _ranked(answer, row)
+    ranking, labels = _ranked(answer, row), row.labels[: row.answer_length]
     terms = {
-        "lcs": lcs(ranking, row.labels[: row.answer_length]),
-        "format": well_formed(answer),
+        "lcs": lcs(ranking, labels, [row.gains[row.candidates[number - 1]] for number in labels]),
+        "format": float(answer.well_formed),
         "reasoning": reasoning(answer, row.tags),
         "repeats": repeats(answer.numbers),
         "outside": outside(answer.numbers, len(row.candidates)),
         "seen": already_seen(ranking, row.seen),
         "length": wrong_length(answer.numbers, min(row.answer_length, len(row.candidates))),
-        "stray_text": 1.0 - well_formed(answer),
     }
     total = weights.lcs * terms["lcs"] + weights.format * terms["format"]
     total += weights.reasoning * terms["reasoning"]

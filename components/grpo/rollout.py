@@ -27,7 +27,7 @@ class Group:
     @property
     def rewards(self) -> list[float]:
         """Return the reward of each answer."""
-        return [one["reward"] for one in self.scores]
+        return [scores["reward"] for scores in self.scores]
 
 
 def sample_groups(
@@ -65,10 +65,10 @@ def sample_groups(
 
 def rollout_figures(groups: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, float]:
     """Return the mean of every term over all answers, and the share of groups whose task reward is flat."""
-    scores = [one for group in groups for one in group]
-    flat = [len({one["lcs"] for one in group}) == 1 for group in groups]
+    answers = [scores for group in groups for scores in group]
+    flat = [len({scores["lcs"] for scores in group}) == 1 for group in groups]
     return {
-        **{name: mean([one[name] for one in scores]) for name in scores[0]},
+        **{name: mean([scores[name] for scores in answers]) for name in answers[0]},
         "groups_without_task_variance": sum(flat) / len(flat),
     }
 
@@ -76,23 +76,24 @@ def rollout_figures(groups: Sequence[Sequence[Mapping[str, float]]]) -> dict[str
 def validate(
     lm: LanguageModel, rows: Sequence[PromptRow], config: GrpoConfig
 ) -> tuple[dict[str, float], list[str]]:
-    """Return `validation_figures` of greedy answers to `rows`."""
-    answers = complete(
+    """Return the mean `validation_scores` of greedy answers to `rows`, and the answers' texts."""
+    completions = complete(
         lm,
         [row.messages for row in rows],
         max_new_tokens=config.max_new_tokens,
         batch_size=config.eval_batch_size,
     )
-    return validation_figures([completions[0].text for completions in answers], rows)
+    texts = [samples[0].text for samples in completions]
+    return validation_figures(texts, rows), texts
 
 
-def validation_figures(texts: Sequence[str], rows: Sequence[PromptRow]) -> tuple[dict[str, float], list[str]]:
-    """Return the means of `judged`, and the texts."""
-    return {name: mean(values) for name, values in judged(texts, rows).items()}, list(texts)
+def validation_figures(texts: Sequence[str], rows: Sequence[PromptRow]) -> dict[str, float]:
+    """Return the means of `validation_scores`."""
+    return {name: mean(values) for name, values in validation_scores(texts, rows).items()}
 
 
-def judged(texts: Sequence[str], rows: Sequence[PromptRow]) -> dict[str, list[float]]:
-    """Return of each answer its NDCG@10 over all labels, and 1 if it is valid."""
+def validation_scores(texts: Sequence[str], rows: Sequence[PromptRow]) -> dict[str, list[float]]:
+    """Return per answer its NDCG@10 over all labels, and 1 if it is valid."""
     pairs = list(zip(texts, rows, strict=True))
     return {
         "valid_ndcg@10": [

@@ -1,11 +1,11 @@
 """Ranking metrics, one a function; ranked lists are best first, rank 1 is the first.
 
-Definitions: Recall and NDCG as in Järvelin & Kekäläinen 2002 with binary gains (equal to ranx's);
+Definitions: Recall and NDCG as in Järvelin & Kekäläinen 2002 with linear gains (equal to ranx's);
 ILAD as in Zhang & Hurley 2008; novelty as self-information, Zhou et al. 2010.
 """
 
 import math
-from collections.abc import Hashable, Sequence, Set
+from collections.abc import Hashable, Mapping, Sequence, Set
 
 Item = Hashable
 
@@ -17,10 +17,20 @@ def recall_at_k(ranked: Sequence[Item], relevant: Set[Item], k: int) -> float:
     return len(relevant & set(ranked[:k])) / len(relevant)
 
 
-def ndcg_at_k(ranked: Sequence[Item], relevant: Set[Item], k: int) -> float:
-    """Return DCG@k / ideal DCG@k with gain 1/log2(rank + 1); 0 if `relevant` is empty. In [0, 1]."""
-    gained = sum(1 / math.log2(rank + 1) for rank, item in enumerate(ranked[:k], 1) if item in relevant)
-    ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(len(relevant), k) + 1))
+def ndcg_at_k(ranked: Sequence[Item], relevant: Set[Item] | Mapping[Item, float], k: int) -> float:
+    """Return DCG@k / ideal DCG@k, an item counting gain/log2(rank + 1). In [0, 1].
+
+    `relevant` maps items to gains (not negative); items of a set have gain 1. Without any gain 0.
+
+    >>> ndcg_at_k(["tea", "jazz"], {"tea": 3.0, "chess": 1.0}, k=10)
+    0.826...
+    """
+    gains = relevant if isinstance(relevant, Mapping) else dict.fromkeys(relevant, 1.0)
+    gained = sum(
+        gains[item] / math.log2(rank + 1) for rank, item in enumerate(ranked[:k], 1) if item in gains
+    )
+    best = sorted(gains.values(), reverse=True)[:k]
+    ideal = sum(gain / math.log2(rank + 1) for rank, gain in enumerate(best, 1))
     return gained / ideal if ideal else 0.0
 
 

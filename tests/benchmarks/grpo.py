@@ -65,6 +65,7 @@ def ours(task: Task) -> list[float]:
     rows = [
         PromptRow(
             user_id=str(n),
+            split="train",
             position=0,
             messages=messages,
             labels=[n % 9 + 1],
@@ -73,16 +74,18 @@ def ours(task: Task) -> list[float]:
             novelty=[1.0] * 9,
             seen=[False] * 9,
             age_days=[1.0] * 9,
-            label_items=["0"],
+            label_items=[str(n % 9)],
+            label_weights=[1.0],
             answer_length=5,
             completion=None,
+            prompt_version="",
         )
         for n, messages in enumerate(task.prompts)
     ]
-    with tempfile.TemporaryDirectory() as place:
-        history = local.train(config, task.model, rows, rows[:1], Path(place)).history
+    with tempfile.TemporaryDirectory() as checkpoint_dir:
+        history = local.train(config, task.model, rows, rows[:1], Path(checkpoint_dir)).history
     assert min(history["answer_tokens"]) > NEW_TOKENS - 1, "answers ended early"
-    print(f"local engine: {[round(one, 1) for one in history['seconds']]} s", flush=True)
+    print(f"local engine: {[round(value, 1) for value in history['seconds']]} s", flush=True)
     return history["seconds"][1:]
 
 
@@ -102,15 +105,15 @@ def trl(task: Task) -> list[float]:
             seconds.append(time.monotonic() - self.started)
 
     def reward(completions, **columns):
-        return [float(len(set(one[0]["content"]))) for one in completions]
+        return [float(len(set(completion[0]["content"]))) for completion in completions]
 
     half = torch_dtype(task.dtype) == torch.bfloat16
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as folder:
         trainer = GRPOTrainer(
             AutoModelForCausalLM.from_pretrained(task.model, dtype=torch.float32),
             reward_funcs=reward,
             args=GRPOConfig(
-                output_dir=place,
+                output_dir=folder,
                 per_device_train_batch_size=GROUP,
                 num_generations=GROUP,
                 max_completion_length=NEW_TOKENS,
@@ -131,7 +134,7 @@ def trl(task: Task) -> list[float]:
             callbacks=[Clock()],
         )
         trainer.train()
-    print(f"TRL: {[round(one, 1) for one in seconds]} s", flush=True)
+    print(f"TRL: {[round(value, 1) for value in seconds]} s", flush=True)
     return seconds[1:]
 
 

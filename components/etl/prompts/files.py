@@ -1,4 +1,4 @@
-"""The three files of the prompts table: rows in order, numbered from 0, in row groups of fixed size."""
+"""The three files of the prompts table: rows in order, in row groups of fixed size."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,9 +47,8 @@ def write_split(staged: Path, split: str, folder: Path) -> SplitFile:
     with pq.ParquetWriter(folder / f"{split}.parquet", tables.PROMPTS) as writer:
         for group in _groups(_rows_of(staged, split)):
             cut += pc.sum(group.column("history_cut")).as_py() or 0
-            labels = pc.struct_field(group.column("reward_model"), ["ground_truth", "labels"])
-            numbers += [listed[0] for listed in labels.to_pylist() if listed]
-            writer.write_table(_numbered(conform(group, tables.PROMPTS), rows))
+            numbers += [labels[0] for labels in group.column("labels").to_pylist() if labels]
+            writer.write_table(conform(group, tables.PROMPTS))
             rows += group.num_rows
     return SplitFile(rows=rows, history_cut=cut, label_numbers=tuple(numbers))
 
@@ -63,8 +62,7 @@ def first_of(staged: Path, column: str) -> tuple[int, str]:
 def _rows_of(staged: Path, split: str) -> Iterator[pa.Table]:
     for file in sorted(staged.glob("part-*.parquet")):
         for batch in pq.ParquetFile(file).iter_batches(GROUP_ROWS):
-            mask = pc.equal(pc.struct_field(batch.column("extra_info"), ["split"]), split)
-            yield pa.Table.from_batches([batch]).filter(mask)
+            yield pa.Table.from_batches([batch]).filter(pc.field("split") == split)
 
 
 def _groups(parts: Iterator[pa.Table]) -> Iterator[pa.Table]:
@@ -77,11 +75,3 @@ def _groups(parts: Iterator[pa.Table]) -> Iterator[pa.Table]:
             held = held.slice(GROUP_ROWS)
     if held.num_rows:
         yield held
-
-
-def _numbered(table: pa.Table, start: int) -> pa.Table:
-    field = tables.PROMPTS.field("extra_info")
-    children = table.column("extra_info").combine_chunks().flatten()
-    children[0] = pa.array(range(start, start + table.num_rows), pa.int64())
-    numbered = pa.StructArray.from_arrays(children, fields=list(field.type))
-    return table.set_column(table.schema.get_field_index("extra_info"), field, [numbered])

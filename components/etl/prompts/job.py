@@ -26,6 +26,7 @@ from components.etl.spark.session import readable, session
 from components.etl.spark.types import spark_schema
 from components.shared.artifacts.outputs import atomic_folder
 from components.shared.errors import ConfigError, DataError, LeakageError
+from components.shared.logs import logger
 from data_contracts import tables
 
 INPUTS = {
@@ -36,6 +37,8 @@ INPUTS = {
 }
 PROFILE = ("age", "gender", "city_tier", "interests")
 RENDER_ROWS = 256  # prompts rendered at a time: a case holds its user's whole history
+
+log = logger("prompts")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +109,7 @@ def run_prompts(config: PromptsConfig, inputs: PromptsInputs, out: PromptsOutput
             _check_written(spark, docs, written, folder, out.staging)
             report = _report(written, train_cases, unretrieved)
             docs.counts["Prompts"] = {k: v for k, v in asdict(report).items() if isinstance(v, int)}
-    print(f"prompts: {', '.join(f'{split} {one.rows:,}' for split, one in written.items())}", flush=True)
+    log.info("%s", ", ".join(f"{split} {file.rows:,}" for split, file in written.items()))
     return report
 
 
@@ -140,8 +143,8 @@ def _check_written(
     numbers = written["train"].label_numbers
     with read_by_tasks(folder, staging) as place:
         check(docs, "prompts", prompts_view(read_parts(spark, place, tables.PROMPTS)))
-    most = pq.read_table(folder / "train.parquet", columns=["extra_info"]).slice(0, 1).to_pylist()
-    if leak := leakage.position_leak(numbers, len(most[0]["extra_info"]["candidates"]) if most else 0):
+    first = pq.read_table(folder / "train.parquet", columns=["candidates"]).slice(0, 1).to_pylist()
+    if leak := leakage.position_leak(numbers, len(first[0]["candidates"]) if first else 0):
         raise LeakageError(leak)
 
 
@@ -153,7 +156,7 @@ def _report(written: dict[str, SplitFile], train_cases: int, unretrieved: int) -
         train_cases=train_cases,
         train_unretrieved=unretrieved,
         test_recall=written["test"].recall,
-        history_cut=sum(one.history_cut for one in written.values()),
+        history_cut=sum(file.history_cut for file in written.values()),
     )
 
 

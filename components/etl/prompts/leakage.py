@@ -14,10 +14,10 @@ from pyspark.sql import functions as F
 
 from components.etl.prompts.rows import title_of
 from components.shared.errors import LeakageError
+from components.shared.prompting.render import before_candidates
 from components.shared.prompting.settings import PromptSettings
 
 Row = Mapping[str, Any]
-CANDIDATES_LINE = "\nCandidates:\n"
 # A label that stands at one number in nearly all of many prompts is given away by its place.
 GIVEAWAY_SHARE, GIVEAWAY_LEAST = 0.95, 30
 SHORT_TITLE = 12  # a one-word title shorter than this may be any word of the prompt
@@ -47,9 +47,9 @@ def _row_leaks(
     if asked is not None and any(case["timestamps"][p] > asked for p in history_positions):
         yield "its history shows an item met after the label"
     test_labels = set(items[case["valid_end"] :])
-    if case["split"] != "test" and test_labels & set(row["extra_info"]["label_items"]):
+    if case["split"] != "test" and test_labels & set(row["label_items"]):
         yield "its label is a test label of the same user"
-    if sorted(row["extra_info"]["candidates"]) != sorted(case["candidates"]):
+    if sorted(row["candidates"]) != sorted(case["candidates"]):
         yield "its candidates are not those that retrieval proposed (was the label added?)"
     yield from _text_leaks(case, row, history_positions, settings)
 
@@ -66,14 +66,14 @@ def _text_leaks(
 
     Titles count whole and as the prompt shortens them.
     """
-    texts = [message["content"].split(CANDIDATES_LINE)[0] for message in row["prompt"]]
+    texts = [before_candidates(message["content"]) for message in row["messages"]]
     own = [case["items"].get(case["item_ids"][p]) for p in history_positions]
     shown = [text for item in own if item for text in (*_titles(item, settings), item["item_id"])]
     topics = {name for item in case["items"].values() for name in (item["topic"], *item["tags"])}
     # What the history rightly shows is taken out first: another item may bear the label's title.
     for known in sorted({*shown, *topics} - {""}, key=len, reverse=True):
         texts = [text.replace(known, " ") for text in texts]
-    for label in row["extra_info"]["label_items"]:
+    for label in row["label_items"]:
         item = case["items"].get(label)
         for title in _titles(item, settings) if item else ():
             telling = title not in topics and (" " in title or len(title) >= SHORT_TITLE)

@@ -55,7 +55,7 @@ def render(
     statistics: CatalogueStatistics,
     count_tokens: Callable[[list[dict[str, str]]], int],
 ) -> dict[str, Any]:
-    """Return the PROMPTS row of `case` (extra_info.index 0), `history_cut` and `history_positions`.
+    """Return the PROMPTS row of `case`, `history_cut` and `history_positions`.
 
     `case` has user_id, split, position, label_positions, item_ids (the sequence), engagement, events,
     candidates (item ids, retriever's order), profile (of the user) and items: item id -> catalogue
@@ -84,33 +84,25 @@ def render(
     number = {item: n for n, item in enumerate(candidates, start=1)}
     met = {case["item_ids"][event["position"]] for event in history}
     label_items = [case["item_ids"][p] for p in case["label_positions"]]
-    strength = [case["engagement"][p] for p in case["label_positions"]]
-    found = [(number[i], weight) for i, weight in zip(label_items, strength, strict=True) if i in number]
-    labels = [n for n, _ in found]
+    weights = [case["engagement"][p] for p in case["label_positions"]]
+    labels = [number[item] for item in label_items if item in number]
     teaches = case["split"] == "train" and labels
     return {
-        "data_source": config.data_source,
-        "prompt": messages(fitted, config),
-        "ability": "recommendation",
-        "reward_model": {
-            "style": "rule",
-            "ground_truth": {"labels": labels, "weights": [weight for _, weight in found]},
-        },
-        "extra_info": {
-            "index": 0,
-            "split": case["split"],
-            "user_id": case["user_id"],
-            "position": case["position"],
-            "prompt_version": PROMPT_VERSION,
-            "answer_length": prompt.answer_length,
-            "candidates": candidates,
-            "tags": [list(items[item]["tags"]) for item in candidates],
-            "novelty": _novelty(case, candidates, statistics),
-            "seen": [item in met for item in candidates],
-            "age_days": [_age_days(items[item]["created_at"], now) for item in candidates],
-            "label_items": label_items,
-        },
+        "user_id": case["user_id"],
+        "split": case["split"],
+        "position": case["position"],
+        "messages": messages(fitted, config),
+        "labels": labels,
+        "label_items": label_items,
+        "label_weights": weights if any(weights) else [1.0] * len(weights),
+        "answer_length": prompt.answer_length,
+        "candidates": candidates,
+        "tags": [list(items[item]["tags"]) for item in candidates],
+        "novelty": _novelty(case, candidates, statistics),
+        "seen": [item in met for item in candidates],
+        "age_days": [_age_days(items[item]["created_at"], now) for item in candidates],
         "completion": completion(fitted, labels, config.rationale) if teaches else None,
+        "prompt_version": PROMPT_VERSION,
         "history_cut": cut,
         "history_positions": sorted({event["position"] for event in history}),
     }

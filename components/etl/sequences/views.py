@@ -34,27 +34,26 @@ def candidates_view(candidates: DataFrame) -> DataFrame:
 
 def prompts_view(prompts: DataFrame) -> DataFrame:
     """Return what the contract of the prompts table speaks about, one row a prompt."""
-    info = F.col("extra_info")
-    labels, weights = (F.col(f"reward_model.ground_truth.{name}") for name in ("labels", "weights"))
-    candidates = F.size(info["candidates"])
-    due = (info["split"] == "train") & (F.size(labels) > 0)
+    candidates = F.size("candidates")
+    due = (F.col("split") == "train") & (F.size("labels") > 0)
     return prompts.select(
-        info["split"].alias("split"),
-        info["user_id"].alias("user_id"),
-        F.size("prompt").alias("messages"),
-        F.length(F.element_at("prompt", -1)["content"]).alias("prompt_chars"),
+        "split",
+        "user_id",
+        F.size("messages").alias("messages"),
+        F.length(F.element_at("messages", -1)["content"]).alias("prompt_chars"),
         candidates.alias("candidates"),
-        F.size(info["label_items"]).alias("label_items"),
-        F.array_min(labels).alias("smallest_label"),
-        F.forall(labels, lambda n: n <= candidates).alias("labels_in_range"),
+        F.size("label_items").alias("label_items"),
+        F.array_min("labels").alias("smallest_label"),
+        F.forall("labels", lambda n: n <= candidates).alias("labels_in_range"),
         (
-            (F.size(info["tags"]) == candidates)
-            & (F.size(info["novelty"]) == candidates)
-            & (F.size(info["seen"]) == candidates)
-            & (F.size(info["age_days"]) == candidates)
-            & (F.size(labels) == F.size(weights))
+            (F.size("tags") == candidates)
+            & (F.size("novelty") == candidates)
+            & (F.size("seen") == candidates)
+            & (F.size("age_days") == candidates)
+            & (F.size("label_items") == F.size("label_weights"))
         ).alias("aligned"),
-        _distinct(info["candidates"]).alias("distinct"),
+        F.array_min("label_weights").alias("smallest_weight"),
+        _distinct("candidates").alias("distinct"),
         (F.col("completion").isNotNull() == due).alias("completion_where_due"),
     )
 

@@ -7,11 +7,20 @@ turn needs no more than the chat template, which verl's default builder applies.
 
 from typing import Any
 
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
+
+from components.grpo.verl.reward import ANSWER_ID
 
 
 class OneTurn(SingleTurnAgentLoop):
-    """verl's single turn with the default builder of tokens."""
+    """verl's single turn with the default builder of tokens; each answer carries its id to the reward."""
 
     def __init__(self, *args: Any, hf_model_type: str | None = None, **options: Any) -> None:
         super().__init__(*args, hf_model_type=None, **options)
+
+    async def run(self, sampling_params: dict[str, Any], **columns: Any) -> AgentLoopOutput:
+        """Return the sampled answer to the prompt in `columns`."""
+        output = await super().run(sampling_params, **columns)
+        output.extra_fields[ANSWER_ID] = f"{columns['uid']}_{columns['session_id']}"
+        return output

@@ -1,8 +1,8 @@
-"""Running a training by verl: what the `local` engine does, on GPUs.
+"""Training by verl: what the `local` engine does, on GPUs.
 
 verl runs as a process of its own. This one writes its tables, follows its log, keeps the best checkpoint,
-stops a training that collapses, and turns the best into a Hugging Face folder. Started again after a kill,
-it goes on from verl's newest whole checkpoint.
+stops a training that collapses, and turns the best into a Hugging Face folder. After a kill it resumes from
+verl's newest whole checkpoint.
 """
 
 import importlib.util
@@ -14,22 +14,17 @@ from pathlib import Path
 from components.grpo import health
 from components.grpo.config import GrpoConfig
 from components.grpo.lengths import check_fits, longest_prompt
-from components.grpo.progress import Progress, best_of
+from components.grpo.progress import Progress, best_checkpoint, log
 from components.grpo.verl import process
-from components.grpo.verl.overrides import (
-    AGENT_LOOP,
-    Attempt,
-    PromptShape,
-    VerlFiles,
-    as_arguments,
-    overrides,
-)
-from components.grpo.verl.state import TrainingState, whole_lines
+from components.grpo.verl.attempt import Attempt, whole_lines
+from components.grpo.verl.dataset import write_dataset
+from components.grpo.verl.overrides import AGENT_LOOP, PromptShape, VerlFiles, as_arguments, overrides
+from components.grpo.verl.state import TrainingState
 from components.shared.artifacts.outputs import atomic_folder, write_json
 from components.shared.errors import ConfigError, ModelError
 from components.shared.language_model.dtype import are_finite
 from components.shared.language_model.load import answer_prefix, load, load_tokenizer
-from components.shared.prompting.table import PromptRow, write_records
+from components.shared.prompting.table import PromptRow
 from components.shared.tracking.tracker import NO_TRACKING, Tracker
 
 _POLL_SECONDS = 1.0
@@ -40,12 +35,13 @@ def train(
     sft_model: Path,
     rows: Sequence[PromptRow],
     valid: Sequence[PromptRow],
-    place: Path,
+    checkpoint_dir: Path,
     tracker: Tracker = NO_TRACKING,
 ) -> Progress:
-    """Train by verl from `sft_model` on `rows`; the best model lies in `best_of(place, best_step)`.
+    """Train by verl from `sft_model` on `rows`; return the progress.
 
-    Resumes from what an earlier call left in `place`, at the newest checkpoint: steps since are run again.
+    The best model lies in `best_checkpoint(checkpoint_dir, best_step)`. Resumes from what an earlier call
+    left in `checkpoint_dir`, at the newest checkpoint: later steps are run again.
 
     Raises:
         ConfigError: verl is not installed, or the sizes do not fit the data or the model.
@@ -57,34 +53,33 @@ def train(
             "grpo.engine to local"
         )
     prompts = _shape(config, sft_model, rows, valid)
-    place = place.resolve()
-    state = TrainingState(config, rows, valid, prompts.answer_prefix, place, tracker)
-    state.recall()
+    checkpoint_dir = checkpoint_dir.resolve()
+    state = TrainingState(config, valid, prompts.answer_prefix, checkpoint_dir, tracker)
+    state.resume()
     step = state.progress.step
     if step < config.steps and not state.collapsed():
-        attempt = state.new_attempt()
+        attempt = Attempt.start(checkpoint_dir)
         files = VerlFiles(
             model=sft_model.resolve(),
-            train=place / "train.parquet",
-            valid=place / "valid.parquet",
-            checkpoints=state.checkpoints,
+            train=checkpoint_dir / "train.parquet",
+            valid=checkpoint_dir / "valid.parquet",
+            checkpoints=state.verl_dir,
             resume_from=state.checkpoint(step) if step else None,
             attempt=attempt,
         )
-        write_records(files.train, rows)
-        write_records(files.valid, valid)
+        write_dataset(files.train, rows)
+        write_dataset(files.valid, valid)
         write_json(attempt.agent_loops, [AGENT_LOOP])
         _watch(state, attempt, as_arguments(overrides(config, files, prompts)))
-    best = state.progress.best_step
-    if best:
-        _export(state.kept(best), best_of(place, best))
+    if best := state.progress.best_step:
+        _export(state.best_shards(best), best_checkpoint(checkpoint_dir, best))
     return state.progress
 
 
 def _shape(
     config: GrpoConfig, model: Path, rows: Sequence[PromptRow], valid: Sequence[PromptRow]
 ) -> PromptShape:
-    """Return the longest prompt's length.
+    """Return the longest prompt's length and how answers begin.
 
     Raises:
         ConfigError: too few prompts for a step, or a prompt with its answer exceeds what it must fit into.
@@ -105,7 +100,7 @@ def _shape(
 
 def _watch(state: TrainingState, attempt: Attempt, arguments: Sequence[str]) -> None:
     """Run verl to its last step, following its log; stop it when the training collapses."""
-    print(f"grpo: verl starts; all that it says is in {attempt.output}", flush=True)
+    log.info("verl starts; its output is in %s", attempt.output)
     with process.running("verl.trainer.main_ppo", arguments, attempt.output) as verl:
         unread, code = 0, None
         while code is None:
@@ -113,9 +108,7 @@ def _watch(state: TrainingState, attempt: Attempt, arguments: Sequence[str]) -> 
             code = verl.poll()  # before the log is read: nothing is missed after the end
             unread = _follow(state, attempt, unread, lambda: verl.poll() is None)
             if reason := state.collapsed():
-                print(
-                    f"grpo: stopped after step {state.progress.step}: {health.describe(reason)}", flush=True
-                )
+                log.warning("stopped after step %d: %s", state.progress.step, health.describe(reason))
                 return
     if code:
         raise process.failure(f"verl ended with exit status {code}", attempt.output)
@@ -125,15 +118,15 @@ def _watch(state: TrainingState, attempt: Attempt, arguments: Sequence[str]) -> 
 
 
 def _follow(state: TrainingState, attempt: Attempt, unread: int, alive: Callable[[], bool]) -> int:
-    """Take up the lines of verl's log from byte `unread`; return where the next begins."""
+    """Read the lines of verl's log from byte `unread`; return where the next begins."""
     for line in whole_lines(attempt.log, unread):
         try:
-            news = state.read(json.loads(line), attempt, alive)
-        except LookupError:  # verl died before it wrote what the line tells of
+            is_new = state.read(json.loads(line), attempt, alive)
+        except LookupError:  # not all written yet; never will be, if verl died
             break
         unread += len(line)
-        if news:
-            state.progress.say(state.config.steps)
+        if is_new:
+            state.progress.log(state.config.steps)
     return unread
 
 

@@ -11,47 +11,16 @@ from typing import Any
 
 from components.grpo.config import GrpoConfig
 from components.grpo.verl import process, reward
+from components.grpo.verl.attempt import Attempt
 from components.shared.config import to_json
 
 UNCLIPPED = 1.0e9
-"""verl always clips the ratio; so far from 1 that it never does."""
+"""verl always clips the ratio; this far from 1 it never does."""
 
 AGENT_LOOP = {"name": "one_turn", "_target_": "components.grpo.verl.agent_loop.OneTurn"}
 """Our agent loop as verl registers it; by name, because its module needs verl."""
 
 _BACKSLASHES = re.compile(r"(\\+)(?='|$)")
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """The folder of what one run of verl tells; an earlier one's lines are never taken for its."""
-
-    folder: Path
-
-    @property
-    def log(self) -> Path:
-        """JSON lines file of figures, a line a step."""
-        return self.folder / "log.jsonl"
-
-    @property
-    def output(self) -> Path:
-        """What verl prints."""
-        return self.folder / "verl.log"
-
-    @property
-    def rollouts(self) -> Path:
-        """Folder of a JSON lines file of sampled answers a step."""
-        return self.folder / "rollouts"
-
-    @property
-    def validations(self) -> Path:
-        """Folder of a JSON lines file of greedy answers a validation."""
-        return self.folder / "validations"
-
-    @property
-    def agent_loops(self) -> Path:
-        """File that registers our agent loop with verl."""
-        return self.folder / "agent_loops.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +31,8 @@ class VerlFiles:
         model: Hugging Face folder of the SFT model.
         train, valid: Parquet files with the columns of verl's RLHF dataset.
         checkpoints: folder of `global_step_N`.
-        resume_from: the one of them to go on from, or None to begin.
-        attempt: where this run tells what it does.
+        resume_from: the one of them to resume from, or None to begin.
+        attempt: where this run writes what it does.
     """
 
     model: Path
@@ -76,7 +45,7 @@ class VerlFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptShape:
-    """Tokens of the longest prompt, and what the chat template writes of an answer ("<think>" or "")."""
+    """Tokens of the longest prompt, and what the chat template writes of the answer ("<think>" or "")."""
 
     longest: int
     answer_prefix: str
@@ -86,7 +55,7 @@ def overrides(config: GrpoConfig, files: VerlFiles, prompts: PromptShape) -> dic
     """Return verl's keys with our values; "+" before a key adds it, as Hydra wants it.
 
     The loss is `components/grpo/objective.py`: mean over answers of token means, k3 KL in the loss, one
-    update a sample. `config.verl.overrides` comes last and wins.
+    update per sample. `config.verl.overrides` comes last and wins.
     """
     verl, bounds = config.verl, UNCLIPPED if config.clip is None else config.clip
     compute = "float32" if config.dtype == "float32" else "bfloat16"
@@ -139,6 +108,7 @@ def overrides(config: GrpoConfig, files: VerlFiles, prompts: PromptShape) -> dic
         "reward.custom_reward_function.name": reward.compute_score.__name__,
         "+reward.custom_reward_function.reward_kwargs.weights": to_json(config.reward),
         "+reward.custom_reward_function.reward_kwargs.prefix": prompts.answer_prefix,
+        "+reward.custom_reward_function.reward_kwargs.terms_folder": str(files.attempt.terms),
         "trainer.project_name": "recllm",
         "trainer.experiment_name": "grpo",
         "trainer.logger": ["console", "file"],

@@ -21,6 +21,7 @@ SYSTEM = (
     "Rank what the user will engage with next. "
     "Reply as <think>reasons</think><answer>candidate numbers, best first</answer>"
 )
+CANDIDATES_HEADING = "Candidates:"
 VERBS = {
     "view": "viewed",
     "click": "clicked",
@@ -102,12 +103,17 @@ def messages(prompt: PromptInput, settings: PromptSettings | None = None) -> lis
         lines += _history_lines(prompt.history, prompt.now) or ["- none"]
     else:
         lines.append(" ".join(one.title for one in prompt.history) or "none")
-    lines.append("Candidates:")
+    lines.append(CANDIDATES_HEADING)
     for number, candidate in enumerate(prompt.candidates, start=1):
         topic = f"{candidate.topic}: " if settings.natural_language and candidate.topic else ""
         lines.append(f"- {topic}{_numbered(number, candidate)}")
     lines.append(f"Which {prompt.answer_length} come next?")
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "\n".join(lines)}]
+
+
+def before_candidates(content: str) -> str:
+    """Return the part of a message that stands before the candidate list; all of it if there is none."""
+    return content.partition(f"\n{CANDIDATES_HEADING}\n")[0]
 
 
 def completion(prompt: PromptInput, labels: Sequence[int], rationale: bool = True) -> str:

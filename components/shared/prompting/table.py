@@ -1,41 +1,48 @@
-"""Reading the prompts table (schema `data_contracts.tables.PROMPTS`), a file a split."""
+"""Reading the prompts table (schema `data_contracts.tables.PROMPTS`), one file per split."""
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
-from components.shared.artifacts.outputs import atomic_file
 from components.shared.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptRow:
-    """One prompt with what is needed to score its answers; candidate numbers are 1-based.
+    """One row of the prompts table: a prompt with what is needed to score its answers.
 
     Attributes:
         messages: chat messages, the user's last.
-        labels: candidate numbers of the retrieved labels, in label order.
-        candidates: item ids in prompt order; tags, novelty, seen and age_days: one entry for each.
+        labels: candidate numbers (1-based) of the retrieved labels, in label order.
+        label_items: item ids of all labels, also of those that were not retrieved.
+        label_weights: the user's engagement with each of `label_items`.
+        answer_length: how many numbers the answer must name.
+        candidates: item ids in prompt order; tags, novelty, seen and age_days have one entry for each.
         seen: whether the history holds the candidate.
-        age_days: of the candidate when the label happened; None where its creation is not known.
-        label_items: ids of all labels, also of those that were not retrieved.
+        age_days: age at the label's time; None where the creation time is not known.
         completion: the answer that SFT teaches, or None.
     """
 
     user_id: str
+    split: str
     position: int
     messages: list[dict[str, str]]
     labels: list[int]
+    label_items: list[str]
+    label_weights: list[float]
+    answer_length: int
     candidates: list[str]
     tags: list[list[str]]
     novelty: list[float]
     seen: list[bool]
     age_days: list[float | None]
-    label_items: list[str]
-    answer_length: int
     completion: str | None
+    prompt_version: str
+
+    @property
+    def gains(self) -> dict[str, float]:
+        """Return the engagement weight of each label by its item id."""
+        return dict(zip(self.label_items, self.label_weights, strict=True))
 
 
 def read_prompts(folder: Path, split: str, limit: int = 0, seed: int = 0) -> list[PromptRow]:
@@ -49,89 +56,41 @@ def read_prompts(folder: Path, split: str, limit: int = 0, seed: int = 0) -> lis
 
     path = Path(folder) / f"{split}.parquet"
     try:
-        table = pq.read_table(path)
-        rows = pa.array(drawn(table.num_rows, limit, seed), pa.int64())
-        return [_row(row) for row in table.take(rows).to_pylist()]
+        table = pq.read_table(path, columns=[field.name for field in fields(PromptRow)])
+        indices = pa.array(sample_indices(table.num_rows, limit, seed), pa.int64())
+        rows = [PromptRow(**row) for row in table.take(indices).to_pylist()]
+        for row in rows:
+            _check(row)
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; the prompts step writes one a split") from error
+        raise DataError(f"{path}: no such file; the prompts step writes one per split") from error
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a prompts table ({type(error).__name__}: {error})") from error
+    return rows
 
 
-def drawn(size: int, limit: int, seed: int) -> list[int]:
-    """Return the places of a seeded sample of `limit` of `size` rows, in order; all if `limit` is 0."""
+def sample_indices(size: int, limit: int, seed: int) -> list[int]:
+    """Return the sorted indices of a seeded sample of `limit` of `size` rows; all if `limit` is 0."""
     if not 0 < limit < size:
         return list(range(size))
     return sorted(random.Random(seed).sample(range(size), limit))
 
 
-def row_of(
-    messages: Sequence[Mapping[str, str]],
-    ground_truth: Mapping[str, Any],
-    extra_info: Mapping[str, Any],
-    completion: str | None = None,
-) -> PromptRow:
-    """Return the row that these columns of the table say; verl hands rewards the second and the third."""
-    return PromptRow(
-        user_id=extra_info["user_id"],
-        position=extra_info["position"],
-        messages=[dict(message) for message in messages],
-        labels=list(ground_truth["labels"]),
-        candidates=list(extra_info["candidates"]),
-        tags=[list(tags) for tags in extra_info["tags"]],
-        novelty=list(extra_info["novelty"]),
-        seen=list(extra_info["seen"]),
-        age_days=list(extra_info["age_days"]),
-        label_items=list(extra_info["label_items"]),
-        answer_length=extra_info["answer_length"],
-        completion=completion,
-    )
-
-
-def record_of(row: PromptRow, /, **ground_truth: Any) -> dict[str, Any]:
-    """Return what `row_of` reads as a row of verl's columns; `ground_truth` adds keys of the caller's own."""
-    return {
-        "data_source": "recllm",
-        "prompt": row.messages,
-        "ability": "recommendation",
-        "reward_model": {"style": "rule", "ground_truth": {"labels": row.labels, **ground_truth}},
-        "extra_info": {
-            "user_id": row.user_id,
-            "position": row.position,
-            "candidates": row.candidates,
-            "tags": row.tags,
-            "novelty": row.novelty,
-            "seen": row.seen,
-            "age_days": row.age_days,
-            "label_items": row.label_items,
-            "answer_length": row.answer_length,
-        },
-    }
-
-
-def write_records(path: Path, rows: Sequence[PromptRow]) -> None:
-    """Write `rows` as Parquet for verl; `ground_truth.row` tells in its dumps whose answers they are."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.Table.from_pylist([record_of(row, row=n) for n, row in enumerate(rows)])
-    with atomic_file(path) as partial:
-        pq.write_table(table, partial)
-
-
-def _row(row: Mapping[str, Any]) -> PromptRow:
-    truth = row["reward_model"]["ground_truth"]
-    read = row_of(row["prompt"], truth, row["extra_info"], row.get("completion"))
-    numbers, length = range(1, len(read.candidates) + 1), read.answer_length
-    if not read.messages or not all(isinstance(one.get("content"), str) for one in read.messages):
-        raise ValueError(f"the prompt of user {read.user_id!r} has no text")
-    if not isinstance(length, int) or length < 1:
-        raise ValueError(f"the answer_length of user {read.user_id!r} is {length!r}, must be at least 1")
+def _check(row: PromptRow) -> None:
+    """Raise ValueError if answers to `row` cannot be scored."""
+    if not row.messages or not all(isinstance(message.get("content"), str) for message in row.messages):
+        raise ValueError(f"the prompt of user {row.user_id!r} has no text")
+    if not isinstance(row.answer_length, int) or row.answer_length < 1:
+        raise ValueError(
+            f"the answer_length of user {row.user_id!r} is {row.answer_length!r}, must be at least 1"
+        )
     for name in ("tags", "novelty", "seen", "age_days"):
-        if len(getattr(read, name)) != len(read.candidates):
-            raise ValueError(f"{name} of user {read.user_id!r} has not as many entries as candidates")
-    if len(set(read.candidates)) != len(read.candidates):
-        raise ValueError(f"the candidates of user {read.user_id!r} repeat")
-    if not all(label in numbers for label in read.labels):
-        raise ValueError(f"a label of user {read.user_id!r} is no candidate's number: {read.labels}")
-    return read
+        if len(getattr(row, name)) != len(row.candidates):
+            raise ValueError(f"{name} of user {row.user_id!r} has not as many entries as candidates")
+    if len(row.label_weights) != len(row.label_items):
+        raise ValueError(f"label_weights of user {row.user_id!r} has not as many entries as label_items")
+    if len(set(row.candidates)) != len(row.candidates):
+        raise ValueError(f"the candidates of user {row.user_id!r} repeat")
+    if not all(1 <= label <= len(row.candidates) for label in row.labels):
+        raise ValueError(f"a label of user {row.user_id!r} is no candidate's number: {row.labels}")
+    if not {row.candidates[label - 1] for label in row.labels} <= set(row.label_items):
+        raise ValueError(f"a label of user {row.user_id!r} is not among its label_items")

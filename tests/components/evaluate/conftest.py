@@ -41,28 +41,21 @@ def prompt_row(index: int, candidates: list[str], labels: list[str]) -> dict[str
     )
     numbers = [candidates.index(label) + 1 for label in labels if label in candidates]
     return {
-        "data_source": "recllm",
-        "prompt": rendered,
-        "ability": "recommendation",
-        "reward_model": {
-            "style": "rule",
-            "ground_truth": {"labels": numbers, "weights": [1.0] * len(numbers)},
-        },
-        "extra_info": {
-            "index": index,
-            "split": "test",
-            "user_id": f"u{index:02d}",
-            "position": 4 + index % 7,
-            "prompt_version": prompt.PROMPT_VERSION,
-            "answer_length": 3,
-            "candidates": candidates,
-            "tags": [["cooking"] for _ in candidates],
-            "novelty": [1.0 for _ in candidates],
-            "seen": [False for _ in candidates],
-            "age_days": [None for _ in candidates],
-            "label_items": labels,
-        },
+        "user_id": f"u{index:02d}",
+        "split": "test",
+        "position": 4 + index % 7,
+        "messages": rendered,
+        "labels": numbers,
+        "label_items": labels,
+        "label_weights": [1.0 for _ in labels],
+        "answer_length": 3,
+        "candidates": candidates,
+        "tags": [["cooking"] for _ in candidates],
+        "novelty": [1.0 for _ in candidates],
+        "seen": [False for _ in candidates],
+        "age_days": [None for _ in candidates],
         "completion": None,
+        "prompt_version": prompt.PROMPT_VERSION,
     }
 
 
@@ -81,8 +74,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         order = [item(i) for i in generator.permutation(ITEMS)]
         label = order[-1] if user % 4 == 0 else order[int(generator.integers(CANDIDATES))]
         rows.append(prompt_row(user, order[:CANDIDATES], [label]))
-        info = rows[-1]["extra_info"]
-        key = {"user_id": info["user_id"], "split": "test", "position": info["position"]}
+        key = {name: rows[-1][name] for name in ("user_id", "split", "position")}
         ranked.append({"model": "sasrec", "item_ids": order[:20], **key})
         ranked.append({"model": "popularity", "item_ids": [item(i) for i in range(20)], **key})
     write_prompts(root / "prompts", rows)

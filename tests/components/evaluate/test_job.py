@@ -162,7 +162,7 @@ def corrupt(world, folder: Path, case: str) -> EvaluateInputs:
         pq.write_table(PROMPTS.empty_table(), folder / "test.parquet")
         prompts = folder
     elif case == "no label":
-        rows = [dict(row, extra_info=dict(row["extra_info"], label_items=[])) for row in world.rows]
+        rows = [dict(row, label_items=[], label_weights=[], labels=[]) for row in world.rows]
         pq.write_table(pa.Table.from_pylist(rows, schema=PROMPTS), folder / "test.parquet")
         prompts = folder
     elif case == "no catalogue":

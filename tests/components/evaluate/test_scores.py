@@ -19,6 +19,7 @@ from components.shared.prompting.table import PromptRow
 def row(candidates: str, labels: str, answer_length: int = 2, position: int = 5) -> PromptRow:
     return PromptRow(
         user_id="u",
+        split="test",
         position=position,
         messages=[],
         labels=[],
@@ -28,8 +29,10 @@ def row(candidates: str, labels: str, answer_length: int = 2, position: int = 5)
         seen=[],
         age_days=[],
         label_items=list(labels),
+        label_weights=[1.0 for _ in labels],
         answer_length=answer_length,
         completion=None,
+        prompt_version="1",
     )
 
 

@@ -14,6 +14,7 @@ from components.shared.prompting.table import PromptRow
 
 ROW = PromptRow(
     user_id="u",
+    split="train",
     position=9,
     messages=[],
     labels=[4, 2],
@@ -23,8 +24,10 @@ ROW = PromptRow(
     seen=[False, False, True, False, False],
     age_days=[400.0, 90.0, None, 0.0, 180.0],
     label_items=["d", "b"],
+    label_weights=[2.0, 2.0],
     answer_length=3,
     completion=None,
+    prompt_version="1",
 )
 SECOND, THIRD = 1 / math.log2(3), 1 / 2
 
@@ -78,7 +81,7 @@ IDEAL = "<think>Recent interests: chess, go.</think><answer>4, 2, 1</answer>"
 
 def test_the_ideal_answer_earns_every_term() -> None:
     terms = reward(IDEAL)
-    assert terms["reward"] == pytest.approx(1.0 + 0.2 + 0.1)
+    assert terms["reward"] == pytest.approx(1.0 + 0.4 + 0.1)
     assert [terms[name] for name in ("lcs", "format", "reasoning")] == [1.0, 1.0, 1.0]
 
 
@@ -120,7 +123,7 @@ def test_business_terms_are_weighted_and_logged_alone() -> None:
     # tags {chess}, {chess, game}, {tea}: distances 1/2, 1, 1; novelty (8 + 5 + 10) / 3 of 20 bits
     assert terms["ilad"] == pytest.approx(2.5 / 3)
     assert terms["novelty"] == pytest.approx(23 / 3 / 20)
-    assert terms["reward"] == pytest.approx(1.3 + 0.5 * 2.5 / 3 + 0.25 * 23 / 60)
+    assert terms["reward"] == pytest.approx(1.5 + 0.5 * 2.5 / 3 + 0.25 * 23 / 60)
 
 
 def test_what_the_user_has_seen_costs_and_what_is_fresh_can_pay() -> None:
@@ -128,11 +131,11 @@ def test_what_the_user_has_seen_costs_and_what_is_fresh_can_pay() -> None:
     terms = reward("<think>Recent interests: chess, go.</think><answer>4, 2, 3</answer>", weights)
     assert terms["seen"] == pytest.approx(1 / 3)
     assert terms["fresh"] == pytest.approx((1 + 0.5 + 0) / 3)  # how old 3 is is not known
-    assert terms["reward"] == pytest.approx(1.3 - 0.5 / 3 + 0.3 * 1.5 / 3)
+    assert terms["reward"] == pytest.approx(1.5 - 0.5 / 3 + 0.3 * 1.5 / 3)
 
 
 def test_a_term_of_ones_own_and_its_faults() -> None:
-    assert reward(IDEAL, RewardWeights(business={"test_own_terms:one": 1.0}))["reward"] == pytest.approx(2.3)
+    assert reward(IDEAL, RewardWeights(business={"test_own_terms:one": 1.0}))["reward"] == pytest.approx(2.5)
     for name, message in (("raises", "raised KeyError"), ("infinite", "returned inf")):
         with pytest.raises(ConfigError, match=message):
             reward(IDEAL, RewardWeights(business={f"test_own_terms:{name}": 1.0}))

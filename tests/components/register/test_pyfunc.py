@@ -166,4 +166,4 @@ def test_a_request_is_asked_in_the_words_of_training(natural_language: bool, max
     )
     settings = PromptSettings(**shared)
     served = prompt.messages(prompt_input(request_of(case), settings), settings)
-    assert served == trained["prompt"]
+    assert served == trained["messages"]

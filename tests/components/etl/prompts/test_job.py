@@ -1,4 +1,4 @@
-"""The whole prompts step: three files that verl and datasets read, samples, errors, equal bytes."""
+"""The whole prompts step: three files that datasets reads, samples, errors, equal bytes."""
 
 import hashlib
 import shutil
@@ -25,14 +25,14 @@ def rows(folder, split):
     return pq.read_table(folder / "prompts" / f"{split}.parquet").to_pylist()
 
 
-def test_files_have_the_contracts_schema_and_are_numbered(out):
+def test_files_have_the_contracts_schema_and_order(out):
     folder, report = out
     for split in tables.SPLITS:
         assert pq.read_schema(folder / "prompts" / f"{split}.parquet") == tables.PROMPTS
-        infos = [row["extra_info"] for row in rows(folder, split)]
-        assert [info["index"] for info in infos] == list(range(getattr(report, split)))
-        assert [info["user_id"] for info in infos] == sorted(info["user_id"] for info in infos)
-        assert {info["split"] for info in infos} <= {split}
+        written = rows(folder, split)
+        assert len(written) == getattr(report, split)
+        assert [row["user_id"] for row in written] == sorted(row["user_id"] for row in written)
+        assert {row["split"] for row in written} <= {split}
 
 
 def test_counts_add_up(out, prepared):
@@ -46,7 +46,7 @@ def test_counts_add_up(out, prepared):
     ]
     assert (report.train_cases, report.train_unretrieved) == (len(sequences), len(missed))
     assert (report.train, report.valid, report.test) == (len(sequences) - len(missed), 10, len(sequences))
-    hits = [row["reward_model"]["ground_truth"]["labels"] != [] for row in rows(folder, "test")]
+    hits = [row["labels"] != [] for row in rows(folder, "test")]
     assert report.test_recall == sum(hits) / len(hits)
     assert all(row["completion"] for row in rows(folder, "train"))
 
@@ -57,10 +57,10 @@ def test_every_prompt_fits_the_models_own_tokens(out, tiny_model_folder):
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder)
     count = token_counter(str(tiny_model_folder))
     for row in rows(out[0], "test"):
-        ids = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)[
+        ids = tokenizer.apply_chat_template(row["messages"], add_generation_prompt=True, return_dict=True)[
             "input_ids"
         ]
-        assert len(ids) == count(row["prompt"]) <= ROOM["max_prompt_tokens"]
+        assert len(ids) == count(row["messages"]) <= ROOM["max_prompt_tokens"]
 
 
 def test_datasets_reads_the_folder(out):
@@ -69,7 +69,7 @@ def test_datasets_reads_the_folder(out):
     files = {split: str(out[0] / "prompts" / f"{split}.parquet") for split in tables.SPLITS}
     loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(out[0] / "cache"))
     assert {split: len(loaded[split]) for split in loaded} == {s: getattr(out[1], s) for s in tables.SPLITS}
-    assert loaded["train"][0]["prompt"][1]["role"] == "user"
+    assert loaded["train"][0]["messages"][1]["role"] == "user"
 
 
 def test_bytes_depend_on_no_partition_count(
@@ -91,11 +91,11 @@ def test_samples_are_seeded_and_kept_prompts_without_their_label_teach_nothing(
     report = run_prompts_step(prepared.folder, tiny_model_folder, tmp_path, **small)
     assert (report.train, report.valid, report.test) == (20, 3, 4)
     for row in rows(tmp_path, "train"):
-        assert (row["completion"] is None) == (row["reward_model"]["ground_truth"]["labels"] == [])
+        assert (row["completion"] is None) == (row["labels"] == [])
     assert any(row["completion"] is None for row in rows(tmp_path, "train"))
-    chosen = [row["extra_info"]["user_id"] for row in rows(tmp_path, "test")]
+    chosen = [row["user_id"] for row in rows(tmp_path, "test")]
     run_prompts_step(prepared.folder, tiny_model_folder, tmp_path / "seed", seed=1, **small)
-    assert chosen != [row["extra_info"]["user_id"] for row in rows(tmp_path / "seed", "test")]
+    assert chosen != [row["user_id"] for row in rows(tmp_path / "seed", "test")]
 
 
 @pytest.fixture
@@ -184,9 +184,4 @@ def test_a_user_of_100_000_events_passes_through(
     )
     run_prompts_step(tmp_path / "tables", tiny_model_folder, tmp_path, valid_prompts=0)
     for split in tables.SPLITS:
-        users = [row["user_id"] for row in _infos(tmp_path / f"prompts/{split}.parquet")]
-        assert "robot" in users
-
-
-def _infos(file):
-    return pq.read_table(file, columns=["extra_info"]).column("extra_info").to_pylist()
+        assert "robot" in [row["user_id"] for row in rows(tmp_path, split)]

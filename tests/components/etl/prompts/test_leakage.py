@@ -41,11 +41,12 @@ SETTINGS = PromptSettings(title_chars=24)
 def row_of(before="Recent: 'The apple tree', 'The birch tree'", labels=("cedar",), candidates=None):
     after = "1. The elder tree\n2. The cedar tree\n3. The fern9 tree"
     return {
-        "prompt": [
+        "messages": [
             {"role": "system", "content": "You recommend."},
             {"role": "user", "content": f"{before}\nCandidates:\n{after}"},
         ],
-        "extra_info": {"label_items": list(labels), "candidates": candidates or ["elder", "cedar", "fern9"]},
+        "label_items": list(labels),
+        "candidates": candidates or ["elder", "cedar", "fern9"],
     }
 
 

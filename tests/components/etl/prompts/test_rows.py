@@ -72,7 +72,7 @@ def rendered(case=None, **config):
 def test_history_is_what_happened_before_the_labels_first_event():
     case = a_case()
     assert [e["action"] for e in history_before(2, case["events"])] == ["view", "view", "save"]
-    text = rendered()["prompt"][1]["content"]
+    text = rendered()["messages"][1]["content"]
     assert "saved 'Title of a'" in text  # the strongest action so far
     assert "viewed 'Title of b'" in text and "shared" not in text  # that came after the label
     assert "Long-term interests: x (2)" in text
@@ -80,11 +80,11 @@ def test_history_is_what_happened_before_the_labels_first_event():
 
 
 def test_novelty_counts_the_train_part_without_the_prompts_own_label():
-    trained = rendered()["extra_info"]
+    trained = rendered()
     assert trained["candidates"] == ["e", "c", "f"]  # c is the label: counted once, and that was here
     assert trained["novelty"] == pytest.approx([log2(31 / 2), log2(31 / 1), log2(31 / 2)])
     tested = a_case(split="test", position=4, label_positions=[4], candidates=["e", "f"])
-    assert rendered(tested)["extra_info"]["novelty"] == [4.0, 4.0]  # (count 1 + 1) / (26 + 6) = 1/16
+    assert rendered(tested)["novelty"] == [4.0, 4.0]  # (count 1 + 1) / (26 + 6) = 1/16
 
 
 def test_what_was_seen_and_how_old_each_candidate_is_at_the_labels_time():
@@ -92,24 +92,24 @@ def test_what_was_seen_and_how_old_each_candidate_is_at_the_labels_time():
     case = a_case(candidates=["b", "c", "d"])
     case["items"]["b"]["created_at"] = START - timedelta(hours=22)
     case["items"]["d"]["created_at"] = START + timedelta(hours=51)
-    info = rendered(case)["extra_info"]
+    info = rendered(case)
     assert info["seen"] == [True, False, False]
     assert info["age_days"] == [3.0, None, 0.0]
 
 
 def test_answer_key_counts_candidates_from_one():
     row = rendered()
-    assert row["reward_model"]["ground_truth"] == {"labels": [2], "weights": [3.0]}
-    assert row["extra_info"]["label_items"] == ["c"]
-    assert row["extra_info"]["candidates"] == ["e", "c", "f"]
+    assert (row["labels"], row["label_weights"]) == ([2], [3.0])
+    assert row["label_items"] == ["c"]
+    assert row["candidates"] == ["e", "c", "f"]
     said = answer.parse(row["completion"])
     assert said.is_valid(3, 5) and said.numbers[0] == 2
 
 
 def test_a_label_that_retrieval_missed_is_never_added():
     row = rendered(a_case(candidates=["e", "f"]))
-    assert row["reward_model"]["ground_truth"] == {"labels": [], "weights": []}
-    assert row["extra_info"]["label_items"] == ["c"] and row["completion"] is None
+    assert (row["labels"], row["label_weights"]) == ([], [3.0])
+    assert row["label_items"] == ["c"] and row["completion"] is None
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
@@ -119,42 +119,44 @@ def test_only_training_prompts_have_a_completion(split):
 
 def test_several_labels_keep_time_order_and_weights():
     case = a_case(split="test", position=3, label_positions=[3, 4], candidates=["e", "f", "d"])
-    assert rendered(case)["reward_model"]["ground_truth"] == {"labels": [3, 1], "weights": [0.4, 0.5]}
+    row = rendered(case)
+    assert (row["labels"], row["label_items"]) == ([3, 1], ["d", "e"])
+    assert row["label_weights"] == [0.4, 0.5]
+    case["engagement"] = [0.0] * 5  # nothing tells the labels apart
+    assert rendered(case)["label_weights"] == [1.0, 1.0]
 
 
 def test_shuffled_candidates_keep_their_labels_and_repeat():
     case = a_case(candidates=[*"cdef"])
     first = rendered(case, shuffle_candidates=True)
     assert first == rendered(case, shuffle_candidates=True)
-    orders = {
-        tuple(rendered(case, shuffle_candidates=True, seed=s)["extra_info"]["candidates"]) for s in range(20)
-    }
+    orders = {tuple(rendered(case, shuffle_candidates=True, seed=s)["candidates"]) for s in range(20)}
     assert len(orders) > 5
     for seed in range(5):
         row = rendered(case, shuffle_candidates=True, seed=seed)
-        number = row["reward_model"]["ground_truth"]["labels"][0]
-        assert row["extra_info"]["candidates"][number - 1] == "c"
+        number = row["labels"][0]
+        assert row["candidates"][number - 1] == "c"
 
 
 def test_the_oldest_history_is_cut_to_the_budget():
     full = rendered()
-    tight = rendered(max_prompt_tokens=words(full["prompt"]) - 1)
-    assert tight["history_cut"] == 1 and "Title of a" not in tight["prompt"][1]["content"]
+    tight = rendered(max_prompt_tokens=words(full["messages"]) - 1)
+    assert tight["history_cut"] == 1 and "Title of a" not in tight["messages"][1]["content"]
     with pytest.raises(ValueError, match="max_prompt_tokens"):
         rendered(max_prompt_tokens=5)
 
 
 def test_variants_leave_parts_out():
-    bare = rendered(with_profile=False, with_interests=False)["prompt"][1]["content"]
+    bare = rendered(with_profile=False, with_interests=False)["messages"][1]["content"]
     assert "age 30" not in bare and "Long-term" not in bare and "Title of a" in bare
-    ids = rendered(natural_language=False)["prompt"][1]["content"]
+    ids = rendered(natural_language=False)["messages"][1]["content"]
     assert "Title" not in ids and "f" in ids.split()
 
 
 def test_a_limited_history_keeps_the_latest_items():
-    text = rendered(max_history=1)["prompt"][1]["content"].split("Candidates")[0]
+    text = rendered(max_history=1)["messages"][1]["content"].split("Candidates")[0]
     assert "Title of b" in text and "Title of a" not in text
-    assert "Title of" not in rendered(max_history=0)["prompt"][1]["content"].split("Candidates")[0]
+    assert "Title of" not in rendered(max_history=0)["messages"][1]["content"].split("Candidates")[0]
 
 
 def test_a_limited_history_in_days_leaves_interests_alone():
@@ -162,7 +164,7 @@ def test_a_limited_history_in_days_leaves_interests_alone():
     case = a_case(timestamps=None)
     case["events"][1]["timestamp"] += timedelta(hours=20)
     case["events"][2]["timestamp"] += timedelta(hours=20)
-    text = rendered(case, history_days=2)["prompt"][1]["content"].split("Candidates")[0]
+    text = rendered(case, history_days=2)["messages"][1]["content"].split("Candidates")[0]
     assert "Title of b" in text and "Title of a" not in text and "x (2)" in text
 
 

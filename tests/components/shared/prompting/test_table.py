@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +11,40 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.shared.errors import DataError
-from components.shared.prompting.table import read_prompts
+from components.shared.prompting.table import PromptRow, read_prompts
+from data_contracts.tables import PROMPTS
 
 
 def shorter(name: str) -> Callable[[dict[str, Any]], None]:
-    return lambda row: row["extra_info"][name].pop()
+    return lambda row: row[name].pop()
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda row: row.update(prompt=[]), "the prompt of user .* has no text"),
-        (lambda row: row["extra_info"].update(answer_length=0), "answer_length of user .* is 0"),
-        (lambda row: row["extra_info"].update(candidates=["a"] * len(row["extra_info"]["tags"])), "repeat"),
-        (lambda row: row["reward_model"]["ground_truth"].update(labels=[99]), "is no candidate's number"),
+        (lambda row: row.update(messages=[]), "the prompt of user .* has no text"),
+        (lambda row: row.update(answer_length=0), "answer_length of user .* is 0"),
+        (lambda row: row.update(candidates=["a"] * len(row["tags"])), "repeat"),
+        (lambda row: row.update(labels=[99]), "is no candidate's number"),
         (shorter("tags"), "tags of user"),
         (shorter("novelty"), "novelty of user"),
         (shorter("seen"), "seen of user"),
         (shorter("age_days"), "age_days of user"),
+        (shorter("label_weights"), "label_weights of user"),
+        (lambda row: row.update(label_items=["i"]), "is not among its label_items"),
     ],
-    ids=["no text", "length", "repeated", "label", "tags", "novelty", "seen", "age_days"],
+    ids=[
+        "no text",
+        "length",
+        "repeated",
+        "label",
+        "tags",
+        "novelty",
+        "seen",
+        "age_days",
+        "label_weights",
+        "label_items",
+    ],
 )
 def test_a_row_that_cannot_be_scored_is_refused(
     prompts_folder: Path, tmp_path: Path, damage: Callable[[dict[str, Any]], None], message: str
@@ -40,6 +55,14 @@ def test_a_row_that_cannot_be_scored_is_refused(
     pq.write_table(pa.Table.from_pylist([*rows, damaged]), tmp_path / "train.parquet")
     with pytest.raises(DataError, match=rf"train\.parquet: not a prompts table .*{message}"):
         read_prompts(tmp_path, "train")
+
+
+def test_a_row_has_the_columns_of_the_table_and_gives_them_back(prompts_folder: Path) -> None:
+    assert [field.name for field in fields(PromptRow)] == PROMPTS.names
+    table = pq.read_table(prompts_folder / "train.parquet")
+    assert [vars(row) for row in read_prompts(prompts_folder, "train")] == table.to_pylist()
+    row = read_prompts(prompts_folder, "train", 1)[0]
+    assert row.gains == {row.candidates[row.labels[0] - 1]: 2.0}
 
 
 def test_a_damaged_file_is_told(prompts_folder: Path, tmp_path: Path) -> None:
