@@ -26,14 +26,14 @@ from components.evaluate.significance import bootstrap_means, interval
 from components.grpo import local
 from components.grpo.config import GrpoConfig
 from components.grpo.rewards import business_terms, score
-from components.grpo.rollout import judged
+from components.grpo.rollout import validation_scores
 from components.shared.artifacts.fingerprint import of_text
 from components.shared.config import to_json
 from components.shared.language_model.dtype import torch_dtype
 from components.shared.language_model.generate import complete
 from components.shared.language_model.load import LanguageModel, load
-from components.shared.language_model.lora import merged
-from components.shared.prompting.table import PromptRow, drawn, read_prompts
+from components.shared.language_model.lora import merge_adapters
+from components.shared.prompting.table import PromptRow, read_prompts, sample_indices
 from pipelines import local as pipeline
 from pipelines import profile as profiles
 from pipelines.lineage import of_code
@@ -73,13 +73,13 @@ def prepared(runs: Path) -> tuple[Path, Path]:
     return found[-1].parents[1] / "prompts" / "prompts", found[-1]
 
 
-def answered(lm: LanguageModel, rows: list[PromptRow], config: GrpoConfig) -> np.ndarray:
+def figures_of(lm: LanguageModel, rows: list[PromptRow], config: GrpoConfig) -> np.ndarray:
     """Return FIGURES of answers to each of `rows`, [figure, prompt]; sampled ones are means of SAMPLES."""
-    greedy = judged_answers(lm, rows, config, 1, 0.0)
-    return np.concatenate([greedy, judged_answers(lm, rows, config, SAMPLES, 1.0)[:2]])
+    greedy = scored_answers(lm, rows, config, 1, 0.0)
+    return np.concatenate([greedy, scored_answers(lm, rows, config, SAMPLES, 1.0)[:2]])
 
 
-def judged_answers(
+def scored_answers(
     lm: LanguageModel, rows: list[PromptRow], config: GrpoConfig, samples: int, temperature: float
 ) -> np.ndarray:
     """Return reward, NDCG@10 and validity of the answers to each of `rows`, means over its samples."""
@@ -92,16 +92,16 @@ def judged_answers(
         batch_size=32 // samples,
     )
     business = business_terms(config.reward)
-    texts = [one.text for answers in completions for one in answers]
-    asked = [row for row in rows for _ in range(samples)]
+    texts = [answer.text for answers in completions for answer in answers]
+    repeated = [row for row in rows for _ in range(samples)]
     rewards = [
-        score(text, row, config.reward, business)["reward"] for text, row in zip(texts, asked, strict=True)
+        score(text, row, config.reward, business)["reward"] for text, row in zip(texts, repeated, strict=True)
     ]
-    figures = np.array([rewards, *judged(texts, asked).values()])
+    figures = np.array([rewards, *validation_scores(texts, repeated).values()])
     return figures.reshape(3, len(rows), samples).mean(2)
 
 
-def row_of(name: str, before: np.ndarray, after: np.ndarray, told: str) -> str:
+def table_row(name: str, before: np.ndarray, after: np.ndarray, seconds: str) -> str:
     """Return a line of the table: means before and after, difference and its interval, of each figure."""
     cells = [name]
     for number in range(len(FIGURES)):
@@ -111,7 +111,7 @@ def row_of(name: str, before: np.ndarray, after: np.ndarray, told: str) -> str:
             f"{before[number].mean():.4f} to {after[number].mean():.4f}: {change.mean():+.4f} "
             f"[{bounds.low:+.4f}, {bounds.high:+.4f}]"
         )
-    return f"| {' | '.join([*cells, told])} |"
+    return f"| {' | '.join([*cells, seconds])} |"
 
 
 def main() -> None:
@@ -134,23 +134,23 @@ def main() -> None:
     )
     rows = [row for row in read_prompts(folder, "train") if row.labels]
     held_out = [row for row in read_prompts(folder, "valid") if row.labels]
-    held_out = [held_out[i] for i in drawn(len(held_out), options.prompts, 0)]
-    before = answered(load(sft_model, base.dtype), held_out, base)
+    held_out = [held_out[i] for i in sample_indices(len(held_out), options.prompts, 0)]
+    before = figures_of(load(sft_model, base.dtype), held_out, base)
     print(f"{len(rows)} training prompts, {len(held_out)} held-out prompts, {base}", flush=True)
     table, all_after = [], []
     for seed in range(options.seeds):
         config = dataclasses.replace(base, seed=seed)
         started = time.monotonic()
-        with tempfile.TemporaryDirectory() as place:
-            state = local.train(config, sft_model, rows, held_out[:4], Path(place))
+        with tempfile.TemporaryDirectory() as checkpoint_dir:
+            state = local.train(config, sft_model, rows, held_out[:4], Path(checkpoint_dir))
         trained = time.monotonic() - started
-        policy = merged(state.policy).to(torch_dtype(config.dtype)).eval()
+        policy = merge_adapters(state.policy).to(torch_dtype(config.dtype)).eval()
         with torch.inference_mode():
-            after = answered(LanguageModel(policy, load(sft_model, base.dtype).tokenizer), held_out, config)
+            after = figures_of(LanguageModel(policy, load(sft_model, base.dtype).tokenizer), held_out, config)
         all_after.append(after)
-        table.append(row_of(f"seed {seed}", before, after, f"{trained:.0f} s"))
+        table.append(table_row(f"seed {seed}", before, after, f"{trained:.0f} s"))
         print(table[-1], flush=True)
-    table.append(row_of(f"mean of {options.seeds}", before, np.mean(all_after, 0), ""))
+    table.append(table_row(f"mean of {options.seeds}", before, np.mean(all_after, 0), ""))
     print("\n| | " + " | ".join(f"{name}, SFT to GRPO" for name in FIGURES) + " | training |")
     print("|" + "---|" * (len(FIGURES) + 2))
     print("\n".join(table))

@@ -62,8 +62,8 @@ def grpo(prompts: Path, model: Path, folder: Path) -> None:
         return {"lcs": share, "reward": share}
 
     class State(local.State):
-        def validated(self, figures: Any, answers: Any) -> None:
-            super().validated({**figures, "valid_ndcg@10": VALID_NDCG[self.step]}, answers)
+        def add_validation(self, figures: Any, answers: Any) -> None:
+            super().add_validation({**figures, "valid_ndcg@10": VALID_NDCG[self.step]}, answers)
 
     rollout.score, local.State = vowels, State
     outputs = GrpoOutputs(

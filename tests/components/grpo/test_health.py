@@ -1,6 +1,7 @@
 """The failure signatures: their arithmetic on made-up curves, and real trainings that provoke them."""
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,8 @@ def test_each_curve_has_its_signature(history, expected) -> None:
 
 def test_a_model_below_sft_and_a_reward_that_rises_meanwhile() -> None:
     flat = {"reward": [0.5, 0.5, 0.5, 0.5]}
-    assert seen(flat, WORSE) == {"below_sft": (-0.05, -0.02)}
-    assert seen(None, WORSE) == {"below_sft": (-0.05, -0.02), "reward_hacking": (0.1, 0.02)}
+    assert seen(flat, WORSE) == {"validation_drop": (-0.05, -0.02)}
+    assert seen(None, WORSE) == {"validation_drop": (-0.05, -0.02), "reward_hacking": (0.1, 0.02)}
 
 
 def test_a_collapse_is_half_of_the_format_lost_or_too_much_kl() -> None:
@@ -96,16 +97,16 @@ def outputs(folder: Path) -> GrpoOutputs:
 
 def test_what_went_wrong_after_the_step_that_is_kept_is_not_held_against_it() -> None:
     progress = Progress()
-    progress.validated({"valid_ndcg@10": 0.4}, [])
+    progress.add_validation({"valid_ndcg@10": 0.4}, [])
     for format_share in (0.4, 0.4, 0.2, 0.2):
-        progress.add({"reward": 0.5, "format": format_share, "kl": 0.7 if progress.step > 1 else 0.0})
-        progress.validated({"valid_ndcg@10": 0.5 if progress.step == 2 else 0.1}, [])
+        progress.add_step({"reward": 0.5, "format": format_share, "kl": 0.7 if progress.step > 1 else 0.0})
+        progress.add_validation({"valid_ndcg@10": 0.5 if progress.step == 2 else 0.1}, [])
     assert progress.best_step == 2
     raised = {alarm.name: alarm.model for alarm in _alarms(GrpoConfig(health=BOUNDS), progress)}
     assert raised == {
         "low_format": "grpo",
         "high_kl": "grpo (not kept)",
-        "below_sft": "grpo (not kept)",
+        "validation_drop": "grpo (not kept)",
     }
 
 
@@ -118,14 +119,15 @@ def test_what_went_wrong_after_the_step_that_is_kept_is_not_held_against_it() ->
     ],
 )
 def test_a_collapse_stops_the_training_and_the_sft_model_goes_on(
-    prompts_folder, sft_folder, tmp_path, capsys, pays_for_digits, name, changes
+    prompts_folder, sft_folder, tmp_path, caplog, pays_for_digits, name, changes
 ) -> None:
     config = dataclasses.replace(CONFIG, **changes)
+    caplog.set_level(logging.INFO, logger="recllm")
     report = run(config, GrpoInputs(prompts_folder, sft_folder), outputs(tmp_path))
     assert report.steps < config.steps
     assert report.best_step == 0
     assert report.last_reward > report.first_reward
-    assert f": {name}: " in capsys.readouterr().out.partition("grpo: stopped after step")[2]
+    assert f": {name}: " in caplog.text.partition("stopped after step")[2]
     local.load(tmp_path / "model")
 
 

@@ -1,6 +1,7 @@
 """GRPO end to end on a tiny model: learns, resumes, hands the SFT model on when nothing was better."""
 
 import dataclasses
+import random
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,8 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
-from components.grpo import local, page, rollout
-from components.grpo.config import GrpoConfig, RewardWeights
+from components.grpo import local, page, rewards, rollout
+from components.grpo.config import GrpoConfig
 from components.grpo.job import GrpoInputs, GrpoOutputs, run
 from components.shared.errors import ConfigError, DataError, TrainingError
 from components.shared.language_model.lora import LoraConfig
@@ -191,9 +192,9 @@ def test_figures_go_to_mlflow_as_training_goes(
 def test_refusals(prompts_folder, tiny_model_folder, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match=r"train\.parquet: no such file"):
         run(CONFIG, GrpoInputs(tmp_path, tiny_model_folder), outputs(tmp_path))
-    nan = dataclasses.replace(CONFIG, reward=RewardWeights(lcs=float("nan")))
+    monkeypatch.setattr(rewards, "wrong_length", lambda *args: float("nan"))
     with pytest.raises(ConfigError, match="weighted sum of the terms is nan"):
-        run(nan, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+        run(CONFIG, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
     assert not (tmp_path / "model").exists()
 
 
@@ -257,3 +258,15 @@ def _too_large(*args: object, **options: object) -> None:
 def test_sizes_that_cannot_train_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         GrpoConfig(**{name: -1})
+
+
+@pytest.mark.parametrize(("rows", "prompts_per_step"), [(16, 4), (7, 4), (3, 8)])
+def test_the_order_of_prompts_is_a_fresh_shuffle_per_epoch(rows: int, prompts_per_step: int) -> None:
+    config = dataclasses.replace(CONFIG, prompts_per_step=prompts_per_step, seed=3)
+    for step in range(9):
+        expected = []
+        for n in range(step * prompts_per_step, (step + 1) * prompts_per_step):
+            order = list(range(rows))
+            random.Random(f"3-{n // rows}").shuffle(order)
+            expected.append(order[n % rows])
+        assert local._batch(range(rows), config, step) == expected

@@ -1,4 +1,4 @@
-"""Tests in verl's own environment (`make test-verl`): skipped where verl is not installed."""
+"""Tests marked verl run in its own environment (`make test-verl`), the others everywhere."""
 
 import dataclasses
 import functools
@@ -32,10 +32,10 @@ CPU = VerlConfig(
 )
 
 
-@pytest.fixture(scope="session", autouse=True)
-def verl() -> None:
-    """Skip where verl is not installed."""
-    pytest.importorskip("verl")
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs verl where it is not installed."""
+    if item.get_closest_marker("verl"):
+        pytest.importorskip("verl")
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +61,8 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[GrpoConfig],
     """Compose verl's configuration as its entry point does, from our arguments."""
     from hydra import compose, initialize_config_module
 
-    from components.grpo.verl.overrides import Attempt, PromptShape, VerlFiles, as_arguments, overrides
+    from components.grpo.verl.attempt import Attempt
+    from components.grpo.verl.overrides import PromptShape, VerlFiles, as_arguments, overrides
 
     folder = tmp_path_factory.mktemp("verl")
     files = VerlFiles(
@@ -70,7 +71,7 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[GrpoConfig],
         valid=folder / "valid.parquet",
         checkpoints=folder,
         resume_from=None,
-        attempt=Attempt(folder),
+        attempt=Attempt.start(folder),
     )
 
     def of(config: GrpoConfig) -> Any:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from components.grpo.objective import group_advantages, k3, policy_loss, sequence_mean
-from components.grpo.verl.reward import STEPS_OF_ONE
+from components.grpo.verl.reward import RESOLUTION
 
 pytestmark = pytest.mark.verl
 
@@ -34,7 +34,7 @@ def batch(kind: str, seed: int) -> Batch:
     if kind == "truncated":
         lengths[::2] = longest
     rewards = torch.rand(GROUPS, SIZE, generator=generator) * 3 - 1
-    rewards = (rewards * STEPS_OF_ONE).round() / STEPS_OF_ONE  # as verl gets them from us
+    rewards = (rewards * RESOLUTION).round() / RESOLUTION  # as verl gets them from us
     if kind == "no variance":
         rewards[1] = rewards[1, 0]
     log_probs, old, reference = (-4 * torch.rand(answers, longest, generator=generator) for _ in range(3))

@@ -1,12 +1,16 @@
 """What we hand to verl, composed by Hydra and checked by verl's own validation and classes."""
 
 import dataclasses
+import json
+from pathlib import Path
 
 import pytest
 
 from components.grpo.config import RewardWeights, VerlConfig
 from components.grpo.rewards import business_terms, score
+from components.grpo.verl.dataset import row_of, write_dataset
 from components.grpo.verl.overrides import AGENT_LOOP
+from components.grpo.verl.reward import ANSWER_ID
 from components.shared.config import parse
 from components.shared.prompting.table import read_prompts
 
@@ -45,40 +49,41 @@ def test_texts_survive_hydras_grammar(composed, config) -> None:
     assert parse(RewardWeights, kwargs.weights).business == awkward
 
 
-def test_verl_reads_our_table(composed, config, prompts_folder, sft_folder) -> None:
+def test_verl_reads_what_we_write(composed, config, prompts_folder, sft_folder, tmp_path) -> None:
     from omegaconf import OmegaConf
     from transformers import AutoTokenizer
     from verl.utils.dataset.rl_dataset import RLHFDataset
 
     data = OmegaConf.merge(composed(config).data, {"max_prompt_length": 2048})
     tokenizer = AutoTokenizer.from_pretrained(sft_folder)
-    dataset = RLHFDataset(str(prompts_folder / "train.parquet"), tokenizer, data)
     rows = read_prompts(prompts_folder, "train")
+    write_dataset(tmp_path / "train.parquet", rows)
+    dataset = RLHFDataset(str(tmp_path / "train.parquet"), tokenizer, data)
     assert len(dataset) == len(rows)
-    for item, row in zip((dataset[n] for n in range(3)), rows, strict=False):
-        assert item["raw_prompt"] == row.messages
-        assert item["reward_model"]["ground_truth"]["labels"] == row.labels
-        assert item["extra_info"]["candidates"] == row.candidates
+    for index, row in enumerate(rows):
+        assert dataset[index]["raw_prompt"] == row.messages
+        assert dataset[index]["reward_model"]["ground_truth"] == index
+        assert row_of(dataset[index]["extra_info"]) == row
 
 
 def test_verl_loads_our_reward(composed, config, prompts_folder) -> None:
-    import pyarrow.parquet as pq
     from verl.trainer.ppo.reward import get_custom_reward_fn
 
     weights = RewardWeights(lcs=2.0, business={"novelty": 0.3})
-    reward = get_custom_reward_fn(composed(dataclasses.replace(config, reward=weights)))
-    (record,) = pq.read_table(prompts_folder / "train.parquet").slice(0, 1).to_pylist()
+    composition = composed(dataclasses.replace(config, reward=weights))
+    reward = get_custom_reward_fn(composition)
     (row,) = read_prompts(prompts_folder, "train")[:1]
     text = f"<think>because of {row.tags[0][0]}</think><answer>{row.labels[0]}, 2, 3</answer>"
     expected = score(text, row, weights, business_terms(weights))
-    told = reward(
-        data_source=record["data_source"],
+    value = reward(
+        data_source="recllm",
         solution_str=text.removeprefix("<think>"),  # which the chat template of this model writes
-        ground_truth=record["reward_model"]["ground_truth"],
-        extra_info=record["extra_info"],
+        ground_truth=0,
+        extra_info=vars(row) | {"num_turns": 2, ANSWER_ID: "u_0"},
     )
-    assert told.pop("score") == pytest.approx(expected.pop("reward"), abs=2**-17)
-    assert told == expected
+    assert value == pytest.approx(expected["reward"], abs=2**-17)
+    (file,) = Path(composition.reward.custom_reward_function.reward_kwargs.terms_folder).iterdir()
+    assert json.loads(file.read_text()) == expected | {ANSWER_ID: "u_0"}
 
 
 def test_what_the_engines_compute_in(composed, config) -> None:

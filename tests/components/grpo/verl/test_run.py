@@ -1,6 +1,7 @@
 """verl itself, on a CPU: trains by our launcher, table and reward, is killed, goes on, is exported."""
 
 import json
+import logging
 import os
 import pickle
 import signal
@@ -15,7 +16,7 @@ import torch
 from components.base_model.config import BaseModelConfig, RandomWeights
 from components.base_model.job import run as make_model
 from components.grpo.config import GrpoConfig
-from components.grpo.progress import Progress, best_of
+from components.grpo.progress import Progress, best_checkpoint
 from components.grpo.verl import engine
 from components.shared.language_model.load import load
 from components.shared.prompting.table import read_prompts
@@ -47,12 +48,15 @@ class Training:
 def main(arguments: str) -> None:
     """Train. Every validation counts as better than the one before it, so that there is a best to export."""
     config, model, prompts, place = pickle.loads(Path(arguments).read_bytes())
-    validated = Progress.validated
+    logging.basicConfig(stream=sys.stdout, format="grpo: %(message)s")
+    add_validation = Progress.add_validation
 
     def rising(progress, figures, answers):
-        validated(progress, figures | {"valid_ndcg@10": figures["valid_ndcg@10"] + progress.step}, answers)
+        add_validation(
+            progress, figures | {"valid_ndcg@10": figures["valid_ndcg@10"] + progress.step}, answers
+        )
 
-    Progress.validated = rising
+    Progress.add_validation = rising
     rows, valid = read_prompts(prompts, "train"), read_prompts(prompts, "valid", config.eval_prompts)
     progress = engine.train(config, model, rows, valid, place)
     print("done:", json.dumps([progress.step, progress.history, progress.validations]), flush=True)
@@ -71,7 +75,7 @@ def test_a_killed_training_goes_on_and_its_best_model_is_exported(
 ) -> None:
     place = tmp_path / "place"
     training = Training(config, sft_model, prompts_folder, place)
-    training.until("grpo: step 3/4")
+    training.until("grpo: 3/4")
     children = psutil.Process(training.process.pid).children(recursive=True)
     assert len(children) > 5, "verl, Ray and vLLM"
     training.process.send_signal(signal.SIGKILL)
@@ -82,8 +86,8 @@ def test_a_killed_training_goes_on_and_its_best_model_is_exported(
     assert saved == {"global_step_2"}
 
     resumed = Training(config, sft_model, prompts_folder, place)
-    resumed.until("grpo: verl goes on after step 2")
-    resumed.until("grpo: step 3/4")
+    resumed.until("grpo: verl resumes after step 2")
+    resumed.until("grpo: 3/4")
     resumed.until("done:")
     step, history, validations = json.loads(resumed.lines[-1].removeprefix("done:"))
     assert step == 4
@@ -92,7 +96,7 @@ def test_a_killed_training_goes_on_and_its_best_model_is_exported(
         assert len(history[name]) == 4, name
     assert {path.name for path in (place / "verl").glob("global_step_*")} == {"global_step_4"}
 
-    exported = load(best_of(place, 4), "float32", "cpu").model.state_dict()
+    exported = load(best_checkpoint(place, 4), "float32", "cpu").model.state_dict()
     shards = torch.load(
         place / "best-4.shards" / "model_world_size_1_rank_0.pt", weights_only=False, map_location="cpu"
     )

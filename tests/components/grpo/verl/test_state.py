@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from components.grpo import rewards
 from components.grpo.config import GrpoConfig, VerlConfig
 from components.grpo.rewards import score
-from components.grpo.verl.overrides import Attempt
+from components.grpo.verl import reward
+from components.grpo.verl.attempt import Attempt
+from components.grpo.verl.reward import ANSWER_ID, compute_score
 from components.grpo.verl.state import TrainingState
 from components.shared.errors import TrainingError
 from components.shared.prompting.table import PromptRow, read_prompts
@@ -28,8 +31,8 @@ class Left:
 
     @property
     def state(self) -> TrainingState:
-        """What the next launcher knows before it recalls anything."""
-        return TrainingState(CONFIG, self.rows, self.rows[:2], "", self.place)
+        """What the next launcher knows before it resumes."""
+        return TrainingState(CONFIG, self.rows[:2], "", self.place)
 
     def steps(self, last: int) -> "Left":
         for step in range(last + 1):
@@ -53,7 +56,15 @@ class Left:
     def _dump(self, folder: Path, step: int, texts: Sequence[str]) -> None:
         (folder / f"{step}.jsonl").unlink(missing_ok=True)
         for n, text in enumerate(texts):
-            line = {"output": text, "uid": f"u_{n}_0", "gts": {"row": n}}
+            line = {"output": text, "uid": f"{folder.name}{step}_{n}_0", "gts": n}
+            self.attempt.terms.mkdir(parents=True, exist_ok=True)
+            compute_score(
+                data_source="recllm",
+                solution_str=text,
+                ground_truth=n,
+                extra_info=vars(self.rows[n]) | {ANSWER_ID: f"{folder.name}{step}_{n}"},
+                terms_folder=str(self.attempt.terms),
+            )
             self.write(folder / f"{step}.jsonl", json.dumps(line) + "\n")
 
     def checkpoint(self, step: int, whole: bool = True) -> "Left":
@@ -79,9 +90,9 @@ def left(tmp_path: Path, prompts_folder: Path) -> Left:
 
 
 def recalled(left: Left, step: int) -> TrainingState:
-    """Recall, see that training goes on after `step` and that nothing later or needless is left."""
+    """Resume, see that training does so after `step` and that nothing later or needless is left."""
     state = left.state
-    state.recall()
+    state.resume()
     progress = state.progress
     assert progress.step == step
     assert {len(values) for values in progress.history.values()} <= {step}
@@ -90,7 +101,7 @@ def recalled(left: Left, step: int) -> TrainingState:
     if step:
         assert list(progress.validations) == list(range(0, step + 1, 2))
         assert progress.best_step == 2
-        assert {path.name: path.read_text() for path in state.kept(2).iterdir()} == {
+        assert {path.name: path.read_text() for path in state.best_shards(2).iterdir()} == {
             "model_world_size_1_rank_0.pt": "weights of 2"
         }
     return state
@@ -110,6 +121,28 @@ def test_killed_between_checkpoints(left: Left) -> None:
     assert progress.history["kl"] == [0.01, 0.01]
     assert progress.answers[0] == ["nothing", "nothing"]
     assert progress.answers[2][0].startswith("<think>")
+
+
+def test_each_answer_is_scored_once_by_the_reward_that_verl_calls(
+    left: Left, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left.checkpoint(2).steps(2)
+    monkeypatch.setattr(rewards, "score", _never)
+    monkeypatch.setattr(reward, "score", _never)
+    assert recalled(left, 2).progress.history["format"] == [0.5, 0.5]
+
+
+def test_answers_whose_terms_are_lost_end_the_attempt_before_their_step(left: Left) -> None:
+    left.checkpoint(2).steps(3)
+    (file,) = left.attempt.terms.iterdir()
+    lines = file.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 10, "two answers in each of three steps and in two validations"
+    file.write_bytes(b"".join(lines[:-1]) + lines[-1][:20])
+    recalled(left, 2)
+
+
+def _never(*args: object) -> None:
+    raise AssertionError("scored again")
 
 
 def test_killed_before_a_saved_step_was_told(left: Left) -> None:
@@ -141,12 +174,12 @@ def test_killed_while_the_launcher_took_a_validation_up(left: Left, lost: str) -
 
 def test_a_better_checkpoint_replaces_the_one_before(left: Left) -> None:
     state = recalled(left.checkpoint(2).steps(4).checkpoint(4), 4)
-    assert list(left.place.glob("best-*")) == [state.kept(2)]
+    assert list(left.place.glob("best-*")) == [state.best_shards(2)]
 
 
 def test_answers_of_an_earlier_attempt_are_not_taken_for_the_present_ones(left: Left) -> None:
     state = recalled(left.checkpoint(2).steps(3), 2)
-    attempt = state.new_attempt()
+    attempt = Attempt.start(left.place)
     with pytest.raises(LookupError, match="not all of 2 answers"):
         state.read({"step": 3, "data": {"timing_s/step": 1.0}}, attempt)
     assert state.progress.step == 2
@@ -162,5 +195,5 @@ def test_figures_that_are_not_finite_stop_the_attempt_and_not_the_next(left: Lef
 
 
 def test_a_verl_that_is_elsewhere_is_noticed(left: Left) -> None:
-    with pytest.raises(TrainingError, match="tells of step 5 after step 0"):
+    with pytest.raises(TrainingError, match="logged step 5 after step 0"):
         left.state.read({"step": 5, "data": {"timing_s/step": 1.0}}, left.attempt)
