@@ -7,7 +7,6 @@ needs no pass of its own; the reference model is read only when beta > 0.
 import contextlib
 import copy
 import functools
-import math
 import random
 import shutil
 import time
@@ -20,16 +19,15 @@ import torch
 
 from components.grpo import health
 from components.grpo.config import GrpoConfig
-from components.grpo.lengths import longest_prompt
 from components.grpo.objective import group_advantages, k3, policy_loss, sequence_mean
 from components.grpo.packing import answer_mask, token_log_probs
 from components.grpo.progress import Progress, best_checkpoint, log
 from components.grpo.rewards import business_terms
-from components.grpo.rollout import Group, rollout_figures, sample_groups, validate
+from components.grpo.rollout import Group, longest_prompt, rollout_figures, sample_groups, validate
 from components.shared.artifacts import training_state
 from components.shared.artifacts.outputs import atomic_folder
-from components.shared.errors import TrainingError
 from components.shared.language_model import lora
+from components.shared.language_model.checks import check_finite
 from components.shared.language_model.dtype import torch_dtype
 from components.shared.language_model.load import LanguageModel, best_device, context_length, load
 from components.shared.prompting.table import PromptRow
@@ -64,7 +62,8 @@ def train(
     device = best_device()
     lm = load(sft_model, "float32", device)
     tokenizer = lm.tokenizer
-    longest_prompt(config, tokenizer, context_length(lm.model), [*rows, *valid])
+    limits = {"the model's context": context_length(lm.model)}
+    longest_prompt(config, tokenizer, [*rows, *valid], limits)
     torch.manual_seed(config.seed)  # adapters are drawn from it
     policy = lora.set_trainable(lm.model, config.train_layers, config.lora)
     if config.gradient_checkpointing:
@@ -205,11 +204,7 @@ def _update(
         totals["loss"] += loss.item() / len(groups)
         totals["entropy"] += sequence_mean(entropy, mask).item() / len(groups)
     norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm).item()
-    if not math.isfinite(totals["loss"]) or not math.isfinite(norm):
-        raise TrainingError(
-            f"grpo: loss {totals['loss']}, gradient norm {norm} at step {state.step + 1}; lower "
-            f"grpo.learning_rate ({config.learning_rate:g}) or set grpo.dtype to float32"
-        )
+    check_finite(f"at step {state.step + 1}", "grpo", config.learning_rate, totals["loss"], norm)
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     lengths = [len(ids) for group in groups for ids in group.answer_ids]

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from components.grpo.config import GrpoConfig
 from components.grpo.rewards import Term, score
+from components.shared.language_model.checks import check_length
 from components.shared.language_model.generate import complete, sample
 from components.shared.language_model.load import LanguageModel, answer_prefix, encode_prompt
 from components.shared.metrics import mean, ndcg_at_k
@@ -28,6 +30,21 @@ class Group:
     def rewards(self) -> list[float]:
         """Return the reward of each answer."""
         return [scores["reward"] for scores in self.scores]
+
+
+def longest_prompt(
+    config: GrpoConfig, tokenizer: Any, rows: Sequence[PromptRow], limits: Mapping[str, int | None]
+) -> int:
+    """Return the tokens of the longest prompt of `rows`; `limits` by their names bound it with its answer.
+
+    Raises:
+        ConfigError: it exceeds a limit.
+    """
+    longest = max(len(encode_prompt(tokenizer, row.messages)) for row in rows)
+    for name, limit in limits.items():
+        remedy = "lower prompts.max_prompt_tokens or grpo.max_new_tokens"
+        check_length(longest + config.max_new_tokens, limit, remedy, name)
+    return longest
 
 
 def sample_groups(

@@ -34,7 +34,7 @@ def candidates_view(candidates: DataFrame) -> DataFrame:
 
 def prompts_view(prompts: DataFrame) -> DataFrame:
     """Return what the contract of the prompts table speaks about, one row a prompt."""
-    candidates = F.size("candidates")
+    candidates = F.size(prompts["candidates"])  # not the view's column of that name
     due = (F.col("split") == "train") & (F.size("labels") > 0)
     return prompts.select(
         "split",

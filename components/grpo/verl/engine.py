@@ -13,8 +13,8 @@ from pathlib import Path
 
 from components.grpo import health
 from components.grpo.config import GrpoConfig
-from components.grpo.lengths import check_fits, longest_prompt
 from components.grpo.progress import Progress, best_checkpoint, log
+from components.grpo.rollout import longest_prompt
 from components.grpo.verl import process
 from components.grpo.verl.attempt import Attempt, whole_lines
 from components.grpo.verl.dataset import write_dataset
@@ -93,8 +93,11 @@ def _shape(
         )
     tokenizer = load_tokenizer(model)
     context = AutoConfig.from_pretrained(model, trust_remote_code=False).max_position_embeddings
-    longest = longest_prompt(config, tokenizer, context, [*rows, *valid])
-    check_fits(config, longest, "grpo.verl.max_tokens_per_gpu", config.verl.max_tokens_per_gpu)
+    limits = {
+        "the model's context": context,
+        "grpo.verl.max_tokens_per_gpu": config.verl.max_tokens_per_gpu,
+    }
+    longest = longest_prompt(config, tokenizer, [*rows, *valid], limits)
     return PromptShape(longest=longest, answer_prefix=answer_prefix(tokenizer))
 
 
