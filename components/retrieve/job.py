@@ -9,16 +9,20 @@ from components.retrieve import report
 from components.retrieve.candidates.cold_start import read_segments
 from components.retrieve.candidates.exposures import load_exposures
 from components.retrieve.candidates.generator import CandidateGenerator, Candidates, RetrievalContext
-from components.retrieve.config import ONLINE, RetrieveConfig
-from components.retrieve.interactions import Examples, Ints, load
-from components.retrieve.models import factory as models
-from components.retrieve.ranking import Ranked
+from components.retrieve.config import RetrieveConfig
+from components.retrieve.interactions import Ints, Queries
+from components.retrieve.models.factory import device, user_folds
+from components.retrieve.ranking import RankedLists, contains
 from components.retrieve.report import CEILINGS, RetrieveReport
-from components.retrieve.tables import candidates_table, rankings_table
+from components.retrieve.tables import RankedListWriter, load
 from components.shared.artifacts import checkpoints
 from components.shared.artifacts.outputs import atomic_folder, write_text
 from components.shared.errors import DataError
-from data_contracts.evaluation import CANDIDATE_ORDER
+from components.shared.logs import logger
+from data_contracts.evaluation import CANDIDATE_ORDER, ONLINE
+from data_contracts.tables import CANDIDATES, RANKINGS
+
+log = logger("retrieve")
 
 EVALUATED = ("valid", "test")
 
@@ -32,11 +36,6 @@ class RetrieveInputs:
     users: Path
     exposures: Path
     checkpoints: str = ""
-
-    @property
-    def tables(self) -> tuple[Path, ...]:
-        """The folders of all tables."""
-        return self.sequences, self.catalogue, self.users, self.exposures
 
 
 @dataclass(frozen=True)
@@ -53,151 +52,150 @@ class _Run:
     """What every stage needs."""
 
     config: RetrieveConfig
-    known: RetrievalContext
+    context: RetrievalContext
     report: RetrieveReport
-    checkpoints: Path
+    checkpoint_dir: Path
 
     @property
     def depth(self) -> int:
-        wanted = max(self.config.ranking_depth, self.config.num_candidates, *CEILINGS)
-        return min(wanted, self.known.data.num_items)
+        depth = max(self.config.ranking_depth, self.config.num_candidates, *CEILINGS)
+        return min(depth, self.context.data.num_items)
+
+    def generator(self, users: Ints, fold: int) -> CandidateGenerator:
+        return CandidateGenerator(self.config, self.context, users, fold, self.checkpoint_dir)
 
 
 def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs) -> RetrieveReport:
     """Write candidates for every prompt and every model's rankings; return the figures.
 
-    valid and test are answered by models trained on every user's train part; the train prompt of a user by
-    models that saw nothing of this user, not even to decide when to stop. Labels are never added.
+    Lists for valid and test come from models trained on every user's train part; those for a user's train
+    prompt from models that saw nothing of this user, not even for early stopping. Labels are never added.
 
     Raises:
         ConfigError: no such device. DataError: unusable tables. ModelError: no such encoder. TrainingError: a
             loss or a weight that is not a number. OutputError: the disk is full.
     """
-    models.device(config)  # before the work that a wrong one would waste
+    device(config)  # fails early where there is none
     data = load(inputs.sequences, inputs.catalogue)
-    exposures = load_exposures(inputs.exposures, data) if ONLINE in config.wanted else None
+    exposures = load_exposures(inputs.exposures, data) if ONLINE in config.required_models else None
     if not exposures and ONLINE in config.sources:
         raise DataError(
-            f"{inputs.exposures}: no list of any user with a sequence; bring the table exposures, or take "
-            f"'{ONLINE}' out of retrieve.candidates_from"
+            f"{inputs.exposures}: no list of any user with a sequence; provide the table exposures, "
+            f"or remove '{ONLINE}' from retrieve.candidates_from"
         )
-    known = RetrievalContext(data, read_segments(inputs.users, data.user_ids, config.segments), exposures)
-    shown = f"{len(data.user_ids):,} users, {data.num_items:,} items"
-    print(f"retrieve: {shown}, candidates from {config.candidates_from}", flush=True)
-    start = RetrieveReport(
+    context = RetrievalContext(data, read_segments(inputs.users, data.user_ids, config.segments), exposures)
+    size = f"{len(data.user_ids):,} users, {data.num_items:,} items"
+    log.info("%s, candidates from %s", size, config.candidates_from)
+    figures = RetrieveReport(
         candidates_from=config.candidates_from,
         num_candidates=config.num_candidates,
         num_items=data.num_items,
         new_item_slots=config.new_item_slots,
         folds=config.folds,
     )
+    tables = (inputs.sequences, inputs.catalogue, inputs.users, inputs.exposures, *_encoder_folder(config))
     with (
-        checkpoints.directory(
-            inputs.checkpoints, "retrieve", config, *inputs.tables, *encoder(config)
-        ) as saved,
+        checkpoints.directory(inputs.checkpoints, "retrieve", config, *tables) as checkpoint_dir,
         atomic_folder(outputs.candidates) as candidates,
         atomic_folder(outputs.rankings) as rankings,
     ):
-        context = _Run(config, known, start, saved)
-        with rankings_table(rankings, data) as table:
-            final = _final_models(context, table)
-        with candidates_table(candidates, data) as table:
-            _write_train(context, table)
+        stage = _Run(config, context, figures, checkpoint_dir)
+        with RankedListWriter(rankings, RANKINGS, data) as table:
+            final = _rank_evaluated(stage, table)
+        with RankedListWriter(candidates, CANDIDATES, data) as table:
+            _write_train(stage, table)
             for split in EVALUATED:
-                _write_candidates(context, table, split, data.examples(split), final[split], None)
-    start.flags = _flags(context)
-    for flag in start.flags:
-        print(f"retrieve: warning: {flag}", flush=True)
-    write_text(outputs.report_html, report.page(start))
-    return start
+                _write_candidates(stage, table, split, data.queries(split), final[split])
+    figures.flags = _flags(stage)
+    for flag in figures.flags:
+        log.warning(flag)
+    write_text(outputs.report_html, report.page(figures))
+    return figures
 
 
-def _flags(context: _Run) -> list[str]:
-    """Return what a person should look at."""
-    config, known, figures = context.config, context.known, context.report
+def _encoder_folder(config: RetrieveConfig) -> list[Path]:
+    """Return the encoder's folder where it is one: its content belongs to the checkpoints' key."""
+    folder = Path(config.encoder.source).expanduser()
+    return [folder] if folder.is_dir() else []
+
+
+def _flags(stage: _Run) -> list[str]:
+    """Return warnings for people."""
+    config, context, figures = stage.config, stage.context, stage.report
     flags = report.candidate_flags(figures) + report.gap_flags(figures, config.ceiling_gap)
-    if known.exposures:
-        test = known.data.examples("test")
-        listed = test.take(known.exposures.listed(test))
-        reached = report.figures(known.exposures.answer(listed, 10), listed, known.data.num_items)
-        flags += report.list_flags(
-            figures, known.exposures.known_share, ONLINE in config.sources, reached.get("recall@10", 0.0)
-        )
+    if exposures := context.exposures:
+        test = context.data.queries("test")
+        listed = test.take(exposures.has_list(test))
+        recall = report.accuracy(exposures.recommend(listed, 10), listed).get("recall@10", 0.0)
+        flags += report.exposure_flags(figures, exposures.known_share, ONLINE in config.sources, recall)
     elif ONLINE in config.models:
         flags.append(f"'{ONLINE}' is not compared: the log has no exposures of these users.")
     return flags
 
 
-def encoder(config: RetrieveConfig) -> list[Path]:
-    """Return the encoder's folder where it is one: what lies in it counts for what was computed by it."""
-    folder = Path(config.encoder.source).expanduser()
-    return [folder] if folder.is_dir() else []
-
-
-def _final_models(context: _Run, table) -> dict[str, Candidates]:
-    """Train each model on all users and write its rankings; return split -> the candidates' order."""
-    config, data = context.config, context.known.data
-    everybody = np.arange(len(data.user_ids))
-    answering = CandidateGenerator(config, context.known, everybody, -1, context.checkpoints)
-    examples = {split: data.examples(split) for split in EVALUATED}
-    kept: dict[str, dict[str, Ranked]] = {split: {} for split in EVALUATED}
-    for name in config.wanted:
-        if name == ONLINE and not context.known.exposures:
+def _rank_evaluated(stage: _Run, table: RankedListWriter) -> dict[str, Candidates]:
+    """Train each model on all users and write its rankings; return the candidates per split."""
+    config, data = stage.config, stage.context.data
+    generator = stage.generator(np.arange(len(data.user_ids)), -1)
+    queries = {split: data.queries(split) for split in EVALUATED}
+    sources: dict[str, dict[str, RankedLists]] = {split: {} for split in EVALUATED}
+    for name in config.required_models:
+        if name == ONLINE and not stage.context.exposures:
             continue
-        for split, ranked in answering.fit_predict(name, examples, context.depth).items():
+        for split, lists in generator.fit_predict(name, queries, stage.depth).items():
             if name in config.sources:
-                kept[split][name] = ranked
+                sources[split][name] = lists
             if name in config.models:
-                shown = ranked if name == ONLINE else answering.filled(ranked, examples[split])
-                table.rankings(name, split, examples[split], shown.first(config.ranking_depth))
-                reached = report.figures(shown, examples[split], data.num_items)
-                context.report.models.setdefault(name, {})[split] = reached
-        context.report.seconds[name] = answering.seconds[name]
-        if told := context.report.models.get(name, {}).get("test", {}):
-            print(f"retrieve: {name}: test " + ", ".join(f"{k} {v:.4f}" for k, v in told.items()), flush=True)
-    return {split: answering.candidates(kept[split], examples[split]) for split in EVALUATED}
+                ranked = lists if name == ONLINE else generator.fill(lists, queries[split])
+                table.append(split, queries[split], ranked.first(config.ranking_depth), model=name)
+                stage.report.models.setdefault(name, {})[split] = report.accuracy(ranked, queries[split])
+        stage.report.seconds[name] = generator.seconds[name]
+        if metrics := stage.report.models.get(name, {}).get("test"):
+            log.info("%s: test %s", name, ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
+    return {split: generator.candidates(sources[split], queries[split]) for split in EVALUATED}
 
 
-def _write_train(context: _Run, table) -> None:
+def _write_train(stage: _Run, table: RankedListWriter) -> None:
     """Write the candidates of the train prompts, each from models that did not see the user."""
-    config, data = context.config, context.known.data
-    asked = data.examples("train")
-    fold_of_user = models.user_folds(data.user_ids, config.folds, config.seed)
-    lists, filled, new = Ranked.nothing(len(asked), context.depth), 0, 0
-    for fold in range(config.folds):
-        rows = np.flatnonzero(fold_of_user[asked.users] == fold)
-        if not len(rows):
-            continue
-        others = np.flatnonzero(fold_of_user != fold)
-        answering = CandidateGenerator(config, context.known, others, fold, context.checkpoints)
-        held_out = asked.take(rows)
-        parts = {
-            name: answering.fit_predict(name, {"train": held_out}, context.depth)["train"]
+    config, data = stage.config, stage.context.data
+    queries = data.queries("train")
+    fold_of_user = user_folds(data.user_ids, config.folds, config.seed)
+    folds = fold_of_user[queries.users]
+    lists, filled, new = RankedLists.empty(len(queries), stage.depth), 0, 0
+    for fold in np.unique(folds).tolist():
+        rows = np.flatnonzero(folds == fold)
+        generator = stage.generator(np.flatnonzero(fold_of_user != fold), fold)
+        held_out = queries.take(rows)
+        sources = {
+            name: generator.fit_predict(name, {"train": held_out}, stage.depth)["train"]
             for name in config.sources
         }
-        found = answering.candidates(parts, held_out)
-        lists.items[rows], lists.scores[rows] = found.ranked.items, found.ranked.scores
-        filled, new = filled + found.filled, new + found.new
-    fold_of_row = fold_of_user[asked.users]
-    _write_candidates(context, table, "train", asked, Candidates(lists, filled, new), fold_of_row)
+        part = generator.candidates(sources, held_out)
+        lists.items[rows], lists.scores[rows] = part.lists.items, part.lists.scores
+        filled, new = filled + part.filled, new + part.new
+    _write_candidates(stage, table, "train", queries, Candidates(lists, filled, new), folds)
 
 
 def _write_candidates(
-    context: _Run, table, split: str, asked: Examples, found: Candidates, fold: Ints | None
+    stage: _Run,
+    table: RankedListWriter,
+    split: str,
+    queries: Queries,
+    candidates: Candidates,
+    folds: Ints | None = None,
 ) -> None:
-    wanted, num_items = context.config.num_candidates, context.known.data.num_items
-    cut = found.ranked.first(wanted)
-    table.candidates(split, asked, cut, np.full(len(asked), -1) if fold is None else fold)
-    figures, at = context.report, tuple(sorted({*CEILINGS, wanted}))
-    figures.ceilings[split] = report.ceilings(found.ranked, asked, num_items, at)
-    figures.first_labels[split] = report.first_labels(found.ranked, asked, num_items, at)
-    figures.labels[split] = float(asked.labels.lengths.mean()) if len(asked) else 0.0
-    figures.users[split] = len(asked)
-    figures.cold[split] = int((asked.histories.lengths == 0).sum())
-    figures.new_items[split], figures.filled[split] = found.new, found.filled
-    if context.known.exposures:
-        figures.unlisted[split] = int((~context.known.exposures.listed(asked)).sum())
-    figures.short += int(((cut.items >= 0).sum(1) < wanted).sum())
+    wanted, figures, exposures = stage.config.num_candidates, stage.report, stage.context.exposures
+    lists, cuts = candidates.lists, tuple(sorted({*CEILINGS, wanted}))
+    table.append(split, queries, lists.first(wanted), fold=folds)
+    hits = contains(queries.labels, lists.items)
+    figures.ceilings[split] = report.ceilings(hits, queries, cuts)
+    figures.first_labels[split] = report.first_label_recall(lists, queries, cuts)
+    figures.labels[split] = float(queries.labels.lengths.mean()) if len(queries) else 0.0
+    figures.users[split] = len(queries)
+    figures.cold[split] = int((queries.histories.lengths == 0).sum())
+    figures.new_items[split], figures.filled[split] = candidates.new, candidates.filled
+    if exposures:
+        figures.unlisted[split] = int((~exposures.has_list(queries)).sum())
+    figures.short += int(((lists.items[:, :wanted] >= 0).sum(1) < wanted).sum())
     if split in EVALUATED:
-        reached = report.figures(found.ranked, asked, num_items)
-        figures.models.setdefault(CANDIDATE_ORDER, {})[split] = reached
+        figures.models.setdefault(CANDIDATE_ORDER, {})[split] = report.mean_accuracy(hits, queries)

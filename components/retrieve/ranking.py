@@ -1,15 +1,14 @@
-"""Ranking the full catalogue: best items that the history lacks, in blocks of users, ties exact."""
+"""Ranking of the full catalogue: the best items that a history lacks, in blocks of users, ties exact."""
 
 import abc
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from components.retrieve.interactions import Examples, Histories, Ints
+from components.retrieve.interactions import Bools, Histories, Ints, Queries
 
 BLOCK_BYTES = 16 << 20
 """Memory of one block of scores: what the processor's caches can hold is fastest …"""
@@ -21,11 +20,11 @@ def blocks(histories: Histories, num_items: int) -> Iterator[Histories]:
     """Yield `histories` in the blocks that are scored at a time."""
     size = max(BLOCK_ROWS, BLOCK_BYTES // (4 * num_items))
     for start in range(0, len(histories), size):
-        yield histories.take(np.arange(start, min(start + size, len(histories))))
+        yield histories.take(slice(start, start + size))
 
 
 @dataclass(frozen=True)
-class Ranked:
+class RankedLists:
     """Ranked lists. `items` [rows, depth] int64, -1 after the last; `scores` [rows, depth] float32."""
 
     items: Ints
@@ -35,30 +34,24 @@ class Ranked:
         return len(self.items)
 
     @classmethod
-    def nothing(cls, rows: int, depth: int) -> "Ranked":
+    def empty(cls, rows: int, depth: int) -> "RankedLists":
         """Return empty lists, to be filled."""
         return cls(np.full((rows, depth), -1, np.int64), np.full((rows, depth), -np.inf, np.float32))
 
-    def first(self, depth: int) -> "Ranked":
+    def first(self, depth: int) -> "RankedLists":
         """Return the lists cut to their first `depth` items."""
-        return Ranked(self.items[:, :depth], self.scores[:, :depth])
-
-    def without(self, rows: npt.NDArray[np.bool_]) -> "Ranked":
-        """Return the lists, those at `rows` emptied."""
-        if not rows.any():
-            return self
-        return Ranked(np.where(rows[:, None], -1, self.items), np.where(rows[:, None], -np.inf, self.scores))
+        return RankedLists(self.items[:, :depth], self.scores[:, :depth])
 
 
 class Recommender(abc.ABC):
-    """What answers questions with ranked lists."""
+    """A trained model that recommends ranked lists."""
 
-    evidence: float = -np.inf
-    """Items that score lower only fill the list (by popularity); they have no vote in a blend."""
+    vote_threshold: float = -np.inf
+    """Items that score lower only fill the list (by popularity); they have no vote in a fusion."""
 
     @abc.abstractmethod
-    def answer(self, asked: Examples, depth: int) -> Ranked:
-        """Return at most `depth` items that each history lacks, best first; none where it knows nothing."""
+    def recommend(self, queries: Queries, depth: int) -> RankedLists:
+        """Return at most `depth` items that each history lacks, best first."""
 
 
 class Scorer(Recommender):
@@ -68,95 +61,67 @@ class Scorer(Recommender):
 
     @abc.abstractmethod
     def scores(self, histories: Histories) -> torch.Tensor:
-        """Return a score for each history and item, [rows, items] float32 or float64, fresh memory."""
+        """Return a score per history and item, [rows, items] float32 or float64, in fresh memory."""
 
-    def rank(self, histories: Histories, depth: int) -> Ranked:
-        """Return the best `depth` items of the full catalogue that each history lacks, best first."""
-        parts = [top_unseen(self.scores(block), block, depth) for block in blocks(histories, self.num_items)]
-        if not parts:
-            return Ranked.nothing(0, depth)
-        return Ranked(np.concatenate([p.items for p in parts]), np.concatenate([p.scores for p in parts]))
+    def rank(self, histories: Histories, depth: int) -> RankedLists:
+        """Return the best `depth` items of the full catalogue that each history lacks."""
+        parts = [RankedLists.empty(0, depth)]
+        parts += [top_unseen(self.scores(block), block, depth) for block in blocks(histories, self.num_items)]
+        return RankedLists(
+            np.concatenate([part.items for part in parts]), np.concatenate([part.scores for part in parts])
+        )
 
-    def answer(self, asked: Examples, depth: int) -> Ranked:
-        """Return `rank`; an empty history tells nothing."""
-        return self.rank(asked.histories, depth).without(asked.histories.lengths == 0)
+    def recommend(self, queries: Queries, depth: int) -> RankedLists:
+        """Return `rank`, with empty lists for empty histories."""
+        lists = self.rank(queries.histories, depth)
+        is_cold = queries.histories.lengths == 0
+        lists.items[is_cold], lists.scores[is_cold] = -1, -np.inf
+        return lists
 
 
-def top_unseen(scores: torch.Tensor, histories: Histories, depth: int) -> Ranked:
+def top_unseen(scores: torch.Tensor, histories: Histories, depth: int) -> RankedLists:
     """Return the `depth` best items by (score descending, item index ascending), seen items excluded.
 
     `scores` [rows, items] is overwritten. Fewer unseen items than `depth` give a shorter list. Equal to a
-    full stable sort, without sorting more than `depth` items a row.
+    full stable sort, without sorting more than `depth` items per row.
     """
-    rows, seen = histories.flat()
-    scores[torch.from_numpy(rows).to(scores.device), torch.from_numpy(seen).to(scores.device)] = -torch.inf
+    rows, seen = (torch.from_numpy(indices).to(scores.device) for indices in histories.flat())
+    scores[rows, seen] = -torch.inf
     kept = min(depth, scores.shape[1])
     top = scores.topk(kept, dim=1, sorted=False)
     worst = top.values.min(dim=1, keepdim=True).values
-    # topk takes any of the items tied at the border; only those rows where it had a choice need a fix.
-    choice = (scores == worst).sum(1) > (top.values == worst).sum(1)
+    # topk takes any of the items tied at the border; only rows with more such items need a fix.
+    has_ties = (scores == worst).sum(1) > (top.values == worst).sum(1)
     items, best = top.indices.cpu().numpy(), top.values.cpu().numpy()
-    for row in torch.nonzero(choice).flatten().tolist():
-        all_scores = scores[row].cpu().numpy()
-        items[row] = _with_lowest_ties(all_scores, best[row].min(), kept)
-        best[row] = all_scores[items[row]]
+    for row in torch.nonzero(has_ties).flatten().tolist():
+        row_scores, border = scores[row].cpu().numpy(), best[row].min()
+        above, tied = np.flatnonzero(row_scores > border), np.flatnonzero(row_scores == border)
+        items[row] = np.concatenate([above, tied[: kept - len(above)]])
+        best[row] = row_scores[items[row]]
     order = np.lexsort((items, -best), axis=1)
     items, best = np.take_along_axis(items, order, 1), np.take_along_axis(best, order, 1)
-    found = Ranked.nothing(len(items), depth)
-    found.items[:, :kept] = np.where(best == -np.inf, -1, items)
-    found.scores[:, :kept] = best
-    return found
+    lists = RankedLists.empty(len(items), depth)
+    lists.items[:, :kept] = np.where(best == -np.inf, -1, items)
+    lists.scores[:, :kept] = best
+    return lists
 
 
-def _with_lowest_ties(scores: npt.NDArray, worst: float, depth: int) -> Ints:
-    above = np.flatnonzero(scores > worst)
-    return np.concatenate([above, np.flatnonzero(scores == worst)[: depth - len(above)]])
+def contains(histories: Histories, items: Ints) -> Bools:
+    """Return whether history i holds each of `items` [rows, any number]; -1 is never held."""
+    rows, held = histories.flat()
+    width = 1 + max(items.max(initial=0), held.max(initial=0))
+    keys = np.arange(len(histories))[:, None] * width + items
+    return np.isin(keys, rows * width + held) & (items >= 0)
 
 
-def fuse(rankings: Sequence[Ranked], evidence: Sequence[float], depth: int, constant: int = 60) -> Ranked:
-    """Fuse ranked lists by the sum of 1 / (constant + rank), ties by item index.
-
-    Reciprocal-rank fusion, Cormack, Clarke & Büttcher 2009. `evidence`: a list's items that score lower
-    do not vote. Where fewer than `depth` items are voted for, the lists fill up one after the other, with
-    score 0.
-    """
-    gain = np.concatenate([1.0 / (constant + np.arange(1, r.items.shape[1] + 1)) for r in rankings])
-    named = np.concatenate([ranked.items for ranked in rankings], axis=1)
-    strong = [ranked.scores >= least for ranked, least in zip(rankings, evidence, strict=True)]
-    votes = (named >= 0) & np.concatenate(strong, axis=1)
-    found = Ranked.nothing(len(named), depth)
-    for row in range(len(named)):
-        items, place = np.unique(named[row][votes[row]], return_inverse=True)
-        total = np.bincount(place, weights=gain[votes[row]], minlength=len(items))
-        order = np.lexsort((items, -total))
-        rest = named[row][(named[row] >= 0) & ~np.isin(named[row], items)]
-        fill = rest[np.sort(np.unique(rest, return_index=True)[1])]
-        listed = np.concatenate([items[order], fill])[:depth]
-        found.items[row, : len(listed)] = listed
-        found.scores[row, : len(listed)] = np.concatenate([total[order], np.zeros(len(fill))])[:depth]
-    return found
+def recall(hits: Bools, labels: Ints, k: int) -> npt.NDArray[np.float64]:
+    """Return Recall@k per row of `hits` [rows, depth]; `labels` are label counts, at least 1."""
+    return hits[:, :k].sum(1) / labels
 
 
-def held(by: Histories, items: Ints, num_items: int) -> npt.NDArray[np.bool_]:
-    """Return whether row i of `by` holds each of `items` [rows, any number]; -1 is never held."""
-    rows, found = by.flat()
-    keys = np.arange(len(by))[:, None] * num_items + items
-    return np.isin(keys, rows * num_items + found) & (items >= 0)
-
-
-def hits(ranked: Ranked, labels: Histories, num_items: int) -> npt.NDArray[np.bool_]:
-    """Return [rows, depth]: whether the item at each rank is one of the row's labels."""
-    return held(labels, ranked.items, num_items)
-
-
-def recall(found: npt.NDArray[np.bool_], labels: Ints, k: int) -> npt.NDArray[np.float64]:
-    """Return Recall@k of each row of `found` (from `hits`); `labels` are label counts, at least 1."""
-    return found[:, :k].sum(1) / labels
-
-
-def ndcg(found: npt.NDArray[np.bool_], labels: Ints, k: int) -> npt.NDArray[np.float64]:
-    """Return NDCG@k of each row with binary gains 1/log2(rank + 1); `labels` are label counts, >= 1."""
+def ndcg(hits: Bools, labels: Ints, k: int) -> npt.NDArray[np.float64]:
+    """Return NDCG@k per row with binary gains 1/log2(rank + 1); `labels` are label counts, >= 1."""
     gains = 1 / np.log2(np.arange(2, k + 2))
-    ideal = np.array([*itertools.accumulate(gains)])
-    depth = min(k, found.shape[1])
-    return (found[:, :depth] * gains[:depth]).sum(1) / ideal[np.minimum(labels, k) - 1]
+    ideal = np.cumsum(gains)
+    depth = min(k, hits.shape[1])
+    return (hits[:, :depth] * gains[:depth]).sum(1) / ideal[np.minimum(labels, k) - 1]

@@ -1,32 +1,23 @@
-"""What retrieval reached: figures per model, the recall ceiling of the candidates, and their page."""
+"""Figures of retrieval: metrics per model, the candidates' recall ceiling, warnings, and the page."""
 
-import dataclasses
-import html
 import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from components.retrieve.interactions import Examples, Histories
-from components.retrieve.ranking import Ranked, hits, ndcg, recall
-from data_contracts.evaluation import CANDIDATE_ORDER
+from components.retrieve.interactions import Bools, Queries
+from components.retrieve.ranking import RankedLists, contains, ndcg, recall
+from components.shared.reporting.page import Block, Heading, Note, Table, Text, render
+from data_contracts.evaluation import ACCURACY_METRICS, CANDIDATE_ORDER
 
 CEILINGS = (10, 20, 50, 100)
 CUTS = (5, 10)
 TOO_GOOD = 0.95
-"""A larger share of labels among the first ten items of lists from outside is flagged."""
+"""A larger share of labels among the first ten exposed items is flagged …"""
 FEW_ITEMS = 100
-"""In a smaller catalogue ten items may well hold that many."""
+"""… unless the catalogue is smaller: ten items may well hold that many."""
 LEAST_KNOWN = 0.5
-"""A smaller share of known items, or of prompts with a list from outside, is flagged."""
-_STYLE = (
-    "body{font:14px/1.5 system-ui,sans-serif;color:#1b1f24;margin:24px;max-width:1000px}"
-    "h1{font-size:20px}h2{font-size:16px;margin-top:28px}table{border-collapse:collapse}"
-    "td,th{padding:4px 12px;border-bottom:1px solid #d0d7de;text-align:right}"
-    "td:first-child,th:first-child{text-align:left}"
-    ".wide{overflow-x:auto}"
-    ".flag{background:#fff8c5;border-left:4px solid #d4a72c;padding:8px 12px}"
-)
+"""A smaller share of known exposed items, or of prompts with exposures, is flagged."""
 
 
 @dataclass(kw_only=True)
@@ -35,18 +26,18 @@ class RetrieveReport:
 
     Attributes:
         models: model -> split -> "recall@5" … -> mean over users; CANDIDATE_ORDER is what the prompts get.
-        seconds: model -> of training on all users, with what it learns from (pre-training, embeddings).
-        ceilings: split -> N -> share of labels among the first N candidates' order.
-        first_labels: split -> N -> the same for the first label of prompts with a history: one question that
-            all splits ask alike; and of how many prompts.
-        labels: split -> labels a prompt.
-        users: split -> rows.
-        flags: what a person should look at, in words.
-        cold: split -> rows whose history is empty: what is popular among users alike answers them.
-        unlisted: split -> rows without a list from outside by the label's time; empty where none is wanted.
-        new_items: split -> candidates that the train part that their models saw does not hold.
-        filled: split -> candidates that are there because they are popular: the models named no more.
-        short: rows with fewer candidates than asked for, because the catalogue has no more.
+        seconds: model -> training on all users, with pre-training and embeddings.
+        ceilings: split -> N -> share of labels among the first N candidates.
+        first_labels: split -> N -> the same for the first label after a history, which is comparable
+            between splits; and the number of such queries.
+        labels: split -> labels per query.
+        users: split -> queries, at most one per user.
+        flags: warnings for people.
+        cold: split -> queries with an empty history; the segment's popularity recommends for them.
+        unlisted: split -> queries without exposures by the label's time; empty if exposures are not used.
+        new_items: split -> candidates that their models' train part does not hold.
+        filled: split -> candidates filled in by popularity, because the models recommended too few.
+        short: queries with too few candidates, because the catalogue has no more.
     """
 
     candidates_from: str
@@ -71,183 +62,176 @@ class RetrieveReport:
         """Return the figures flat, for the Kubeflow UI: "sasrec_test_ndcg_at_10", "ceiling_test_at_20" …."""
         flat: dict[str, float] = {}
         for model, splits in self.models.items():
-            for split, figures in splits.items():
-                for name, value in figures.items():
-                    flat[f"{model}_{split}_{name.replace('@', '_at_')}"] = value
+            for split, values in splits.items():
+                flat |= {
+                    f"{model}_{split}_{name.replace('@', '_at_')}": value for name, value in values.items()
+                }
         for split, ceilings in self.ceilings.items():
             flat |= {f"ceiling_{split}_at_{n}": value for n, value in ceilings.items()}
-            flat[f"users_{split}"] = float(self.users[split])
-            flat[f"cold_{split}"] = float(self.cold[split])
-            if split in self.unlisted:
-                flat[f"unlisted_{split}"] = float(self.unlisted[split])
-            flat[f"new_items_{split}"] = float(self.new_items[split])
-            flat[f"filled_{split}"] = float(self.filled[split])
+        for name in ("users", "cold", "unlisted", "new_items", "filled"):
+            flat |= {f"{name}_{split}": float(count) for split, count in getattr(self, name).items()}
         flat["short_lists"] = float(self.short)
         return {name: value for name, value in flat.items() if math.isfinite(value)}
 
 
-def figures(ranked: Ranked, examples: Examples, num_items: int) -> dict[str, float]:
-    """Return mean Recall and NDCG at 5 and 10 over the full catalogue; empty without examples."""
-    if not len(examples):
+def accuracy(lists: RankedLists, queries: Queries) -> dict[str, float]:
+    """Return mean Recall and NDCG at 5 and 10 over the full catalogue; empty without queries."""
+    return mean_accuracy(contains(queries.labels, lists.items), queries)
+
+
+def mean_accuracy(hits: Bools, queries: Queries) -> dict[str, float]:
+    """Return `accuracy` by `hits` [rows, depth]: whether each listed item is a label."""
+    if not len(queries):
         return {}
-    found, labels = hits(ranked, examples.labels, num_items), examples.labels.lengths
-    return {f"recall@{k}": float(recall(found, labels, k).mean()) for k in CUTS} | {
-        f"ndcg@{k}": float(ndcg(found, labels, k).mean()) for k in CUTS
+    labels = queries.labels.lengths
+    return {f"recall@{k}": float(recall(hits, labels, k).mean()) for k in CUTS} | {
+        f"ndcg@{k}": float(ndcg(hits, labels, k).mean()) for k in CUTS
     }
 
 
-def ceilings(ranked: Ranked, examples: Examples, num_items: int, at: tuple[int, ...]) -> dict[int, float]:
-    """Return the mean recall of the first N, for each N of `at`: the ceiling of any reranking."""
-    if not len(examples):
+def ceilings(hits: Bools, queries: Queries, cuts: tuple[int, ...]) -> dict[int, float]:
+    """Return the mean recall of the first N, for each N of `cuts`: the ceiling of any reranking."""
+    if not len(queries):
         return {}
-    found = hits(ranked, examples.labels, num_items)
-    return {n: float(recall(found, examples.labels.lengths, n).mean()) for n in at}
+    return {n: float(recall(hits, queries.labels.lengths, n).mean()) for n in cuts}
 
 
-def first_labels(
-    ranked: Ranked, examples: Examples, num_items: int, at: tuple[int, ...]
+def first_label_recall(
+    lists: RankedLists, queries: Queries, cuts: tuple[int, ...]
 ) -> tuple[dict[int, float], int]:
-    """Return what `ceilings` does for the first labels of rows with a history, and how many rows that are."""
-    rows = np.flatnonzero(examples.histories.lengths > 0)
-    asked, labels = examples.take(rows), examples.labels.take(rows)
-    first = Histories(labels.items, labels.start, labels.start + 1)
-    found = Ranked(ranked.items[rows], ranked.scores[rows])
-    return ceilings(found, dataclasses.replace(asked, labels=first), num_items, at), len(rows)
+    """Return `ceilings` for the first labels of queries with a history, and how many queries these are."""
+    rows = np.flatnonzero(queries.histories.lengths > 0)
+    if not len(rows):
+        return {}, 0
+    labels = queries.labels.items[queries.labels.start[rows]]
+    hits = lists.items[rows] == labels[:, None]
+    return {n: float(hits[:, :n].any(1).mean()) for n in cuts}, len(rows)
 
 
 def gap_flags(report: RetrieveReport, allowed: float) -> list[str]:
-    """Return a warning where train and test ceilings differ by more than chance and `allowed` at any N.
+    """Return warnings where train and test ceilings differ by more than chance and `allowed`.
 
-    Compared are first labels after a history: test may ask for several labels and for users without one,
-    train never does. Chance is three standard errors of the difference of two proportions; `allowed` is a
-    share of the larger ceiling. A train ceiling far above test hints at a leak, one far below at a shift.
+    Compared are first labels after a history, since only test has several labels and cold users. Chance is
+    three standard errors of the difference of two proportions; `allowed` is a share of the larger ceiling.
     """
-    (train, asked), (test, judged) = (report.first_labels.get(split, ({}, 0)) for split in ("train", "test"))
-    causes = {
+    train, train_count = report.first_labels.get("train", ({}, 0))
+    test, test_count = report.first_labels.get("test", ({}, 0))
+    causes = {  # by whether train is above test
         True: "behaviour has shifted since, or train labels have leaked into the fold models",
-        False: "prompts of training are harder than those of test: more folds, or a shift in time",
+        False: "train prompts are harder than those of test: use more folds, or look for a shift in time",
     }
-    apart: dict[bool, list[str]] = {True: [], False: []}
+    gaps: dict[bool, list[str]] = {True: [], False: []}
     for n in sorted(train.keys() & test.keys()):
         a, b = train[n], test[n]
-        error = math.sqrt(a * (1 - a) / asked + b * (1 - b) / judged)
+        error = math.sqrt(a * (1 - a) / train_count + b * (1 - b) / test_count)
         if abs(a - b) > max(3 * error, allowed * max(a, b)):
-            apart[a > b].append(f"{a:.3f} and {b:.3f} among the first {n}")
+            gaps[a > b].append(f"{a:.3f} and {b:.3f} among the first {n}")
     return [
-        f"Of first labels, train and test find {', '.join(gaps)}: {causes[above]}."
-        for above, gaps in apart.items()
-        if gaps
+        f"Recall of first labels in train and test: {', '.join(texts)}: {causes[above]}."
+        for above, texts in gaps.items()
+        if texts
     ]
 
 
 def candidate_flags(report: RetrieveReport) -> list[str]:
-    """Return warnings about no prompts, too few candidates, and places for new items that nothing fills."""
-    rows = sum(report.users.values())
-    if not rows:
-        return ["No user has an interaction to be asked for: there is no prompt."]
-    found = []
+    """Return warnings about no prompts, too few candidates, and unused slots for new items."""
+    queries = sum(report.users.values())
+    if not queries:
+        return ["No user has an interaction to predict: there is no prompt."]
+    flags = []
     if report.short:
-        found.append(
-            f"{report.short:,} of {rows:,} prompts have fewer than {report.num_candidates} candidates: the "
-            f"catalogue has no more items that the user has not met ({report.num_items:,} in all)."
+        flags.append(
+            f"{report.short:,} of {queries:,} prompts have fewer than {report.num_candidates} candidates: "
+            f"the catalogue has no more items that the user has not seen ({report.num_items:,} in all)."
         )
     if report.new_item_slots and not report.new_items.get("valid", 0) + report.new_items.get("test", 0):
-        found.append(
-            "retrieve.new_item_slots found no new item for any valid or test prompt: none is like a history "
-            "by retrieve.content (tags or texts that they share), every item was met, or all came later."
+        flags.append(
+            "retrieve.new_item_slots found no new item for any valid or test prompt: none resembles a "
+            "history by retrieve.content (shared tags or texts), every item has interactions, or all were "
+            "created later."
         )
-    return found
+    return flags
 
 
-def list_flags(report: RetrieveReport, known_share: float, are_candidates: bool, reached: float) -> list[str]:
-    """Return warnings about lists from outside: strange items, prompts without a list, lists that tell.
+def exposure_flags(
+    report: RetrieveReport, known_share: float, are_candidates: bool, recall_at_10: float
+) -> list[str]:
+    """Return warnings about exposures: unknown items, prompts without a list, lists that reveal labels.
 
-    `reached` is the recall at 10 of test prompts that have a list.
+    `recall_at_10` is that of test prompts with exposures.
     """
-    found = []
+    flags = []
     if known_share < LEAST_KNOWN:
-        found.append(f"Only {known_share:.0%} of the items in the lists from outside are in the catalogue.")
-    if reached > TOO_GOOD and report.num_items > FEW_ITEMS:
-        found.append(
-            f"The first 10 items of the lists from outside hold {reached:.0%} of their users' test labels. "
-            "Either users choose from nothing else, or the log keeps a click as a list of its own, which "
-            "tells the label."
+        flags.append(f"Only {known_share:.0%} of the exposed items are in the catalogue.")
+    if recall_at_10 > TOO_GOOD and report.num_items > FEW_ITEMS:
+        flags.append(
+            f"The first 10 exposed items hold {recall_at_10:.0%} of their users' test labels. Either users "
+            "choose from nothing else, or the log keeps each click as a list, which reveals the label."
         )
     for split, lacking in report.unlisted.items():
-        users = report.users[split]
-        if are_candidates and users and lacking > (1 - LEAST_KNOWN) * users:
-            found.append(
-                f"{lacking:,} of {users:,} {split} prompts have no list from outside by their label's time: "
-                "other models of retrieve.candidates_from, if any, or popularity made their candidates."
+        queries = report.users[split]
+        if are_candidates and queries and lacking > (1 - LEAST_KNOWN) * queries:
+            flags.append(
+                f"{lacking:,} of {queries:,} {split} prompts have no exposures by their label's time: other "
+                "models of retrieve.candidates_from, if any, or popularity made their candidates."
             )
-    return found
+    return flags
 
 
 def page(report: RetrieveReport) -> str:
     """Return the report as one self-contained HTML page."""
-    flags = "".join(f"<p class=flag>{html.escape(flag)}</p>" for flag in report.flags)
-    flags = flags or "<p>Nothing to warn of.</p>"
     splits = list(report.ceilings)
     cuts = sorted({n for ceiling in report.ceilings.values() for n in ceiling})
-    ceiling_rows = [
-        [f"N = {n}", *(_number(report.ceilings[split].get(n, math.nan)) for split in splits)] for n in cuts
-    ]
-    names = [f"{name}@{k}" for k in CUTS for name in ("recall", "ndcg")]
-    headers = [f"{split} {name}" for split in ("valid", "test") for name in names]
+    ceiling_rows = [[f"N = {n}", *(_number(report.ceilings[split].get(n)) for split in splits)] for n in cuts]
+    columns = [(split, metric) for split in ("valid", "test") for metric in ACCURACY_METRICS]
     model_rows = [
         [
             model,
-            *(
-                _number(by.get(split, {}).get(name, math.nan))
-                for split in ("valid", "test")
-                for name in names
-            ),
+            *(_number(values.get(split, {}).get(metric)) for split, metric in columns),
             f"{report.seconds[model]:.1f}" if model in report.seconds else "",
         ]
-        for model, by in report.models.items()
+        for model, values in report.models.items()
     ]
-    counted = {
+    counts = {
         "prompts": report.users,
         "without a history": report.cold,
         "new items": report.new_items,
         "filled": report.filled,
     }
-    told = (
-        "Without a history: what is popular among users alike answers. New: candidates that the "
-        "train part lacks, for a train prompt that of the other folds. Filled: candidates that are popular, "
-        "where the models named too few."
+    explanation = (
+        "Without a history: candidates are what is popular in the user's segment. New items: candidates "
+        "without interactions in the train part, for train prompts in that of the other folds. Filled: "
+        "popular candidates, where the models recommended too few."
     )
     if report.unlisted:
-        counted["without a list"] = report.unlisted
-        told += " Without a list: nothing came from outside by the label's time."
+        counts["without exposures"] = report.unlisted
+        explanation += " Without exposures: there was no list by the label's time."
     count_rows = [
-        [split, f"{report.labels[split]:.2f}", *(f"{counts[split]:,}" for counts in counted.values())]
+        [split, f"{report.labels[split]:.2f}", *(f"{count[split]:,}" for count in counts.values())]
         for split in splits
     ]
     slots = f", {report.new_item_slots} of them for new items" if report.new_item_slots else ""
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8><title>Retrieval</title>"
-        f"<style>{_STYLE}</style><h1>Retrieval</h1>{flags}"
-        f"<p>{report.num_items:,} items. Candidates: {report.num_candidates} a prompt{slots}, from "
-        f"{html.escape(report.candidates_from)}, {report.folds} folds. Rankings: full catalogue, seen items "
-        "excluded.</p>"
-        "<h2>Recall ceiling of the candidates</h2><p>No reranking of N candidates can have a higher "
-        f"recall. Lists shorter than asked for: {report.short}.</p>{_table(['', *splits], ceiling_rows)}"
-        f"<h2>Models</h2><p>The row {CANDIDATE_ORDER} is their own order, before a prompt shuffles it, "
-        "places for new items included. Seconds are of training on all users.</p>"
-        f"<div class=wide>{_table(['model', *headers, 'seconds'], model_rows)}</div>"
-        f"<h2>Prompts</h2><p>{told}</p>"
-        f"{_table(['split', 'labels a prompt', *counted], count_rows)}</html>\n"
-    )
+    blocks: list[Block] = [Note(flag, "warn") for flag in report.flags] or [Text("No warnings.")]
+    blocks += [
+        Text(
+            f"{report.num_items:,} items. Candidates: {report.num_candidates} per prompt{slots}, from "
+            f"{report.candidates_from}, {report.folds} folds. Rankings: full catalogue, seen items excluded."
+        ),
+        Heading("Recall ceiling of the candidates"),
+        Text(f"No reranking of N candidates can have a higher recall. Prompts with too few: {report.short}."),
+        Table(["", *splits], ceiling_rows),
+        Heading("Models"),
+        Text(
+            f"The row {CANDIDATE_ORDER} is their own order, before a prompt shuffles it, slots for new items "
+            "included. Seconds are those of training on all users."
+        ),
+        Table(["model", *(f"{split} {metric}" for split, metric in columns), "seconds"], model_rows),
+        Heading("Prompts"),
+        Text(explanation),
+        Table(["split", "labels per prompt", *counts], count_rows),
+    ]
+    return render("Retrieval", blocks)
 
 
-def _table(headers: list[str], rows: list[list[str]]) -> str:
-    head = "".join(f"<th>{html.escape(header)}</th>" for header in headers)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def _number(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.4f}"  # noqa: RUF001
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"  # noqa: RUF001

@@ -1,74 +1,144 @@
-"""Writing ranked lists as the tables CANDIDATES and RANKINGS."""
+"""Tables of the step: sequences and catalogue as Interactions, ranked lists as CANDIDATES and RANKINGS."""
 
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from components.retrieve.interactions import Examples, Interactions, Ints
-from components.retrieve.ranking import Ranked
-from data_contracts.tables import CANDIDATES, RANKINGS
+from components.retrieve.interactions import UNKNOWN_TIME, Histories, Interactions, Ints, Queries
+from components.retrieve.ranking import RankedLists
+from components.shared.errors import DataError
 
 ROWS = 1 << 16
-"""Rows a record batch: the ids of one batch are all the text that is held at a time."""
+"""Rows per record batch: the ids of one batch are all the text held at a time."""
 
 
-class TableWriter:
-    """Appends ranked lists to one Parquet file of `folder`; use as a context manager."""
+def load(sequences: Path, catalogue: Path) -> Interactions:
+    """Return the tables SEQUENCES and CATALOGUE, whatever the order of their rows and files.
+
+    Raises:
+        DataError: a missing or empty table, a repeated user or item, an item that the catalogue lacks, or
+            split positions outside the sequence.
+    """
+    items = _read_sorted(catalogue, ["item_id", "tags", "title", "brand", "created_at"])
+    users = _read_sorted(sequences, ["user_id", "item_ids", "timestamps", "train_end", "valid_end"])
+    user_ids, lists, times = users["user_id"], users["item_ids"], users["timestamps"]
+    indices = pc.index_in(lists.flatten(), value_set=items["item_id"])
+    if indices.null_count:
+        unknown = lists.flatten().filter(pc.is_null(indices))[0]
+        raise DataError(f"{sequences}: item '{unknown}' is not in the catalogue {catalogue}; rebuild both")
+    lengths, train_end, valid_end = map(
+        _ints, (lists.value_lengths(), users["train_end"], users["valid_end"])
+    )
+    in_order = (train_end >= 0) & (train_end <= valid_end) & (valid_end <= lengths)
+    faults = {
+        "has split positions outside its sequence": ~in_order,
+        "has not as many timestamps as item_ids": _ints(times.value_lengths()) != lengths,
+    }
+    for fault, rows in faults.items():
+        if rows.any():
+            raise DataError(f"{sequences}: user '{user_ids[int(rows.argmax())]}' {fault}")
+    created = microseconds(items["created_at"], catalogue, "created_at")
+    return Interactions(
+        user_ids=user_ids.to_pylist(),
+        item_ids=items["item_id"].to_pylist(),
+        items=_ints(indices),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        train_end=train_end,
+        valid_end=valid_end,
+        tags=_tags(items["tags"], items["brand"]),
+        times=_ints(microseconds(times.flatten(), sequences, "timestamps")),
+        created=_ints(pc.fill_null(created, UNKNOWN_TIME)),
+        texts=_texts(items),
+    )
+
+
+def read_table(path: Path, columns: list[str]) -> pa.Table:
+    """Return `columns` of the Parquet table at `path`. Raises DataError: missing, unreadable, no rows."""
+    try:
+        table = ds.dataset(str(path), format="parquet").to_table(columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(
+            f"{path}: not a readable Parquet table ({error}); run the step before this one"
+        ) from error
+    if not table.num_rows:
+        raise DataError(f"{path}: the table has no rows, so there is nothing to learn from")
+    return table
+
+
+def _read_sorted(path: Path, columns: list[str]) -> dict[str, pa.Array]:
+    """Return `columns` sorted by the first one, the key. Raises DataError: a key appears twice."""
+    table = read_table(path, columns).sort_by(columns[0])
+    arrays = {name: table[name].combine_chunks() for name in columns}
+    keys = arrays[columns[0]]
+    repeated = keys[1:].filter(pc.equal(keys[1:], keys[:-1]))
+    if len(repeated):
+        raise DataError(f"{path}: {columns[0]} '{repeated[0]}' appears in more than one row")
+    return arrays
+
+
+def _ints(array: pa.Array) -> Ints:
+    return array.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def microseconds(times: pa.Array, path: Path, column: str) -> pa.Array:
+    """Return times of any unit as whole microseconds. Raises DataError: not times, or out of range."""
+    if not pa.types.is_timestamp(times.type):
+        raise DataError(f"{path}: column '{column}' holds {times.type}, not times; rebuild the table")
+    options = pc.CastOptions(pa.timestamp("us", times.type.tz), allow_time_truncate=True)
+    try:
+        return pc.cast(times, options=options).cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: column '{column}' holds a time out of range ({error})") from error
+
+
+def _texts(items: dict[str, pa.Array]) -> pa.Array:
+    """Return title, or else id, brand and tags of each item as one text."""
+    titles = pc.if_else(pc.equal(items["title"], ""), items["item_id"], items["title"])
+    parts = (items["brand"], pc.binary_join(items["tags"], ", "))
+    present = (pc.if_else(pc.equal(part, ""), pa.scalar(None, pa.string()), part) for part in parts)
+    return pc.binary_join_element_wise(titles, *present, ". ", null_handling="skip")
+
+
+def _tags(tags: pa.Array, brands: pa.Array) -> Histories:
+    """Return each item's distinct tags and its brand, if any, as numbers."""
+    lengths = _ints(pc.fill_null(pc.list_value_length(tags), 0))
+    has_brand = pc.fill_null(pc.not_equal(brands, ""), False)
+    names = pa.concat_arrays([tags.flatten(), brands.filter(has_brand)])
+    numbers = _ints(pc.rank(names, tiebreaker="dense")) - 1
+    rows = np.concatenate([np.repeat(np.arange(len(lengths)), lengths), np.flatnonzero(has_brand)])
+    width = int(numbers.max(initial=0)) + 1
+    rows, numbers = np.divmod(np.unique(rows * width + numbers), width)
+    return Histories.from_lengths(numbers, np.bincount(rows, minlength=len(lengths)))
+
+
+class RankedListWriter(pq.ParquetWriter):
+    """Appends ranked lists to one Parquet file of `folder`, with the columns of `schema`."""
 
     def __init__(self, folder: Path, schema: pa.Schema, data: Interactions) -> None:
-        self.schema, self.data = schema, data
+        super().__init__(folder / "part-00000.parquet", schema)
         self.user_ids, self.item_ids = pa.array(data.user_ids), pa.array(data.item_ids)
-        self.file = pq.ParquetWriter(folder / "part-00000.parquet", schema)
 
-    def __enter__(self) -> "TableWriter":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-
-    def _write(self, columns: dict[str, pa.Array]) -> None:
-        self.file.write_table(pa.table(columns, schema=self.schema))
-
-    def _common(self, split: str, examples: Examples, ranked: Ranked) -> dict[str, pa.Array]:
-        offsets = np.concatenate([[0], np.cumsum((ranked.items >= 0).sum(1))]).astype(np.int32)
-        flat = pa.array(ranked.items[ranked.items >= 0])
-        return {
-            "user_id": self.user_ids.take(pa.array(examples.users)),
-            "split": pa.repeat(split, len(examples)),
-            "position": pa.array(examples.position.astype(np.int32)),
-            "item_ids": pa.ListArray.from_arrays(offsets, self.item_ids.take(flat)),
-            "scores": pa.ListArray.from_arrays(
-                offsets, pa.array(ranked.scores[ranked.items >= 0].astype(np.float32))
-            ),
-        }
-
-    def candidates(self, split: str, examples: Examples, ranked: Ranked, fold: Ints) -> None:
-        """Append rows of CANDIDATES; `fold` [rows] is the fold held out of the model, -1 for none."""
-        for rows in _slices(len(examples)):
-            part = Ranked(ranked.items[rows], ranked.scores[rows])
-            columns = self._common(split, examples.take(rows), part)
-            self._write(columns | {"fold": pa.array(fold[rows].astype(np.int32))})
-
-    def rankings(self, model: str, split: str, examples: Examples, ranked: Ranked) -> None:
-        """Append rows of RANKINGS."""
-        for rows in _slices(len(examples)):
-            part = Ranked(ranked.items[rows], ranked.scores[rows])
-            columns = self._common(split, examples.take(rows), part)
-            del columns["scores"]
-            self._write(columns | {"model": pa.repeat(model, len(rows))})
-
-
-def _slices(count: int) -> list[Ints]:
-    return [np.arange(start, min(start + ROWS, count)) for start in range(0, count, ROWS)]
-
-
-def candidates_table(folder: Path, data: Interactions) -> TableWriter:
-    """Return a writer of CANDIDATES in `folder`."""
-    return TableWriter(folder, CANDIDATES, data)
-
-
-def rankings_table(folder: Path, data: Interactions) -> TableWriter:
-    """Return a writer of RANKINGS in `folder`."""
-    return TableWriter(folder, RANKINGS, data)
+    def append(
+        self, split: str, queries: Queries, lists: RankedLists, *, model: str = "", fold: Ints | None = None
+    ) -> None:
+        """Append a row per query; `fold` [rows] is the fold held out of the model, None for none."""
+        folds = np.full(len(queries), -1) if fold is None else fold
+        for start in range(0, len(queries), ROWS):
+            rows = slice(start, start + ROWS)
+            part, items, scores = queries.take(rows), lists.items[rows], lists.scores[rows]
+            real = items >= 0
+            offsets = np.concatenate([[0], np.cumsum(real.sum(1))]).astype(np.int32)
+            columns = {
+                "model": pa.repeat(model, len(part)),
+                "user_id": self.user_ids.take(pa.array(part.users)),
+                "split": pa.repeat(split, len(part)),
+                "position": part.position.astype(np.int32),
+                "item_ids": pa.ListArray.from_arrays(offsets, self.item_ids.take(pa.array(items[real]))),
+                "scores": pa.ListArray.from_arrays(offsets, scores[real].astype(np.float32)),
+                "fold": folds[rows].astype(np.int32),
+            }
+            self.write_table(pa.table([columns[name] for name in self.schema.names], schema=self.schema))

@@ -2,12 +2,14 @@
 
     python tests/benchmarks/retrieve.py --models popularity,item_to_item,sasrec
 
-prints a row a model (Recall and NDCG on test beside the published figures, training and scoring seconds, one
-seed); with `--sort` also the time of a plain full sort for all users, and with `--catalogue 1000000` nothing
-but time and memory of top-100 over a made-up catalogue of that size. `--users 3000` takes a seeded sample of
-users. The data is the reference sequences file (one user a line, items in time order) in the folder that
+prints one row per model: Recall and NDCG on test beside the published figures, training and scoring seconds,
+one seed. `--sort` adds the time of a plain full sort for all users; `--catalogue 1000000` measures only time
+and memory of top-100 over a generated catalogue of that size; `--users 3000` takes a seeded sample of users.
+The data is the reference sequences file (one line per user, items in time order) in the folder that
 RECLLM_DATA names.
 """
+
+# Smoke run, a few seconds, without any data: python tests/benchmarks/retrieve.py --smoke
 
 import argparse
 import ast
@@ -24,7 +26,6 @@ import torch
 
 from components.retrieve.config import (
     MODELS,
-    ONLINE,
     Bert4recConfig,
     FdsaConfig,
     Gru4recConfig,
@@ -37,12 +38,14 @@ from components.retrieve.config import (
 from components.retrieve.interactions import Histories, Interactions
 from components.retrieve.models import factory as models
 from components.retrieve.models.sasrec import Sasrec
-from components.retrieve.ranking import Ranked, Scorer, blocks
-from components.retrieve.report import figures
+from components.retrieve.ranking import RankedLists, Scorer, blocks
+from components.retrieve.report import accuracy
 from components.shared.artifacts import checkpoints
+from data_contracts.evaluation import ONLINE
 
 DATA = Path(os.environ.get("RECLLM_DATA", "data")) / "amazon2014/Beauty.sequences.txt.gz"
 META = "meta_Beauty.json.gz"
+SMOKE = ["popularity", "item_to_item", "content", "gru4rec", "sasrec"]
 # Recall@10 and NDCG@10: Zhou et al. 2020 (S3-Rec), Rajput et al. 2023 (TIGER), logs of a reimplementation.
 PUBLISHED = {
     "gru4rec": (0.0283, 0.0137),
@@ -60,7 +63,7 @@ def beauty_config(epochs: int) -> RetrieveConfig:
     training = TrainingConfig(
         epochs=epochs, batch_size=64, learning_rate=1.0e-3, patience=0, eval_every=2, schedule="cosine"
     )
-    # One negative a position, or one item in three, teaches less an epoch than the whole catalogue at each.
+    # One negative per position, or one item in three, teaches less per epoch than the whole catalogue.
     thrice = {"epochs": 3 * epochs, "eval_every": 6}
     longer = dataclasses.replace(training, **thrice)
     by_prefix = dataclasses.replace(training, batch_size=256)
@@ -114,7 +117,24 @@ def read_items(path: Path, index: dict[str, int]) -> tuple[Histories, pa.Array]:
     number = {name: i for i, name in enumerate(sorted({name for names in tags for name in names}))}
     lengths = np.array([len(names) for names in tags])
     flat = np.array([number[name] for names in tags for name in sorted(names)])
-    return Histories(flat, np.cumsum(lengths) - lengths, np.cumsum(lengths)), pa.array(texts)
+    return Histories.from_lengths(flat, lengths), pa.array(texts)
+
+
+def synthetic(users: int, items: int = 100) -> Interactions:
+    """Return users who each walk along a ring of items, one step at a time with few jumps."""
+    generator, length = np.random.default_rng(0), 10
+    steps = generator.choice([1, 2], size=(users, length), p=[0.9, 0.1])
+    paths = (generator.integers(items, size=(users, 1)) + steps.cumsum(1)) % items
+    return Interactions(
+        user_ids=[f"u{i:06d}" for i in range(users)],
+        item_ids=[f"i{i:06d}" for i in range(items)],
+        items=paths.ravel(),
+        offsets=np.arange(users + 1) * length,
+        train_end=np.full(users, length - 2),
+        valid_end=np.full(users, length - 1),
+        tags=Histories.from_lengths(np.arange(items) // 10, np.ones(items, np.int64)),
+        texts=pa.array([f"item {i}" for i in range(items)]),
+    )
 
 
 def full_sort(recommender: Scorer, histories: Histories, depth: int) -> np.ndarray:
@@ -131,13 +151,11 @@ def full_sort(recommender: Scorer, histories: Histories, depth: int) -> np.ndarr
 def huge(items: int, users: int = 1000) -> None:
     """Print time and peak memory of top-100 over `items` items by an untrained SASRec of dim 64."""
     generator = np.random.default_rng(0)
-    ends = np.arange(1, users + 1) * 10
-    asked = Histories(generator.integers(0, items, users * 10), ends - 10, ends)
+    histories = Histories.from_lengths(generator.integers(0, items, users * 10), np.full(users, 10))
     recommender = Sasrec(items, SasrecConfig(dim=64)).recommender(torch.device("cpu"))
-    assert isinstance(recommender, Scorer)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.monotonic()
-    recommender.rank(asked, 100)
+    recommender.rank(histories, 100)
     taken, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(
         f"{items:,} items: top-100 for {users:,} users in {taken:.1f} s, "
@@ -146,15 +164,15 @@ def huge(items: int, users: int = 1000) -> None:
 
 
 def row_of(
-    name: str, config: RetrieveConfig, data: Interactions, options: argparse.Namespace, saved: Path
+    name: str, config: RetrieveConfig, data: Interactions, options: argparse.Namespace, checkpoint_dir: Path
 ) -> str:
     """Train model `name`, rank for all test users, and return its line of the table."""
-    test = data.examples("test")
-    recommender, log = models.fit(name, config, data, data.train(), data.examples("valid"), -1, saved)
+    test = data.queries("test")
+    recommender, log = models.fit(name, config, data, data.train(), data.queries("valid"), -1, checkpoint_dir)
     trained = time.monotonic()
-    ranked = recommender.answer(test, options.depth)
+    ranked = recommender.recommend(test, options.depth)
     scored = time.monotonic()
-    reached = [f"{value:.4f}" for value in figures(ranked, test, data.num_items).values()]
+    reached = [f"{value:.4f}" for value in accuracy(ranked, test).values()]
     # Published rows are of all users: beside a sample they would say nothing.
     published = " / ".join(f"{value:.4f}" for value in PUBLISHED.get(name, ()) if not options.users)
     cells = [name, *reached, published, log.best_epoch, f"{log.seconds:.0f}", f"{scored - trained:.1f}"]
@@ -165,7 +183,7 @@ def row_of(
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def _sorted_too(recommender: Scorer, histories: Histories, ranked: Ranked) -> list[str]:
+def _sorted_too(recommender: Scorer, histories: Histories, ranked: RankedLists) -> list[str]:
     started = time.monotonic()
     plain = full_sort(recommender, histories, ranked.items.shape[1])
     same = np.array_equal(np.where(ranked.items < 0, plain, ranked.items), plain)
@@ -184,8 +202,12 @@ def main() -> None:
     parser.add_argument(
         "--catalogue", type=int, default=0, help="only rank over a made-up catalogue of this size"
     )
-    parser.add_argument("--saved", default="", help="keep progress in this folder, and go on from there")
+    parser.add_argument("--saved", default="", help="keep checkpoints in this folder, and resume from them")
+    parser.add_argument("--smoke", action="store_true", help="one epoch on a small generated log")
     options = parser.parse_args()
+    if options.smoke:
+        options.models, options.users, options.epochs, options.sort = ",".join(SMOKE), 200, 1, True
+        huge(2000, users=100)
     if options.catalogue:
         huge(options.catalogue)
         return
@@ -193,22 +215,23 @@ def main() -> None:
         parser.error("--depth must be at least 10: the table has Recall and NDCG at 10")
     if options.epochs < 1:
         parser.error("--epochs must be at least 1")
-    known = [name for name in MODELS if name != ONLINE]
-    if unknown := [name for name in options.models.split(",") if name not in known]:
-        parser.error(f"--models: '{unknown[0]}' is none of {', '.join(known)}")
+    available = [name for name in MODELS if name != ONLINE]
+    if unknown := [name for name in options.models.split(",") if name not in available]:
+        parser.error(f"--models: '{unknown[0]}' is none of {', '.join(available)}")
     for file in (options.data, options.data.with_name(META)):
-        if not file.is_file():
+        if not file.is_file() and not options.smoke:
             parser.error(f"{file} is missing: RECLLM_DATA names the folder of the public datasets")
-    data, config = read(options.data, options.users), beauty_config(options.epochs)
+    data = synthetic(options.users) if options.smoke else read(options.data, options.users)
+    config = beauty_config(options.epochs)
     threads = torch.get_num_threads()
     print(f"{len(data.user_ids):,} users, {data.num_items:,} items, {threads} threads", flush=True)
     headers = ["model", "R@5", "R@10", "N@5", "N@10", "published R@10 / N@10", "best epoch", "train s"]
     headers += [f"top-{options.depth} s"] + ["full sort s", "lists"] * options.sort
     rows = ["| " + " | ".join(headers) + " |", "|---|" + "---:|" * (len(headers) - 1)]
-    asked = f"{options.data} {options.users}"
-    with checkpoints.directory(options.saved, "retrieve", config, also=asked) as saved:
+    source = f"{options.data} {options.users}"
+    with checkpoints.directory(options.saved, "retrieve", config, also=source) as checkpoint_dir:
         for name in options.models.split(","):
-            rows.append(row_of(name, config, data, options, saved))
+            rows.append(row_of(name, config, data, options, checkpoint_dir))
             print(rows[-1], flush=True)  # a model may take many minutes
     print("\n".join(rows))
 

@@ -1,4 +1,4 @@
-"""Models trained on some of the users, and what they answer: rankings, candidates, and who fills the gaps."""
+"""Models trained on some of the users: their rankings, and the candidates made of these."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,18 +7,19 @@ import numpy as np
 
 from components.retrieve.candidates.cold_start import SegmentPopularity
 from components.retrieve.candidates.exposures import Exposures
-from components.retrieve.candidates.new_items import Newcomers, with_newcomers
-from components.retrieve.config import ONLINE, RetrieveConfig
-from components.retrieve.interactions import Examples, Interactions, Ints
-from components.retrieve.models import factory as models
-from components.retrieve.models.counts import item_counts
-from components.retrieve.networks.training import TrainingLog
-from components.retrieve.ranking import Ranked, Recommender, fuse
+from components.retrieve.candidates.fusion import fuse
+from components.retrieve.candidates.new_items import NewItems
+from components.retrieve.config import RetrieveConfig
+from components.retrieve.interactions import Interactions, Ints, Queries
+from components.retrieve.models import factory
+from components.retrieve.models.popularity import item_counts
+from components.retrieve.ranking import RankedLists, Recommender
+from data_contracts.evaluation import ONLINE
 
 
 @dataclass(frozen=True)
 class RetrievalContext:
-    """What is known of users and items: interactions, each user's segment, lists from outside if wanted."""
+    """Interactions, each user's segment, and the exposures if they are used."""
 
     data: Interactions
     segments: Ints
@@ -27,9 +28,9 @@ class RetrievalContext:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Candidates, and how many of those wanted are filled in by popularity, and how many are new."""
+    """Ranked candidates, how many of them popularity filled in, and how many are new items."""
 
-    ranked: Ranked
+    lists: RankedLists
     filled: int
     new: int
 
@@ -38,64 +39,60 @@ class CandidateGenerator:
     """Models trained on the train part of `users` alone; `fold` is the one held out, -1 for none."""
 
     def __init__(
-        self,
-        config: RetrieveConfig,
-        known: RetrievalContext,
-        users: Ints,
-        fold: int,
-        place: Path | None = None,
+        self, config: RetrieveConfig, context: RetrievalContext, users: Ints, fold: int, checkpoint_dir: Path
     ) -> None:
-        self.config, self.known, self.fold, self.place = config, known, fold, place
-        data = known.data
+        self.config, self.context, self.fold, self.checkpoint_dir = config, context, fold, checkpoint_dir
+        data = context.data
         self.train_part = data.train(users)
-        valid = data.examples("valid")
+        valid = data.queries("valid")
         self.valid = valid.take(np.isin(valid.users, users))
-        self.fallback = SegmentPopularity(self.train_part, users, known.segments, data.num_items)
-        self.evidence: dict[str, float] = {}
+        self.fallback = SegmentPopularity(self.train_part, users, context.segments, data.num_items)
+        self.vote_thresholds: dict[str, float] = {}
         self.seconds: dict[str, float] = {}
-        self.new = item_counts(self.train_part, data.num_items) == 0
-        self.newcomers: Newcomers | None = None
-        if config.new_item_slots and self.new.any():
-            self.newcomers = Newcomers(data, models.content(config, data, self.train_part, place), self.new)
+        self.is_new = item_counts(self.train_part, data.num_items) == 0
+        self.new_items: NewItems | None = None
+        if config.new_item_slots and self.is_new.any():
+            content = factory.content(config, data, self.train_part, checkpoint_dir)
+            self.new_items = NewItems(data, content, self.is_new)
 
-    def fit_predict(self, name: str, asked: dict[str, Examples], depth: int) -> dict[str, Ranked]:
-        """Train model `name` and return its lists; one where it knows nothing is empty."""
+    def fit_predict(self, name: str, queries: dict[str, Queries], depth: int) -> dict[str, RankedLists]:
+        """Train model `name` and return its lists per split; they may be short or empty."""
         recommender: Recommender
-        if name == ONLINE and self.known.exposures:
-            recommender, told = self.known.exposures, TrainingLog()
+        if name == ONLINE and self.context.exposures:
+            recommender, self.seconds[name] = self.context.exposures, 0.0
         else:
-            parts = (self.train_part, self.valid, self.fold, self.place)
-            recommender, told = models.fit(name, self.config, self.known.data, *parts)
-        self.evidence[name], self.seconds[name] = recommender.evidence, told.seconds
-        return {split: recommender.answer(questions, depth) for split, questions in asked.items()}
+            parts = (self.train_part, self.valid, self.fold, self.checkpoint_dir)
+            recommender, log = factory.fit(name, self.config, self.context.data, *parts)
+            self.seconds[name] = log.seconds
+        self.vote_thresholds[name] = recommender.vote_threshold
+        return {split: recommender.recommend(of_split, depth) for split, of_split in queries.items()}
 
-    def filled(self, ranked: Ranked, asked: Examples) -> Ranked:
-        """Return `ranked`, what is popular in the asker's segment behind lists too short for a prompt."""
-        rows = np.flatnonzero((ranked.items[:, : self.config.num_candidates] < 0).any(1))
+    def fill(self, lists: RankedLists, queries: Queries) -> RankedLists:
+        """Return `lists`, those too short for a prompt filled with what is popular in the user's segment."""
+        rows = np.flatnonzero((lists.items[:, : self.config.num_candidates] < 0).any(1))
         if not len(rows):
-            return ranked
-        popular = self.fallback.answer(asked.take(rows), ranked.items.shape[1])
-        items, scores = ranked.items.copy(), ranked.scores.copy()
-        for number, row in enumerate(rows):
-            listed = items[row][items[row] >= 0]
-            more = popular.items[number][~np.isin(popular.items[number], [*listed, -1])]
-            more = more[: items.shape[1] - len(listed)]
-            level = scores[row][len(listed) - 1] if len(listed) else popular.scores[number][: len(more)]
-            items[row, len(listed) : len(listed) + len(more)] = more
-            scores[row, len(listed) : len(listed) + len(more)] = level
-        return Ranked(items, scores)
+            return lists
+        popular = self.fallback.recommend(queries.take(rows), lists.items.shape[1])
+        items, scores = lists.items.copy(), lists.scores.copy()
+        for row, more, more_scores in zip(rows, popular.items, popular.scores, strict=True):
+            count = np.count_nonzero(items[row] >= 0)
+            more = more[~np.isin(more, [*items[row, :count], -1])][: items.shape[1] - count]
+            end = count + len(more)
+            items[row, count:end] = more
+            scores[row, count:end] = scores[row, count - 1] if count else more_scores[: len(more)]
+        return RankedLists(items, scores)
 
-    def candidates(self, parts: dict[str, Ranked], asked: Examples) -> Candidates:
-        """Blend the lists of the candidates' models, fill the short ones, make room for new items."""
+    def candidates(self, lists: dict[str, RankedLists], queries: Queries) -> Candidates:
+        """Return the fused lists of the candidates' models, short ones filled, with new items inserted."""
         config, names = self.config, self.config.sources
-        ranked = parts[names[0]]
+        ranked = lists[names[0]]
         if len(names) > 1:
-            votes = [self.evidence[name] for name in names]
-            ranked = fuse([parts[name] for name in names], votes, ranked.items.shape[1])
-        filled = self.filled(ranked, asked)
-        slots, wanted = config.new_item_slots, config.num_candidates
+            thresholds = [self.vote_thresholds[name] for name in names]
+            ranked = fuse([lists[name] for name in names], thresholds, ranked.items.shape[1])
+        filled = self.fill(ranked, queries)
+        wanted = config.num_candidates
         added = (filled.items[:, :wanted] >= 0).sum() - (ranked.items[:, :wanted] >= 0).sum()
-        if self.newcomers:
-            filled = with_newcomers(filled, asked, self.newcomers, slots, wanted)
+        if self.new_items:
+            filled = self.new_items.insert(filled, queries, config.new_item_slots, wanted)
         items = filled.items[:, :wanted]
-        return Candidates(filled, int(added), int((self.new[items] & (items >= 0)).sum()))
+        return Candidates(filled, int(added), int((self.is_new[items] & (items >= 0)).sum()))

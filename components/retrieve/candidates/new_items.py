@@ -1,69 +1,61 @@
-"""Places in a candidate list for items that no train part holds: no behaviour can bring them there."""
+"""Slots of a candidate list for items that no train part holds, which no behaviour can bring there."""
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from components.retrieve.interactions import Examples, Histories, Interactions, Ints
+from components.retrieve.interactions import Bools, Histories, Interactions, Ints, Queries
 from components.retrieve.models.content import Content
-from components.retrieve.ranking import Ranked, blocks, top_unseen
+from components.retrieve.ranking import RankedLists, blocks, top_unseen
 
 
-class Newcomers:
-    """Finds the items at `new` [items] of bool, at least one, that are nearest to a history by `content`."""
+class NewItems:
+    """Finds the items of `is_new` [items], at least one, that are nearest to a history by `content`."""
 
-    def __init__(self, data: Interactions, content: Content, new: npt.NDArray[np.bool_]) -> None:
+    def __init__(self, data: Interactions, content: Content, is_new: Bools) -> None:
         self.data, self.content = data, content
-        self.items = np.flatnonzero(new)
+        self.items = np.flatnonzero(is_new)
         self.vectors = content.vectors.index_select(0, torch.from_numpy(self.items))
 
-    def nearest(self, asked: Examples, count: int) -> Ints:
-        """Return `count` new items for each question, [rows, count], nearest first, -1 where there are less.
+    def nearest(self, queries: Queries, count: int) -> Ints:
+        """Return `count` new items per query, [rows, count], nearest first, -1 where there are fewer.
 
-        An item that says nothing about the history is not near, and an item is new to nobody before it was
-        created: a question asked earlier does not get it.
+        Items without similarity to the history, and items created after the query, are left out.
         """
-        rows = np.arange(len(asked))
-        sizes = [len(block) for block in blocks(asked.histories, len(self.items))]
-        parts = np.split(rows, np.cumsum(sizes)[:-1])
-        return np.concatenate([self._nearest(asked.take(part), count) for part in parts])
+        sizes = [len(block) for block in blocks(queries.histories, len(self.items))]
+        parts = np.split(np.arange(len(queries)), np.cumsum(sizes)[:-1])
+        return np.concatenate([self._nearest(queries.take(part), count) for part in parts])
 
-    def _nearest(self, asked: Examples, count: int) -> Ints:
-        scores = self.content.similarity(asked.histories, self.vectors)
-        scores.masked_fill_(scores < self.content.evidence, -torch.inf)
+    def _nearest(self, queries: Queries, count: int) -> Ints:
+        scores = self.content.similarity(queries.histories, self.vectors)
+        scores.masked_fill_(scores < self.content.vote_threshold, -torch.inf)
         if len(self.data.created):
-            early = self.data.created[self.items] > self.data.asked_at(asked)[:, None]
-            scores.masked_fill_(torch.from_numpy(early), -torch.inf)
-        places = top_unseen(scores, _places(asked.histories, self.items), count).items
-        return np.where(places >= 0, self.items[places], -1)
+            too_early = self.data.created[self.items] > self.data.query_times(queries)[:, None]
+            scores.masked_fill_(torch.from_numpy(too_early), -torch.inf)
+        rows, seen = queries.histories.flat()
+        is_new = np.isin(seen, self.items)
+        lengths = np.bincount(rows[is_new], minlength=len(queries))
+        seen_new = Histories.from_lengths(np.searchsorted(self.items, seen[is_new]), lengths)
+        columns = top_unseen(scores, seen_new, count).items
+        return np.where(columns >= 0, self.items[columns], -1)
 
+    def insert(self, lists: RankedLists, queries: Queries, slots: int, candidates: int) -> RankedLists:
+        """Return `lists` with the nearest new items in the last `slots` of the first `candidates` ranks.
 
-def _places(histories: Histories, items: Ints) -> Histories:
-    """Return what each history holds of `items` (sorted), as places in `items`."""
-    rows, found = histories.flat()
-    kept = np.isin(found, items)
-    lengths = np.bincount(rows[kept], minlength=len(histories))
-    ends = np.cumsum(lengths)
-    return Histories(np.searchsorted(items, found[kept]), ends - lengths, ends)
-
-
-def with_newcomers(ranked: Ranked, asked: Examples, newcomers: Newcomers, slots: int, wanted: int) -> Ranked:
-    """Return `ranked` with the nearest new items at the last `slots` of the first `wanted` places.
-
-    What stood there moves behind; a new item that a model ranked before them stays where it is. Lists
-    shorter than `wanted` get their new items at the end.
-    """
-    nearest = newcomers.nearest(asked, wanted)
-    depth = ranked.items.shape[1]
-    result = Ranked.nothing(len(ranked), depth)
-    for row in range(len(ranked)):
-        listed = ranked.items[row][ranked.items[row] >= 0]
-        fresh = nearest[row][(nearest[row] >= 0) & ~np.isin(nearest[row], listed[: wanted - slots])][:slots]
-        others = np.flatnonzero(~np.isin(listed, fresh))
-        cut = min(wanted - len(fresh), len(others))
-        score = ranked.scores[row][others]
-        level = score[cut - 1] if cut else 0.0
-        items = np.concatenate([listed[others[:cut]], fresh, listed[others[cut:]]])[:depth]
-        scores = np.concatenate([score[:cut], np.full(len(fresh), level), score[cut:]])[:depth]
-        result.items[row, : len(items)], result.scores[row, : len(items)] = items, scores
-    return result
+        The items there move behind; a new item that a model ranked before them keeps its rank. Lists
+        shorter than `candidates` get their new items at the end.
+        """
+        nearest = self.nearest(queries, candidates)
+        depth = lists.items.shape[1]
+        result = RankedLists.empty(len(lists), depth)
+        for row in range(len(lists)):
+            listed = lists.items[row][lists.items[row] >= 0]
+            new = nearest[row][nearest[row] >= 0]
+            new = new[~np.isin(new, listed[: candidates - slots])][:slots]
+            others = np.flatnonzero(~np.isin(listed, new))
+            cut = min(candidates - len(new), len(others))
+            score = lists.scores[row][others]
+            level = score[cut - 1] if cut else 0.0
+            items = np.concatenate([listed[others[:cut]], new, listed[others[cut:]]])[:depth]
+            scores = np.concatenate([score[:cut], np.full(len(new), level), score[cut:]])[:depth]
+            result.items[row, : len(items)], result.scores[row, : len(items)] = items, scores
+        return result

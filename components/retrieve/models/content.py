@@ -1,20 +1,20 @@
-"""Items like those of the history, by tags or by sentence embedding: finds items that nobody has met yet."""
+"""Content: items like those of the history, by tags or by sentence embedding; it finds new items too."""
 
 import warnings
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from components.retrieve.config import ContentConfig
 from components.retrieve.interactions import Histories
-from components.retrieve.models.counts import item_counts
+from components.retrieve.models.item_to_item import recency_weights
+from components.retrieve.models.popularity import item_counts
 from components.retrieve.ranking import Scorer
 
 
 def tag_vectors(tags: Histories, num_items: int) -> Tensor:
-    """Return each item's tags as a sparse vector of length 1, [items, tags], by TF-IDF.
+    """Return each item's tags as a sparse TF-IDF vector of length 1, [items, tags].
 
     Salton & Buckley 1988. Inverse document frequencies are counted over the catalogue, not over
     interactions.
@@ -24,8 +24,8 @@ def tag_vectors(tags: Histories, num_items: int) -> Tensor:
     weights = np.log(num_items / np.bincount(columns, minlength=width)[columns]) + 1.0
     norms = np.sqrt(np.bincount(rows, weights=weights**2, minlength=num_items))
     entries = torch.from_numpy((weights / norms[rows]).astype(np.float32))
-    places = torch.from_numpy(np.stack([rows, columns]))
-    return torch.sparse_coo_tensor(places, entries, (num_items, width), check_invariants=True).coalesce()
+    indices = torch.from_numpy(np.stack([rows, columns]))
+    return torch.sparse_coo_tensor(indices, entries, (num_items, width), check_invariants=True).coalesce()
 
 
 class Content(Scorer):
@@ -34,14 +34,11 @@ class Content(Scorer):
     Popularity in the train part decides only between equally similar items.
     """
 
-    evidence = 2e-3
+    vote_threshold = 2e-3
 
-    def __init__(
-        self, train: Histories, vectors: Tensor | npt.NDArray[np.float32], config: ContentConfig
-    ) -> None:
+    def __init__(self, train: Histories, vectors: Tensor, config: ContentConfig) -> None:
         """`vectors` [items, dim] have length 1 (or 0: nothing is known); sparse or dense."""
-        self.vectors = torch.from_numpy(vectors) if isinstance(vectors, np.ndarray) else vectors
-        self.num_items, self.config = len(self.vectors), config
+        self.vectors, self.num_items, self.config = vectors, len(vectors), config
         counts = item_counts(train, self.num_items)
         self.backoff = torch.from_numpy((counts / (counts.max() + 1)).astype(np.float32)) * 1e-3
 
@@ -53,12 +50,10 @@ class Content(Scorer):
         """Return the decayed sum of cosines of the latest items with `vectors`, [rows, vectors]."""
         latest = histories.last(self.config.last)
         rows, items = latest.flat()
-        ends = np.cumsum(latest.lengths)
-        age = np.repeat(ends, latest.lengths) - 1 - np.arange(len(items))
-        votes = torch.from_numpy((self.config.decay**age).astype(np.float32))
-        places = torch.from_numpy(np.stack([items, rows]))
+        votes = torch.from_numpy(recency_weights(latest, self.config.decay).astype(np.float32))
+        indices = torch.from_numpy(np.stack([items, rows]))
         shape = (self.num_items, len(latest))
-        voted = torch.sparse_coo_tensor(places, votes, shape, check_invariants=True)
+        voted = torch.sparse_coo_tensor(indices, votes, shape, check_invariants=True)
         if self.vectors.is_sparse:
             with warnings.catch_warnings():  # torch's "beta state": the products are tested here
                 warnings.filterwarnings("ignore", "Sparse CSR tensor support")

@@ -2,28 +2,33 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from components.retrieve.config import RetrieveConfig, TrainingConfig
-from components.retrieve.interactions import Examples, Histories, Interactions, Ints
+from components.retrieve.config import RetrieveConfig
+from components.retrieve.interactions import Histories, Interactions, Ints, Queries
 from components.retrieve.models.bert4rec import Bert4rec
 from components.retrieve.models.content import Content, tag_vectors
-from components.retrieve.models.counts import ItemToItem, Popularity, item_counts
 from components.retrieve.models.fdsa import Fdsa
 from components.retrieve.models.gru4rec import Gru4rec
-from components.retrieve.models.s3rec import Pretraining, S3rec
+from components.retrieve.models.item_to_item import ItemToItem
+from components.retrieve.models.popularity import Popularity, item_counts
+from components.retrieve.models.s3rec import Pretraining
 from components.retrieve.models.sasrec import Sasrec
 from components.retrieve.models.tiger.model import Tiger
 from components.retrieve.models.tiger.semantic_ids import semantic_ids
-from components.retrieve.networks.text_encoder import item_vectors
+from components.retrieve.networks.text_encoder import encode
 from components.retrieve.networks.training import SequenceNetwork, TrainingLog, train
 from components.retrieve.ranking import Recommender
+from components.shared.artifacts.archives import read_archive
+from components.shared.artifacts.outputs import atomic_file
 from components.shared.errors import ConfigError
 
 
@@ -32,119 +37,115 @@ def fit(
     config: RetrieveConfig,
     data: Interactions,
     train_part: Histories,
-    valid: Examples,
+    valid: Queries,
     fold: int,
-    place: Path | None = None,
+    checkpoint_dir: Path,
 ) -> tuple[Recommender, TrainingLog]:
-    """Train model `name` on `train_part`; `valid` (of the same users) only says when to stop.
+    """Train model `name` on `train_part`; `valid` (of the same users) only decides when to stop.
 
-    `fold` is the fold held out, -1 for none; it only enters the seed. In the folder `place` a network
-    saves its progress after every epoch, and goes on from there. The log's seconds are of all that it took:
-    pre-training, embeddings and semantic ids, too.
+    `fold` is the fold held out, -1 for none; it only enters the seed. A network saves its state in
+    `checkpoint_dir` after every epoch, and resumes from it. The log's seconds include pre-training,
+    embeddings and semantic ids.
     """
     started = time.monotonic()
     recommender: Recommender
+    log = TrainingLog()
     if name == "popularity":
-        recommender, log = Popularity(item_counts(train_part, data.num_items)), TrainingLog()
+        recommender = Popularity(item_counts(train_part, data.num_items))
     elif name == "item_to_item":
-        recommender, log = ItemToItem(train_part, data.num_items, config.item_to_item), TrainingLog()
+        recommender = ItemToItem(train_part, data.num_items, config.item_to_item)
     elif name == "content":
-        recommender, log = content(config, data, train_part, place), TrainingLog()
+        recommender = content(config, data, train_part, checkpoint_dir)
     else:
-        recommender, log = _fit_network(name, config, data, train_part, valid, fold, place)
-    # A training that went on after a stop has more seconds behind it than this call.
+        label = name if fold < 0 else f"{name} without fold {fold}"
+        checkpoint = checkpoint_dir / f"{name}-{'all' if fold < 0 else fold}.pt"
+        seed = stable_seed(config.seed, f"{name}:{fold}")
+        learn = partial(train, histories=train_part, seed=seed, device=device(config))
+        ids = tiger_ids(config, data, checkpoint_dir) if name == "tiger" else None
+        with seeded(seed):
+            model = network(name, config, data.num_items, data.tags, ids)
+            if name == "s3rec" and isinstance(model, Sasrec):
+                learn(
+                    f"{label} pre-training",
+                    "s3rec.pretraining",
+                    Pretraining(model, data.tags, config.s3rec),
+                    valid=valid.take(slice(0)),
+                    config=config.s3rec.pretraining,
+                    checkpoint=checkpoint.with_suffix(".pretraining.pt"),
+                )
+            settings = getattr(config, name).training
+            key = f"{name}.training"
+            recommender, log = learn(label, key, model, valid=valid, config=settings, checkpoint=checkpoint)
+    # A resumed training took more seconds than this call.
     log.seconds = max(log.seconds, time.monotonic() - started)
     return recommender, log
 
 
-def _fit_network(
-    name: str,
-    config: RetrieveConfig,
-    data: Interactions,
-    train_part: Histories,
-    valid: Examples,
-    fold: int,
-    place: Path | None,
-) -> tuple[Recommender, TrainingLog]:
-    seed = stable_seed(config.seed, f"{name}:{fold}")
-    on = device(config)
-    ids = tiger_ids(config, data, place) if name == "tiger" else None
-    with seeded(seed):
-        plan, untrained = network(name, config, data.num_items, data.tags, ids)
-        label = name if fold < 0 else f"{name} without fold {fold}"
-        saved = place / f"{name}-{'all' if fold < 0 else fold}.pt" if place else None
-        if isinstance(untrained, S3rec):
-            first = Pretraining(untrained, data.tags, config.s3rec)
-            nobody = valid.take(np.arange(0))
-            before = saved.with_suffix(".pretraining.pt") if saved else None
-            warm_up = config.s3rec.pretraining
-            key = "s3rec.pretraining"
-            train(f"{label} pre-training", key, first, train_part, nobody, warm_up, seed, on, before)
-        return train(label, f"{name}.training", untrained, train_part, valid, plan, seed, on, saved)
-
-
 def network(
     name: str, config: RetrieveConfig, num_items: int, tags: Histories, ids: Ints | None = None
-) -> tuple[TrainingConfig, SequenceNetwork]:
-    """Return how the neural model `name` is trained, and its network, freshly drawn from torch's state.
+) -> SequenceNetwork:
+    """Return the network of the neural model `name`, initialised from torch's random state.
 
-    `ids` [items, words] are the semantic ids that "tiger" writes.
+    `ids` [items, words] are the semantic ids that "tiger" generates.
     """
-    if name == "sasrec":
-        return config.sasrec.training, Sasrec(num_items, config.sasrec)
-    if name == "sasrec_bce":
-        return config.sasrec_bce.training, Sasrec(num_items, config.sasrec_bce, "bce")
-    if name == "gru4rec":
-        return config.gru4rec.training, Gru4rec(num_items, config.gru4rec)
-    if name == "bert4rec":
-        return config.bert4rec.training, Bert4rec(num_items, config.bert4rec)
-    if name == "fdsa":
-        return config.fdsa.training, Fdsa(num_items, tags, config.fdsa)
-    if name == "s3rec":
-        return config.s3rec.training, S3rec(num_items, config.s3rec)
     if name == "tiger" and ids is not None:
-        return config.tiger.training, Tiger(ids, config.tiger)
-    raise ValueError(f"unknown model '{name}'")
+        return Tiger(ids, config.tiger)
+    build: dict[str, Callable[[], SequenceNetwork]] = {
+        "sasrec": lambda: Sasrec(num_items, config.sasrec),
+        "sasrec_bce": lambda: Sasrec(num_items, config.sasrec_bce, "bce"),
+        "gru4rec": lambda: Gru4rec(num_items, config.gru4rec),
+        "bert4rec": lambda: Bert4rec(num_items, config.bert4rec),
+        "fdsa": lambda: Fdsa(num_items, tags, config.fdsa),
+        # Pre-training reads whole windows, one item longer than histories.
+        "s3rec": lambda: Sasrec(num_items, config.s3rec, extra=1),
+    }
+    return build[name]()
 
 
 def content(
-    config: RetrieveConfig, data: Interactions, train_part: Histories, place: Path | None = None
+    config: RetrieveConfig, data: Interactions, train_part: Histories, checkpoint_dir: Path
 ) -> Content:
-    """Return the content model, its vectors by tags or by text as the configuration says."""
+    """Return the content model, by tags or by text as configured."""
     if config.content.by == "tags":
-        return Content(train_part, tag_vectors(data.tags, data.num_items), config.content)
-    return Content(train_part, text_vectors(config, data, place), config.content)
+        vectors = tag_vectors(data.tags, data.num_items)
+    else:
+        vectors = text_vectors(config, data, checkpoint_dir)
+    return Content(train_part, vectors, config.content)
 
 
-def text_vectors(config: RetrieveConfig, data: Interactions, place: Path | None) -> npt.NDArray[np.float32]:
-    """Return the items' sentence embeddings, made once for all models and folds of a run."""
-    return item_vectors(
-        data.texts, config.encoder, device(config), place / "text_vectors.npz" if place else None
-    )
+def text_vectors(config: RetrieveConfig, data: Interactions, checkpoint_dir: Path) -> Tensor:
+    """Return the items' sentence embeddings, computed once for all models and folds of a run."""
+    file = checkpoint_dir / "text_vectors.npz"
+    return torch.from_numpy(load_or_compute(file, lambda: encode(data.texts, config.encoder, device(config))))
 
 
-def tiger_ids(config: RetrieveConfig, data: Interactions, place: Path | None) -> Ints:
-    """Return the items' semantic ids, the same for all folds: they owe nothing to interactions."""
+def tiger_ids(config: RetrieveConfig, data: Interactions, checkpoint_dir: Path) -> Ints:
+    """Return the items' semantic ids; the same for all folds, since they use no interactions."""
     seed = stable_seed(config.seed, "semantic ids")
-    vectors = text_vectors(config, data, place)  # before the seed: an encoder may draw weights that it lacks
+    vectors = text_vectors(config, data, checkpoint_dir)  # before the seed: loading may draw random weights
     with seeded(seed):
-        return semantic_ids(
-            vectors,
-            config.tiger.ids,
-            seed,
-            device(config),
-            place / "semantic_ids.npz" if place else None,
+        return load_or_compute(
+            checkpoint_dir / "semantic_ids.npz",
+            lambda: semantic_ids(vectors, config.tiger.ids, seed, device(config)),
         )
 
 
+def load_or_compute(file: Path, compute: Callable[[], npt.NDArray]) -> npt.NDArray:
+    """Return the array in `file` (.npz), or what `compute` returns, saved there."""
+    array = read_archive(file, lambda path: np.load(path)["array"])
+    if array is None:
+        array = compute()
+        with atomic_file(file) as unfinished, unfinished.open("wb") as opened:
+            np.savez(opened, array=array)
+    return array
+
+
 def device(config: RetrieveConfig) -> torch.device:
-    """Return the device that the configuration asks for. Raises ConfigError: there is no such."""
-    there = torch.cuda.is_available()
-    if config.device == "auto":
-        return torch.device("cuda" if there else "cpu")
-    if config.device == "cuda" and not there:
+    """Return the configured device. Raises ConfigError: there is no GPU."""
+    has_gpu = torch.cuda.is_available()
+    if config.device == "cuda" and not has_gpu:
         raise ConfigError("retrieve.device is cuda, but torch finds no GPU here; set auto or cpu")
-    return torch.device(config.device)
+    return torch.device("cuda" if has_gpu and config.device != "cpu" else "cpu")
 
 
 def stable_seed(seed: int, text: str) -> int:
@@ -160,7 +161,7 @@ def user_folds(user_ids: list[str], folds: int, seed: int) -> Ints:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch inside the block, and leave its random state as it was."""
+    """Seed torch inside the block, and restore its random state afterwards."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield

@@ -7,7 +7,7 @@ from components.retrieve.config import FdsaConfig
 from components.retrieve.interactions import Histories
 from components.retrieve.networks.attention import Encoder
 from components.retrieve.networks.attributes import Attributes
-from components.retrieve.networks.next_item import NextItemNetwork, initialise
+from components.retrieve.networks.item_network import NextItemNetwork, init_weights
 
 
 class Fdsa(NextItemNetwork):
@@ -19,12 +19,9 @@ class Fdsa(NextItemNetwork):
         self.attributes = Attributes(tags, num_items, config.dim, config.max_attributes)
         self.of_items, self.of_attributes = Encoder(*shape), Encoder(*shape)
         self.join = nn.Linear(2 * config.dim, config.dim)
-        initialise(self)
+        init_weights(self)
 
     def encode(self, items: Tensor, at: Tensor | None = None) -> Tensor:
-        """Return [rows, length, dim] for items [rows, length], or [rows, dim] at the places `at`."""
-        both = (
-            self.of_items(self.items(items), at=at),
-            self.of_attributes(self.attributes(items), at=at),
-        )
+        """Return [rows, length, dim] for items [rows, length], or [rows, dim] at positions `at`."""
+        both = (self.of_items(self.items(items), at=at), self.of_attributes(self.attributes(items), at=at))
         return self.join(torch.cat(both, -1))

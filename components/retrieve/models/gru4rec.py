@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from components.retrieve.config import Gru4recConfig
-from components.retrieve.networks.next_item import NextItemNetwork, initialise
+from components.retrieve.networks.item_network import NextItemNetwork, init_weights
 
 
 class Gru4rec(NextItemNetwork):
@@ -18,10 +18,10 @@ class Gru4rec(NextItemNetwork):
         between = config.dropout if config.layers > 1 else 0.0
         self.gru = nn.GRU(config.dim, config.dim, config.layers, batch_first=True, dropout=between)
         self.drop, self.out = nn.Dropout(config.dropout), nn.Linear(config.dim, config.dim)
-        initialise(self)
+        init_weights(self)
 
     def encode(self, items: Tensor, at: Tensor | None = None) -> Tensor:
-        """Return [rows, length, dim] for items [rows, length], or [rows, dim] at the places `at`."""
+        """Return [rows, length, dim] for items [rows, length], or [rows, dim] at positions `at`."""
         states, _ = self.gru(self.drop(self.items(items)))
         if at is not None:
             states = states[torch.arange(len(items), device=items.device), at]

@@ -4,17 +4,20 @@ from torch import Tensor
 
 from components.retrieve.config import SasrecConfig
 from components.retrieve.networks.attention import Encoder
-from components.retrieve.networks.next_item import Loss, NextItemNetwork, initialise
+from components.retrieve.networks.item_network import Loss, NextItemNetwork, init_weights
 
 
 class Sasrec(NextItemNetwork):
-    """Causal self-attention over item and position embeddings."""
+    """Causal self-attention over item embeddings; `extra` positions beyond the longest history."""
 
-    def __init__(self, num_items: int, config: SasrecConfig, loss: Loss = "softmax") -> None:
+    def __init__(
+        self, num_items: int, config: SasrecConfig, loss: Loss = "softmax", *, extra: int = 0
+    ) -> None:
         super().__init__(num_items, config, loss)
-        self.encoder = Encoder(config.max_length, config.dim, config.layers, config.heads, config.dropout)
-        initialise(self)
+        length = config.max_length + extra
+        self.encoder = Encoder(length, config.dim, config.layers, config.heads, config.dropout)
+        init_weights(self)
 
     def encode(self, items: Tensor, at: Tensor | None = None) -> Tensor:
-        """Return [rows, length, dim] for items [rows, length], or [rows, dim] at the places `at`."""
+        """Return [rows, length, dim] for items [rows, length], or [rows, dim] at positions `at`."""
         return self.encoder(self.items(items), at=at)

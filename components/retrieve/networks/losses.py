@@ -7,22 +7,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK = 256
-"""Positions a block of the full softmax: its logits (chunk x items x 4 bytes) are all that is ever held."""
+"""Positions per block of the full softmax: only its logits (chunk x items x 4 bytes) are held at a time."""
 SMALLEST = -60.0
-"""Logits below the highest by more count as this: e^-60 changes no sum, but the processor works on numbers
-too small for float32's exponent (from e^-88) many times more slowly."""
+"""Floor of logits below the highest: e^-60 changes no sum, but denormal numbers (from e^-88) are slow."""
 
 
 class _FullSoftmax(torch.autograd.Function):
-    """Cross-entropy over every item; gradients are made in the forward pass, a chunk of logits at a time."""
+    """Cross-entropy over every item, with gradients computed in the forward pass, chunk by chunk."""
 
     @staticmethod
     def forward(ctx, hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of `hidden` [positions, dim] against `targets` [positions] in `table`."""
         loss = hidden.new_zeros(())
         grad_hidden, grad_table = torch.empty_like(hidden), torch.zeros_like(table)
-        # Written into given memory, the products stay in float32 under a GPU's autocast, as exponents need.
-        # One block of memory for all chunks: fresh pages cost more than the arithmetic on them.
+        # Products with `out=` stay in float32 under a GPU's autocast, as exponents need. One block of memory
+        # for all chunks: fresh pages cost more than the arithmetic on them.
         block = hidden.new_empty(min(CHUNK, len(hidden)), len(table))
         for start in range(0, len(hidden), CHUNK):
             h, target = hidden[start : start + CHUNK], targets[start : start + CHUNK]
@@ -42,7 +41,7 @@ class _FullSoftmax(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        """Scale the gradients made in the forward pass."""
+        """Scale the gradients computed in the forward pass."""
         grad_hidden, grad_table = ctx.saved_tensors
         scale = grad / ctx.positions
         return grad_hidden * scale, grad_table * scale, None
@@ -56,18 +55,17 @@ def full_softmax(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
 def sampled_softmax(hidden: Tensor, table: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
     """Return the mean cross-entropy against `negatives` [S], uniform items shared by the batch.
 
-    A negative that is the position's target is left out, the others' logits get + log(items / S): so the
-    partition's expectation is that of the full softmax (Bengio & Senécal 2008).
+    A negative equal to the position's target is left out, the others' logits get + log(items / S), so the
+    partition function is that of the full softmax in expectation (Bengio & Senécal 2008).
     """
     positive = (hidden * F.embedding(targets, table)).sum(1, keepdim=True)
     logits = hidden @ F.embedding(negatives, table).T + math.log(len(table) / len(negatives))
     logits = logits.masked_fill(negatives[None, :] == targets[:, None], -torch.inf)
-    everything = torch.cat([positive, logits], 1)
-    return F.cross_entropy(everything, torch.zeros_like(targets))
+    return F.cross_entropy(torch.cat([positive, logits], 1), torch.zeros_like(targets))
 
 
-def binary(hidden: Tensor, table: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
-    """Return the mean binary cross-entropy of a target and one negative [positions] each."""
+def binary_cross_entropy(hidden: Tensor, table: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
+    """Return the mean binary cross-entropy of one target and one negative per position."""
     positive = (hidden * F.embedding(targets, table)).sum(1)
     negative = (hidden * F.embedding(negatives, table)).sum(1)
     return F.softplus(-positive).mean() + F.softplus(negative).mean()

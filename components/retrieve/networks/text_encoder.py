@@ -1,4 +1,4 @@
-"""Items as sentence embeddings: what their texts say, for items that nobody has met yet."""
+"""Sentence embeddings of items' texts, which new items have too."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,25 +8,21 @@ import numpy.typing as npt
 import torch
 
 from components.retrieve.config import BUNDLED, EncoderConfig
-from components.retrieve.networks.saved import saved_array
 from components.shared.artifacts.wheels import wheel_folder
 from components.shared.errors import ModelError
+from components.shared.logs import logger, progress
+
+log = logger("retrieve")
 
 CHUNK = 8192  # texts sorted by length together
 
 
-def item_vectors(
-    texts: Sequence[str], config: EncoderConfig, device: torch.device, saved: Path | None = None
-) -> npt.NDArray[np.float32]:
-    """Return the embedding of each text, of length 1, [texts, dim]; the file `saved` spares a second pass.
+@torch.no_grad()
+def encode(texts: Sequence[str], config: EncoderConfig, device: torch.device) -> npt.NDArray[np.float32]:
+    """Return the embedding of each text, of length 1, [texts, dim].
 
     Mean of the last layer's states (Reimers & Gurevych 2019, section 3). Raises ModelError: no such encoder.
     """
-    return saved_array(saved, lambda: _encode(texts, config, device))
-
-
-@torch.no_grad()
-def _encode(texts: Sequence[str], config: EncoderConfig, device: torch.device) -> npt.NDArray[np.float32]:
     tokenizer, model = _load(config)
     model.to(device)
     vectors = np.empty((len(texts), model.config.hidden_size), np.float32)
@@ -43,22 +39,20 @@ def _encode(texts: Sequence[str], config: EncoderConfig, device: torch.device) -
                 return_tensors="pt",
             ).to(device)
             states = model(**batch).last_hidden_state
-            real = batch["attention_mask"][..., None]
-            mean = (states * real).sum(1) / real.sum(1)
+            mask = batch["attention_mask"][..., None]
+            mean = (states * mask).sum(1) / mask.sum(1)
             vectors[begin + rows] = torch.nn.functional.normalize(mean, dim=-1).float().cpu().numpy()
-        print(f"retrieve: {min(begin + CHUNK, len(texts)):,} of {len(texts):,} texts embedded", flush=True)
+        progress(log, begin + len(chunk), len(texts), "texts embedded")
     return vectors
 
 
 def _load(config: EncoderConfig) -> tuple:
     from transformers import AutoModel, AutoTokenizer
 
-    source = _source(config.source)
+    source, options = encoder_source(config.source), {"revision": config.revision, "trust_remote_code": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, trust_remote_code=False)
-        model = AutoModel.from_pretrained(
-            source, revision=config.revision, use_safetensors=True, trust_remote_code=False
-        )
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        model = AutoModel.from_pretrained(source, use_safetensors=True, **options)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"retrieve.encoder.source: {config.source} cannot be loaded ({error}); name a folder, a hub id, "
@@ -72,8 +66,10 @@ def _load(config: EncoderConfig) -> tuple:
     return tokenizer, model.eval()
 
 
-def _source(source: str) -> str:
+def encoder_source(source: str) -> str:
+    """Return the encoder's folder, or `source` itself where it is a hub id."""
     if source.startswith("bundled:"):
         name = source.removeprefix("bundled:")
         return str(wheel_folder(BUNDLED, name, "retrieve.encoder.source") / "model")
-    return str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source
+    folder = Path(source).expanduser()
+    return str(folder) if folder.is_dir() else source

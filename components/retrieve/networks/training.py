@@ -1,4 +1,4 @@
-"""The one trainer of the neural recommenders: batches of like length, early stopping, best weights."""
+"""Training of the neural recommenders: batches of similar length, early stopping, best weights, resume."""
 
 import abc
 import copy
@@ -8,22 +8,24 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from components.retrieve.config import TrainingConfig
-from components.retrieve.interactions import Examples, Histories
-from components.retrieve.ranking import Recommender, Scorer, hits, ndcg
+from components.retrieve.interactions import Histories, Queries
+from components.retrieve.ranking import Recommender, contains, ndcg
 from components.shared.artifacts import training_state
 from components.shared.errors import TrainingError
 from components.shared.language_model.dtype import are_finite, bfloat16_matmul, torch_dtype
+from components.shared.logs import logger, progress
+
+log = logger("retrieve")
 
 LEAST_RATE = 0.02  # of the learning rate, at the end of the cosine schedule
 BUCKET = 16
-"""Batches whose sequences are sorted by length together, so that padding is little work."""
+"""Batches whose sequences are sorted by length together, so that there is little padding."""
 
 
 class SequenceNetwork(nn.Module, abc.ABC):
@@ -32,8 +34,8 @@ class SequenceNetwork(nn.Module, abc.ABC):
     num_items: int
     max_length: int
 
-    def cut(self, histories: Histories) -> Histories:
-        """Return the pieces of 2 to max_length + 1 items that are learnt from: windows."""
+    def training_sequences(self, histories: Histories) -> Histories:
+        """Return the sequences of 2 to max_length + 1 items to train on: windows of the histories."""
         return histories.windows(self.max_length + 1)
 
     @abc.abstractmethod
@@ -42,58 +44,17 @@ class SequenceNetwork(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def recommender(self, device: torch.device) -> Recommender:
-        """Return what answers with this network, which lies on `device`."""
-
-
-class VectorNetwork(SequenceNetwork):
-    """A network that turns a history into a vector; its product with the item vectors is the score."""
-
-    @abc.abstractmethod
-    def user_vectors(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Return [rows, dim] for histories [rows, <= max_length] padded on the right; lengths >= 1."""
-
-    @abc.abstractmethod
-    def item_vectors(self) -> Tensor:
-        """Return [items, dim]."""
-
-    def recommender(self, device: torch.device) -> Recommender:
-        """Return the scores by inner products."""
-        return NetworkRecommender(self, device)
+        """Return the recommender of this network, which lies on `device`."""
 
 
 @dataclass
 class TrainingLog:
-    """What happened: a loss an epoch, a validation NDCG@10 an evaluation, and the best one's epoch."""
+    """Loss per epoch, validation NDCG@10 per evaluation, the best evaluation's epoch, and seconds."""
 
     losses: list[float] = field(default_factory=list)
     valid_ndcg: list[float] = field(default_factory=list)
     best_epoch: int = 0
     seconds: float = 0.0
-
-
-class NetworkRecommender(Scorer):
-    """Scores of a trained network."""
-
-    def __init__(self, network: VectorNetwork, device: torch.device) -> None:
-        self.network = network.eval()
-        self.num_items = network.num_items
-        self.device = device
-        self._table: Tensor | None = None
-
-    @torch.no_grad()
-    def scores(self, histories: Histories) -> Tensor:
-        """Return user vectors times item vectors; an empty history scores 0 everywhere."""
-        latest = histories.last(self.network.max_length)
-        if self._table is None:
-            self._table = self.network.item_vectors().clone()
-        users = torch.zeros(len(latest), self._table.shape[1], device=self.device)
-        order = np.argsort(latest.lengths, kind="stable")
-        for rows in np.array_split(order, max(1, len(order) // 256)):
-            rows = rows[latest.lengths[rows] > 0]
-            if len(rows):
-                batch = pad(latest.take(rows), self.num_items, self.device)
-                users[torch.from_numpy(rows).to(self.device)] = self.network.user_vectors(*batch)
-        return users @ self._table.T
 
 
 def pad(histories: Histories, filler: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -107,7 +68,7 @@ def pad(histories: Histories, filler: int, device: torch.device) -> tuple[Tensor
 def batches(
     sequences: Histories, size: int, generator: np.random.Generator, filler: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield every sequence once, in shuffled batches of `size` sequences of like length."""
+    """Yield every sequence once, in shuffled batches of `size` sequences of similar length."""
     order, lengths = generator.permutation(len(sequences)), sequences.lengths
     groups: list[np.ndarray] = []
     for start in range(0, len(order), size * BUCKET):
@@ -118,42 +79,83 @@ def batches(
         yield pad(sequences.take(groups[index]), filler, device)
 
 
-@dataclass
-class _State:
-    """What a training that goes on needs, beside the network itself and torch's random state."""
+class _Training:
+    """The state of one training, saved after every epoch."""
 
-    network: SequenceNetwork
-    optimizer: torch.optim.Optimizer
-    generator: np.random.Generator
-    best: dict[str, Tensor]
-    log: TrainingLog = field(default_factory=TrainingLog)
-    epoch: int = 0
-    highest: float = -1.0
-    since: int = 0
+    def __init__(
+        self, network: SequenceNetwork, config: TrainingConfig, seed: int, device: torch.device
+    ) -> None:
+        self.network, self.config, self.device = network.to(device), config, device
+        self.log = TrainingLog()
+        self.best = copy.deepcopy(network.state_dict())
+        self.generator = np.random.default_rng(seed)
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            betas=(0.9, 0.98),
+            fused=True,  # one pass over weights and moments, which are most of the memory here
+        )
+
+    @property
+    def epoch(self) -> int:
+        """Epochs trained."""
+        return len(self.log.losses)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all epochs are trained, or validation has not improved for `patience` evaluations."""
+        reached = self.log.valid_ndcg
+        stale = len(reached) - 1 - int(np.argmax(reached)) if reached else 0
+        return self.epoch >= self.config.epochs or 0 < self.config.patience <= stale
+
+    def run_epoch(self, sequences: Histories) -> float:
+        """Train on every sequence once and return the mean loss."""
+        config, network = self.config, self.network
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, self.epoch + 1)
+        network.train()
+        bfloat16 = torch_dtype(config.dtype, self.device) == torch.bfloat16
+        feed = batches(sequences, config.batch_size, self.generator, network.num_items, self.device)
+        with bfloat16_matmul(bfloat16 and self.device.type == "cpu"):
+            loss = _run_epoch(network, feed, self.optimizer, config.clip_norm, bfloat16)
+        self.log.losses.append(loss)
+        return loss
+
+    def evaluate(self, valid: Queries) -> str:
+        """Evaluate every `eval_every` epochs, keep the best weights, and return what to log."""
+        if not len(valid):
+            self.log.best_epoch = self.epoch
+            return ""
+        if self.epoch % self.config.eval_every and self.epoch != self.config.epochs:
+            return ""
+        reached = validation_ndcg(self.network.recommender(self.device), valid)
+        if reached > max(self.log.valid_ndcg, default=-1.0):
+            self.best, self.log.best_epoch = copy.deepcopy(self.network.state_dict()), self.epoch
+        self.log.valid_ndcg.append(reached)
+        return f", valid ndcg@10 {reached:.4f}"
 
     def save(self, file: Path) -> None:
-        """Write everything, whole or not at all."""
+        """Write the state to `file`, atomically."""
         training_state.save(file, self.network.state_dict(), self.optimizer, self._rest())
 
     def resume(self, file: Path) -> bool:
-        """Take up what `save` wrote, torch's random state included; False where there is nothing to."""
+        """Restore the state that `save` wrote, torch's random state included; False without a usable one."""
         weights = self.network.state_dict()
         rest = training_state.resume(file, weights, self.optimizer, self._rest())
         if rest is None:
             return False
         self.best, self.log = rest["best"], TrainingLog(**rest["log"])
-        self.epoch, self.highest, self.since = rest["counts"]
         self.generator.bit_generator.state = json.loads(rest["generator"])
         torch.set_rng_state(rest["torch"])
         if rest["cuda"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(rest["cuda"])
         return True
 
-    def _rest(self) -> dict[str, Any]:
+    def _rest(self) -> dict:
         return {
             "best": self.best,
             "log": asdict(self.log),
-            "counts": (self.epoch, self.highest, self.since),
             "generator": json.dumps(self.generator.bit_generator.state),
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -164,72 +166,51 @@ def train(
     name: str,
     key: str,
     network: SequenceNetwork,
-    sequences: Histories,
-    valid: Examples,
+    histories: Histories,
+    valid: Queries,
     config: TrainingConfig,
     seed: int,
     device: torch.device,
-    saved: Path | None = None,
+    checkpoint: Path,
 ) -> tuple[Recommender, TrainingLog]:
-    """Train `network` on `sequences` and return it with the weights of its best evaluation.
+    """Train `network` on `histories` and return it with the weights of its best evaluation.
 
-    `name` is what it is called, `key` says where `config` stands in the section retrieve of a profile.
-    `valid` judges when to stop; without examples the last epoch's weights are kept. The same input, seed
-    and number of threads give the same weights. The file `saved` is written after every epoch; where it
-    is there already, training goes on after that epoch and ends as if it had never stopped.
+    `name` is for people, `key` is the place of `config` in the profile's section retrieve. Without `valid`
+    queries the last weights are kept. The same input, seed and number of threads give the same weights. The
+    state is saved in `checkpoint` after every epoch; a stopped training resumes from it and ends as if it
+    had never stopped.
 
     Raises:
-        TrainingError: the loss or a weight is not a number. OutputError: `saved` cannot be written.
+        TrainingError: the loss or a weight is not a number. OutputError: `checkpoint` cannot be written.
     """
     started = time.monotonic()
-    pieces = network.cut(sequences)
+    training, sequences = _Training(network, config, seed, device), network.training_sequences(histories)
     if len(valid) > config.valid_users > 0:
         chosen = np.random.default_rng(seed).choice(len(valid), config.valid_users, replace=False)
         valid = valid.take(np.sort(chosen))
-    network.to(device)
-    if not pieces.lengths.min(initial=2) >= 2 or not len(pieces):
-        print(f"retrieve: {name}: no transition to learn from, it stays as initialised", flush=True)
-        return network.recommender(device), TrainingLog()
-    optimizer = torch.optim.AdamW(
-        network.parameters(),
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
-        betas=(0.9, 0.98),
-        fused=True,  # one pass over weights and moments, which are most of the memory here
-    )
-    state = _State(network, optimizer, np.random.default_rng(seed), copy.deepcopy(network.state_dict()))
-    if saved and state.resume(saved):
-        print(f"retrieve: {name}: going on after epoch {state.epoch}", flush=True)
-    before, low = state.log.seconds, torch_dtype(config.dtype, device) == torch.bfloat16
-    while state.epoch < config.epochs and not 0 < config.patience <= state.since:
-        state.epoch += 1
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, state.epoch)
-        network.train()
-        feed = batches(pieces, config.batch_size, state.generator, network.num_items, device)
-        with bfloat16_matmul(low and device.type == "cpu"):
-            loss = _epoch(network, feed, optimizer, config, low)
+    if not len(sequences):
+        log.warning("%s: no history of two items to learn from, so it keeps its initial weights", name)
+        return network.recommender(device), training.log
+    if training.resume(checkpoint):
+        log.info("%s: resumes after epoch %d", name, training.epoch)
+    seconds_before = training.log.seconds
+    while not training.is_done:
+        loss = training.run_epoch(sequences)
         if not np.isfinite(loss) or not are_finite(network):
             raise TrainingError(
-                f"{name}: the loss or a weight is no longer a number in epoch {state.epoch}; lower "
+                f"{name}: the loss or a weight is no longer a number in epoch {training.epoch}; lower "
                 f"retrieve.{key}.learning_rate (now {config.learning_rate}), or its clip_norm (now "
                 f"{config.clip_norm}, 0 = none)"
             )
-        state.log.losses.append(loss)
-        judged = _judge(state, valid, config, device)
-        state.log.seconds = before + time.monotonic() - started
-        print(
-            f"retrieve: {name}: epoch {state.epoch}/{config.epochs} loss {state.log.losses[-1]:.4f}"
-            f"{judged} ({state.log.seconds:.0f} s)",
-            flush=True,
-        )
-        if saved:
-            state.save(saved)
+        reached = training.evaluate(valid)
+        training.log.seconds = seconds_before + time.monotonic() - started
+        detail = f"{name}: loss {loss:.4f}{reached}, {training.log.seconds:.0f} s"
+        progress(log, training.epoch, config.epochs, detail)
+        training.save(checkpoint)
     if len(valid):
-        network.load_state_dict(state.best)
-        kept = f"the weights of epoch {state.log.best_epoch} of {state.epoch} are kept"
-        print(f"retrieve: {name}: {kept}", flush=True)
-    return network.recommender(device), state.log
+        network.load_state_dict(training.best)
+        log.info("%s: keeps epoch %d of %d", name, training.log.best_epoch, training.epoch)
+    return network.recommender(device), training.log
 
 
 def learning_rate(config: TrainingConfig, epoch: int) -> float:
@@ -240,50 +221,30 @@ def learning_rate(config: TrainingConfig, epoch: int) -> float:
     return config.learning_rate * max(LEAST_RATE, share)
 
 
-def _judge(state: _State, valid: Examples, config: TrainingConfig, device: torch.device) -> str:
-    """Evaluate where it is time to, keep the best weights; return what to say of it."""
-    if not len(valid):
-        state.log.best_epoch = state.epoch
-        return ""
-    if state.epoch % config.eval_every and state.epoch != config.epochs:
-        return ""
-    reached = validation_ndcg(state.network.recommender(device), valid, state.network.num_items)
-    state.log.valid_ndcg.append(reached)
-    state.since += 1
-    if reached > state.highest:
-        state.highest, state.since, state.log.best_epoch = reached, 0, state.epoch
-        state.best = copy.deepcopy(state.network.state_dict())
-    return f" valid ndcg@10 {reached:.4f}"
+def validation_ndcg(recommender: Recommender, valid: Queries) -> float:
+    """Return the mean NDCG@10 over the full catalogue, seen items excluded; NaN without queries."""
+    hits = contains(valid.labels, recommender.recommend(valid, 10).items)
+    return float(ndcg(hits, valid.labels.lengths, 10).mean())
 
 
-def validation_ndcg(recommender: Recommender, valid: Examples, num_items: int, k: int = 10) -> float:
-    """Return the mean NDCG@k over the full catalogue, seen items excluded; NaN without examples."""
-    found = hits(recommender.answer(valid, k), valid.labels, num_items)
-    return float(ndcg(found, valid.labels.lengths, k).mean())
-
-
-def _epoch(
+def _run_epoch(
     network: SequenceNetwork,
     feed: Iterator[tuple[Tensor, Tensor]],
     optimizer: torch.optim.Optimizer,
-    config: TrainingConfig,
-    low: bool,
+    clip_norm: float,
+    bfloat16: bool,
 ) -> float:
-    """Train on every batch once, `low` with bfloat16 products, and return the mean loss.
-
-    A loss that is not a number is returned at once.
-    """
-    total, count = 0.0, 0
+    """Train on every batch and return the mean loss, or at once a loss that is not a number."""
+    losses = []
     for items, lengths in feed:
-        with torch.autocast("cuda", torch.bfloat16, enabled=low and items.is_cuda):
+        with torch.autocast("cuda", torch.bfloat16, enabled=bfloat16 and items.is_cuda):
             loss = network.loss(items, lengths)
-        value = loss.item()
-        if not np.isfinite(value):
-            return value
+        losses.append(loss.item())
+        if not np.isfinite(losses[-1]):
+            return losses[-1]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if config.clip_norm:
-            nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+        if clip_norm:
+            nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
         optimizer.step()
-        total, count = total + value, count + 1
-    return total / max(count, 1)
+    return sum(losses) / max(len(losses), 1)

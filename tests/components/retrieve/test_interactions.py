@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from components.retrieve.interactions import Histories, load
+from components.retrieve.interactions import Histories
+from components.retrieve.tables import load
 from components.shared.errors import DataError
 
 
@@ -68,7 +69,7 @@ def test_examples_of_leave_one_out(write_tables) -> None:
     assert data.user_ids == ["a", "b"]
     assert data.item_ids == ["w", "x", "y", "z"]
     assert [row.tolist() for row in data.train()] == [[3], [1, 2]]
-    train, valid, test = (data.examples(split) for split in ("train", "valid", "test"))
+    train, valid, test = (data.queries(split) for split in ("train", "valid", "test"))
     assert train.users.tolist() == [1]  # a's one train item has nothing before it
     assert [row.tolist() for row in train.histories] == [[1]]
     assert [row.tolist() for row in train.labels] == [[2]]
@@ -84,10 +85,10 @@ def test_examples_of_a_temporal_split(write_tables) -> None:
     ends = {"new": (0, 0), "quiet": (2, 2), "busy": (1, 2)}
     inputs = write_tables(sequences, ends=ends)
     data = load(inputs.sequences, inputs.catalogue)
-    users = {split: [data.user_ids[u] for u in data.examples(split).users] for split in ("valid", "test")}
+    users = {split: [data.user_ids[u] for u in data.queries(split).users] for split in ("valid", "test")}
     assert users == {"valid": ["busy"], "test": ["busy", "new"]}
-    assert data.examples("test").labels.lengths.tolist() == [2, 2]
-    assert data.examples("test").histories.lengths.tolist() == [2, 0]
+    assert data.queries("test").labels.lengths.tolist() == [2, 2]
+    assert data.queries("test").histories.lengths.tolist() == [2, 0]
 
 
 def test_the_order_of_rows_and_files_does_not_matter(write_tables) -> None:
@@ -108,7 +109,7 @@ def test_the_order_of_rows_and_files_does_not_matter(write_tables) -> None:
     ("catalogue", "ends", "message"),
     [
         pytest.param(["x", "y"], None, "item 'z' is not in the catalogue", id="unknown item"),
-        pytest.param(["x", "y", "z", "z"], None, "item_id 'z' stands in 2 rows", id="item twice"),
+        pytest.param(["x", "y", "z", "z"], None, "item_id 'z' appears in more than one row", id="item twice"),
         pytest.param([], None, "no rows", id="empty catalogue"),
         pytest.param(["x", "y", "z"], {"u": (3, 2)}, "user 'u' has split positions", id="ends crossed"),
         pytest.param(["x", "y", "z"], {"u": (3, 4)}, "user 'u' has split positions", id="end outside"),
@@ -122,7 +123,7 @@ def test_unusable_tables_are_named(write_tables, catalogue, ends, message) -> No
 
 def test_a_missing_table_is_named(write_tables, tmp_path) -> None:
     inputs = write_tables({"u": ["x", "y", "z"]})
-    with pytest.raises(DataError, match=r"nowhere: no such table"):
+    with pytest.raises(DataError, match=r"nowhere: not a readable Parquet table"):
         load(tmp_path / "nowhere", inputs.catalogue)
 
 

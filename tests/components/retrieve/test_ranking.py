@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from ranx import Qrels, Run, evaluate
 
 from components.retrieve.interactions import Histories
-from components.retrieve.ranking import Ranked, Scorer, fuse, hits, ndcg, recall, top_unseen
+from components.retrieve.ranking import RankedLists, Scorer, contains, ndcg, recall, top_unseen
 
 
 def histories(*rows: list[int]) -> Histories:
@@ -24,7 +24,7 @@ def full_sort(scores: np.ndarray, seen: list[list[int]], depth: int) -> list[lis
     return found
 
 
-def lists(ranked: Ranked) -> list[list[int]]:
+def lists(ranked: RankedLists) -> list[list[int]]:
     return [[int(i) for i in row if i >= 0] for row in ranked.items]
 
 
@@ -83,8 +83,7 @@ def test_nobody_to_answer_gives_no_lists() -> None:
 def test_metrics_by_hand(
     ranked: list[int], labels: list[int], k: int, expected_recall: float, expected_ndcg: float
 ) -> None:
-    lists = Ranked(np.array([ranked]), np.zeros((1, len(ranked)), np.float32))
-    found = hits(lists, histories(labels), num_items=10)
+    found = contains(histories(labels), np.array([ranked]))
     count = np.array([len(labels)])
     assert recall(found, count, k) == pytest.approx([expected_recall])
     assert ndcg(found, count, k) == pytest.approx([expected_ndcg])
@@ -95,7 +94,7 @@ def test_metrics_equal_ranx() -> None:
     generator = np.random.default_rng(3)
     items = np.stack([generator.permutation(50)[:20] for _ in range(40)])
     labels = [generator.choice(50, size=generator.integers(1, 4), replace=False).tolist() for _ in range(40)]
-    found = hits(Ranked(items, np.zeros(items.shape, np.float32)), histories(*labels), 50)
+    found = contains(histories(*labels), items)
     counts = np.array([len(row) for row in labels])
     truth = Qrels({f"q{i}": {f"d{item}": 1 for item in row} for i, row in enumerate(labels)})
     run = Run({f"q{i}": {f"d{item}": 20.0 - r for r, item in enumerate(row)} for i, row in enumerate(items)})
@@ -103,26 +102,3 @@ def test_metrics_equal_ranx() -> None:
         theirs = evaluate(truth, run, [f"recall@{k}", f"ndcg@{k}"])
         assert recall(found, counts, k).mean() == pytest.approx(theirs[f"recall@{k}"])
         assert ndcg(found, counts, k).mean() == pytest.approx(theirs[f"ndcg@{k}"])
-
-
-def voters(*items: int, scores: tuple[float, ...] = ()) -> Ranked:
-    return Ranked(np.array([items]), np.array([scores or [1.0] * len(items)], np.float32))
-
-
-def test_fusion_by_hand() -> None:
-    fused = fuse([voters(7, 3, 5), voters(3, 9, -1)], [0, 0], depth=5)
-    # 3: 1/62 + 1/61; 7: 1/61; 9: 1/62; 5: 1/63; then nothing more is named.
-    assert fused.items.tolist() == [[3, 7, 9, 5, -1]]
-    assert fused.scores[0, :4] == pytest.approx([1 / 62 + 1 / 61, 1 / 61, 1 / 62, 1 / 63])
-
-
-def test_fusion_breaks_ties_by_item_index() -> None:
-    assert fuse([voters(8, 2), voters(2, 8)], [0, 0], depth=2).items.tolist() == [[2, 8]]
-
-
-def test_what_only_fills_a_list_has_no_vote() -> None:
-    first = voters(7, 5, 1, scores=(2.0, 0.5, 0.4))
-    second = voters(9, 5, 1, scores=(3.0, 0.1, 0.1))
-    fused = fuse([first, second], [1.0, 1.0], depth=4)
-    assert fused.items.tolist() == [[7, 9, 5, 1]]  # 7 and 9 tie at 1/61; then the first list goes on
-    assert fused.scores[0].tolist() == pytest.approx([1 / 61, 1 / 61, 0, 0])

@@ -1,28 +1,28 @@
-"""Semantic ids: an item's text as a few code words, alike for items alike (Rajput et al. 2023, section 3.1).
+"""Semantic ids: a text as code words that similar texts share (Rajput et al. 2023, section 3.1).
 
 Simplified: AdamW instead of Adagrad, and far fewer passes over the items.
 """
 
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from components.retrieve.config import SemanticIdConfig
 from components.retrieve.interactions import Ints
-from components.retrieve.networks.saved import saved_array
 from components.shared.errors import TrainingError
 from components.shared.language_model.dtype import are_finite
+from components.shared.logs import logger, progress
 
-SAMPLE = 20_000  # items that the code words start from
+log = logger("retrieve")
+
+SAMPLE = 20_000  # items that k-means initialises the code words from
 ROUNDS = 10  # of k-means
 
 
 class ResidualAutoencoder(nn.Module):
-    """An autoencoder whose narrowest place is a sum of code words, one of each level (equation 1)."""
+    """An autoencoder whose bottleneck is a sum of code words, one of each level (equation 1)."""
 
     def __init__(self, width: int, config: SemanticIdConfig) -> None:
         super().__init__()
@@ -49,12 +49,12 @@ class ResidualAutoencoder(nn.Module):
         pull = (before.detach() - words).square().sum(-1) + self.commitment * (
             before - words.detach()
         ).square().sum(-1)
-        straight = z + (words.sum(1) - z).detach()  # the gradient passes the code words by
+        straight = z + (words.sum(1) - z).detach()  # straight-through estimator
         return (self.decoder(straight) - x).square().sum(-1).mean() + pull.sum(1).mean()
 
     @torch.no_grad()
-    def start_from(self, x: Tensor) -> None:
-        """Set each level's code words to the k-means centres of what the levels before left of `x`."""
+    def init_codebooks(self, x: Tensor) -> None:
+        """Set each level's code words to the k-means centres of the residuals of `x`."""
         residual = self.encoder(x)
         for level, book in enumerate(self.books):
             chosen = torch.randperm(len(residual), device=x.device)
@@ -75,33 +75,23 @@ def _layers(sizes: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def semantic_ids(
-    vectors: npt.NDArray[np.float32],
-    config: SemanticIdConfig,
-    seed: int,
-    device: torch.device,
-    saved: Path | None = None,
-) -> Ints:
-    """Return each item's code words [items, levels + 1]; the last one tells apart items with the same words.
+def semantic_ids(vectors: Tensor, config: SemanticIdConfig, seed: int, device: torch.device) -> Ints:
+    """Return each item's code words [items, levels + 1]; the last one separates items with equal words.
 
-    `vectors` [items, width] are sentence embeddings. The file `saved` spares a second training. Raises
-    TrainingError: the loss is not a number.
+    `vectors` [items, width] are sentence embeddings. Raises TrainingError: the loss is not a number.
     """
-    return saved_array(saved, lambda: _learnt(torch.from_numpy(vectors).to(device), config, seed))
-
-
-def _learnt(x: Tensor, config: SemanticIdConfig, seed: int) -> Ints:
-    ids = with_tie_breaker(_trained(x, config, np.random.default_rng(seed)))
-    same = int((ids[:, -1] > 0).sum())
-    print(f"retrieve: semantic ids: {same:,} of {len(ids):,} items share all words with another", flush=True)
+    codes = _train(vectors.to(device), config, np.random.default_rng(seed))
+    ids = with_tie_breaker(codes)
+    shared = np.count_nonzero(ids[:, -1])
+    log.info("semantic ids: %d of %d items share all words with another", shared, len(ids))
     return ids
 
 
-def _trained(x: Tensor, config: SemanticIdConfig, generator: np.random.Generator) -> Ints:
+def _train(x: Tensor, config: SemanticIdConfig, generator: np.random.Generator) -> Ints:
     network = ResidualAutoencoder(x.shape[1], config).to(x.device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=0.0, fused=True)
-    some = generator.permutation(len(x))[:SAMPLE]
-    network.start_from(x[torch.from_numpy(some).to(x.device)])
+    sample = generator.permutation(len(x))[:SAMPLE]
+    network.init_codebooks(x[torch.from_numpy(sample).to(x.device)])
     for epoch in range(config.epochs):
         order = torch.from_numpy(generator.permutation(len(x))).to(x.device)
         total = 0.0
@@ -116,9 +106,8 @@ def _trained(x: Tensor, config: SemanticIdConfig, generator: np.random.Generator
                 f"semantic ids: the loss or a weight is no longer a number in epoch {epoch + 1}; lower "
                 f"retrieve.tiger.ids.learning_rate (now {config.learning_rate})"
             )
-        if (epoch + 1) % max(1, config.epochs // 5) == 0:
-            told = f"epoch {epoch + 1}/{config.epochs} loss {total / len(x):.4f}"
-            print(f"retrieve: semantic ids: {told}", flush=True)
+        if (epoch + 1) % max(1, config.epochs // 20) == 0:
+            progress(log, epoch + 1, config.epochs, f"semantic ids: loss {total / len(x):.4f}")
     with torch.no_grad():
         parts = [network.quantise(network.encoder(part))[0] for part in x.split(8192)]
     return torch.cat(parts).cpu().numpy().astype(np.int64)
@@ -126,9 +115,9 @@ def _trained(x: Tensor, config: SemanticIdConfig, generator: np.random.Generator
 
 def with_tie_breaker(codes: Ints) -> Ints:
     """Return [items, levels + 1]: items with the same codes are numbered 0, 1 … in their order."""
-    _, place = np.unique(codes, axis=0, return_inverse=True)
-    order = np.argsort(place.ravel(), kind="stable")
-    sorted_place = place.ravel()[order]
+    _, group = np.unique(codes, axis=0, return_inverse=True)
+    order = np.argsort(group.ravel(), kind="stable")
+    groups = group.ravel()[order]
     number = np.empty(len(codes), np.int64)
-    number[order] = np.arange(len(codes)) - np.searchsorted(sorted_place, sorted_place)
+    number[order] = np.arange(len(codes)) - np.searchsorted(groups, groups)
     return np.column_stack([codes, number])

@@ -3,10 +3,11 @@ import dataclasses
 import numpy as np
 import pyarrow.parquet as pq
 
-from components.retrieve.candidates.cold_start import NOBODY_KNOWN, SegmentPopularity, read_segments
+from components.retrieve.candidates.cold_start import NO_SEGMENT, SegmentPopularity, read_segments
 from components.retrieve.config import RetrieveConfig
-from components.retrieve.interactions import Histories, load
+from components.retrieve.interactions import Histories
 from components.retrieve.job import run
+from components.retrieve.tables import load
 
 PROFILES = [
     {"user_id": "a", "age": 31, "gender": "f"},
@@ -20,8 +21,8 @@ def test_segments_are_combinations_and_ages_come_in_bands(write_tables) -> None:
     inputs = write_tables({u: ["x", "y", "z"] for u in "abcde"}, profiles=PROFILES)
     of = read_segments(inputs.users, list("abcde"), ("age", "gender"))
     assert of[0] == of[1] != of[2]
-    assert of[3] == of[4] == NOBODY_KNOWN  # an empty profile, and none at all
-    assert (read_segments(inputs.users, list("abcde"), ()) == NOBODY_KNOWN).all()
+    assert of[3] == of[4] == NO_SEGMENT  # an empty profile, and none at all
+    assert (read_segments(inputs.users, list("abcde"), ()) == NO_SEGMENT).all()
 
 
 def test_a_segment_leans_on_everybody_by_the_prior() -> None:
@@ -29,19 +30,19 @@ def test_a_segment_leans_on_everybody_by_the_prior() -> None:
     rows = [[0], [0], [1], [1], [1], [1, 2]]
     ends = np.cumsum([len(r) for r in rows])
     train = Histories(np.array([i for r in rows for i in r]), ends - [len(r) for r in rows], ends)
-    users, segments = np.arange(6), np.array([0, 0, 1, 1, 1, 1, 0, 1, 2, NOBODY_KNOWN])
+    users, segments = np.arange(6), np.array([0, 0, 1, 1, 1, 1, 0, 1, 2, NO_SEGMENT])
     asked = _asked(np.array([6, 7, 8, 9]))
     small, large = (SegmentPopularity(train, users, segments, 4, prior) for prior in (1.0, 100.0))
-    assert small.answer(asked, 3).items.tolist() == [[0, 1, 2], [1, 2, 0], [1, 0, 2], [1, 0, 2]]
-    assert large.answer(asked, 3).items.tolist() == [[1, 0, 2]] * 4
+    assert small.recommend(asked, 3).items.tolist() == [[0, 1, 2], [1, 2, 0], [1, 0, 2], [1, 0, 2]]
+    assert large.recommend(asked, 3).items.tolist() == [[1, 0, 2]] * 4
 
 
 def _asked(users: np.ndarray):
-    from components.retrieve.interactions import Examples
+    from components.retrieve.interactions import Queries
 
     nothing = Histories(np.zeros(1, np.int64), np.zeros(len(users), int), np.zeros(len(users), int))
     labels = Histories(np.zeros(1, np.int64), np.zeros(len(users), int), np.ones(len(users), int))
-    return Examples(users, np.zeros(len(users), int), nothing, labels)
+    return Queries(users, np.zeros(len(users), int), nothing, labels)
 
 
 def test_a_user_without_history_gets_what_is_popular_among_their_like(write_tables, outputs) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from components.retrieve.candidates.exposures import load_exposures
 from components.retrieve.config import RetrieveConfig
-from components.retrieve.interactions import load
 from components.retrieve.job import run
+from components.retrieve.tables import load
 from components.shared.errors import DataError
 
 # Item number i of a sequence comes on day i: "a" has four items, so its test label is due on day 3.
@@ -20,8 +20,8 @@ CATALOGUE = ["p", "q", "r", "s", "t", "u"]
 def answers(write_tables, shown, split="test"):
     inputs = write_tables(SEQUENCES, CATALOGUE, shown=shown)
     data = load(inputs.sequences, inputs.catalogue)
-    asked = data.examples(split)
-    ranked = load_exposures(inputs.exposures, data).answer(asked, 3)
+    asked = data.queries(split)
+    ranked = load_exposures(inputs.exposures, data).recommend(asked, 3)
     return {
         data.user_ids[user]: [data.item_ids[i] for i in row if i >= 0]
         for user, row in zip(asked.users, ranked.items, strict=True)
@@ -52,7 +52,7 @@ def test_each_split_asks_at_its_own_time(write_tables) -> None:
     for name, split, expected in (("t", "train", ["t"]), ("v", "valid", ["s"]), ("e", "test", ["s", "t"])):
         inputs = write_tables(SEQUENCES, CATALOGUE, shown=shown, name=name)
         data = load(inputs.sequences, inputs.catalogue)
-        row = load_exposures(inputs.exposures, data).answer(data.examples(split), 5).items[0]
+        row = load_exposures(inputs.exposures, data).recommend(data.queries(split), 5).items[0]
         assert [data.item_ids[i] for i in row if i >= 0] == expected
 
 
@@ -61,7 +61,9 @@ def test_of_two_lists_at_one_time_the_order_of_rows_does_not_decide(write_tables
     inputs = write_tables(SEQUENCES, CATALOGUE, shown=shown)
     turned = write_tables(SEQUENCES, CATALOGUE, shown=shown[::-1], name="turned")
     data = load(inputs.sequences, inputs.catalogue)
-    answered = [load_exposures(i.exposures, data).answer(data.examples("test"), 3) for i in (inputs, turned)]
+    answered = [
+        load_exposures(i.exposures, data).recommend(data.queries("test"), 3) for i in (inputs, turned)
+    ]
     assert answered[0].items.tolist() == answered[1].items.tolist()
     assert [data.item_ids[i] for i in answered[0].items[0] if i >= 0] == ["u", "t"]
 
@@ -159,7 +161,7 @@ def test_without_the_table_online_is_no_comparator_and_no_source(write_tables, o
     report = run(config, inputs, outputs)
     assert list(report.models) == ["popularity", "candidates"]
     assert "no exposures" in report.flags[-1]
-    with pytest.raises(DataError, match="take 'online' out of"):
+    with pytest.raises(DataError, match="remove 'online' from"):
         run(dataclasses.replace(config, candidates_from="online+popularity"), inputs, outputs)
 
 
@@ -169,10 +171,10 @@ def test_lists_of_unknown_items_are_refused_and_half_known_ones_flagged(write_ta
         run(config, write_tables(SEQUENCES, CATALOGUE, shown=[("a", 0, ["['p', 'q']"])]), outputs)
     shown = [(user, 0, ["gone", "lost", "t"]) for user in "abc"]
     report = run(config, write_tables(SEQUENCES, CATALOGUE, shown=shown, name="half"), outputs)
-    assert report.flags == ["Only 33% of the items in the lists from outside are in the catalogue."]
+    assert report.flags == ["Only 33% of the exposed items are in the catalogue."]
     late = write_tables(SEQUENCES, CATALOGUE, shown=[(user, 9, ["t"]) for user in "abc"], name="late")
     flags = run(config, late, outputs).flags
-    assert sum("have no list from outside" in flag for flag in flags) == 3
+    assert sum("have no exposures" in flag for flag in flags) == 3
 
 
 def test_one_long_list_is_no_burden_to_others(write_tables) -> None:
@@ -183,7 +185,7 @@ def test_one_long_list_is_no_burden_to_others(write_tables) -> None:
     inputs = write_tables(users, CATALOGUE, shown=shown)
     data = load(inputs.sequences, inputs.catalogue)
     tracemalloc.start()
-    ranked = load_exposures(inputs.exposures, data).answer(data.examples("test"), 3)
+    ranked = load_exposures(inputs.exposures, data).recommend(data.queries("test"), 3)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert [data.item_ids[i] for i in ranked.items[0] if i >= 0] == ["t"]

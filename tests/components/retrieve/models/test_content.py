@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from components.retrieve.config import ContentConfig
-from components.retrieve.interactions import Histories, load
+from components.retrieve.interactions import Histories
 from components.retrieve.models.content import Content, tag_vectors
+from components.retrieve.tables import load
 
 
 def histories(*rows: list[int]) -> Histories:
@@ -34,7 +35,7 @@ def test_dense_vectors_score_as_sparse_ones() -> None:
     train = histories(*(generator.choice(20, 5, replace=False).tolist() for _ in range(8)))
     sparse = tag_vectors(tags, 20)
     asked = histories([1, 2], [3], [], [4, 5, 6])
-    first, second = (Content(train, v, ContentConfig()) for v in (sparse, sparse.to_dense().numpy()))
+    first, second = (Content(train, v, ContentConfig()) for v in (sparse, sparse.to_dense()))
     torch.testing.assert_close(first.scores(asked), second.scores(asked))
 
 

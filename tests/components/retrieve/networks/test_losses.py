@@ -59,5 +59,5 @@ def test_the_sampled_partition_is_unbiased(inputs) -> None:
 
 def test_binary_by_hand() -> None:
     hidden, table = torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0, 0.0], [0.5, 9.0]])
-    loss = losses.binary(hidden, table, torch.tensor([0]), torch.tensor([1]))
+    loss = losses.binary_cross_entropy(hidden, table, torch.tensor([0]), torch.tensor([1]))
     assert loss.item() == pytest.approx(math.log(1 + math.exp(-2.0)) + math.log(1 + math.exp(0.5)))

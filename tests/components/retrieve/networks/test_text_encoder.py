@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from components.retrieve.config import ContentConfig, EncoderConfig, RetrieveConfig
-from components.retrieve.interactions import load
 from components.retrieve.models import factory as models
+from components.retrieve.models.factory import load_or_compute
 from components.retrieve.networks import text_encoder as text
+from components.retrieve.tables import load
 from components.shared.errors import ModelError
 
 CPU = torch.device("cpu")
@@ -17,7 +18,7 @@ TEXTS = ["Rose hand cream", "A cordless drill", "Lotion for dry hands, roses", "
 
 
 def test_texts_alike_lie_close() -> None:
-    vectors = text.item_vectors(TEXTS, EncoderConfig(), CPU)
+    vectors = text.encode(TEXTS, EncoderConfig(), CPU)
     assert vectors.shape == (5, 384)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(5), abs=1e-5)
     near = vectors @ vectors.T - 2 * np.eye(5)
@@ -26,35 +27,34 @@ def test_texts_alike_lie_close() -> None:
 
 
 def test_company_and_batches_do_not_change_a_vector() -> None:
-    together = text.item_vectors(TEXTS, EncoderConfig(), CPU)
-    small = text.item_vectors(TEXTS, EncoderConfig(batch_size=1), CPU)
+    together = text.encode(TEXTS, EncoderConfig(), CPU)
+    small = text.encode(TEXTS, EncoderConfig(batch_size=1), CPU)
     assert together == pytest.approx(small, abs=1e-5)
 
 
 def test_a_text_longer_than_the_encoder_reads_is_cut() -> None:
-    one, other = text.item_vectors(["drill " * 900, "drill " * 1000], EncoderConfig(max_tokens=16), CPU)
+    one, other = text.encode(["drill " * 900, "drill " * 1000], EncoderConfig(max_tokens=16), CPU)
     assert one == pytest.approx(other, abs=1e-6)
 
 
-def test_vectors_are_made_once_and_anew_from_a_damaged_file(tmp_path, monkeypatch, capsys) -> None:
+def test_vectors_are_made_once_and_anew_from_a_damaged_file(tmp_path, caplog) -> None:
     saved = tmp_path / "vectors.npz"
-    first = text.item_vectors(TEXTS, EncoderConfig(), CPU, saved)
-    with monkeypatch.context() as patch:
-        patch.setattr(text, "_encode", None)
-        assert np.array_equal(text.item_vectors(TEXTS, EncoderConfig(), CPU, saved), first)
+    first = text.encode(TEXTS, EncoderConfig(), CPU)
+    assert np.array_equal(load_or_compute(saved, lambda: first), first)
+    assert np.array_equal(load_or_compute(saved, lambda: pytest.fail("computed again")), first)
     assert [path.name for path in tmp_path.iterdir()] == ["vectors.npz"]
     whole = saved.read_bytes()
     other = bytearray(whole)
     other[len(whole) // 2] ^= 1
     for damaged in (whole[:-10], b"", bytes(other)):
         saved.write_bytes(damaged)
-        assert np.array_equal(text.item_vectors(TEXTS, EncoderConfig(), CPU, saved), first)
-    assert capsys.readouterr().out.count("vectors.npz cannot be read") == 3
+        assert np.array_equal(load_or_compute(saved, lambda: first), first)
+    assert caplog.text.count("vectors.npz cannot be used") == 3
 
 
 def test_more_tokens_than_the_encoder_reads_are_refused() -> None:
     with pytest.raises(ModelError, match=r"max_tokens is 9999, but .* reads 512 at most"):
-        text.item_vectors(TEXTS, EncoderConfig(max_tokens=9999), CPU)
+        text.encode(TEXTS, EncoderConfig(max_tokens=9999), CPU)
 
 
 @pytest.mark.parametrize(
@@ -66,28 +66,28 @@ def test_more_tokens_than_the_encoder_reads_are_refused() -> None:
 )
 def test_an_encoder_that_is_not_there_is_named(source, message) -> None:
     with pytest.raises(ModelError, match=message):
-        text.item_vectors(TEXTS, EncoderConfig(source=source), CPU)
+        text.encode(TEXTS, EncoderConfig(source=source), CPU)
 
 
 def test_an_encoder_in_a_folder_must_be_safetensors(tmp_path) -> None:
-    bundled = Path(text._source("bundled:all-minilm-l6-v2"))
+    bundled = Path(text.encoder_source("bundled:all-minilm-l6-v2"))
     shutil.copytree(bundled, tmp_path / "encoder")
     source = EncoderConfig(source=str(tmp_path / "encoder"))
-    assert text.item_vectors(TEXTS[:1], source, CPU).shape == (1, 384)
+    assert text.encode(TEXTS[:1], source, CPU).shape == (1, 384)
     (tmp_path / "encoder/model.safetensors").rename(tmp_path / "encoder/pytorch_model.bin")
     with pytest.raises(ModelError, match="cannot be loaded"):
-        text.item_vectors(TEXTS[:1], source, CPU)
+        text.encode(TEXTS[:1], source, CPU)
 
 
-def test_content_finds_a_new_item_by_its_title(write_tables) -> None:
+def test_content_finds_a_new_item_by_its_title(write_tables, tmp_path) -> None:
     catalogue = ["rose hand cream", "cordless drill", "lotion for hands", "drill bits"]
     inputs = write_tables({"u": ["rose hand cream", "cordless drill", "lotion for hands"]}, catalogue)
     data = load(inputs.sequences, inputs.catalogue)
     config = dataclasses.replace(RetrieveConfig(), content=ContentConfig(by="text"))
-    model = models.content(config, data, data.train())
-    best = model.answer(data.examples("valid"), 2).items[0]  # asked after the cream alone
+    model = models.content(config, data, data.train(), tmp_path)
+    best = model.recommend(data.queries("valid"), 2).items[0]  # asked after the cream alone
     assert data.item_ids[best[0]] == "lotion for hands"
-    best = model.answer(data.examples("test"), 1).items[0]  # … and the drill
+    best = model.recommend(data.queries("test"), 1).items[0]  # … and the drill
     assert data.item_ids[best[0]] == "lotion for hands" or data.item_ids[best[0]] == "drill bits"
 
 

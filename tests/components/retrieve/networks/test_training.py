@@ -1,4 +1,6 @@
 import dataclasses
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,20 +17,21 @@ from components.retrieve.config import (
     TigerConfig,
     TrainingConfig,
 )
-from components.retrieve.interactions import Histories, load
+from components.retrieve.interactions import Histories
 from components.retrieve.models import factory as models
 from components.retrieve.models.s3rec import Pretraining
 from components.retrieve.networks import training
-from components.retrieve.networks.attributes import rarest
+from components.retrieve.networks.attributes import rarest_attributes
+from components.retrieve.networks.item_network import NetworkRecommender
 from components.retrieve.networks.training import (
-    NetworkRecommender,
     SequenceNetwork,
     batches,
     pad,
     train,
     validation_ndcg,
 )
-from components.retrieve.ranking import hits, ndcg
+from components.retrieve.ranking import contains, ndcg
+from components.retrieve.tables import load
 from components.shared.errors import TrainingError
 from components.shared.language_model.dtype import bfloat16_matmul
 
@@ -62,7 +65,7 @@ def config(**changes: object) -> RetrieveConfig:
 
 def untrained(name: str, settings: RetrieveConfig, items: int = 30) -> SequenceNetwork:
     tags = histories(*([i % 4, 4 + i % 3] if i % 5 else [] for i in range(items)))
-    return models.network(name, settings, items, tags)[1]
+    return models.network(name, settings, items, tags)
 
 
 def histories(*rows: list[int]) -> Histories:
@@ -72,11 +75,12 @@ def histories(*rows: list[int]) -> Histories:
 
 
 def fit(name: str, data, settings: RetrieveConfig):
-    return models.fit(name, settings, data, data.train(), data.examples("valid"), -1)
+    with tempfile.TemporaryDirectory() as folder:
+        return models.fit(name, settings, data, data.train(), data.queries("valid"), -1, Path(folder))
 
 
 def _ndcg(recommender, data, split: str) -> float:
-    return validation_ndcg(recommender, data.examples(split), data.num_items)
+    return validation_ndcg(recommender, data.queries(split))
 
 
 def test_padding_goes_to_the_right() -> None:
@@ -129,7 +133,7 @@ def test_prefixes_have_the_loss_of_the_window_they_are_cut_from(name, monkeypatc
     for prefixes in (False, True):
         torch.manual_seed(0)
         network = untrained(name, config(prefixes=prefixes)).eval()
-        cut = network.cut(rows)
+        cut = network.training_sequences(rows)
         losses.append(network.loss(*pad(cut, 30, CPU)).item())
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
@@ -137,7 +141,7 @@ def test_prefixes_have_the_loss_of_the_window_they_are_cut_from(name, monkeypatc
 def test_a_long_prefix_is_cut_to_what_the_network_sees() -> None:
     torch.manual_seed(0)
     network = untrained("sasrec", config(prefixes=True)).eval()
-    long, short = (network.cut(histories(list(range(start, 12)))) for start in (0, 3))
+    long, short = (network.training_sequences(histories(list(range(start, 12)))) for start in (0, 3))
     assert long.lengths.max() == network.max_length + 1
     last = [pad(pieces.take(np.array([len(pieces) - 1])), 30, CPU) for pieces in (long, short)]
     assert network.loss(*last[0]).item() == network.loss(*last[1]).item()
@@ -200,7 +204,7 @@ def test_the_same_seed_gives_the_same_scores_and_leaves_torchs_state(write_table
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    asked = data.examples("test").histories
+    asked = data.queries("test").histories
     first, second = (fit("sasrec", data, config(negatives=20))[0].scores(asked) for _ in range(2))
     assert torch.equal(first, second)
     assert torch.equal(torch.rand(1), expected)
@@ -254,7 +258,7 @@ def test_without_any_transition_it_stays_as_initialised(write_tables) -> None:
     data = load(inputs.sequences, inputs.catalogue)
     recommender, log = fit("sasrec", data, config())
     assert log.losses == []
-    assert sorted(recommender.rank(data.examples("test").histories, 3).items[:, 0]) != [-1, -1]
+    assert sorted(recommender.rank(data.queries("test").histories, 3).items[:, 0]) != [-1, -1]
 
 
 def test_validation_ndcg_is_the_plain_mean(write_tables, ring) -> None:
@@ -262,15 +266,15 @@ def test_validation_ndcg_is_the_plain_mean(write_tables, ring) -> None:
     data = load(inputs.sequences, inputs.catalogue)
     recommender, valid = (
         models.Popularity(models.item_counts(data.train(), data.num_items)),
-        data.examples("valid"),
+        data.queries("valid"),
     )
     ranked = recommender.rank(valid.histories, 10)
     each = [
         next((1 / np.log2(r + 2) for r, item in enumerate(row) if item == label[0]), 0.0)
         for row, label in zip(ranked.items, valid.labels, strict=True)
     ]
-    assert validation_ndcg(recommender, valid, data.num_items) == pytest.approx(np.mean(each))
-    found = hits(ranked, valid.labels, data.num_items)
+    assert validation_ndcg(recommender, valid) == pytest.approx(np.mean(each))
+    found = contains(valid.labels, ranked.items)
     assert ndcg(found, valid.labels.lengths, 10) == pytest.approx(each)
 
 
@@ -298,11 +302,11 @@ def test_fdsa_tells_items_apart_by_their_attributes() -> None:
 
 
 def test_an_item_keeps_its_rarest_attributes() -> None:
-    table = rarest(histories([0, 1, 2], [0, 1], [], [0]), 4, 3, most=2)
+    table = rarest_attributes(histories([0, 1, 2], [0, 1], [], [0]), 4, 3, most=2)
     assert table.tolist() == [[2, 1], [1, 0], [3, 3], [0, 3], [3, 3]]
 
 
-def test_pretraining_lowers_its_loss_and_moves_the_network(write_tables, ring) -> None:
+def test_pretraining_lowers_its_loss_and_moves_the_network(write_tables, ring, tmp_path) -> None:
     inputs = write_tables(ring)
     data = load(inputs.sequences, inputs.catalogue)
     settings = dataclasses.replace(config().s3rec, mask_share=0.4)
@@ -311,8 +315,9 @@ def test_pretraining_lowers_its_loss_and_moves_the_network(write_tables, ring) -
     network = untrained("s3rec", config(), data.num_items)
     before = network.items.weight.detach().clone()
     first = Pretraining(network, data.tags, settings)
-    nobody = data.examples("valid").take(np.arange(0))
-    _, log = train("pre-training", "s3rec.pretraining", first, data.train(), nobody, longer, 0, CPU)
+    nobody = data.queries("valid").take(np.arange(0))
+    key, file = "s3rec.pretraining", tmp_path / "saved.pt"
+    _, log = train("pre-training", key, first, data.train(), nobody, longer, 0, CPU, file)
     assert log.losses[-1] < 0.9 * log.losses[0]
     assert not torch.equal(network.items.weight, before)
 
@@ -324,21 +329,21 @@ def test_a_killed_training_ends_as_if_it_had_never_stopped(
     inputs = write_tables(ring)
     data = load(inputs.sequences, inputs.catalogue)
     settings = config(dropout=0.3, negatives=20)
-    asked = data.examples("test").histories
+    asked = data.queries("test").histories
     whole, log = fit(name, data, settings)
-    true_epoch, calls = training._epoch, iter(range(100))
+    true_epoch, calls = training._run_epoch, iter(range(100))
 
     def killed(*args, **kwargs):
         if next(calls) % 4 == 3:
             raise KeyboardInterrupt
         return true_epoch(*args, **kwargs)
 
-    monkeypatch.setattr(training, "_epoch", killed)
+    monkeypatch.setattr(training, "_run_epoch", killed)
     resumed, kills = None, 0
     while resumed is None:
         try:
             resumed, log_of_resumed = models.fit(
-                name, settings, data, data.train(), data.examples("valid"), -1, tmp_path
+                name, settings, data, data.train(), data.queries("valid"), -1, tmp_path
             )
         except KeyboardInterrupt:
             kills += 1
@@ -351,14 +356,14 @@ def test_a_killed_training_ends_as_if_it_had_never_stopped(
 def test_a_damaged_checkpoint_is_told_and_training_begins_anew(write_tables, ring, tmp_path, caplog) -> None:
     inputs = write_tables(ring)
     data = load(inputs.sequences, inputs.catalogue)
-    arguments = ("sasrec", config(), data, data.train(), data.examples("valid"), -1, tmp_path / "saved")
+    arguments = ("sasrec", config(), data, data.train(), data.queries("valid"), -1, tmp_path / "saved")
     whole, log = models.fit(*arguments)
     (file,) = (tmp_path / "saved").iterdir()
     file.write_bytes(file.read_bytes()[:-100])
     anew, log_anew = models.fit(*arguments)
     assert f"{file.name} cannot be used" in caplog.text
     assert log_anew.losses == log.losses
-    asked = data.examples("test").histories
+    asked = data.queries("test").histories
     assert torch.equal(anew.scores(asked), whole.scores(asked))
 
 

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from components.retrieve.config import RetrieveConfig, SemanticIdConfig, TigerConfig, TrainingConfig
-from components.retrieve.interactions import Examples, Histories, load
+from components.retrieve.interactions import Histories, Queries
 from components.retrieve.models import factory as models
 from components.retrieve.models.tiger.model import CodeTree, Tiger, TigerRecommender
 from components.retrieve.networks.training import validation_ndcg
+from components.retrieve.tables import load
 
 CPU = torch.device("cpu")
 # Two levels of words and a tie breaker; words 0..2, 0..2, 0..1.
@@ -22,9 +23,9 @@ def histories(*rows: list[int]) -> Histories:
     return Histories(flat, ends - [len(row) for row in rows], ends)
 
 
-def asked(*rows: list[int]) -> Examples:
+def asked(*rows: list[int]) -> Queries:
     h = histories(*rows)
-    return Examples(np.arange(len(h)), h.lengths, h, histories(*([0] for _ in rows)))
+    return Queries(np.arange(len(h)), h.lengths, h, histories(*([0] for _ in rows)))
 
 
 def network(ids: np.ndarray = IDS, seed: int = 0, spread: float = 1.0) -> Tiger:
@@ -42,7 +43,7 @@ def log_likelihoods(net: Tiger, history: list[int], ids: np.ndarray) -> np.ndarr
     seen = torch.ones(1, 1, len(history), dtype=torch.bool)
     totals = []
     for words in ids:
-        written, total = net.begin(1, 1), 0.0
+        written, total = net.start(1, 1), 0.0
         for level, word in enumerate(words):
             state = net.decode(written, memory, seen)[0, 0, -1]
             total += net.logits(state, level).log_softmax(-1)[word].item()
@@ -72,7 +73,7 @@ def test_the_tree_leads_to_every_item_and_nowhere_else() -> None:
 def test_a_wide_beam_finds_the_exact_order(seed) -> None:
     net = network(seed=seed)
     rows = [[0, 5], [3], [7, 2, 4, 1]]
-    ranked = TigerRecommender(net, CPU).answer(asked(*rows), 8)
+    ranked = TigerRecommender(net, CPU).recommend(asked(*rows), 8)
     for history, items, scores in zip(rows, ranked.items, ranked.scores, strict=True):
         exact = log_likelihoods(net, history, IDS)
         expected = [i for i in np.argsort(-exact) if i not in history]
@@ -100,7 +101,7 @@ def test_a_narrow_beam_finds_real_items_that_the_history_lacks() -> None:
     ids = np.unique(generator.integers(0, 12, (400, 3)), axis=0)
     net = network(ids)
     rows = [generator.choice(len(ids), 4, replace=False).tolist() for _ in range(10)]
-    ranked = TigerRecommender(net, CPU).answer(asked(*rows), 20)
+    ranked = TigerRecommender(net, CPU).recommend(asked(*rows), 20)
     exact = [log_likelihoods(net, row, ids) for row in rows[:2]]
     for history, items in zip(rows, ranked.items, strict=True):
         assert len(set(items)) == 20
@@ -128,13 +129,13 @@ def test_padding_and_company_change_nothing() -> None:
     torch.testing.assert_close(both, one + two)
     rows = [[0, 5], [3], [7, 2, 4, 1], []]
     recommender = TigerRecommender(net, CPU)
-    together = recommender.answer(asked(*rows), 4)
+    together = recommender.recommend(asked(*rows), 4)
     for number, row in enumerate(rows[:3]):
-        assert recommender.answer(asked(row), 4).items[0].tolist() == together.items[number].tolist()
+        assert recommender.recommend(asked(row), 4).items[0].tolist() == together.items[number].tolist()
     assert (together.items[:, 0] < 0).tolist() == [False, False, False, True]
 
 
-def test_it_learns_the_ring_from_its_titles(write_tables, ring) -> None:
+def test_it_learns_the_ring_from_its_titles(write_tables, ring, tmp_path) -> None:
     """Semantic ids come from the items' names by the real encoder; the network learns the order."""
     inputs = write_tables(ring)
     data = load(inputs.sequences, inputs.catalogue)
@@ -147,10 +148,8 @@ def test_it_learns_the_ring_from_its_titles(write_tables, ring) -> None:
         training=TrainingConfig(epochs=25, batch_size=16, learning_rate=1.0e-2, patience=0),
     )
     config = RetrieveConfig(models=("tiger",), tiger=tiger)
-    recommender, log = models.fit("tiger", config, data, data.train(), data.examples("valid"), -1)
+    recommender, log = models.fit("tiger", config, data, data.train(), data.queries("valid"), -1, tmp_path)
     popularity = models.Popularity(models.item_counts(data.train(), data.num_items))
-    reached, plain = (
-        validation_ndcg(model, data.examples("test"), data.num_items) for model in (recommender, popularity)
-    )
+    reached, plain = (validation_ndcg(model, data.queries("test")) for model in (recommender, popularity))
     assert log.losses[-1] < log.losses[0]
     assert reached > 3 * plain

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from components.retrieve.config import SemanticIdConfig
+from components.retrieve.config import RetrieveConfig, SemanticIdConfig, TigerConfig
+from components.retrieve.models import factory
 from components.retrieve.models.tiger.semantic_ids import ResidualAutoencoder, semantic_ids, with_tie_breaker
+from components.retrieve.tables import load
 from components.shared.errors import TrainingError
 
 CPU = torch.device("cpu")
@@ -20,9 +22,9 @@ def clusters(count: int = 160) -> tuple[np.ndarray, np.ndarray]:
     return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32), centre
 
 
-def ids(vectors: np.ndarray, config: SemanticIdConfig = SMALL, **more) -> np.ndarray:
+def ids(vectors: np.ndarray, config: SemanticIdConfig = SMALL) -> np.ndarray:
     torch.manual_seed(0)
-    return semantic_ids(vectors, config, 0, CPU, **more)
+    return semantic_ids(torch.from_numpy(vectors), config, 0, CPU)
 
 
 def test_items_alike_share_words_and_no_two_items_an_id() -> None:
@@ -35,12 +37,19 @@ def test_items_alike_share_words_and_no_two_items_an_id() -> None:
         assert not mine & set(found[centre != cluster, 0])
 
 
-def test_ids_repeat_and_are_made_once(tmp_path) -> None:
+def test_ids_repeat() -> None:
     vectors, _ = clusters()
-    saved = tmp_path / "ids.npz"
-    first = ids(vectors, saved=saved)
-    assert np.array_equal(ids(vectors), first)
-    assert np.array_equal(semantic_ids(vectors[:0], SMALL, 1, CPU, saved=saved), first)
+    assert np.array_equal(ids(vectors), ids(vectors))
+
+
+def test_ids_are_made_once(write_tables, tmp_path, monkeypatch) -> None:
+    inputs = write_tables({"u": ["x", "y", "z"]})
+    data, config = load(inputs.sequences, inputs.catalogue), RetrieveConfig(tiger=TigerConfig(ids=SMALL))
+    monkeypatch.setattr(factory, "encode", lambda *_: clusters(3)[0])
+    first = factory.tiger_ids(config, data, tmp_path)
+    monkeypatch.setattr(factory, "encode", None)
+    monkeypatch.setattr(factory, "semantic_ids", None)
+    assert np.array_equal(factory.tiger_ids(config, data, tmp_path), first)
 
 
 def test_items_with_the_same_words_are_numbered_in_their_order() -> None:

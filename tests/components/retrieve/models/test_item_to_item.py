@@ -5,18 +5,13 @@ import pytest
 
 from components.retrieve.config import ItemToItemConfig
 from components.retrieve.interactions import Histories
-from components.retrieve.models.counts import ItemToItem, Popularity, item_counts
+from components.retrieve.models.item_to_item import ItemToItem
 
 
 def histories(*rows: list[int]) -> Histories:
     ends = np.cumsum([len(row) for row in rows])
     flat = np.array([item for row in rows for item in row], dtype=np.int64)
     return Histories(flat, ends - [len(row) for row in rows], ends)
-
-
-def test_popularity_orders_by_count_then_index() -> None:
-    popularity = Popularity(item_counts(histories([2, 0], [2, 3], [3]), 5))
-    assert popularity.rank(histories([4], [2]), 5).items.tolist() == [[2, 3, 0, 1, -1], [3, 0, 1, 4, -1]]
 
 
 def test_item_to_item_by_hand() -> None:

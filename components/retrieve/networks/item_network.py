@@ -1,0 +1,134 @@
+"""Networks with one item table for input and output, the losses over it, and their recommender.
+
+"softmax" is cross-entropy over the whole catalogue (or sampled negatives), which makes these models
+strong baselines (Klenitskiy & Vasilev 2023); "bce" is binary cross-entropy with one negative per position.
+"""
+
+import abc
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from components.retrieve.config import NextItemConfig
+from components.retrieve.interactions import Histories
+from components.retrieve.networks import losses
+from components.retrieve.networks.training import SequenceNetwork, pad
+from components.retrieve.ranking import Scorer
+
+Loss = Literal["softmax", "bce"]
+
+
+class ItemNetwork(SequenceNetwork):
+    """Turns a history into a vector; its products with the item table are the scores."""
+
+    def __init__(self, num_items: int, config: NextItemConfig, loss: Loss = "softmax") -> None:
+        super().__init__()
+        self.num_items, self.max_length = num_items, config.max_length
+        self.kind, self.negatives, self.temperature = loss, config.negatives, config.temperature
+        self.items = nn.Embedding(num_items + 1, config.dim)  # the last row stands for padding
+
+    @abc.abstractmethod
+    def user_vectors(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Return [rows, dim] for histories [rows, <= max_length] padded on the right; lengths >= 1."""
+
+    def item_vectors(self) -> Tensor:
+        """Return the item table without its padding row, normalised where a temperature is set."""
+        table = self.items.weight[: self.num_items]
+        return F.normalize(table, dim=-1) if self.temperature else table
+
+    def directions(self, vectors: Tensor) -> Tensor:
+        """Return [..., dim] normalised and divided by the temperature where one is set."""
+        return F.normalize(vectors, dim=-1) / self.temperature if self.temperature else vectors
+
+    def objective(self, vectors: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss of predicting the items `targets` [n] by `vectors` [n, dim]."""
+        table = self.item_vectors()
+        if self.kind == "bce":
+            negatives = torch.randint(self.num_items, targets.shape, device=targets.device)
+            return losses.binary_cross_entropy(vectors, table, targets, negatives)
+        if 0 < self.negatives < self.num_items:
+            negatives = torch.randperm(self.num_items, device=targets.device)[: self.negatives]
+            return losses.sampled_softmax(vectors, table, targets, negatives)
+        return losses.full_softmax(vectors.float(), table, targets)
+
+    def recommender(self, device: torch.device) -> "NetworkRecommender":
+        """Return the recommender that ranks by this network's scores."""
+        return NetworkRecommender(self, device)
+
+
+class NextItemNetwork(ItemNetwork):
+    """Predicts each item from those before it."""
+
+    def __init__(self, num_items: int, config: NextItemConfig, loss: Loss = "softmax") -> None:
+        super().__init__(num_items, config, loss)
+        self.prefixes = config.prefixes
+
+    def training_sequences(self, histories: Histories) -> Histories:
+        """Return windows of the histories, or every prefix as a sequence of its own."""
+        cut = Histories.prefixes if self.prefixes else Histories.windows
+        return cut(histories, self.max_length + 1)
+
+    @abc.abstractmethod
+    def encode(self, items: Tensor, at: Tensor | None = None) -> Tensor:
+        """Return causal states [rows, length, dim] for items [rows, length].
+
+        With `at` [rows], only those at these positions, [rows, dim].
+        """
+
+    def user_vectors(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Return the states of the last item of each history."""
+        return self.directions(self.encode(items, lengths - 1))
+
+    def loss(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Return the mean loss of predicting each item, of a prefix the last one, from those before it."""
+        inputs, targets = items[:, :-1], items[:, 1:]
+        if self.prefixes:
+            last = targets.gather(1, lengths[:, None] - 2)[:, 0]
+            return self.objective(self.user_vectors(inputs, lengths - 1), last)
+        real = targets != self.num_items
+        return self.objective(self.directions(self.encode(inputs))[real], targets[real])
+
+
+class NetworkRecommender(Scorer):
+    """Scores of a trained network."""
+
+    def __init__(self, network: ItemNetwork, device: torch.device) -> None:
+        self.network = network.eval()
+        self.num_items = network.num_items
+        self.device = device
+        self._table: Tensor | None = None
+
+    @torch.no_grad()
+    def scores(self, histories: Histories) -> Tensor:
+        """Return user vectors times item vectors; an empty history scores 0 everywhere."""
+        latest = histories.last(self.network.max_length)
+        if self._table is None:
+            self._table = self.network.item_vectors().clone()
+        users = torch.zeros(len(latest), self._table.shape[1], device=self.device)
+        order = np.argsort(latest.lengths, kind="stable")
+        for rows in np.array_split(order, max(1, len(order) // 256)):
+            rows = rows[latest.lengths[rows] > 0]
+            if len(rows):
+                batch = pad(latest.take(rows), self.num_items, self.device)
+                users[torch.from_numpy(rows).to(self.device)] = self.network.user_vectors(*batch)
+        return users @ self._table.T
+
+
+def sample_mask(items: Tensor, lengths: Tensor, share: float) -> Tensor:
+    """Return which of `items` [rows, length] are masked: a random `share`, or else a row's last item."""
+    positions = torch.arange(items.shape[1], device=items.device)
+    real = positions < lengths[:, None]
+    masked = (torch.rand(items.shape, device=items.device) < share) & real
+    return masked | ((positions == lengths[:, None] - 1) & ~masked.any(1, keepdim=True))
+
+
+def init_weights(network: nn.Module) -> None:
+    """Draw linear and embedding weights from a normal distribution, biases zero (BERT's way)."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
