@@ -17,9 +17,10 @@ export UV_FIND_LINKS ?= $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config g
 run: setup
 	$(BIN)/recllm run --profile $(PROFILE)
 
-# Two processes of one thread each: on small models, threads wait for each other more than they work.
+# Two processes of one thread each: on small models, threads wait for each other more than they work. Whole
+# files go to a process in the order of tests/conftest.py, the heavy ones first.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
 
 # verl and vLLM want other versions than the rest: an environment of their own, here with vLLM for a CPU.
 test-verl: .venv-verl/installed

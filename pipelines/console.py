@@ -105,7 +105,7 @@ class Console:
         if bar and done < bar.completed:  # another loop of the same step
             self._remove_bars(step)
             bar = None
-        number = bar.id if bar else self._bars.add_task(step, detail="")
+        number = bar.id if bar else self._bars.add_task(step, total=total, detail="")
         detail = message.removeprefix(f"{done}/{total}")
         self._bars.update(number, completed=done, total=total, detail=detail)
         return True

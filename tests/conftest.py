@@ -25,9 +25,18 @@ from data_contracts.evaluation import (
 os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 
+HEAVY = ("pipelines/test_run.py", "components/test_kill.py")
+"""Files that take minutes, the longest first."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the whole runs: they take as long as all the rest, which another process does meanwhile."""
-    items.sort(key=lambda item: item.path.name != "test_run.py")
+    """Begin with the heavy files, so that two processes end at about the same time."""
+
+    def position(item: pytest.Item) -> int:
+        name = str(item.path.relative_to(Path(__file__).parent))
+        return HEAVY.index(name) if name in HEAVY else len(HEAVY)
+
+    items.sort(key=position)
 
 
 @pytest.fixture(scope="session")
@@ -108,13 +117,13 @@ def _prompt_row(index: int, split: str) -> dict[str, Any]:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Mount a disk of 40 KiB; what a machine does not let us mount is skipped."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(place)]
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(disk)]
     if not shutil.which("mount") or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("this user cannot mount a small disk")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 KINDS: dict[str, Kind] = {"popularity": "conventional", "sasrec": "conventional", "champion": "champion"}
