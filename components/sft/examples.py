@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from components.shared.errors import DataError
+from components.shared.language_model.generate import pad_left
 from components.shared.language_model.load import encode_completion, encode_prompt
 from components.shared.prompting.table import PromptRow
 
@@ -33,7 +34,7 @@ def encode(rows: Sequence[PromptRow], tokenizer: Any, max_length: int) -> list[d
         examples.append({"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer})
     if not examples:
         raise DataError(
-            "no training prompt has an answer: the retriever found no label. Raise "
+            "no training prompt has an answer: the retriever found no label; raise "
             "retrieve.num_candidates or the number of training prompts"
         )
     return examples
@@ -47,20 +48,9 @@ class LeftPadding:
 
     def __call__(self, examples: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         """Return input_ids, attention_mask, position_ids and labels, each of shape (batch, longest)."""
-        width = max(len(example["input_ids"]) for example in examples)
-
-        def pad(name: str, value: int) -> torch.Tensor:
-            return torch.tensor([[value] * (width - len(e[name])) + e[name] for e in examples])
-
-        mask = torch.tensor(
-            [[0] * (width - len(e["input_ids"])) + [1] * len(e["input_ids"]) for e in examples]
-        )
-        return {
-            "input_ids": pad("input_ids", self.pad_token_id),
-            "attention_mask": mask,
-            "position_ids": (mask.cumsum(1) - 1).clamp(min=0),
-            "labels": pad("labels", IGNORED),
-        }
+        ids, mask, positions = pad_left([example["input_ids"] for example in examples], self.pad_token_id)
+        labels, _, _ = pad_left([example["labels"] for example in examples], IGNORED)
+        return {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "labels": labels}
 
 
 def answer_loss(model: Any, batch: dict[str, torch.Tensor], num_items: int | None = None) -> torch.Tensor:

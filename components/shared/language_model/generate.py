@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from components.shared.errors import TrainingError
@@ -94,8 +95,8 @@ def sample(
     generator: torch.Generator,
 ) -> list[list[list[int]]]:
     """Return sampled token ids for a batch of encoded prompts, [prompt][sample][token], with end tokens."""
-    input_ids, mask = _pad_left(prompts, lm.tokenizer.pad_token_id, lm.device)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    padded = pad_left(prompts, lm.tokenizer.pad_token_id)
+    input_ids, mask, positions = (tensor.to(lm.device) for tensor in padded)
     logits, cache = _prefill(lm, input_ids, mask, positions)
     rows = len(prompts) * num_samples
     if num_samples > 1:
@@ -156,13 +157,15 @@ def _prefill(
     return torch.cat(logits), concatenate(caches)
 
 
-def _pad_left(
-    prompts: Sequence[Sequence[int]], pad: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    width = max(map(len, prompts))
-    ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-    return ids, mask
+def pad_left(rows: Sequence[Sequence[int]], value: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return token ids padded with `value`, attention mask and position ids, each (rows, longest)."""
+
+    def pad(padded: list[torch.Tensor], value: int) -> torch.Tensor:
+        return pad_sequence(padded, batch_first=True, padding_value=value, padding_side="left")
+
+    ids = [torch.tensor(row, dtype=torch.long) for row in rows]
+    mask = pad([torch.ones_like(row) for row in ids], 0)
+    return pad(ids, value), mask, (mask.cumsum(1) - 1).clamp(min=0)
 
 
 def _next_tokens(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:

@@ -4,9 +4,9 @@ A page is one file that works offline; all text is escaped by the template.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import jinja2
 
@@ -15,6 +15,7 @@ from components.shared.artifacts.outputs import write_text
 FOLDER = Path(__file__).parent
 
 Tone = Literal["", "best", "faint", "good", "warn", "bad"]
+_Links = Mapping[str, str] | None  # addresses by the texts that link to them
 
 
 @dataclass(frozen=True)
@@ -26,61 +27,53 @@ class Cell:
     href: str = ""
 
 
+class Block:
+    """Part of a page."""
+
+    @property
+    def kind(self) -> str:
+        """Return the name by which the template knows the block."""
+        return type(self).__name__.lower()
+
+
 @dataclass(frozen=True)
-class Heading:
-    """The heading of a section."""
-
-    kind: ClassVar = "heading"
-    text: str
-
-
-@dataclass(frozen=True)
-class Text:
+class Text(Block):
     """A paragraph."""
 
-    kind: ClassVar = "text"
     text: str
     tone: Tone = ""
 
 
-@dataclass(frozen=True)
-class Note:
+class Heading(Text):
+    """The heading of a section."""
+
+
+class Note(Text):
     """A paragraph that stands out: a verdict, a warning."""
 
-    kind: ClassVar = "note"
-    text: str
-    tone: Tone = ""
+
+class Pre(Text):
+    """Text with its own line breaks."""
 
 
 @dataclass(frozen=True)
-class Bullets:
+class Bullets(Block):
     """A list."""
 
-    kind: ClassVar = "bullets"
     items: Sequence[str]
 
 
 @dataclass(frozen=True)
-class Pre:
-    """Text whose line breaks count."""
-
-    kind: ClassVar = "pre"
-    text: str
-
-
-@dataclass(frozen=True)
-class Cards:
+class Cards(Block):
     """Large figures with a caption each."""
 
-    kind: ClassVar = "cards"
     cards: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Block):
     """A table of figures, or of text with `is_text`; without a header, pairs of name and value."""
 
-    kind: ClassVar = "table"
     header: Sequence[str | Cell]
     rows: Sequence[Sequence[str | Cell]]
     caption: str = ""
@@ -88,44 +81,29 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Figures:
+class Figures(Block):
     """Charts (SVG of `components.shared.reporting.charts`) by their titles, side by side."""
 
-    kind: ClassVar = "figures"
     figures: Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Details:
+class Details(Block):
     """Blocks that unfold."""
 
-    kind: ClassVar = "details"
     summary: str
-    blocks: Sequence["Block"] = field(default_factory=tuple)
+    blocks: Sequence[Block] = ()
     is_open: bool = False
 
 
-Block = Heading | Text | Note | Bullets | Pre | Cards | Table | Figures | Details
+def write(path: Path, title: str, blocks: Sequence[Block], *, lead: str = "", links: _Links = None) -> None:
+    """Write the page to `path` atomically; `lead` and `links` stand below and above the title."""
+    write_text(path, render(title, blocks, lead=lead, links=links))
 
 
-def render(
-    title: str, blocks: Sequence[Block], *, lead: str = "", links: Mapping[str, str] | None = None
-) -> str:
-    """Return the page as HTML; `links` maps texts to addresses, shown above the title."""
+def render(title: str, blocks: Sequence[Block], *, lead: str = "", links: _Links = None) -> str:
+    """Return the page as HTML."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True)
     style = (FOLDER / "style.css").read_text(encoding="utf-8")
-    return environment.get_template("page.html").render(
-        title=title, blocks=blocks, lead=lead, links=links or {}, style=style
-    )
-
-
-def write(
-    path: Path,
-    title: str,
-    blocks: Sequence[Block],
-    *,
-    lead: str = "",
-    links: Mapping[str, str] | None = None,
-) -> None:
-    """Write the page to `path`, whole or not at all."""
-    write_text(path, render(title, blocks, lead=lead, links=links))
+    template = environment.get_template("page.html")
+    return template.render(title=title, blocks=blocks, lead=lead, links=links, style=style)
