@@ -1,14 +1,19 @@
 """Every term with its arithmetic, and a table of tricks that must not pay."""
 
+import dataclasses
+import doctest
 import itertools
 import math
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.grpo import rewards
 from components.grpo.config import RewardWeights
 from components.grpo.rewards import already_seen, business_terms, lcs, outside, repeats, score, wrong_length
+from components.shared import metrics
 from components.shared.errors import ConfigError
 from components.shared.prompting.table import PromptRow
 
@@ -48,17 +53,58 @@ def test_lcs(ranking: list[int], labels: list[int], value: float) -> None:
     assert lcs(ranking, labels) == pytest.approx(value)
 
 
-@given(st.permutations(range(5)), st.permutations(range(5)), st.integers(0, 5), st.integers(1, 5))
-def test_lcs_equals_the_best_of_all_common_subsequences(ranking, labels, n: int, m: int) -> None:
-    ranking, labels = ranking[:n], labels[:m]
-    best = 0.0
+def best_common(ranking: Sequence[int], labels: Sequence[int], weights: Sequence[float]) -> float:
+    """Return the best sum over all subsequences of `ranking` that are subsequences of `labels`."""
+    gain, best = dict(zip(labels, weights, strict=True)), 0.0
     for size in range(len(ranking) + 1):
         for ranks in itertools.combinations(range(len(ranking)), size):
             rest = iter(labels)
             if all(ranking[r] in rest for r in ranks):
-                best = max(best, sum(1 / math.log2(r + 2) for r in ranks))
+                best = max(best, sum(gain[ranking[r]] / math.log2(r + 2) for r in ranks))
+    return best
+
+
+@given(st.permutations(range(5)), st.permutations(range(5)), st.integers(0, 5), st.integers(1, 5))
+def test_lcs_equals_the_best_of_all_common_subsequences(ranking, labels, n: int, m: int) -> None:
+    ranking, labels = ranking[:n], labels[:m]
+    best = best_common(ranking, labels, [1.0] * m)
     ideal = sum(1 / math.log2(r + 2) for r in range(len(labels)))
     assert lcs(ranking, labels) == pytest.approx(best / ideal)
+    for weight in (0.1, 1.0, 3.7):  # equal weights change no bit
+        assert lcs(ranking, labels, [weight] * m) == lcs(ranking, labels)
+
+
+@given(
+    st.permutations(range(5)),
+    st.permutations(range(5)),
+    st.integers(0, 5),
+    st.lists(st.floats(0.01, 100.0), min_size=1, max_size=5),
+)
+def test_weighted_lcs_is_the_share_of_the_best_that_any_ranking_attains(ranking, labels, n, weights) -> None:
+    ranking, labels = ranking[:n], labels[: len(weights)]
+    attainable = max(best_common(other, labels, weights) for other in itertools.permutations(labels))
+    value = lcs(ranking, labels, weights)
+    assert value == pytest.approx(best_common(ranking, labels, weights) / attainable, rel=1e-12)
+    assert 0 <= value <= 1 + 1e-12
+
+
+def test_weights_at_their_bounds() -> None:
+    assert lcs([1, 2], [2, 1], [0.0, 0.0]) == 0.0
+    # the best attainable is label 1 alone on the first rank: label 2 before it would cost more than it earns
+    assert lcs([1, 3], [2, 1], [0.1, 3.0]) == pytest.approx(1.0)
+
+
+def test_the_score_weighs_labels_by_engagement() -> None:
+    row = dataclasses.replace(ROW, label_weights=[1.0, 3.0])
+    text = "<think>Recent interests: chess, go.</think><answer>2, 4, 1</answer>"
+    assert score(text, row, RewardWeights(), {})["lcs"] == pytest.approx(1.0)
+    assert reward(text)["lcs"] == pytest.approx(1 / (1 + SECOND))
+
+
+def test_the_examples_of_the_documentation() -> None:
+    for module in (rewards, metrics):
+        found = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+        assert found.attempted and not found.failed
 
 
 def test_penalties_by_hand() -> None:

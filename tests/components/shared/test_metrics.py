@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from ranx import Qrels, Run, evaluate
+from sklearn.metrics import ndcg_score
 
 from components.shared.metrics import ilad, mean, ndcg_at_k, recall_at_k, self_information
 
@@ -34,6 +35,19 @@ def test_equal_to_ranx_on_random_rankings() -> None:
             theirs[f"recall@{k}"]
         )
         assert mean([ndcg_at_k(ranked[u], labels[u], k) for u in users]) == pytest.approx(theirs[f"ndcg@{k}"])
+
+
+def test_graded_ndcg_equals_ranx_and_scikit_learn() -> None:
+    rng = np.random.default_rng(1)
+    for k in (3, 10):
+        ranked = [str(i) for i in rng.permutation(20)]
+        gains = {str(i): int(rng.integers(1, 6)) for i in rng.choice(20, 6, replace=False)}
+        run = Run({"u": {item: 20.0 - rank for rank, item in enumerate(ranked)}})
+        mine = ndcg_at_k(ranked, {item: float(gain) for item, gain in gains.items()}, k)
+        assert mine == pytest.approx(evaluate(Qrels({"u": gains}), run, f"ndcg@{k}"))
+        relevance = [[gains.get(item, 0) for item in ranked]]
+        assert mine == pytest.approx(ndcg_score(relevance, [list(range(20, 0, -1))], k=k))
+        assert ndcg_at_k(ranked, dict.fromkeys(gains, 1.0), k) == ndcg_at_k(ranked, set(gains), k)
 
 
 def test_ilad_is_the_mean_jaccard_distance() -> None:

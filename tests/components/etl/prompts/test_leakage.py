@@ -4,8 +4,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from components.etl.config import PromptsConfig
 from components.etl.prompts.leakage import position_leak, row_leak
+from components.etl.prompts.rows import CatalogueStatistics, render
 from components.shared.errors import LeakageError
+from components.shared.prompting import render as rendering
 from components.shared.prompting.settings import PromptSettings
 from data_contracts import tables
 
@@ -117,6 +120,26 @@ def test_a_title_that_is_a_topic_tells_nothing():
     for item in case["items"].values():
         item.update(title="Tree Care Guide", topic="Tree Care Guide", tags=["Tree Care Guide"])
     assert row_leak(case, row_of(before="User profile: interests Tree Care Guide."), [0, 1], SETTINGS) is None
+
+
+@pytest.mark.parametrize("heading", ["Candidates:", "Choose from these:"])
+def test_another_wording_of_the_prompt_raises_no_false_alarm_and_hides_no_leak(
+    heading, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(rendering, "CANDIDATES_HEADING", heading)
+    case = case_of(
+        engagement=[1.0] * 5,
+        profile={},
+        items={
+            name: {**item, "train_count": 1, "created_at": None} for name, item in case_of()["items"].items()
+        },
+    )
+    row = render(case, PromptsConfig(), CatalogueStatistics(interactions=9, items=6), lambda messages: 1)
+    assert f"\n{heading}\n" in row["messages"][1]["content"]
+    assert "The cedar tree" in row["messages"][1]["content"].partition(heading)[2]
+    assert row_leak(case, row, row["history_positions"], PromptsConfig()) is None
+    row["messages"][1]["content"] = f"Hint: The cedar tree\n{row['messages'][1]['content']}"
+    assert "title 'The cedar tree'" in row_leak(case, row, row["history_positions"], PromptsConfig())
 
 
 @pytest.mark.parametrize(
