@@ -5,6 +5,7 @@ import doctest
 import itertools
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -105,6 +106,9 @@ def test_the_examples_of_the_documentation() -> None:
     for module in (rewards, metrics):
         found = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
         assert found.attempted and not found.failed
+    readme = Path(rewards.__file__).with_name("README.md")
+    found = doctest.testfile(str(readme), module_relative=False, optionflags=doctest.ELLIPSIS)
+    assert found.attempted and not found.failed
 
 
 def test_penalties_by_hand() -> None:
