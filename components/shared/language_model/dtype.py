@@ -4,18 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
 
 from components.shared.config import Dtype
 
 
 def torch_dtype(dtype: Dtype, device: torch.device | None = None) -> torch.dtype:
-    """Return the torch type; "auto" is bfloat16 where `device` multiplies it faster than float32.
-
-    None is a GPU where there is one. A CPU does where it takes matrix tiles (AMX): with AVX-512 alone
-    bfloat16 took twice float32's time.
-    """
+    """Return the torch type; "auto" is bfloat16 if `device` (None: the best one) multiplies it faster."""
     if dtype == "auto":
+        # Of CPUs those with matrix tiles (AMX): with AVX-512 alone bfloat16 took twice float32's time.
         on_gpu = device.type == "cuda" if device else torch.cuda.is_available()
         fast = on_gpu or torch.cpu._is_amx_tile_supported()
         return torch.bfloat16 if fast else torch.float32
@@ -23,16 +19,11 @@ def torch_dtype(dtype: Dtype, device: torch.device | None = None) -> torch.dtype
 
 
 @contextmanager
-def bfloat16_matmul(wanted: bool) -> Iterator[None]:
+def bfloat16_matmul(enabled: bool) -> Iterator[None]:
     """Round the factors of a CPU's matrix products to bfloat16; sums and results stay float32."""
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium" if wanted else before)
+    torch.set_float32_matmul_precision("medium" if enabled else before)
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def are_finite(network: nn.Module) -> bool:
-    """Return whether every weight of `network` is a number and not infinite."""
-    return all(bool(weight.isfinite().all()) for weight in network.parameters())

