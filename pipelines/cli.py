@@ -1,6 +1,7 @@
 """The command line. Heavy imports stand inside the commands, so that `--help` answers at once."""
 
 import contextlib
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -258,6 +259,7 @@ def main() -> None:
     """Run the command line; a user's mistake ends as one message and exit code 1."""
     from components.shared.errors import UserError
 
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
     try:
         app()
     except UserError as error:

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TextIO
 
 import rich.console
@@ -24,9 +23,13 @@ class Console:
     Use it as a context manager. `verbose` shows every line of the log in place of the events.
     """
 
-    def __init__(self, events: Path, log: Path, screen: TextIO | None = None, verbose: bool = False) -> None:
+    def __init__(self, folder: Path, screen: TextIO | None = None, verbose: bool = False) -> None:
+        self.events = folder / "events.jsonl"
+        """The file that steps append their events to."""
+        self.log = folder / "run.log"
+        """The file that takes all output of the run."""
         self._failure: tuple[str, str] | None = None
-        self._events, self._log, self._verbose = events, log, verbose
+        self._verbose = verbose
         self._started = time.monotonic()
         self._screen = rich.console.Console(
             file=screen or sys.stdout, soft_wrap=True, highlight=False, markup=False, emoji=False
@@ -49,9 +52,7 @@ class Console:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._ended.set()
         self._thread.join()
         self._bars.stop()
@@ -69,15 +70,14 @@ class Console:
         """
         if self._failure:
             return self._failure
-        match = re.search(r"Inner task failed: '([^']+)'", _ANSI.sub("", error))
-        step = match[1] if match else ""
-        log = _ANSI.sub("", self._log.read_text(encoding="utf-8"))
-        printed = log.partition(f"Task '{step}' finished with status FAILURE")[0].splitlines()[:-1]
-        lines = [line.strip() for line in printed if line.strip()][-_CAUSE_LINES:]
-        return step, "\n".join(lines) or error
+        step = _ANSI.sub("", error).partition("Inner task failed: '")[2].partition("'")[0]
+        log = _ANSI.sub("", self.log.read_text(encoding="utf-8"))
+        *printed, _ = log.partition(f"Task '{step}' finished with status FAILURE")[0].splitlines() or [""]
+        lines = [line.strip() for line in printed if line.strip()]
+        return step, "\n".join(lines[-_CAUSE_LINES:]) or error
 
     def _follow(self) -> None:
-        events, log = _new_lines(self._events), _new_lines(self._log)
+        events, log = _new_lines(self.events), _new_lines(self.log)
         while True:
             ended = self._ended.wait(_POLL_SECONDS)
             for line in next(events):

@@ -86,7 +86,7 @@ def run(
     tracking_uri = profile.register.tracking_uri or registry_of(runs)
     profile = replace(profile, register=replace(profile.register, tracking_uri=tracking_uri))
     finished = LocalRun(folder=folder, tracking_uri=tracking_uri, model_name=profile.register.model_name)
-    with Console(folder / "events.jsonl", folder / "run.log", verbose=verbose) as console:
+    with Console(folder, verbose=verbose) as console:
         console.say(f"run {run_key}: everything it writes lies in {folder}")
         if data is None:
             data = sample_data(profile, runs, console)
@@ -133,7 +133,7 @@ def _execute(
     # Threads that spin long while they wait slow training down several times on a busy machine; those that
     # sleep at once cost a tenth on an idle one.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    os.environ[EVENTS] = str(run.folder / "events.jsonl")
+    os.environ[EVENTS] = str(console.events)
     os.environ["MLFLOW_TRACKING_URI"] = run.tracking_uri  # where steps log as they train
     os.environ["MLFLOW_EXPERIMENT_NAME"] = profile.register.experiment
     os.environ[PIPELINE_RUN] = run.folder.name
@@ -149,13 +149,17 @@ def _execute(
         cache_root=str(cache) if cache else None,
     )
     pipeline = kfp_components.load_component_from_file(str(compiled))
-    log = (run.folder / "run.log").open("a", buffering=1, encoding="utf-8")
     try:
-        with log, _stopping_children(), contextlib.redirect_stdout(log), _cache_hits() as cached:
+        with (
+            console.log.open("a", buffering=1, encoding="utf-8") as log,
+            contextlib.redirect_stdout(log),
+            _stopping_children(),
+            _cache_hits() as cached,
+        ):
             pipeline(**arguments)
     except RuntimeError as error:
         step, cause = console.failure(str(error))
-        raise RunFailedError(f"step '{step}' failed: {cause}\nThe whole log: {log.name}") from error
+        raise RunFailedError(f"step '{step}' failed: {cause}\nThe whole log: {console.log}") from error
     if unchanged := [step for step in CACHED_STEPS if step in cached]:
         console.say(f"unchanged, so their outputs were used again: {', '.join(unchanged)}")
     executed = {path.name: path for path in run.folder.glob("*/*/")}

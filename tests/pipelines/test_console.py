@@ -36,7 +36,7 @@ def show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         screen = screen or io.StringIO()
         monkeypatch.setenv(EVENTS, str(tmp_path / "events.jsonl"))
         (tmp_path / "run.log").write_text(log)
-        with Console(tmp_path / "events.jsonl", tmp_path / "run.log", screen, verbose) as console:
+        with Console(tmp_path, screen, verbose) as console:
             for step, body in steps:
                 command = [sys.executable, "-c", STEP.format(step=step.replace("-", " "), body=body)]
                 name = ["--function_to_execute", step.replace("-", "_")]
