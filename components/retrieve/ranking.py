@@ -42,6 +42,10 @@ class RankedLists:
         """Return the lists cut to their first `depth` items."""
         return RankedLists(self.items[:, :depth], self.scores[:, :depth])
 
+    def hits(self, queries: Queries) -> Bools:
+        """Return whether each listed item is one of its query's labels, [rows, depth]."""
+        return contains(queries.labels, self.items)
+
 
 class Recommender(abc.ABC):
     """A trained model that recommends ranked lists."""

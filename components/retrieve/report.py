@@ -5,13 +5,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from components.retrieve.interactions import Bools, Queries
-from components.retrieve.ranking import RankedLists, contains, ndcg, recall
+from components.retrieve.interactions import Bools, Ints, Queries
+from components.retrieve.ranking import RankedLists, ndcg, recall
 from components.shared.reporting.page import Block, Heading, Note, Table, Text, render
 from data_contracts.evaluation import ACCURACY_METRICS, CANDIDATE_ORDER
 
 CEILINGS = (10, 20, 50, 100)
 CUTS = (5, 10)
+COUNTS = {
+    "prompts": "users",
+    "without a history": "cold",
+    "new items": "new_items",
+    "filled": "filled",
+    "without exposures": "unlisted",
+}
+"""Counts of SplitFigures by their column on the page."""
 TOO_GOOD = 0.95
 """A larger share of labels among the first ten exposed items is flagged …"""
 FEW_ITEMS = 100
@@ -20,24 +28,41 @@ LEAST_KNOWN = 0.5
 """A smaller share of known exposed items, or of prompts with exposures, is flagged."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SplitFigures:
+    """Figures of one split's queries and candidates.
+
+    Attributes:
+        users: queries, at most one per user.
+        labels: labels per query.
+        cold: queries with an empty history; the segment's popularity recommends for them.
+        new_items: candidates that their models' train part does not hold.
+        filled: candidates filled in by popularity, because the models recommended too few.
+        unlisted: queries without exposures by the label's time; None if exposures are not used.
+        short: queries with too few candidates, because the catalogue has no more.
+        ceilings: N -> share of labels among the first N candidates.
+        first_labels: the same for the first label after a history, comparable between splits.
+    """
+
+    users: int
+    labels: float = 1.0
+    cold: int = 0
+    new_items: int = 0
+    filled: int = 0
+    unlisted: int | None = None
+    short: int = 0
+    ceilings: dict[int, float] = field(default_factory=dict)
+    first_labels: dict[int, float] = field(default_factory=dict)
+
+
 @dataclass(kw_only=True)
 class RetrieveReport:
-    """Figures of one run; all in [0, 1] unless named otherwise.
+    """Figures of one run.
 
     Attributes:
         models: model -> split -> "recall@5" … -> mean over users; CANDIDATE_ORDER is what the prompts get.
         seconds: model -> training on all users, with pre-training and embeddings.
-        ceilings: split -> N -> share of labels among the first N candidates.
-        first_labels: split -> N -> the same for the first label after a history, which is comparable
-            between splits; and the number of such queries.
-        labels: split -> labels per query.
-        users: split -> queries, at most one per user.
         flags: warnings for people.
-        cold: split -> queries with an empty history; the segment's popularity recommends for them.
-        unlisted: split -> queries without exposures by the label's time; empty if exposures are not used.
-        new_items: split -> candidates that their models' train part does not hold.
-        filled: split -> candidates filled in by popularity, because the models recommended too few.
-        short: queries with too few candidates, because the catalogue has no more.
     """
 
     candidates_from: str
@@ -45,67 +70,48 @@ class RetrieveReport:
     num_items: int
     new_item_slots: int = 0
     folds: int = 2
+    splits: dict[str, SplitFigures] = field(default_factory=dict)
     models: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    ceilings: dict[str, dict[int, float]] = field(default_factory=dict)
-    first_labels: dict[str, tuple[dict[int, float], int]] = field(default_factory=dict)
-    labels: dict[str, float] = field(default_factory=dict)
-    users: dict[str, int] = field(default_factory=dict)
-    cold: dict[str, int] = field(default_factory=dict)
-    unlisted: dict[str, int] = field(default_factory=dict)
-    new_items: dict[str, int] = field(default_factory=dict)
-    filled: dict[str, int] = field(default_factory=dict)
-    short: int = 0
     flags: list[str] = field(default_factory=list)
+
+    @property
+    def short(self) -> int:
+        """Queries of all splits with too few candidates."""
+        return sum(figures.short for figures in self.splits.values())
 
     def metrics(self) -> dict[str, float]:
         """Return the figures flat, for the Kubeflow UI: "sasrec_test_ndcg_at_10", "ceiling_test_at_20" …."""
-        flat: dict[str, float] = {}
+        flat = {"short_lists": float(self.short)}
         for model, splits in self.models.items():
             for split, values in splits.items():
-                flat |= {
-                    f"{model}_{split}_{name.replace('@', '_at_')}": value for name, value in values.items()
-                }
-        for split, ceilings in self.ceilings.items():
-            flat |= {f"ceiling_{split}_at_{n}": value for n, value in ceilings.items()}
-        for name in ("users", "cold", "unlisted", "new_items", "filled"):
-            flat |= {f"{name}_{split}": float(count) for split, count in getattr(self, name).items()}
-        flat["short_lists"] = float(self.short)
+                flat |= {f"{model}_{split}_{k.replace('@', '_at_')}": value for k, value in values.items()}
+        for split, figures in self.splits.items():
+            flat |= {f"ceiling_{split}_at_{n}": value for n, value in figures.ceilings.items()}
+            counts = {name: getattr(figures, name) for name in COUNTS.values()}
+            flat |= {f"{name}_{split}": float(count) for name, count in counts.items() if count is not None}
         return {name: value for name, value in flat.items() if math.isfinite(value)}
 
 
-def accuracy(lists: RankedLists, queries: Queries) -> dict[str, float]:
-    """Return mean Recall and NDCG at 5 and 10 over the full catalogue; empty without queries."""
-    return mean_accuracy(contains(queries.labels, lists.items), queries)
-
-
-def mean_accuracy(hits: Bools, queries: Queries) -> dict[str, float]:
-    """Return `accuracy` by `hits` [rows, depth]: whether each listed item is a label."""
-    if not len(queries):
+def accuracy(hits: Bools, labels: Ints) -> dict[str, float]:
+    """Return mean Recall and NDCG at 5 and 10 by `hits` [rows, depth] and label counts; {} without rows."""
+    if not len(hits):
         return {}
-    labels = queries.labels.lengths
     return {f"recall@{k}": float(recall(hits, labels, k).mean()) for k in CUTS} | {
         f"ndcg@{k}": float(ndcg(hits, labels, k).mean()) for k in CUTS
     }
 
 
-def ceilings(hits: Bools, queries: Queries, cuts: tuple[int, ...]) -> dict[int, float]:
+def ceilings(hits: Bools, labels: Ints, cuts: tuple[int, ...]) -> dict[int, float]:
     """Return the mean recall of the first N, for each N of `cuts`: the ceiling of any reranking."""
-    if not len(queries):
-        return {}
-    return {n: float(recall(hits, queries.labels.lengths, n).mean()) for n in cuts}
+    return {n: float(recall(hits, labels, n).mean()) for n in cuts} if len(hits) else {}
 
 
-def first_label_recall(
-    lists: RankedLists, queries: Queries, cuts: tuple[int, ...]
-) -> tuple[dict[int, float], int]:
-    """Return `ceilings` for the first labels of queries with a history, and how many queries these are."""
+def first_label_recall(lists: RankedLists, queries: Queries, cuts: tuple[int, ...]) -> dict[int, float]:
+    """Return `ceilings` for the first labels of queries with a history."""
     rows = np.flatnonzero(queries.histories.lengths > 0)
-    if not len(rows):
-        return {}, 0
     labels = queries.labels.items[queries.labels.start[rows]]
-    hits = lists.items[rows] == labels[:, None]
-    return {n: float(hits[:, :n].any(1).mean()) for n in cuts}, len(rows)
+    return ceilings(lists.items[rows] == labels[:, None], np.ones(len(rows), np.int64), cuts)
 
 
 def gap_flags(report: RetrieveReport, allowed: float) -> list[str]:
@@ -114,16 +120,15 @@ def gap_flags(report: RetrieveReport, allowed: float) -> list[str]:
     Compared are first labels after a history, since only test has several labels and cold users. Chance is
     three standard errors of the difference of two proportions; `allowed` is a share of the larger ceiling.
     """
-    train, train_count = report.first_labels.get("train", ({}, 0))
-    test, test_count = report.first_labels.get("test", ({}, 0))
+    train, test = (report.splits[split] for split in ("train", "test"))
     causes = {  # by whether train is above test
         True: "behaviour has shifted since, or train labels have leaked into the fold models",
         False: "train prompts are harder than those of test: use more folds, or look for a shift in time",
     }
     gaps: dict[bool, list[str]] = {True: [], False: []}
-    for n in sorted(train.keys() & test.keys()):
-        a, b = train[n], test[n]
-        error = math.sqrt(a * (1 - a) / train_count + b * (1 - b) / test_count)
+    for n in sorted(train.first_labels.keys() & test.first_labels.keys()):
+        a, b = train.first_labels[n], test.first_labels[n]
+        error = math.sqrt(a * (1 - a) / (train.users - train.cold) + b * (1 - b) / (test.users - test.cold))
         if abs(a - b) > max(3 * error, allowed * max(a, b)):
             gaps[a > b].append(f"{a:.3f} and {b:.3f} among the first {n}")
     return [
@@ -135,7 +140,7 @@ def gap_flags(report: RetrieveReport, allowed: float) -> list[str]:
 
 def candidate_flags(report: RetrieveReport) -> list[str]:
     """Return warnings about no prompts, too few candidates, and unused slots for new items."""
-    queries = sum(report.users.values())
+    queries = sum(figures.users for figures in report.splits.values())
     if not queries:
         return ["No user has an interaction to predict: there is no prompt."]
     flags = []
@@ -144,7 +149,7 @@ def candidate_flags(report: RetrieveReport) -> list[str]:
             f"{report.short:,} of {queries:,} prompts have fewer than {report.num_candidates} candidates: "
             f"the catalogue has no more items that the user has not seen ({report.num_items:,} in all)."
         )
-    if report.new_item_slots and not report.new_items.get("valid", 0) + report.new_items.get("test", 0):
+    if report.new_item_slots and not report.splits["valid"].new_items + report.splits["test"].new_items:
         flags.append(
             "retrieve.new_item_slots found no new item for any valid or test prompt: none resembles a "
             "history by retrieve.content (shared tags or texts), every item has interactions, or all were "
@@ -168,9 +173,9 @@ def exposure_flags(
             f"The first 10 exposed items hold {recall_at_10:.0%} of their users' test labels. Either users "
             "choose from nothing else, or the log keeps each click as a list, which reveals the label."
         )
-    for split, lacking in report.unlisted.items():
-        queries = report.users[split]
-        if are_candidates and queries and lacking > (1 - LEAST_KNOWN) * queries:
+    for split, figures in report.splits.items():
+        lacking, queries = figures.unlisted or 0, figures.users
+        if are_candidates and lacking > (1 - LEAST_KNOWN) * queries:
             flags.append(
                 f"{lacking:,} of {queries:,} {split} prompts have no exposures by their label's time: other "
                 "models of retrieve.candidates_from, if any, or popularity made their candidates."
@@ -180,9 +185,11 @@ def exposure_flags(
 
 def page(report: RetrieveReport) -> str:
     """Return the report as one self-contained HTML page."""
-    splits = list(report.ceilings)
-    cuts = sorted({n for ceiling in report.ceilings.values() for n in ceiling})
-    ceiling_rows = [[f"N = {n}", *(_number(report.ceilings[split].get(n)) for split in splits)] for n in cuts]
+    splits = report.splits
+    cuts = sorted({n for figures in splits.values() for n in figures.ceilings})
+    ceiling_rows = [
+        [f"N = {n}", *(_number(figures.ceilings.get(n)) for figures in splits.values())] for n in cuts
+    ]
     columns = [(split, metric) for split in ("valid", "test") for metric in ACCURACY_METRICS]
     model_rows = [
         [
@@ -192,23 +199,19 @@ def page(report: RetrieveReport) -> str:
         ]
         for model, values in report.models.items()
     ]
-    counts = {
-        "prompts": report.users,
-        "without a history": report.cold,
-        "new items": report.new_items,
-        "filled": report.filled,
-    }
     explanation = (
         "Without a history: candidates are what is popular in the user's segment. New items: candidates "
         "without interactions in the train part, for train prompts in that of the other folds. Filled: "
         "popular candidates, where the models recommended too few."
     )
-    if report.unlisted:
-        counts["without exposures"] = report.unlisted
+    counts = dict(COUNTS)
+    if all(figures.unlisted is None for figures in splits.values()):
+        del counts["without exposures"]
+    else:
         explanation += " Without exposures: there was no list by the label's time."
     count_rows = [
-        [split, f"{report.labels[split]:.2f}", *(f"{count[split]:,}" for count in counts.values())]
-        for split in splits
+        [split, f"{figures.labels:.2f}", *(f"{getattr(figures, name):,}" for name in counts.values())]
+        for split, figures in splits.items()
     ]
     slots = f", {report.new_item_slots} of them for new items" if report.new_item_slots else ""
     blocks: list[Block] = [Note(flag, "warn") for flag in report.flags] or [Text("No warnings.")]

@@ -172,7 +172,7 @@ def row_of(
     trained = time.monotonic()
     ranked = recommender.recommend(test, options.depth)
     scored = time.monotonic()
-    reached = [f"{value:.4f}" for value in accuracy(ranked, test).values()]
+    reached = [f"{value:.4f}" for value in accuracy(ranked.hits(test), test.labels.lengths).values()]
     # Published rows are of all users: beside a sample they would say nothing.
     published = " / ".join(f"{value:.4f}" for value in PUBLISHED.get(name, ()) if not options.users)
     cells = [name, *reached, published, log.best_epoch, f"{log.seconds:.0f}", f"{scored - trained:.1f}"]

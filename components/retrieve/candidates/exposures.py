@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -64,18 +65,14 @@ class Exposures(Recommender):
 
     def _latest(self, queries: Queries) -> Ints:
         """Return the index of each query's list, -1 where there is none."""
-        moments, keys = self._keys
-        until = np.searchsorted(moments, self.data.query_times(queries), side="right") - 1
-        wanted = queries.users * (len(moments) + 1) + 1 + until
-        index = np.searchsorted(keys, wanted, side="right") - 1
-        return np.where(index >= np.searchsorted(self.users, queries.users), index, -1)
+        times = pd.DataFrame({"user": queries.users, "time": self.data.query_times(queries)})
+        latest = pd.merge_asof(times.reset_index().sort_values("time"), self._by_time, on="time", by="user")
+        return latest.set_index("index")["list"].sort_index().fillna(-1).to_numpy(np.int64)
 
     @cached_property
-    def _keys(self) -> tuple[Ints, Ints]:
-        """The distinct times, sorted, and each list's user and time as one number, ascending."""
-        moments, rank = np.unique(self.times, return_inverse=True)
-        width = len(moments) + 1  # one more: before all moments
-        return moments, self.users * width + 1 + rank
+    def _by_time(self) -> pd.DataFrame:
+        lists = pd.DataFrame({"user": self.users, "time": self.times, "list": np.arange(len(self.users))})
+        return lists.sort_values("time", kind="stable")
 
 
 def load_exposures(path: Path, data: Interactions) -> Exposures | None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from components.retrieve.config import TrainingConfig
 from components.retrieve.interactions import Histories, Queries
-from components.retrieve.ranking import Recommender, contains, ndcg
+from components.retrieve.ranking import Recommender, ndcg
 from components.shared.artifacts import training_state
 from components.shared.language_model.checks import check_finite
 from components.shared.language_model.dtype import bfloat16_matmul, torch_dtype
@@ -219,7 +219,7 @@ def learning_rate(config: TrainingConfig, epoch: int) -> float:
 
 def validation_ndcg(recommender: Recommender, valid: Queries) -> float:
     """Return the mean NDCG@10 over the full catalogue, seen items excluded; NaN without queries."""
-    hits = contains(valid.labels, recommender.recommend(valid, 10).items)
+    hits = recommender.recommend(valid, 10).hits(valid)
     return float(ndcg(hits, valid.labels.lengths, 10).mean())
 
 

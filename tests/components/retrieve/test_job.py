@@ -20,8 +20,15 @@ from components.retrieve.config import (
 from components.retrieve.interactions import Histories, Queries
 from components.retrieve.job import run
 from components.retrieve.models.factory import user_folds
-from components.retrieve.ranking import RankedLists, contains
-from components.retrieve.report import RetrieveReport, ceilings, first_label_recall, gap_flags, page
+from components.retrieve.ranking import RankedLists
+from components.retrieve.report import (
+    RetrieveReport,
+    SplitFigures,
+    ceilings,
+    first_label_recall,
+    gap_flags,
+    page,
+)
 from components.shared.config import parse, to_json
 from components.shared.errors import ConfigError, DataError
 from data_contracts.tables import CANDIDATES, RANKINGS
@@ -80,7 +87,7 @@ def test_every_prompt_gets_candidates_under_the_contract(write_tables, ring, out
             assert not set(row["item_ids"]) & set(items[:position])
             assert row["scores"] == sorted(row["scores"], reverse=True)
     assert not found
-    assert report.users == {"train": 80, "valid": 80, "test": 80}
+    assert {s: f.users for s, f in report.splits.items()} == {"train": 80, "valid": 80, "test": 80}
 
 
 def test_every_model_ranks_valid_and_test(write_tables, ring, outputs) -> None:
@@ -106,8 +113,8 @@ def test_the_ceiling_is_the_share_of_labels_among_the_candidates(write_tables, r
     for split in ("train", "valid", "test"):
         asked = [row for row in rows(outputs.candidates) if row["split"] == split]
         inside = [ring[row["user_id"]][row["position"]] in row["item_ids"] for row in asked]
-        assert report.ceilings[split][10] == pytest.approx(sum(inside) / 80)
-    assert report.metrics()["ceiling_test_at_10"] == report.ceilings["test"][10]
+        assert report.splits[split].ceilings[10] == pytest.approx(sum(inside) / 80)
+    assert report.metrics()["ceiling_test_at_10"] == report.splits["test"].ceilings[10]
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -179,7 +186,7 @@ def test_users_of_few_items(write_tables, outputs) -> None:
         ("one", "test"),
     ]
     assert found["one", "test"]["item_ids"] == ["a", "b", "c"]  # counts: a 2, b 1, c 1
-    assert report.cold == {"train": 0, "valid": 1, "test": 1}
+    assert {s: f.cold for s, f in report.splits.items()} == {"train": 0, "valid": 1, "test": 1}
 
 
 def test_fewer_items_than_candidates_gives_short_lists(write_tables, outputs) -> None:
@@ -241,7 +248,7 @@ def test_a_new_item_is_found_by_its_tags_and_counted(write_tables, ring, outputs
         latest = ring[row["user_id"]][row["position"] - 1]
         assert ("new" in row["item_ids"]) or latest != "i0010"
     offered = sum("new" in row["item_ids"] for row in table if row["split"] == "test")
-    assert report.new_items["test"] == offered > 0
+    assert report.splits["test"].new_items == offered > 0
 
 
 def test_a_failure_leaves_no_output(write_tables, ring, outputs) -> None:
@@ -258,14 +265,14 @@ def test_only_first_labels_after_a_history_are_compared() -> None:
     labels, nothing = Histories(items, np.array([1, 4]), ends), np.array([0, 4])
     asked = Queries(np.arange(2), np.arange(2), Histories(items, nothing, np.array([1, 4])), labels)
     ranked = RankedLists(np.array([[2, 9], [9, 5]]), np.zeros((2, 2), np.float32))
-    hits = contains(asked.labels, ranked.items)
-    assert ceilings(hits, asked, (1,)) == {1: pytest.approx(1 / 6)}
-    assert first_label_recall(ranked, asked, (1,)) == ({1: 1.0}, 1)
+    assert ceilings(ranked.hits(asked), asked.labels.lengths, (1,)) == {1: pytest.approx(1 / 6)}
+    assert first_label_recall(ranked, asked, (1,)) == {1: 1.0}
 
 
 def _gap(train: float, test: float, users: int) -> list[str]:
     report = RetrieveReport(candidates_from="sasrec", num_candidates=10, num_items=100)
-    report.first_labels = {"train": ({10: train}, users), "test": ({10: test}, users)}
+    for split, recall in (("train", train), ("test", test)):
+        report.splits[split] = SplitFigures(users=users, first_labels={10: recall})
     return gap_flags(report, allowed=0.3)
 
 
@@ -329,7 +336,7 @@ def test_the_component_runs_as_the_pipeline_calls_it(write_tables, ring, tmp_pat
         pytest.param('{"sasrec": {"training": {"learning_rate": 0}}}', "learning_rate", id="rate"),
         pytest.param('{"item_to_item": {"decay": 0}}', "decay", id="decay"),
         pytest.param('{"segments": ["shoe_size"]}', r"segments\[0\]: 'shoe_size' is not", id="segments"),
-        pytest.param('{"num_candidates": 5, "new_item_slots": 5}', "must leave places", id="slots"),
+        pytest.param('{"num_candidates": 5, "new_item_slots": 5}', "must leave slots", id="slots"),
         pytest.param('{"tiger": {"dim": 10}}', "multiple of heads", id="tiger"),
         pytest.param('{"tiger": {"ids": {"codes": 1}}}', "codes: must be at least 2", id="codes"),
     ],

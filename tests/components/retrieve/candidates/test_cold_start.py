@@ -58,7 +58,7 @@ def test_a_user_without_history_gets_what_is_popular_among_their_like(write_tabl
     rows = {r["user_id"]: r["item_ids"] for r in pq.read_table(outputs.candidates).to_pylist()}
     assert set(rows["fnew"]) == set("pqrs")
     assert set(rows["mnew"]) == set("tuvw")
-    assert report.cold["test"] == 2
+    assert report.splits["test"].cold == 2
     alike = dataclasses.replace(config, segments=())
     run(alike, inputs, outputs)
     rows = {r["user_id"]: r["item_ids"] for r in pq.read_table(outputs.candidates).to_pylist()}

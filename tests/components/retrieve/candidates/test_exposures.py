@@ -136,8 +136,8 @@ def test_lists_from_outside_are_candidates_and_a_comparator(write_tables, output
         "c": [],
     }
     assert report.models["online"]["test"]["recall@5"] == pytest.approx(1 / 3)
-    assert report.unlisted == {"train": 2, "valid": 2, "test": 2}
-    assert report.filled["test"] == 4  # two each of b and c
+    assert {s: f.unlisted for s, f in report.splits.items()} == {"train": 2, "valid": 2, "test": 2}
+    assert report.splits["test"].filled == 4  # two each of b and c
     assert report.models["candidates"]["test"]["ndcg@5"] > report.models["online"]["test"]["ndcg@5"]
 
 

@@ -35,7 +35,7 @@ def test_the_last_places_go_to_the_nearest_new_items(write_tables, ring, outputs
             latest = ring[row["user_id"]][row["position"] - 1]
             fourth = "new3" if latest == "i0010" else plain["item_ids"][3]  # "new1" is near to nothing
             assert row["item_ids"][3:] == [fourth, "new2"]
-    assert report.new_items["test"] >= len(ring)
+    assert report.splits["test"].new_items >= len(ring)
 
 
 def test_nothing_is_new_before_it_was_created(write_tables, ring, outputs) -> None:

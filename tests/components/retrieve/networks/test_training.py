@@ -1,4 +1,5 @@
 import dataclasses
+import logging
 import tempfile
 from pathlib import Path
 
@@ -217,6 +218,16 @@ def test_it_stops_when_validation_no_longer_improves(write_tables, ring) -> None
     _, log = fit("sasrec", data, config(training=training))
     assert log.best_epoch == 1
     assert len(log.losses) == 3
+
+
+def test_every_epoch_logs_its_progress(write_tables, ring, caplog) -> None:
+    inputs = write_tables(ring)
+    data = load(inputs.sequences, inputs.catalogue)
+    with caplog.at_level(logging.INFO, logger="recllm"):
+        _, log = fit("sasrec", data, config(training=dataclasses.replace(TINY.training, epochs=2)))
+    epochs = [record for record in caplog.records if hasattr(record, "done")]
+    assert [(record.done, record.total) for record in epochs] == [(1, 2), (2, 2)]
+    assert f"sasrec: loss {log.losses[1]:.4f}, valid ndcg@10 {log.valid_ndcg[1]:.4f}" in caplog.text
 
 
 def test_the_learning_rate_falls_along_half_a_cosine() -> None:
