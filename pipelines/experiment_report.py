@@ -64,7 +64,6 @@ def row_of(report: EvaluationReport) -> dict[str, Any]:
         "ranks_as_sft": sft is not None and sft.metrics == model.metrics,
         "reasoning_ignored_share": answers.reasoning_ignored_share if answers else None,
         "alarms": [alarm.name for alarm in report.alarms if alarm.model == CHALLENGER],
-        "users": report.sample.users,
     }
 
 

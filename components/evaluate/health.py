@@ -11,6 +11,15 @@ TRAINED = ("sft", "grpo")
 _FEW_PROBES = 10  # fewer unchanged answers say nothing
 _FEW_USERS = 20  # fewer equal answers say nothing
 
+_REMEDIES = {
+    "low_validity": "train SFT longer, or raise the weight of the format reward",
+    "truncated_answers": "raise evaluate.max_new_tokens, or shorten the reasoning that SFT teaches",
+    "constant_answers": "the model ignores the user: train on more prompts, or shuffle the candidates",
+    "superficial_reasoning": "the answer does not follow from the reasoning: raise grpo.reward.reasoning, or "
+    "do without it",
+    "worse_than_sft": "GRPO made the model worse: lower its learning rate or raise beta, and keep SFT",
+}
+
 
 def alarms(
     config: HealthConfig, comparators: Sequence[Comparator], differences: Sequence[Difference], users: int
@@ -24,8 +33,8 @@ def alarms(
     ]
     for d in differences:
         if (d.model, d.baseline, d.metric) == ("grpo", "sft", "ndcg@10") and d.high < 0:
-            remedy = "GRPO made the model worse: lower its learning rate or raise beta, and register SFT"
-            found.append(Alarm(name="worse_than_sft", model="grpo", value=d.mean, bound=0.0, remedy=remedy))
+            name = "worse_than_sft"
+            found.append(Alarm(name=name, model="grpo", value=d.mean, bound=0.0, remedy=_REMEDIES[name]))
     return found
 
 
@@ -33,39 +42,17 @@ def _answer_alarms(config: HealthConfig, model: Comparator, users: int) -> list[
     answers = model.answers
     if answers is None:
         return []
-    ignored = answers.reasoning_ignored_share or 0.0
+    ignored = answers.reasoning_ignored_share if answers.reasoning_probes >= _FEW_PROBES else None
+    constant = answers.constant_share if users >= _FEW_USERS else None
     checks = [
-        (
-            "low_validity",
-            answers.valid_share,
-            config.min_valid_share,
-            answers.valid_share < config.min_valid_share,
-            "train SFT longer, or raise the weight of the format reward",
-        ),
-        (
-            "truncated_answers",
-            answers.truncated_share,
-            config.max_truncated_share,
-            answers.truncated_share > config.max_truncated_share,
-            "raise evaluate.max_new_tokens, or shorten the reasoning that SFT teaches",
-        ),
-        (
-            "constant_answers",
-            answers.constant_share,
-            config.max_constant_share,
-            users >= _FEW_USERS and answers.constant_share > config.max_constant_share,
-            "the model ignores the user: train on more prompts, or shuffle the candidates",
-        ),
-        (
-            "superficial_reasoning",
-            ignored,
-            config.max_reasoning_ignored_share,
-            answers.reasoning_probes >= _FEW_PROBES and ignored > config.max_reasoning_ignored_share,
-            "the answer does not follow from the reasoning: raise grpo.reward.reasoning, or do without it",
-        ),
+        ("truncated_answers", answers.truncated_share, config.max_truncated_share),
+        ("constant_answers", constant, config.max_constant_share),
+        ("superficial_reasoning", ignored, config.max_reasoning_ignored_share),
     ]
+    broken = [(name, value, bound) for name, value, bound in checks if value is not None and value > bound]
+    if answers.valid_share < config.min_valid_share:
+        broken.insert(0, ("low_validity", answers.valid_share, config.min_valid_share))
     return [
-        Alarm(name=name, model=model.name, value=value, bound=bound, remedy=remedy)
-        for name, value, bound, broken, remedy in checks
-        if broken
+        Alarm(name=name, model=model.name, value=value, bound=bound, remedy=_REMEDIES[name])
+        for name, value, bound in broken
     ]

@@ -1,6 +1,6 @@
 """Evaluate all comparators on the same users, write the report, and apply the gate's rules to it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +15,8 @@ from components.evaluate.tables import SPLIT, read_catalogue, read_rankings, sam
 from components.shared.artifacts.outputs import write_json, write_text
 from components.shared.errors import DataError
 from components.shared.logs import logger
+from components.shared.metrics import mean
 from components.shared.prompting.answer import final_ranking
-from components.shared.prompting.table import PromptRow
 from data_contracts.evaluation import (
     CANDIDATE_ORDER,
     CHAMPION,
@@ -91,7 +91,17 @@ def run(config: EvaluateConfig, inputs: EvaluateInputs, outputs: EvaluateOutputs
         order = [final_ranking(text, p.candidates) for text, p in zip(given.texts, prompts, strict=True)]
         statistics = answer_statistics(given, prompts)
         scores.append(score(name, _kind(name, "llm"), order, prompts, catalogue, statistics))
-    sample = _sample(config, prompts, available, len(catalogue))
+    sample = Sample(
+        split=SPLIT,
+        users=len(prompts),
+        users_available=available,
+        seed=config.seed,
+        candidates=mean([len(prompt.candidates) for prompt in prompts]),
+        recall_ceiling=recall_ceiling(prompts),
+        catalogue_items=len(catalogue),
+        confidence=config.confidence,
+        bootstrap_samples=config.bootstrap_samples,
+    )
     comparators, differences = compare(scores, sample)
     report = EvaluationReport(
         comparators=tuple(comparators),
@@ -145,17 +155,3 @@ def _unreadable_as_data_error() -> Iterator[None]:
 
 def _kind(name: str, otherwise: Kind) -> Kind:
     return "champion" if name == CHAMPION else "online" if name == ONLINE else otherwise
-
-
-def _sample(config: EvaluateConfig, prompts: Sequence[PromptRow], available: int, items: int) -> Sample:
-    return Sample(
-        split=SPLIT,
-        users=len(prompts),
-        users_available=available,
-        seed=config.seed,
-        candidates=sum(len(prompt.candidates) for prompt in prompts) / len(prompts),
-        recall_ceiling=recall_ceiling(prompts),
-        catalogue_items=items,
-        confidence=config.confidence,
-        bootstrap_samples=config.bootstrap_samples,
-    )

@@ -9,7 +9,7 @@ history's entry.
 import getpass
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -78,35 +78,12 @@ def promote(tracking_uri: str, model_name: str, version_or_alias: str = CHALLENG
         ConfigError: no registry, no such model, version or alias. UserError: another change of the champion
             is in progress.
     """
-
-    def choose(client: MlflowClient, aliases: Mapping[str, str]) -> str:
-        versions = [str(found.version) for found in registry.versions(client, model_name)]
-        if version_or_alias in versions:
-            return version_or_alias
-        if version_or_alias in aliases:
-            return aliases[version_or_alias]
-        raise ConfigError(
-            f"{model_name} has no version {version_or_alias}, by number or alias; it has "
-            f"{', '.join([*versions, *aliases]) or 'none'}"
-        )
-
-    return _change(tracking_uri, model_name, "promote", choose)
+    return _change(tracking_uri, model_name, "promote", version_or_alias)
 
 
 def rollback(tracking_uri: str, model_name: str) -> Promotion:
-    """Swap champion and `previous`, so that a second rollback undoes the first.
-
-    Raises:
-        ConfigError: no registry, no such model, no previous champion. UserError: another change of the
-            champion is in progress.
-    """
-
-    def choose(client: MlflowClient, aliases: Mapping[str, str]) -> str:
-        if PREVIOUS not in aliases:
-            raise ConfigError(f"{model_name} has no previous champion to roll back to")
-        return aliases[PREVIOUS]
-
-    return _change(tracking_uri, model_name, "rollback", choose)
+    """Swap champion and `previous`, so that a second rollback undoes the first. Raises as `promote`."""
+    return _change(tracking_uri, model_name, "rollback", PREVIOUS)
 
 
 def history(tracking_uri: str, model_name: str) -> list[Promotion]:
@@ -117,10 +94,7 @@ def history(tracking_uri: str, model_name: str) -> list[Promotion]:
 
 
 def _change(
-    tracking_uri: str,
-    model_name: str,
-    action: Literal["promote", "rollback"],
-    choose: Callable[[MlflowClient, Mapping[str, str]], str],
+    tracking_uri: str, model_name: str, action: Literal["promote", "rollback"], version_or_alias: str
 ) -> Promotion:
     client = mlflow_client.connect(tracking_uri)
     with mlflow_client.readable_errors(tracking_uri):
@@ -130,7 +104,7 @@ def _change(
         promotion = Promotion(
             model=model_name,
             action=action,
-            version=choose(client, aliases),
+            version=_resolve(client, model_name, aliases, version_or_alias),
             replaced=aliases.get(CHAMPION),
             at=datetime.now(UTC).isoformat(timespec="seconds"),
             by=_user(),
@@ -145,6 +119,16 @@ def _change(
         client.set_registered_model_alias(model_name, CHAMPION, promotion.version)
         replace(entry, done=True).write(client)
     return promotion
+
+
+def _resolve(client: MlflowClient, model_name: str, aliases: Mapping[str, str], version_or_alias: str) -> str:
+    versions = [str(found.version) for found in registry.versions(client, model_name)]
+    if version_or_alias in versions:
+        return version_or_alias
+    if version_or_alias in aliases:
+        return aliases[version_or_alias]
+    present = ", ".join([*versions, *aliases]) or "none"
+    raise ConfigError(f"{model_name} has no version '{version_or_alias}'; it has {present}")
 
 
 def _claim(client: MlflowClient, entry: Entry) -> None:

@@ -138,16 +138,18 @@ def test_the_claim_of_a_killed_command_lapses(client, tracking_uri, moved, told)
     [
         pytest.param(
             lambda uri: promote(uri, MODEL, "9"),
-            "no version 9, by number or alias; it has 1, 2, 3, 4",
+            "no version '9'; it has 1, 2, 3, 4",
             id="version",
         ),
         pytest.param(
             lambda uri: promote(uri, MODEL, "best"),
-            "no version best, by number or alias; it has 1, 2, 3, 4, challenger",
+            "no version 'best'; it has 1, 2, 3, 4, challenger",
             id="alias",
         ),
         pytest.param(lambda uri: promote(uri, "other"), "no registered model 'other'", id="model"),
-        pytest.param(lambda uri: rollback(uri, MODEL), "no previous champion", id="nothing to go back to"),
+        pytest.param(
+            lambda uri: rollback(uri, MODEL), "no version 'previous'; it has 1", id="nothing to go back to"
+        ),
         pytest.param(lambda uri: promote(uri + ".not", MODEL), r"no database at .*\.not", id="database"),
         pytest.param(lambda uri: promote("http://127.0.0.1:9", MODEL), "no answer from", id="server"),
         pytest.param(lambda uri: promote("mongodb://x", MODEL), "neither http", id="scheme"),
