@@ -16,6 +16,7 @@ TITLES = {
     "recall@10": "Recall@10",
     "ndcg@5": "NDCG@5",
     "ndcg@10": "NDCG@10",
+    "graded_ndcg@10": "graded NDCG@10",
     "ilad": "ILAD",
     "novelty": "Novelty",
     "coverage": "Coverage",
@@ -32,9 +33,10 @@ ACCURACY_METRICS = USER_METRICS[:-2]
 
 GLOSSARY = (
     "Recall@k: how often the item that the user engaged with next is among the first k. NDCG@k: the same, "
-    "counting more the higher it stands. ILAD: how different the ten items of a list are from each other, 0 "
-    "to 1. Novelty: how unusual the items are, in bits; higher means less popular. Coverage: the share of "
-    "the catalogue that at least one user sees. A bold figure is the highest of its column."
+    "counting more the higher it stands; graded: and the more, the stronger the engagement. ILAD: how "
+    "different the ten items of a list are from each other, 0 to 1. Novelty: how unusual the items are, in "
+    "bits; higher means less popular. Coverage: the share of the catalogue that at least one user sees. A bold "
+    "figure is the highest of its column."
 )
 """The metrics in words, for pages."""
 
@@ -215,7 +217,7 @@ class EvaluationReport(_Document):
     alarms: tuple[Alarm, ...] = ()
     examples: tuple[Example, ...] = ()
     lineage: dict[str, Any] = field(default_factory=dict)
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
 
     def comparator(self, name: str) -> Comparator | None:
         """Return the comparator called `name`, or None."""

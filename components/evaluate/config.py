@@ -56,7 +56,7 @@ class EvaluateConfig:
 class GateConfig:
     """The rules that a model must pass to be registered."""
 
-    metric: Literal["recall@5", "recall@10", "ndcg@5", "ndcg@10"] = "ndcg@10"
+    metric: Literal["recall@5", "recall@10", "ndcg@5", "ndcg@10", "graded_ndcg@10"] = "ndcg@10"
     """The metric on which opponents must be beaten."""
     beats: tuple[str, ...] = ("best_conventional", "champion")
     """Opponents: "best_conventional", "champion" (passed while there is none), or any comparator's name."""

@@ -1,6 +1,6 @@
 """Scores of one comparator: a value per user for each metric."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +47,10 @@ def score(
         for k in (5, 10):
             rows[f"recall@{k}"].append(metrics.recall_at_k(top, labels, k))
             rows[f"ndcg@{k}"].append(metrics.ndcg_at_k(top, labels, k))
+        # Scaled, so that equal weights give NDCG to the last bit.
+        strongest = max(prompt.label_weights) or 1.0
+        gains: dict[Hashable, float] = {item: gain / strongest for item, gain in prompt.gains.items()}
+        rows["graded_ndcg@10"].append(metrics.ndcg_at_k(top, gains, 10))
         rows["ilad"].append(metrics.ilad([catalogue.tags.get(item, frozenset()) for item in top]))
         rows["novelty"].append(metrics.mean([catalogue.novelty.get(item, unseen) for item in top]))
     return Scores(

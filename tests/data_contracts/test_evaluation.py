@@ -46,7 +46,7 @@ REPORTS = st.builds(
     slices=st.just(()),
     alarms=st.just(()),
     lineage=st.dictionaries(st.text(), JSON, max_size=3),
-    schema_version=st.just(1),
+    schema_version=st.just(2),
 )
 
 
@@ -69,7 +69,7 @@ def minimal() -> dict:
         "alarms": [],
         "examples": [],
         "lineage": {},
-        "schema_version": 1,
+        "schema_version": 2,
     }
 
 
@@ -81,7 +81,7 @@ def test_a_whole_number_is_a_float_where_one_is_due() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param({"schema_version": 2}, "schema_version: 2 is not one of 1", id="another version"),
+        pytest.param({"schema_version": 1}, "schema_version: 1 is not one of 2", id="another version"),
         pytest.param({"surprise": 1}, "r.json: unknown key 'surprise'", id="unknown key"),
         pytest.param({"slices": None}, r"r.json.slices: expected", id="null where a list is due"),
         pytest.param({"comparators": [{}]}, r"r.json.comparators\[0\]: missing key 'name'", id="empty entry"),

@@ -1,10 +1,13 @@
 """Final rankings, metrics and answer statistics, with the arithmetic written out and ranx beside it."""
 
+import dataclasses
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ranx import Qrels, Run
 from ranx import evaluate as ranx_evaluate
 
@@ -69,6 +72,26 @@ def test_metrics_of_one_user_by_hand() -> None:
     assert scores.coverage == 3 / 4
 
 
+def test_graded_ndcg_by_hand() -> None:
+    prompt = dataclasses.replace(row("abc", "ac"), label_weights=[1.0, 3.0])
+    scores = score("m", "llm", [["a", "b", "c"]], [prompt], CATALOGUE)
+    found, ideal = 1 + 3 / math.log2(4), 3 + 1 / math.log2(3)  # a at rank 1, c at rank 3; best: c, a
+    assert scores.values["graded_ndcg@10"].tolist() == [pytest.approx(found / ideal)]
+
+
+@settings(max_examples=200)
+@given(
+    st.permutations("abcdefghijkl"), st.sets(st.sampled_from("abcdefghijkl"), min_size=1), st.floats(0.01, 99)
+)
+def test_graded_ndcg_is_ndcg_where_all_labels_weigh_the_same(
+    ranking: list[str], labels: set[str], weight: float
+) -> None:
+    prompt = row("abc", "".join(sorted(labels)))
+    prompt = dataclasses.replace(prompt, label_weights=[weight] * len(labels))
+    values = score("m", "llm", [ranking], [prompt], CATALOGUE).values
+    assert values["graded_ndcg@10"].tolist() == values["ndcg@10"].tolist()
+
+
 def test_a_label_outside_the_ranking_is_a_miss() -> None:
     scores = score("m", "llm", [["b", "c"]], [row("bc", "a")], CATALOGUE)
     assert scores.values["recall@10"].tolist() == scores.values["ndcg@10"].tolist() == [0.0]
@@ -91,7 +114,8 @@ def test_recall_and_ndcg_equal_ranx() -> None:
     )
     prompts = [row("", "") for _ in labels]
     prompts = [
-        PromptRow(**{**vars(one), "label_items": label}) for one, label in zip(prompts, labels, strict=True)
+        dataclasses.replace(one, label_items=label, label_weights=[1.0] * len(label))
+        for one, label in zip(prompts, labels, strict=True)
     ]
     ours = score("m", "conventional", rankings, prompts, catalogue)
     qrels = Qrels({str(u): dict.fromkeys(label, 1) for u, label in enumerate(labels)})
