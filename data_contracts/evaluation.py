@@ -28,15 +28,17 @@ METRICS = tuple(TITLES)
 USER_METRICS = METRICS[:-1]
 """Metrics with one value per user; what is reported is their mean."""
 
-ACCURACY_METRICS = USER_METRICS[:-2]
+ACCURACY_METRICS = METRICS[:4]
+
+COMPARED_METRICS = METRICS[:5]
 """Metrics whose paired differences are reported, so the ones on which a gate can demand a gain."""
 
 GLOSSARY = (
     "Recall@k: how often the item that the user engaged with next is among the first k. NDCG@k: the same, "
     "counting more the higher it stands; graded: and the more, the stronger the engagement. ILAD: how "
     "different the ten items of a list are from each other, 0 to 1. Novelty: how unusual the items are, in "
-    "bits; higher means less popular. Coverage: the share of the catalogue that at least one user sees. A bold "
-    "figure is the highest of its column."
+    "bits; higher means less popular. Coverage: the share of the catalogue that at least one user sees. A "
+    "bold figure is the highest of its column."
 )
 """The metrics in words, for pages."""
 

@@ -9,7 +9,7 @@ from components.evaluate.significance import bootstrap_means, interval
 from components.evaluate.tables import Catalogue
 from components.shared.prompting.table import PromptRow
 from data_contracts.evaluation import (
-    ACCURACY_METRICS,
+    COMPARED_METRICS,
     USER_METRICS,
     Comparator,
     Difference,
@@ -24,7 +24,7 @@ def compare(scores: Sequence[Scores], sample: Sample) -> tuple[list[Comparator],
         metric: bootstrap_means(
             np.stack([score.values[metric] for score in scores]), sample.bootstrap_samples, sample.seed
         )
-        for metric in ACCURACY_METRICS
+        for metric in COMPARED_METRICS
     }
     comparators = [
         Comparator(
@@ -40,7 +40,7 @@ def compare(scores: Sequence[Scores], sample: Sample) -> tuple[list[Comparator],
     differences = []
     for i, model in enumerate(scores):
         for j, baseline in enumerate(scores[:i] if model.answers else ()):
-            for metric in ACCURACY_METRICS:
+            for metric in COMPARED_METRICS:
                 bounds = interval(means[metric][:, i] - means[metric][:, j], sample.confidence)
                 differences.append(
                     Difference(
