@@ -111,7 +111,7 @@ def _importable_working_folder() -> Iterator[None]:
 
 def of_code() -> str:
     """Return one fingerprint of all source files of the project."""
-    files = [p for part in CODE for p in (ROOT / part).rglob("*") if p.suffix in (".py", ".json")]
+    files = [p for part in CODE for p in (ROOT / part).rglob("*") if p.suffix in (".py", ".json", ".yaml")]
     return fingerprint.of_files(files, ROOT)
 
 

@@ -1,14 +1,18 @@
 """The generated catalogue: items grouped by topic, subtopic and style, with readable titles."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
+import yaml
 
 from components.etl.config import parse_time
 from data_contracts import tables
 from pipelines.datasets.synthetic.config import SampleConfig
-from pipelines.datasets.synthetic.vocabulary import FORMS, STYLES, TOPICS
 
 DAY_US = 86_400_000_000
+_WORDS = yaml.safe_load(Path(__file__).with_name("vocabulary.yaml").read_text(encoding="utf-8"))
+TOPICS, STYLES, FORMS = _WORDS["topics"], _WORDS["styles"], _WORDS["forms"]
 NAMES = list(TOPICS)
 SUBTOPICS = 3  # of each topic
 

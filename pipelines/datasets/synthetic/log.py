@@ -18,8 +18,7 @@ from components.shared.artifacts.outputs import atomic_folder
 from data_contracts import tables
 from pipelines.datasets.synthetic.config import SampleConfig
 from pipelines.datasets.synthetic.dirt import add_dirt
-from pipelines.datasets.synthetic.items import NAMES, SUBTOPICS, SampleItems, ids, start_us
-from pipelines.datasets.synthetic.vocabulary import STYLES
+from pipelines.datasets.synthetic.items import NAMES, STYLES, SUBTOPICS, SampleItems, ids, start_us
 
 FUNNEL = ("view", "click", "like", "save", "comment", "share", "follow")
 DEEPER = np.array([0.55, 0.40, 0.45, 0.35, 0.45, 0.40])  # chance to take the next step of the funnel

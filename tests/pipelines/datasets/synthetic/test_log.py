@@ -8,8 +8,8 @@ import pytest
 
 from data_contracts import tables
 from pipelines.datasets.synthetic.config import SampleConfig
+from pipelines.datasets.synthetic.items import STYLES
 from pipelines.datasets.synthetic.log import FUNNEL, generate
-from pipelines.datasets.synthetic.vocabulary import STYLES
 
 
 @pytest.fixture(scope="module")
