@@ -47,24 +47,6 @@ class RetrieveOutputs:
     report_html: Path
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What every stage needs."""
-
-    config: RetrieveConfig
-    context: RetrievalContext
-    report: RetrieveReport
-    checkpoint_dir: Path
-
-    @property
-    def depth(self) -> int:
-        depth = max(self.config.ranking_depth, self.config.num_candidates, *CEILINGS)
-        return min(depth, self.context.data.num_items)
-
-    def generator(self, users: Ints, fold: int) -> CandidateGenerator:
-        return CandidateGenerator(self.config, self.context, users, fold, self.checkpoint_dir)
-
-
 def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs) -> RetrieveReport:
     """Write candidates for every prompt and every model's rankings; return the figures.
 
@@ -83,30 +65,25 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
             f"{inputs.exposures}: no list of any user with a sequence; provide the table exposures, "
             f"or remove '{ONLINE}' from retrieve.candidates_from"
         )
-    context = RetrievalContext(data, read_segments(inputs.users, data.user_ids, config.segments), exposures)
-    size = f"{len(data.user_ids):,} users, {data.num_items:,} items"
-    log.info("%s, candidates from %s", size, config.candidates_from)
-    figures = RetrieveReport(
-        candidates_from=config.candidates_from,
-        num_candidates=config.num_candidates,
-        num_items=data.num_items,
-        new_item_slots=config.new_item_slots,
-        folds=config.folds,
+    log.info(
+        "%d users, %d items, candidates from %s", len(data.user_ids), data.num_items, config.candidates_from
     )
+    segments = read_segments(inputs.users, data.user_ids, config.segments)
+    figures = RetrieveReport(config, data.num_items)
     tables = (inputs.sequences, inputs.catalogue, inputs.users, inputs.exposures, *_encoder_folder(config))
     with (
         checkpoints.directory(inputs.checkpoints, "retrieve", config, *tables) as checkpoint_dir,
         atomic_folder(outputs.candidates) as candidates,
         atomic_folder(outputs.rankings) as rankings,
     ):
-        stage = _Run(config, context, figures, checkpoint_dir)
+        context = RetrievalContext(config, data, segments, exposures, checkpoint_dir)
         with RankedListWriter(rankings, RANKINGS, data) as table:
-            final = _rank_evaluated(stage, table)
+            final = _rank_evaluated(context, figures, table)
         with RankedListWriter(candidates, CANDIDATES, data) as table:
-            _write_train(stage, table)
+            _write_train(context, figures, table)
             for split in EVALUATED:
-                _write_candidates(stage, table, split, data.queries(split), final[split])
-    figures.flags = _flags(stage)
+                _write_candidates(context, figures, table, split, data.queries(split), final[split])
+    figures.flags = _flags(context, figures)
     for flag in figures.flags:
         log.warning(flag)
     write_text(outputs.report_html, report.page(figures))
@@ -119,77 +96,76 @@ def _encoder_folder(config: RetrieveConfig) -> list[Path]:
     return [folder] if folder.is_dir() else []
 
 
-def _flags(stage: _Run) -> list[str]:
+def _flags(context: RetrievalContext, figures: RetrieveReport) -> list[str]:
     """Return warnings for people."""
-    config, context, figures = stage.config, stage.context, stage.report
-    flags = report.candidate_flags(figures) + report.gap_flags(figures, config.ceiling_gap)
+    flags = report.candidate_flags(figures) + report.gap_flags(figures)
     if exposures := context.exposures:
         test = context.data.queries("test")
         listed = test.take(exposures.has_list(test))
         metrics = report.accuracy(exposures.recommend(listed, 10).hits(listed), listed.labels.lengths)
         recall = metrics.get("recall@10", 0.0)
-        flags += report.exposure_flags(figures, exposures.known_share, ONLINE in config.sources, recall)
-    elif ONLINE in config.models:
+        flags += report.exposure_flags(figures, exposures.known_share, recall)
+    elif ONLINE in context.config.models:
         flags.append(f"'{ONLINE}' is not compared: the log has no exposures of these users.")
     return flags
 
 
-def _rank_evaluated(stage: _Run, table: RankedListWriter) -> dict[str, Candidates]:
+def _rank_evaluated(
+    context: RetrievalContext, figures: RetrieveReport, table: RankedListWriter
+) -> dict[str, Candidates]:
     """Train each model on all users and write its rankings; return the candidates per split."""
-    config, data = stage.config, stage.context.data
-    generator = stage.generator(np.arange(len(data.user_ids)), -1)
+    config, data = context.config, context.data
+    generator = CandidateGenerator(context, np.arange(len(data.user_ids)), -1)
     queries = {split: data.queries(split) for split in EVALUATED}
     sources: dict[str, dict[str, RankedLists]] = {split: {} for split in EVALUATED}
     for name in config.required_models:
-        if name == ONLINE and not stage.context.exposures:
+        if name == ONLINE and not context.exposures:
             continue
-        for split, lists in generator.fit_predict(name, queries, stage.depth).items():
+        for split, lists in generator.fit_predict(name, queries).items():
             if name in config.sources:
                 sources[split][name] = lists
             if name in config.models:
                 ranked = lists if name == ONLINE else generator.fill(lists, queries[split])
                 table.append(split, queries[split], ranked.first(config.ranking_depth), model=name)
                 metrics = report.accuracy(ranked.hits(queries[split]), queries[split].labels.lengths)
-                stage.report.models.setdefault(name, {})[split] = metrics
-        stage.report.seconds[name] = generator.seconds[name]
-        if test := stage.report.models.get(name, {}).get("test"):
+                figures.models.setdefault(name, {})[split] = metrics
+        figures.seconds[name] = generator.seconds[name]
+        if test := figures.models.get(name, {}).get("test"):
             log.info("%s: test %s", name, ", ".join(f"{k} {v:.4f}" for k, v in test.items()))
     return {split: generator.candidates(sources[split], queries[split]) for split in EVALUATED}
 
 
-def _write_train(stage: _Run, table: RankedListWriter) -> None:
+def _write_train(context: RetrievalContext, figures: RetrieveReport, table: RankedListWriter) -> None:
     """Write the candidates of the train prompts, each from models that did not see the user."""
-    config, data = stage.config, stage.context.data
+    config, data = context.config, context.data
     queries = data.queries("train")
     fold_of_user = user_folds(data.user_ids, config.folds, config.seed)
     folds = fold_of_user[queries.users]
-    lists, filled, new = RankedLists.empty(len(queries), stage.depth), 0, 0
+    lists, filled, new = RankedLists.empty(len(queries), context.depth), 0, 0
     for fold in np.unique(folds).tolist():
         rows = np.flatnonzero(folds == fold)
-        generator = stage.generator(np.flatnonzero(fold_of_user != fold), fold)
+        generator = CandidateGenerator(context, np.flatnonzero(fold_of_user != fold), fold)
         held_out = queries.take(rows)
-        sources = {
-            name: generator.fit_predict(name, {"train": held_out}, stage.depth)["train"]
-            for name in config.sources
-        }
+        sources = {name: generator.fit_predict(name, {"train": held_out})["train"] for name in config.sources}
         part = generator.candidates(sources, held_out)
         lists.items[rows], lists.scores[rows] = part.lists.items, part.lists.scores
         filled, new = filled + part.filled, new + part.new
-    _write_candidates(stage, table, "train", queries, Candidates(lists, filled, new), folds)
+    _write_candidates(context, figures, table, "train", queries, Candidates(lists, filled, new), folds)
 
 
 def _write_candidates(
-    stage: _Run,
+    context: RetrievalContext,
+    figures: RetrieveReport,
     table: RankedListWriter,
     split: str,
     queries: Queries,
     candidates: Candidates,
     folds: Ints | None = None,
 ) -> None:
-    wanted, exposures, lists = stage.config.num_candidates, stage.context.exposures, candidates.lists
+    wanted, exposures, lists = context.config.num_candidates, context.exposures, candidates.lists
     table.append(split, queries, lists.first(wanted), fold=folds)
     hits, labels, cuts = lists.hits(queries), queries.labels.lengths, tuple(sorted({*CEILINGS, wanted}))
-    stage.report.splits[split] = SplitFigures(
+    figures.splits[split] = SplitFigures(
         users=len(queries),
         labels=float(labels.mean()) if len(queries) else 0.0,
         cold=int((queries.histories.lengths == 0).sum()),
@@ -201,4 +177,4 @@ def _write_candidates(
         first_labels=report.first_label_recall(lists, queries, cuts),
     )
     if split in EVALUATED:
-        stage.report.models.setdefault(CANDIDATE_ORDER, {})[split] = report.accuracy(hits, labels)
+        figures.models.setdefault(CANDIDATE_ORDER, {})[split] = report.accuracy(hits, labels)

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from components.retrieve.config import RetrieveConfig
 from components.retrieve.interactions import Bools, Ints, Queries
 from components.retrieve.ranking import RankedLists, ndcg, recall
 from components.shared.reporting.page import Block, Heading, Note, Table, Text, render
-from data_contracts.evaluation import ACCURACY_METRICS, CANDIDATE_ORDER
+from data_contracts.evaluation import ACCURACY_METRICS, CANDIDATE_ORDER, ONLINE
 
 CEILINGS = (10, 20, 50, 100)
 CUTS = (5, 10)
@@ -55,7 +56,7 @@ class SplitFigures:
     first_labels: dict[int, float] = field(default_factory=dict)
 
 
-@dataclass(kw_only=True)
+@dataclass
 class RetrieveReport:
     """Figures of one run.
 
@@ -65,11 +66,8 @@ class RetrieveReport:
         flags: warnings for people.
     """
 
-    candidates_from: str
-    num_candidates: int
+    config: RetrieveConfig
     num_items: int
-    new_item_slots: int = 0
-    folds: int = 2
     splits: dict[str, SplitFigures] = field(default_factory=dict)
     models: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -114,11 +112,11 @@ def first_label_recall(lists: RankedLists, queries: Queries, cuts: tuple[int, ..
     return ceilings(lists.items[rows] == labels[:, None], np.ones(len(rows), np.int64), cuts)
 
 
-def gap_flags(report: RetrieveReport, allowed: float) -> list[str]:
-    """Return warnings where train and test ceilings differ by more than chance and `allowed`.
+def gap_flags(report: RetrieveReport) -> list[str]:
+    """Return warnings where train and test ceilings differ by more than chance and `ceiling_gap`.
 
     Compared are first labels after a history, since only test has several labels and cold users. Chance is
-    three standard errors of the difference of two proportions; `allowed` is a share of the larger ceiling.
+    three standard errors of the difference of two proportions; `ceiling_gap` is a share of the larger.
     """
     train, test = (report.splits[split] for split in ("train", "test"))
     causes = {  # by whether train is above test
@@ -129,7 +127,7 @@ def gap_flags(report: RetrieveReport, allowed: float) -> list[str]:
     for n in sorted(train.first_labels.keys() & test.first_labels.keys()):
         a, b = train.first_labels[n], test.first_labels[n]
         error = math.sqrt(a * (1 - a) / (train.users - train.cold) + b * (1 - b) / (test.users - test.cold))
-        if abs(a - b) > max(3 * error, allowed * max(a, b)):
+        if abs(a - b) > max(3 * error, report.config.ceiling_gap * max(a, b)):
             gaps[a > b].append(f"{a:.3f} and {b:.3f} among the first {n}")
     return [
         f"Recall of first labels in train and test: {', '.join(texts)}: {causes[above]}."
@@ -146,10 +144,13 @@ def candidate_flags(report: RetrieveReport) -> list[str]:
     flags = []
     if report.short:
         flags.append(
-            f"{report.short:,} of {queries:,} prompts have fewer than {report.num_candidates} candidates: "
+            f"{report.short:,} of {queries:,} prompts have fewer than {report.config.num_candidates} candidates: "
             f"the catalogue has no more items that the user has not seen ({report.num_items:,} in all)."
         )
-    if report.new_item_slots and not report.splits["valid"].new_items + report.splits["test"].new_items:
+    if (
+        report.config.new_item_slots
+        and not report.splits["valid"].new_items + report.splits["test"].new_items
+    ):
         flags.append(
             "retrieve.new_item_slots found no new item for any valid or test prompt: none resembles a "
             "history by retrieve.content (shared tags or texts), every item has interactions, or all were "
@@ -158,9 +159,7 @@ def candidate_flags(report: RetrieveReport) -> list[str]:
     return flags
 
 
-def exposure_flags(
-    report: RetrieveReport, known_share: float, are_candidates: bool, recall_at_10: float
-) -> list[str]:
+def exposure_flags(report: RetrieveReport, known_share: float, recall_at_10: float) -> list[str]:
     """Return warnings about exposures: unknown items, prompts without a list, lists that reveal labels.
 
     `recall_at_10` is that of test prompts with exposures.
@@ -175,7 +174,7 @@ def exposure_flags(
         )
     for split, figures in report.splits.items():
         lacking, queries = figures.unlisted or 0, figures.users
-        if are_candidates and lacking > (1 - LEAST_KNOWN) * queries:
+        if ONLINE in report.config.sources and lacking > (1 - LEAST_KNOWN) * queries:
             flags.append(
                 f"{lacking:,} of {queries:,} {split} prompts have no exposures by their label's time: other "
                 "models of retrieve.candidates_from, if any, or popularity made their candidates."
@@ -213,12 +212,13 @@ def page(report: RetrieveReport) -> str:
         [split, f"{figures.labels:.2f}", *(f"{getattr(figures, name):,}" for name in counts.values())]
         for split, figures in splits.items()
     ]
-    slots = f", {report.new_item_slots} of them for new items" if report.new_item_slots else ""
+    config = report.config
+    slots = f", {config.new_item_slots} of them for new items" if config.new_item_slots else ""
     blocks: list[Block] = [Note(flag, "warn") for flag in report.flags] or [Text("No warnings.")]
     blocks += [
         Text(
-            f"{report.num_items:,} items. Candidates: {report.num_candidates} per prompt{slots}, from "
-            f"{report.candidates_from}, {report.folds} folds. Rankings: full catalogue, seen items excluded."
+            f"{report.num_items:,} items. Candidates: {config.num_candidates} per prompt{slots}, from "
+            f"{config.candidates_from}, {config.folds} folds. Rankings: full catalogue, seen items excluded."
         ),
         Heading("Recall ceiling of the candidates"),
         Text(f"No reranking of N candidates can have a higher recall. Prompts with too few: {report.short}."),

@@ -14,16 +14,25 @@ from components.retrieve.interactions import Interactions, Ints, Queries
 from components.retrieve.models import factory
 from components.retrieve.models.popularity import item_counts
 from components.retrieve.ranking import RankedLists, Recommender
+from components.retrieve.report import CEILINGS
 from data_contracts.evaluation import ONLINE
 
 
 @dataclass(frozen=True)
 class RetrievalContext:
-    """Interactions, each user's segment, and the exposures if they are used."""
+    """What all generators of a run share; `segments` [users], exposures if they are used."""
 
+    config: RetrieveConfig
     data: Interactions
     segments: Ints
-    exposures: Exposures | None = None
+    exposures: Exposures | None
+    checkpoint_dir: Path
+
+    @property
+    def depth(self) -> int:
+        """Items per ranked list."""
+        depth = max(self.config.ranking_depth, self.config.num_candidates, *CEILINGS)
+        return min(depth, self.data.num_items)
 
 
 @dataclass(frozen=True)
@@ -38,10 +47,8 @@ class Candidates:
 class CandidateGenerator:
     """Models trained on the train part of `users` alone; `fold` is the one held out, -1 for none."""
 
-    def __init__(
-        self, config: RetrieveConfig, context: RetrievalContext, users: Ints, fold: int, checkpoint_dir: Path
-    ) -> None:
-        self.config, self.context, self.fold, self.checkpoint_dir = config, context, fold, checkpoint_dir
+    def __init__(self, context: RetrievalContext, users: Ints, fold: int) -> None:
+        self.context, self.config, self.fold = context, context.config, fold
         data = context.data
         self.train_part = data.train(users)
         valid = data.queries("valid")
@@ -51,21 +58,23 @@ class CandidateGenerator:
         self.seconds: dict[str, float] = {}
         self.is_new = item_counts(self.train_part, data.num_items) == 0
         self.new_items: NewItems | None = None
-        if config.new_item_slots and self.is_new.any():
-            content = factory.content(config, data, self.train_part, checkpoint_dir)
+        if self.config.new_item_slots and self.is_new.any():
+            content = factory.content(self.config, data, self.train_part, context.checkpoint_dir)
             self.new_items = NewItems(data, content, self.is_new)
 
-    def fit_predict(self, name: str, queries: dict[str, Queries], depth: int) -> dict[str, RankedLists]:
+    def fit_predict(self, name: str, queries: dict[str, Queries]) -> dict[str, RankedLists]:
         """Train model `name` and return its lists per split; they may be short or empty."""
         recommender: Recommender
         if name == ONLINE and self.context.exposures:
             recommender, self.seconds[name] = self.context.exposures, 0.0
         else:
-            parts = (self.train_part, self.valid, self.fold, self.checkpoint_dir)
+            parts = (self.train_part, self.valid, self.fold, self.context.checkpoint_dir)
             recommender, log = factory.fit(name, self.config, self.context.data, *parts)
             self.seconds[name] = log.seconds
         self.vote_thresholds[name] = recommender.vote_threshold
-        return {split: recommender.recommend(of_split, depth) for split, of_split in queries.items()}
+        return {
+            split: recommender.recommend(of_split, self.context.depth) for split, of_split in queries.items()
+        }
 
     def fill(self, lists: RankedLists, queries: Queries) -> RankedLists:
         """Return `lists`, those too short for a prompt filled with what is popular in the user's segment."""

@@ -270,10 +270,10 @@ def test_only_first_labels_after_a_history_are_compared() -> None:
 
 
 def _gap(train: float, test: float, users: int) -> list[str]:
-    report = RetrieveReport(candidates_from="sasrec", num_candidates=10, num_items=100)
+    report = RetrieveReport(RetrieveConfig(ceiling_gap=0.3), num_items=100)
     for split, recall in (("train", train), ("test", test)):
         report.splits[split] = SplitFigures(users=users, first_labels={10: recall})
-    return gap_flags(report, allowed=0.3)
+    return gap_flags(report)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_a_gap_between_train_and_test_is_flagged(train, test, users, word) -> No
 
 
 def test_the_page_escapes_and_needs_no_network() -> None:
-    report = RetrieveReport(candidates_from="a<b", num_candidates=10, num_items=100, flags=["x < y"])
+    report = RetrieveReport(RetrieveConfig(), num_items=100, models={"a<b": {}}, flags=["x < y"])
     text = page(report)
     assert "a&lt;b" in text
     assert "x &lt; y" in text
