@@ -138,13 +138,14 @@ def gap_flags(report: RetrieveReport) -> list[str]:
 
 def candidate_flags(report: RetrieveReport) -> list[str]:
     """Return warnings about no prompts, too few candidates, and unused slots for new items."""
-    queries = sum(figures.users for figures in report.splits.values())
+    config, splits = report.config, report.splits
+    queries = sum(figures.users for figures in splits.values())
     if not queries:
         return ["No user has an interaction to predict: there is no prompt."]
     flags = []
     if report.short:
         flags.append(
-            f"{report.short:,} of {queries:,} prompts have fewer than {report.config.num_candidates} candidates: "
+            f"{report.short:,} of {queries:,} prompts have fewer than {config.num_candidates} candidates: "
             f"the catalogue has no more items that the user has not seen ({report.num_items:,} in all)."
         )
     if (

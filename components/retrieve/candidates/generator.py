@@ -72,9 +72,8 @@ class CandidateGenerator:
             recommender, log = factory.fit(name, self.config, self.context.data, *parts)
             self.seconds[name] = log.seconds
         self.vote_thresholds[name] = recommender.vote_threshold
-        return {
-            split: recommender.recommend(of_split, self.context.depth) for split, of_split in queries.items()
-        }
+        depth = self.context.depth
+        return {split: recommender.recommend(part, depth) for split, part in queries.items()}
 
     def fill(self, lists: RankedLists, queries: Queries) -> RankedLists:
         """Return `lists`, those too short for a prompt filled with what is popular in the user's segment."""
