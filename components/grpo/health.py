@@ -5,6 +5,7 @@ Whether an answer's reasoning has any influence is measured by the evaluation st
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from components.grpo.config import HealthBounds
 from components.shared.metrics import mean
@@ -14,6 +15,9 @@ History = Mapping[str, Sequence[float]]
 Validations = Mapping[int, Mapping[str, float]]
 
 LOWER_RATE = "lower grpo.learning_rate or raise grpo.beta"
+
+Check = tuple[str, float | None, Literal["below", "above"], float, str]
+"""Name, figure (None: the engine does not report it), on which side of which bound it alarms, remedy."""
 
 
 def alarms(bounds: HealthBounds, history: History, validations: Validations) -> list[Alarm]:
@@ -25,31 +29,39 @@ def alarms(bounds: HealthBounds, history: History, validations: Validations) -> 
     """
     if not history.get("reward"):
         return []
-    found = []
-    if "format" in history and (kept := _last(bounds, history["format"])) < bounds.min_format:
-        remedy = "train SFT longer, or raise grpo.reward.format"
-        found.append(_alarm("low_format", kept, bounds.min_format, remedy))
-    if "kl" in history and (kl := _last(bounds, history["kl"])) > bounds.max_kl:
-        found.append(_alarm("high_kl", kl, bounds.max_kl, LOWER_RATE))
-    groups = "groups_without_task_variance"
-    if groups in history and (flat := _last(bounds, history[groups])) > bounds.max_flat_groups:
-        remedy = "raise grpo.group_size or grpo.temperature: groups of equal reward teach nothing"
-        found.append(_alarm("no_task_variance", flat, bounds.max_flat_groups, remedy))
-    if "entropy" in history:
-        found += _entropy(bounds, history["entropy"])
-    return found + _validation(bounds, history["reward"], validations)
+    first, last = _windows(bounds, history)
+    entropy, flat = first.get("entropy", 0.0), last.get("groups_without_task_variance")
+    remedy = "train SFT longer, or raise grpo.reward.format"
+    checks: list[Check] = [("low_format", last.get("format"), "below", bounds.min_format, remedy)]
+    checks.append(("high_kl", last.get("kl"), "above", bounds.max_kl, LOWER_RATE))
+    remedy = "raise grpo.group_size or grpo.temperature: groups of equal reward teach nothing"
+    checks.append(("no_task_variance", flat, "above", bounds.max_flat_groups, remedy))
+    low, high = entropy / bounds.entropy_factor, entropy * bounds.entropy_factor
+    remedy = f"{LOWER_RATE}: every answer becomes the same"
+    checks.append(("low_entropy", last.get("entropy"), "below", low, remedy))
+    remedy = f"{LOWER_RATE}: answers become noise"
+    checks.append(("high_entropy", last.get("entropy"), "above", high, remedy))
+    if len(validations) > 1:
+        drop = validations[max(validations)]["valid_ndcg@10"] - validations[0]["valid_ndcg@10"]
+        remedy = f"{LOWER_RATE}; the best model by validation is kept"
+        checks.append(("validation_drop", drop, "below", -bounds.max_drop, remedy))
+        if drop < -bounds.max_drop and len(history["reward"]) >= 2 * bounds.window:
+            rise = last["reward"] - first["reward"]
+            remedy = "the reward pays for something else than ranking: look at its terms, lower their weights"
+            checks.append(("reward_hacking", rise, "above", bounds.min_rise, remedy))
+    return _failed(checks)
 
 
 def collapse(bounds: HealthBounds, history: History) -> Alarm | None:
     """Return why training should stop, or None: half of the answers' format lost, or KL out of bounds."""
     if len(history.get("reward", ())) < bounds.window:
         return None
-    if "kl" in history and (kl := _last(bounds, history["kl"])) > bounds.max_kl:
-        return _alarm("high_kl", kl, bounds.max_kl, LOWER_RATE)
-    if "format" not in history:
-        return None
-    kept, least = _last(bounds, history["format"]), _first(bounds, history["format"]) / 2
-    return _alarm("format_lost", kept, least, LOWER_RATE) if kept < least else None
+    first, last = _windows(bounds, history)
+    checks: list[Check] = [
+        ("high_kl", last.get("kl"), "above", bounds.max_kl, LOWER_RATE),
+        ("format_lost", last.get("format"), "below", first.get("format", 0.0) / 2, LOWER_RATE),
+    ]
+    return next(iter(_failed(checks)), None)
 
 
 def describe(alarm: Alarm) -> str:
@@ -57,40 +69,15 @@ def describe(alarm: Alarm) -> str:
     return f"{alarm.name}: {alarm.value:.4g}, bound {alarm.bound:.4g}; {alarm.remedy}"
 
 
-def _entropy(bounds: HealthBounds, entropy: Sequence[float]) -> list[Alarm]:
-    now, before = _last(bounds, entropy), _first(bounds, entropy)
-    low, high = before / bounds.entropy_factor, before * bounds.entropy_factor
-    if now < low:
-        remedy = f"{LOWER_RATE}: every answer becomes the same"
-        return [_alarm("low_entropy", now, low, remedy)]
-    if now > high:
-        return [_alarm("high_entropy", now, high, f"{LOWER_RATE}: answers become noise")]
-    return []
+def _windows(bounds: HealthBounds, history: History) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the means over the first and over the last window, by name."""
+    first = {name: mean(values[: bounds.window]) for name, values in history.items()}
+    return first, {name: mean(values[-bounds.window :]) for name, values in history.items()}
 
 
-def _validation(bounds: HealthBounds, reward: Sequence[float], validations: Validations) -> list[Alarm]:
-    """Return the alarms of the latest validation compared with the SFT model's."""
-    if len(validations) < 2:
-        return []
-    change = validations[max(validations)]["valid_ndcg@10"] - validations[0]["valid_ndcg@10"]
-    if change >= -bounds.max_drop:
-        return []
-    remedy = f"{LOWER_RATE}; the best model by validation is kept"
-    found = [_alarm("validation_drop", change, -bounds.max_drop, remedy)]
-    rise = _last(bounds, reward) - _first(bounds, reward)
-    if len(reward) >= 2 * bounds.window and rise > bounds.min_rise:
-        remedy = "the reward pays for something else than ranking: look at its terms, lower their weights"
-        found.append(_alarm("reward_hacking", rise, bounds.min_rise, remedy))
-    return found
-
-
-def _alarm(name: str, value: float, bound: float, remedy: str) -> Alarm:
-    return Alarm(name=name, model="grpo", value=value, bound=bound, remedy=remedy)
-
-
-def _last(bounds: HealthBounds, values: Sequence[float]) -> float:
-    return mean(values[-bounds.window :])
-
-
-def _first(bounds: HealthBounds, values: Sequence[float]) -> float:
-    return mean(values[: bounds.window])
+def _failed(checks: Sequence[Check]) -> list[Alarm]:
+    return [
+        Alarm(name=name, model="grpo", value=value, bound=bound, remedy=remedy)
+        for name, value, side, bound, remedy in checks
+        if value is not None and (value < bound if side == "below" else value > bound)
+    ]

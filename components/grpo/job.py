@@ -56,8 +56,8 @@ class GrpoReport:
     prompts: int
     steps: int
     best_step: int
-    sft_valid_ndcg: float
-    best_valid_ndcg: float
+    sft_valid_ndcg_at_10: float
+    best_valid_ndcg_at_10: float
     first_reward: float
     last_reward: float
     seconds_per_step: float
@@ -65,17 +65,8 @@ class GrpoReport:
 
     def metrics(self) -> dict[str, float]:
         """Return the figures that the Kubeflow UI shows."""
-        return {
-            "prompts": self.prompts,
-            "steps": self.steps,
-            "best_step": self.best_step,
-            "sft_valid_ndcg_at_10": self.sft_valid_ndcg,
-            "best_valid_ndcg_at_10": self.best_valid_ndcg,
-            "first_reward": self.first_reward,
-            "last_reward": self.last_reward,
-            "seconds_per_step": self.seconds_per_step,
-            "health_alarms": len(self.alarms),
-        }
+        figures = {name: value for name, value in vars(self).items() if name != "alarms"}
+        return {**figures, "health_alarms": len(self.alarms)}
 
 
 def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoReport:
@@ -159,8 +150,8 @@ def _report(state: Progress, prompts: int, alarms: Sequence[Alarm]) -> GrpoRepor
         prompts=prompts,
         steps=state.step,
         best_step=state.best_step,
-        sft_valid_ndcg=state.validations[0]["valid_ndcg@10"],
-        best_valid_ndcg=state.validations[state.best_step]["valid_ndcg@10"],
+        sft_valid_ndcg_at_10=state.validations[0]["valid_ndcg@10"],
+        best_valid_ndcg_at_10=state.validations[state.best_step]["valid_ndcg@10"],
         first_reward=sum(rewards[:tenth]) / tenth,
         last_reward=sum(rewards[-tenth:]) / tenth,
         seconds_per_step=seconds[len(seconds) // 2],

@@ -78,7 +78,7 @@ def train(
     business = business_terms(config.reward)
     if not state.validations:
         _validate(state, sampler, valid, config, tracker)
-        state.log(config.steps)
+        state.log_step(config.steps)
     resumable_best = state.best_step  # the best step that the latest checkpoint names
     while state.step < config.steps:
         if reason := health.collapse(config.health, state.history):
@@ -99,7 +99,7 @@ def train(
                 with atomic_folder(best_checkpoint(checkpoint_dir, state.step)) as folder:
                     lora.merge_adapters(policy).save_pretrained(folder)
                     tokenizer.save_pretrained(folder)
-        state.log(config.steps)
+        state.log_step(config.steps)
         if config.save_every and state.step % config.save_every == 0:
             training_state.save(latest, _trainable_weights(policy), optimizer, state.state_dict())
             resumable_best = state.best_step

@@ -39,7 +39,7 @@ def token_log_probs(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return log-probabilities and entropies of the answers' tokens, both (G, longest), padded with 0.
 
-    Answers must not be empty. Logits are computed at the answers' places alone. The entropy is detached.
+    Answers must not be empty. Logits are computed at the answers' positions alone. The entropy is detached.
     """
     device = model.device
     inputs = {name: value.to(device) for name, value in packed_inputs(prompt, answers).items()}

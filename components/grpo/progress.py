@@ -53,7 +53,7 @@ class Progress:
             answers={n: texts for n, texts in self.answers.items() if n <= step},
         )
 
-    def log(self, steps: int) -> None:
+    def log_step(self, steps: int) -> None:
         """Log the latest of `steps` steps with its figures."""
         figures = {name: values[-1] for name, values in self.history.items()}
         details = [f"{name} {figures[name]:.3f}" for name in ("reward", "lcs", "kl") if name in figures]

@@ -7,7 +7,7 @@ from components.etl.config import PromptsConfig
 
 
 def label_cases(config: PromptsConfig, sequences: DataFrame, candidates: DataFrame) -> DataFrame:
-    """Return one row a prompt to ask: the candidates joined with the user's sequence, and the labels.
+    """Return one row per prompt: the candidates joined with the user's sequence, and the labels.
 
     Columns of both tables, `candidates` for the candidates' item ids, `label_positions`, `retrieved`
     (whether a label is among the candidates). A training prompt has the one label at its position; a
@@ -16,7 +16,7 @@ def label_cases(config: PromptsConfig, sequences: DataFrame, candidates: DataFra
     The windows of leave-one-out hold one item each, so one rule serves both splits.
     """
     position, valid_end = F.col("position"), F.col("valid_end")
-    asked = candidates.select("user_id", "split", "position", "fold", F.col("item_ids").alias("candidates"))
+    queries = candidates.select("user_id", "split", "position", "fold", F.col("item_ids").alias("candidates"))
     end = (
         F.when(F.col("split") == "train", position + 1)
         .when(F.col("split") == "valid", F.greatest(valid_end, position + 1))
@@ -28,7 +28,7 @@ def label_cases(config: PromptsConfig, sequences: DataFrame, candidates: DataFra
     first = F.slice(strong, 1, config.answer_length)
     labels = F.when(F.size(first) > 0, first).otherwise(F.array(position))
     items = F.transform(F.col("label_positions"), lambda p: _at("item_ids", p))
-    joined = asked.join(sequences, "user_id").where(position < F.size("item_ids"))
+    joined = queries.join(sequences, "user_id").where(position < F.size("item_ids"))
     return joined.withColumn("label_positions", labels).withColumn(
         "retrieved", F.arrays_overlap(items, F.col("candidates"))
     )

@@ -25,7 +25,7 @@ RENDERED = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class SplitFile:
-    """What one file holds; `label_numbers` are the places of the first label where it is listed."""
+    """Counts of one file; `label_numbers` are the candidate numbers of first labels that are listed."""
 
     rows: int
     history_cut: int

@@ -66,7 +66,7 @@ class PromptsOutputs:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptsReport:
-    """Prompts written, and what happened on the way.
+    """Counts of prompts and of what was left out.
 
     `train_unretrieved` is the number of training cases whose label is not among the candidates, of
     `train_cases`; `test_recall` is the share of test prompts whose first label is among them: the ceiling.
@@ -124,8 +124,8 @@ def _stage(
     """Render the sampled cases into part files in `staged`; raise what went wrong in any of them."""
     chosen = sample_cases(config, cases).persist()  # read twice: for the items it names, and to be rendered
     try:
-        with written_by_tasks(staged, staging) as place:
-            write_parts(_rendered(config, frames, chosen, model), RENDERED, place)
+        with written_by_tasks(staged, staging) as folder:
+            write_parts(_rendered(config, frames, chosen, model), RENDERED, folder)
     finally:
         chosen.unpersist()
     problems, first = first_of(staged, "problem")
@@ -141,8 +141,8 @@ def _check_written(
     spark: SparkSession, docs: DataDocs, written: dict[str, SplitFile], folder: Path, staging: str | None
 ) -> None:
     numbers = written["train"].label_numbers
-    with read_by_tasks(folder, staging) as place:
-        check(docs, "prompts", prompts_view(read_parts(spark, place, tables.PROMPTS)))
+    with read_by_tasks(folder, staging) as readable_folder:
+        check(docs, "prompts", prompts_view(read_parts(spark, readable_folder, tables.PROMPTS)))
     first = pq.read_table(folder / "train.parquet", columns=["candidates"]).slice(0, 1).to_pylist()
     if leak := leakage.position_leak(numbers, len(first[0]["candidates"]) if first else 0):
         raise LeakageError(leak)
@@ -203,7 +203,7 @@ def _statistics(catalogue: DataFrame) -> CatalogueStatistics:
 def _render(
     case: dict[str, Any], config: PromptsConfig, statistics: CatalogueStatistics, count: Any
 ) -> dict[str, Any]:
-    """Render one case; what goes wrong is told in `problem`: a task's traceback tells a user nothing."""
+    """Render one case; an error becomes its `problem`, as a task's traceback does not help a user."""
     case["items"] = {item["item_id"]: item for item in case["items"] or []}
     case["profile"] = case["profile"] or {}
     try:

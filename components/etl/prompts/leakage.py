@@ -1,7 +1,6 @@
-"""Checks that no label reaches a place where the model could see it before being asked.
+"""Checks that no label shows in a prompt, nor in what its statistics and candidates were computed from.
 
-Row checks are pure and compare a rendered prompt with the case it was made from; table checks compare
-whole tables. Each returns what leaked, in words, or None.
+Row checks are pure and compare a rendered prompt with its case; table checks compare whole tables.
 """
 
 import re
@@ -18,7 +17,7 @@ from components.shared.prompting.render import before_candidates
 from components.shared.prompting.settings import PromptSettings
 
 Row = Mapping[str, Any]
-# A label that stands at one number in nearly all of many prompts is given away by its place.
+# A label that has one number in nearly all of many prompts is given away by its position.
 GIVEAWAY_SHARE, GIVEAWAY_LEAST = 0.95, 30
 SHORT_TITLE = 12  # a one-word title shorter than this may be any word of the prompt
 
@@ -43,8 +42,8 @@ def _row_leaks(
     late = [p for p in history_positions if p >= position]
     if late:
         yield f"its history shows {items[late[0]]!r} (position {late[0]}), the label or after it"
-    asked = next((e["timestamp"] for e in case["events"] if e["position"] == position), None)
-    if asked is not None and any(case["timestamps"][p] > asked for p in history_positions):
+    label_time = next((e["timestamp"] for e in case["events"] if e["position"] == position), None)
+    if label_time is not None and any(case["timestamps"][p] > label_time for p in history_positions):
         yield "its history shows an item met after the label"
     test_labels = set(items[case["valid_end"] :])
     if case["split"] != "test" and test_labels & set(row["label_items"]):
@@ -71,13 +70,13 @@ def _text_leaks(
     shown = [text for item in own if item for text in (*_titles(item, settings), item["item_id"])]
     topics = {name for item in case["items"].values() for name in (item["topic"], *item["tags"])}
     # What the history rightly shows is taken out first: another item may bear the label's title.
-    for known in sorted({*shown, *topics} - {""}, key=len, reverse=True):
-        texts = [text.replace(known, " ") for text in texts]
+    for phrase in sorted({*shown, *topics} - {""}, key=len, reverse=True):
+        texts = [text.replace(phrase, " ") for text in texts]
     for label in row["label_items"]:
         item = case["items"].get(label)
         for title in _titles(item, settings) if item else ():
-            telling = title not in topics and (" " in title or len(title) >= SHORT_TITLE)
-            if telling and any(_says(text, title) for text in texts):
+            is_specific = title not in topics and (" " in title or len(title) >= SHORT_TITLE)
+            if is_specific and any(_says(text, title) for text in texts):
                 yield f"the label's title {title!r} stands in the text before the candidates"
         if not (label.isdigit() and len(label) < 5) and any(_says(text, label) for text in texts):
             yield f"the label's id {label!r} stands in the text before the candidates"
@@ -92,7 +91,7 @@ def _says(text: str, phrase: str) -> bool:
 
 
 def position_leak(label_numbers: Sequence[int], candidates: int) -> str | None:
-    """Return how the labels' places among `candidates` numbers give them away, or None.
+    """Return how the labels' positions among `candidates` numbers give them away, or None.
 
     `label_numbers` are the numbers (1-based) of the labels of many prompts that list them.
     """

@@ -70,10 +70,11 @@ def render(
         raise ValueError(f"item {missing[0]!r} is not in the catalogue")
     history = history_before(case["position"], case["events"])
     now = next(e["timestamp"] for e in case["events"] if e["position"] == case["position"])
+    interactions = _interactions(history, case, config)
     prompt = PromptInput(
         profile=case["profile"],
-        history=recent(_interactions(history, case, config), now, config),
-        interests=topic_counts(_topics(history, case), config.interests),
+        history=recent(interactions, now, config),
+        interests=topic_counts((past.topic for past in interactions), config.interests),
         candidates=[
             Candidate(title=title_of(items[item], config), topic=items[item]["topic"]) for item in candidates
         ],
@@ -118,30 +119,20 @@ def _ordered(case: Row, config: PromptsConfig) -> list[str]:
 
 
 def _interactions(history: Sequence[Row], case: Row, config: PromptsConfig) -> list[Interaction]:
-    """Return one interaction for each distinct item of `history`, by the time of its first event."""
-    actions: dict[int, dict[str, None]] = {}
-    first: dict[int, Any] = {}
+    """Return one interaction per distinct item of `history`, by the time of its first event."""
+    by_item: dict[int, list[Row]] = {}
     for event in history:
-        actions.setdefault(event["position"], {})[event["action"]] = None
-        first.setdefault(event["position"], event["timestamp"])
-    interactions = []
-    for position, done in actions.items():
-        item = case["items"][case["item_ids"][position]]
-        interactions.append(
-            Interaction(
-                title=title_of(item, config),
-                topic=item["topic"],
-                actions=tuple(sorted(done, key=STRENGTH.__getitem__)),
-                timestamp=first[position],
-            )
+        by_item.setdefault(event["position"], []).append(event)
+    items = (case["items"][case["item_ids"][position]] for position in by_item)
+    return [
+        Interaction(
+            title=title_of(item, config),
+            topic=item["topic"],
+            actions=tuple(sorted({event["action"] for event in events}, key=STRENGTH.__getitem__)),
+            timestamp=events[0]["timestamp"],
         )
-    return interactions
-
-
-def _topics(history: Sequence[Row], case: Row) -> list[str]:
-    """Return the topic of each distinct item of `history`."""
-    positions = dict.fromkeys(event["position"] for event in history)
-    return [case["items"][case["item_ids"][p]]["topic"] for p in positions]
+        for item, events in zip(items, by_item.values(), strict=True)
+    ]
 
 
 def title_of(item: Row, settings: PromptSettings) -> str:

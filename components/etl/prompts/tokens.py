@@ -15,7 +15,7 @@ from components.shared.errors import ModelError
 
 
 def within_tasks(spark: SparkSession, config: SparkConfig, model: Path) -> Callable[[], str]:
-    """Return a function that tells a task where the tokenizer of the folder `model` lies on its machine.
+    """Return a function that gives a task the folder of `model`'s tokenizer on its machine.
 
     Executors on other machines get a copy of the files that are text.
     """
@@ -33,7 +33,7 @@ def within_tasks(spark: SparkSession, config: SparkConfig, model: Path) -> Calla
     return lambda: SparkFiles.get(name)
 
 
-@functools.cache  # one load a Python worker
+@functools.cache  # one load per Python worker
 def token_counter(folder: str) -> Callable[[list[dict[str, str]]], int]:
     """Return a function giving the number of prompt tokens of chat messages, generation prompt included.
 

@@ -39,6 +39,7 @@ class Attempt:
         self.rollouts = folder / "rollouts"  # N.jsonl: the sampled answers of step N
         self.validations = folder / "validations"  # N.jsonl: the greedy answers after step N
         self.terms = folder / "terms"  # the reward's terms of each answer, one file per process
+        self.train, self.valid = folder / "train.parquet", folder / "valid.parquet"  # what verl reads
         self.agent_loops = folder / "agent_loops.json"  # registers our agent loop with verl
 
     @classmethod

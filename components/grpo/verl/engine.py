@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from components.grpo import health
 from components.grpo.config import GrpoConfig
@@ -18,7 +19,7 @@ from components.grpo.rollout import longest_prompt
 from components.grpo.verl import process
 from components.grpo.verl.attempt import Attempt, whole_lines
 from components.grpo.verl.dataset import write_dataset
-from components.grpo.verl.overrides import AGENT_LOOP, PromptShape, VerlFiles, as_arguments, overrides
+from components.grpo.verl.overrides import AGENT_LOOP, as_arguments, overrides
 from components.grpo.verl.state import TrainingState
 from components.shared.artifacts.outputs import atomic_folder, write_json
 from components.shared.errors import ConfigError, ModelError
@@ -52,34 +53,36 @@ def train(
             "grpo.engine is verl, but verl is not installed here; run the step in the trainer image, or set "
             "grpo.engine to local"
         )
-    prompts = _shape(config, sft_model, rows, valid)
-    checkpoint_dir = checkpoint_dir.resolve()
-    state = TrainingState(config, valid, prompts.answer_prefix, checkpoint_dir, tracker)
+    tokenizer = load_tokenizer(sft_model)
+    longest = _longest_prompt(config, sft_model, tokenizer, rows, valid)
+    prefix, checkpoint_dir = answer_prefix(tokenizer), checkpoint_dir.resolve()
+    state = TrainingState(config, valid, prefix, checkpoint_dir, tracker)
     state.resume()
     step = state.progress.step
     if step < config.steps and not state.collapsed():
         attempt = Attempt.start(checkpoint_dir)
-        files = VerlFiles(
+        write_dataset(attempt.train, rows)
+        write_dataset(attempt.valid, valid)
+        write_json(attempt.agent_loops, [AGENT_LOOP])
+        values = overrides(
+            config,
+            attempt,
             model=sft_model.resolve(),
-            train=checkpoint_dir / "train.parquet",
-            valid=checkpoint_dir / "valid.parquet",
             checkpoints=state.verl_dir,
             resume_from=state.checkpoint(step) if step else None,
-            attempt=attempt,
+            longest_prompt=longest,
+            answer_prefix=prefix,
         )
-        write_dataset(files.train, rows)
-        write_dataset(files.valid, valid)
-        write_json(attempt.agent_loops, [AGENT_LOOP])
-        _watch(state, attempt, as_arguments(overrides(config, files, prompts)))
+        _watch(state, attempt, as_arguments(values))
     if best := state.progress.best_step:
         _export(state.best_shards(best), best_checkpoint(checkpoint_dir, best))
     return state.progress
 
 
-def _shape(
-    config: GrpoConfig, model: Path, rows: Sequence[PromptRow], valid: Sequence[PromptRow]
-) -> PromptShape:
-    """Return the longest prompt's length and how answers begin.
+def _longest_prompt(
+    config: GrpoConfig, model: Path, tokenizer: Any, rows: Sequence[PromptRow], valid: Sequence[PromptRow]
+) -> int:
+    """Return the tokens of the longest prompt.
 
     Raises:
         ConfigError: too few prompts for a step, or a prompt with its answer exceeds what it must fit into.
@@ -91,14 +94,12 @@ def _shape(
             f"grpo.prompts_per_step is {config.prompts_per_step}, but only {len(rows)} training prompts have "
             "a retrieved label; lower it or raise prompts.train_prompts"
         )
-    tokenizer = load_tokenizer(model)
     context = AutoConfig.from_pretrained(model, trust_remote_code=False).max_position_embeddings
     limits = {
         "the model's context": context,
         "grpo.verl.max_tokens_per_gpu": config.verl.max_tokens_per_gpu,
     }
-    longest = longest_prompt(config, tokenizer, [*rows, *valid], limits)
-    return PromptShape(longest=longest, answer_prefix=answer_prefix(tokenizer))
+    return longest_prompt(config, tokenizer, [*rows, *valid], limits)
 
 
 def _watch(state: TrainingState, attempt: Attempt, arguments: Sequence[str]) -> None:
@@ -129,7 +130,7 @@ def _follow(state: TrainingState, attempt: Attempt, unread: int, alive: Callable
             break
         unread += len(line)
         if is_new:
-            state.progress.log(state.config.steps)
+            state.progress.log_step(state.config.steps)
     return unread
 
 

@@ -5,7 +5,6 @@ https://verl.readthedocs.io/en/latest/examples/config.html
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,39 +22,29 @@ AGENT_LOOP = {"name": "one_turn", "_target_": "components.grpo.verl.agent_loop.O
 _BACKSLASHES = re.compile(r"(\\+)(?='|$)")
 
 
-@dataclass(frozen=True, kw_only=True)
-class VerlFiles:
-    """What a verl run reads and writes.
-
-    Attributes:
-        model: Hugging Face folder of the SFT model.
-        train, valid: Parquet files with the columns of verl's RLHF dataset.
-        checkpoints: folder of `global_step_N`.
-        resume_from: the one of them to resume from, or None to begin.
-        attempt: where this run writes what it does.
-    """
-
-    model: Path
-    train: Path
-    valid: Path
-    checkpoints: Path
-    resume_from: Path | None
-    attempt: Attempt
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromptShape:
-    """Tokens of the longest prompt, and what the chat template writes of the answer ("<think>" or "")."""
-
-    longest: int
-    answer_prefix: str
-
-
-def overrides(config: GrpoConfig, files: VerlFiles, prompts: PromptShape) -> dict[str, Any]:
+def overrides(
+    config: GrpoConfig,
+    attempt: Attempt,
+    *,
+    model: Path,
+    checkpoints: Path,
+    resume_from: Path | None,
+    longest_prompt: int,
+    answer_prefix: str,
+) -> dict[str, Any]:
     """Return verl's keys with our values; "+" before a key adds it, as Hydra wants it.
 
     The loss is `components/grpo/objective.py`: mean over answers of token means, k3 KL in the loss, one
     update per sample. `config.verl.overrides` comes last and wins.
+
+    Args:
+        config: ours.
+        attempt: where this run finds its datasets and writes what it does.
+        model: Hugging Face folder of the SFT model.
+        checkpoints: folder of `global_step_N`.
+        resume_from: one of these folders, or None to begin.
+        longest_prompt: tokens of the longest prompt.
+        answer_prefix: what the chat template writes of the answer ("<think>" or "").
     """
     verl, bounds = config.verl, UNCLIPPED if config.clip is None else config.clip
     compute = "float32" if config.dtype == "float32" else "bfloat16"
@@ -64,15 +53,15 @@ def overrides(config: GrpoConfig, files: VerlFiles, prompts: PromptShape) -> dic
         "algorithm.adv_estimator": "grpo",
         "algorithm.norm_adv_by_std_in_grpo": True,
         "algorithm.use_kl_in_reward": False,
-        "data.train_files": str(files.train),
-        "data.val_files": str(files.valid),
+        "data.train_files": str(attempt.train),
+        "data.val_files": str(attempt.valid),
         "data.train_batch_size": config.prompts_per_step,
-        "data.max_prompt_length": prompts.longest,
+        "data.max_prompt_length": longest_prompt,
         "data.max_response_length": config.max_new_tokens,
         "data.truncation": "error",
         "data.seed": config.seed,
         "data.trust_remote_code": False,
-        "actor_rollout_ref.model.path": str(files.model),
+        "actor_rollout_ref.model.path": str(model),
         "actor_rollout_ref.model.trust_remote_code": False,
         "actor_rollout_ref.model.enable_gradient_checkpointing": config.gradient_checkpointing,
         # Without padding, sequences lie in one row, which needs an attention that knows their ends.
@@ -102,13 +91,13 @@ def overrides(config: GrpoConfig, files: VerlFiles, prompts: PromptShape) -> dic
         f"{rollout}.dtype": compute,
         f"{rollout}.tensor_model_parallel_size": verl.tensor_parallel,
         f"{rollout}.gpu_memory_utilization": verl.gpu_memory_utilization,
-        f"{rollout}.agent.agent_loop_config_path": str(files.attempt.agent_loops),
+        f"{rollout}.agent.agent_loop_config_path": str(attempt.agent_loops),
         f"{rollout}.agent.default_agent_loop": AGENT_LOOP["name"],
         "reward.custom_reward_function.path": reward.__file__,
         "reward.custom_reward_function.name": reward.compute_score.__name__,
         "+reward.custom_reward_function.reward_kwargs.weights": to_json(config.reward),
-        "+reward.custom_reward_function.reward_kwargs.prefix": prompts.answer_prefix,
-        "+reward.custom_reward_function.reward_kwargs.terms_folder": str(files.attempt.terms),
+        "+reward.custom_reward_function.reward_kwargs.prefix": answer_prefix,
+        "+reward.custom_reward_function.reward_kwargs.terms_folder": str(attempt.terms),
         "trainer.project_name": "recllm",
         "trainer.experiment_name": "grpo",
         "trainer.logger": ["console", "file"],
@@ -120,13 +109,13 @@ def overrides(config: GrpoConfig, files: VerlFiles, prompts: PromptShape) -> dic
         # The best model by validation is kept, so what is validated is saved.
         "trainer.save_freq": config.eval_every,
         "trainer.test_freq": config.eval_every,
-        "trainer.val_before_train": files.resume_from is None,
+        "trainer.val_before_train": resume_from is None,
         # Named, because verl's own tracker of the newest checkpoint is written in place.
-        "trainer.resume_mode": "resume_path" if files.resume_from else "disable",
-        "trainer.resume_from_path": str(files.resume_from) if files.resume_from else None,
-        "trainer.default_local_dir": str(files.checkpoints),
-        "trainer.rollout_data_dir": str(files.attempt.rollouts),
-        "trainer.validation_data_dir": str(files.attempt.validations),
+        "trainer.resume_mode": "resume_path" if resume_from else "disable",
+        "trainer.resume_from_path": str(resume_from) if resume_from else None,
+        "trainer.default_local_dir": str(checkpoints),
+        "trainer.rollout_data_dir": str(attempt.rollouts),
+        "trainer.validation_data_dir": str(attempt.validations),
         "+ray_kwargs.ray_init.address": verl.ray_address or "local",
     }
     for role in ("actor", "ref"):
@@ -139,7 +128,7 @@ def overrides(config: GrpoConfig, files: VerlFiles, prompts: PromptShape) -> dic
             "buffer_dtype": "float32",
         }
     # In Ray's environment, because workers may live on other nodes.
-    environment = process.ENVIRONMENT | {"VERL_FILE_LOGGER_PATH": str(files.attempt.log)}
+    environment = process.ENVIRONMENT | {"VERL_FILE_LOGGER_PATH": str(attempt.log)}
     for name, value in environment.items():
         values[f"+ray_kwargs.ray_init.runtime_env.env_vars.{name}"] = value
     return values | verl.overrides

@@ -162,13 +162,15 @@ class TrainingState:
 
     def _keep_weights(self, step: int) -> None:
         """Keep the weights of checkpoint `step` beside verl's folder, as hard links where possible."""
-        saved = self.checkpoint(step) / "actor"
+        others = shutil.ignore_patterns("optim_*", "extra_state_*")
         with atomic_folder(self.best_shards(step)) as folder:
-            for file in saved.rglob("*"):
-                if file.is_file() and not file.name.startswith(("optim_", "extra_state_")):
-                    target = folder / file.relative_to(saved)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    _link_or_copy(file, target)
+            shutil.copytree(
+                self.checkpoint(step) / "actor",
+                folder,
+                ignore=others,
+                copy_function=_link_or_copy,
+                dirs_exist_ok=True,
+            )
 
     def _save(self) -> None:
         """Write the progress, then remove what it does not need: disk use is the latest and the best."""
@@ -203,7 +205,7 @@ class TrainingState:
         return newest
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def _link_or_copy(source: str, target: str) -> None:
     try:
         os.link(source, target)
     except OSError:

@@ -1,16 +1,17 @@
 """Every line of the prompt and of the answer that SFT teaches. Change the wording here.
 
-The ETL step renders training and evaluation prompts with it, and the registered model renders live
-requests with it, so both see the same words. Bump `PROMPT_VERSION` with every change of the text:
-it travels in the lineage of each model.
+The ETL step renders training and evaluation prompts with it, the registered model live requests. Bump
+`PROMPT_VERSION` with every change of the text: it travels in the lineage of each model.
 """
 
 import dataclasses
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any
 
 from components.shared.prompting.settings import PromptSettings
@@ -79,14 +80,14 @@ def recent(history: Sequence[Interaction], now: datetime, settings: PromptSettin
     """Return the short-term part of `history` (oldest first)."""
     if settings.history_days:
         since = now - timedelta(days=settings.history_days)
-        history = [one for one in history if one.timestamp >= since]
+        history = [past for past in history if past.timestamp >= since]
     return list(history[max(0, len(history) - settings.max_history) :])
 
 
 def topic_counts(topics: Iterable[str], limit: int) -> list[tuple[str, int]]:
     """Return the `limit` most frequent topics with their counts, equals in alphabetical order."""
     counts = Counter(topic for topic in topics if topic)
-    return sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:limit]
+    return sorted(counts.items(), key=lambda counted: (-counted[1], counted[0]))[:limit]
 
 
 def messages(prompt: PromptInput, settings: PromptSettings | None = None) -> list[dict[str, str]]:
@@ -102,7 +103,7 @@ def messages(prompt: PromptInput, settings: PromptSettings | None = None) -> lis
     if settings.natural_language:
         lines += _history_lines(prompt.history, prompt.now) or ["- none"]
     else:
-        lines.append(" ".join(one.title for one in prompt.history) or "none")
+        lines.append(" ".join(past.title for past in prompt.history) or "none")
     lines.append(CANDIDATES_HEADING)
     for number, candidate in enumerate(prompt.candidates, start=1):
         topic = f"{candidate.topic}: " if settings.natural_language and candidate.topic else ""
@@ -120,11 +121,10 @@ def completion(prompt: PromptInput, labels: Sequence[int], rationale: bool = Tru
     """Return the answer that SFT teaches: ordered by matched cues, the labels first among their equals.
 
     `labels` are candidate numbers (1-based) in label order; other equals stand in prompt order. The
-    rationale names cues and best matches, built from what the prompt shows and never from the label: the
-    cold start of the reasoning format, no hint. The order follows the cues because one label says little
-    about one list and an answer that contradicts its reasons teaches neither; GRPO then learns from the
-    labels alone.
+    rationale names cues and best matches, built from what the prompt shows and never from the label.
     """
+    # The order follows the cues, not the label alone: one label says little about one list, and an answer
+    # that contradicts its reasons teaches neither. GRPO then learns from the labels alone.
     topics, words = recent_topics(prompt.history), recurring_words(prompt.history)
     matches = [_matches(candidate, topics, words) for candidate in prompt.candidates]
     reasons = _reasons(topics, words, _best(prompt, matches)) if rationale else ""
@@ -160,7 +160,7 @@ def _matches(candidate: Candidate, topics: Sequence[str], words: Sequence[str]) 
 
 def recent_topics(history: Sequence[Interaction], limit: int = 1) -> list[str]:
     """Return the latest `limit` distinct topics, the most recent first."""
-    return list(dict.fromkeys(one.topic for one in reversed(history) if one.topic))[:limit]
+    return list(dict.fromkeys(past.topic for past in reversed(history) if past.topic))[:limit]
 
 
 def recurring_words(history: Sequence[Interaction], limit: int = 1) -> list[str]:
@@ -169,11 +169,11 @@ def recurring_words(history: Sequence[Interaction], limit: int = 1) -> list[str]
     Such words are tastes that cross topics: a brand, a style. Short words (under four letters) and the
     topics' own words do not count.
     """
-    topical = {word for one in history for word in _words(one.topic)}
+    topical = {word for past in history for word in _words(past.topic)}
     seen: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    for one in reversed(history):
-        spellings = _words(one.title)
+    for past in reversed(history):
+        spellings = _words(past.title)
         counts.update(spellings.keys() - topical)
         seen = {**spellings, **seen}
     recurring = [word for word in seen if counts[word] >= 2]
@@ -196,26 +196,23 @@ def fit(
         ValueError: it is too long even without any history.
     """
 
-    def tokens(cut: int) -> int:
-        return count_tokens(messages(_without_oldest(prompt, cut), settings))
+    def shortened(cut: int) -> PromptInput:
+        return dataclasses.replace(prompt, history=prompt.history[cut:])
 
-    max_tokens = settings.max_prompt_tokens
-    if tokens(0) <= max_tokens:
+    def fits(cut: int) -> bool:
+        return count_tokens(messages(shortened(cut), settings)) <= settings.max_prompt_tokens
+
+    cuts = len(prompt.history)
+    if fits(0):
         return prompt, 0
-    low, high = 1, len(prompt.history)  # the smallest cut that fits lies in [low, high]
-    if not high or tokens(high) > max_tokens:
+    if not fits(cuts):
+        tokens = count_tokens(messages(shortened(cuts), settings))
         raise ValueError(
-            f"the prompt has {tokens(high)} tokens without any history, more than max_prompt_tokens="
-            f"{max_tokens}; raise it, or ask for fewer candidates or shorter titles"
+            f"the prompt has {tokens} tokens without any history, more than max_prompt_tokens="
+            f"{settings.max_prompt_tokens}; raise it, or ask for fewer candidates or shorter titles"
         )
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if tokens(middle) <= max_tokens else (middle + 1, high)
-    return _without_oldest(prompt, low), low
-
-
-def _without_oldest(prompt: PromptInput, cut: int) -> PromptInput:
-    return dataclasses.replace(prompt, history=prompt.history[cut:])
+    cut = bisect_left(range(cuts), True, lo=1, key=fits)
+    return shortened(cut), cut
 
 
 def shorten(title: str, max_chars: int) -> str:
@@ -238,16 +235,10 @@ def _profile_line(profile: Mapping[str, Any]) -> str:
 
 def _history_lines(history: Sequence[Interaction], now: datetime) -> list[str]:
     """Return one line for each run of consecutive interactions on one topic and day."""
-    lines: list[str] = []
-    previous = None
-    for one in history:
-        key = (one.topic, relative_time(one.timestamp, now))
-        done = f"{VERBS.get(one.actions[-1], one.actions[-1])} '{one.title}'"
-        if key == previous:
-            lines[-1] += f", {done}"
-        else:
-            lines.append(f"- {key[1]}{f', {one.topic}' if one.topic else ''}: {done}")
-        previous = key
+    lines = []
+    for (topic, when), run in groupby(history, lambda past: (past.topic, relative_time(past.timestamp, now))):
+        done = ", ".join(f"{VERBS.get(past.actions[-1], past.actions[-1])} '{past.title}'" for past in run)
+        lines.append(f"- {when}{f', {topic}' if topic else ''}: {done}")
     return lines
 
 
@@ -256,8 +247,6 @@ def relative_time(then: datetime, now: datetime) -> str:
     days = (now - then).days
     if days < 1:
         return "today"
-    for size, name in ((365, "year"), (30, "month"), (7, "week"), (1, "day")):
-        if days >= size:
-            count = days // size
-            return f"{count} {name}{'s' if count > 1 else ''} ago"
-    raise AssertionError("unreachable: days >= 1")
+    units = ((365, "year"), (30, "month"), (7, "week"), (1, "day"))
+    count, name = next((days // size, name) for size, name in units if days >= size)
+    return f"{count} {name}{'s' if count > 1 else ''} ago"

@@ -62,20 +62,22 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[GrpoConfig],
     from hydra import compose, initialize_config_module
 
     from components.grpo.verl.attempt import Attempt
-    from components.grpo.verl.overrides import PromptShape, VerlFiles, as_arguments, overrides
+    from components.grpo.verl.overrides import as_arguments, overrides
 
     folder = tmp_path_factory.mktemp("verl")
-    files = VerlFiles(
-        model=folder / "it's a model",
-        train=folder / "train.parquet",
-        valid=folder / "valid.parquet",
-        checkpoints=folder,
-        resume_from=None,
-        attempt=Attempt.start(folder),
-    )
+    attempt = Attempt.start(folder)
 
     def of(config: GrpoConfig) -> Any:
-        arguments = as_arguments(overrides(config, files, PromptShape(longest=300, answer_prefix="<think>")))
+        values = overrides(
+            config,
+            attempt,
+            model=folder / "it's a model",
+            checkpoints=folder,
+            resume_from=None,
+            longest_prompt=300,
+            answer_prefix="<think>",
+        )
+        arguments = as_arguments(values)
         with initialize_config_module("verl.trainer.config", version_base=None):
             return compose("ppo_trainer", overrides=arguments)
 
