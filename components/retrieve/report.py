@@ -93,11 +93,8 @@ class RetrieveReport:
 
 def accuracy(hits: Bools, labels: Ints) -> dict[str, float]:
     """Return mean Recall and NDCG at 5 and 10 by `hits` [rows, depth] and label counts; {} without rows."""
-    if not len(hits):
-        return {}
-    return {f"recall@{k}": float(recall(hits, labels, k).mean()) for k in CUTS} | {
-        f"ndcg@{k}": float(ndcg(hits, labels, k).mean()) for k in CUTS
-    }
+    metrics = {"recall": recall, "ndcg": ndcg} if len(hits) else {}
+    return {f"{name}@{k}": float(of(hits, labels, k).mean()) for name, of in metrics.items() for k in CUTS}
 
 
 def ceilings(hits: Bools, labels: Ints, cuts: tuple[int, ...]) -> dict[int, float]:
@@ -148,10 +145,7 @@ def candidate_flags(report: RetrieveReport) -> list[str]:
             f"{report.short:,} of {queries:,} prompts have fewer than {config.num_candidates} candidates: "
             f"the catalogue has no more items that the user has not seen ({report.num_items:,} in all)."
         )
-    if (
-        report.config.new_item_slots
-        and not report.splits["valid"].new_items + report.splits["test"].new_items
-    ):
+    if config.new_item_slots and not splits["valid"].new_items + splits["test"].new_items:
         flags.append(
             "retrieve.new_item_slots found no new item for any valid or test prompt: none resembles a "
             "history by retrieve.content (shared tags or texts), every item has interactions, or all were "
