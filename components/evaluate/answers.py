@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,27 +18,21 @@ from components.shared.prompting import answer
 from components.shared.prompting.table import PromptRow
 from data_contracts.evaluation import AnswerStatistics, Example, ExampleAnswer
 
+if TYPE_CHECKING:  # it imports torch
+    from components.shared.language_model.generate import Completion
+
 log = logger("evaluate")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """One model's answers, one per prompt.
+    """One model's answers, one per prompt, and the time for all of them."""
 
-    Attributes:
-        texts: the answers.
-        tokens: their lengths.
-        finished: whether the model ended the answer before the token limit.
-        seconds: time for all answers.
-        reasoning_ignored: share of the `probes` answers that another user's reasoning did not change.
-    """
-
-    texts: list[str]
-    tokens: list[int]
-    finished: list[bool]
+    completions: "list[Completion]"
     seconds: float
-    reasoning_ignored: float | None = None
     probes: int = 0
+    reasoning_ignored: float | None = None
+    """Share of the `probes` answers that another user's reasoning did not change."""
 
 
 def answer_all(
@@ -78,24 +73,16 @@ def generate_answers(
     )
     seconds = time.perf_counter() - started
     first = [samples[0] for samples in completions]
-    texts = [completion.text for completion in first]
-    ignored, probes = ignored_share(config, lm, prompts, texts)
+    ignored, probes = ignored_share(config, lm, prompts, [completion.text for completion in first])
     del lm
     gc.collect()
-    return Answers(
-        texts=texts,
-        tokens=[len(completion.token_ids) for completion in first],
-        finished=[completion.finished for completion in first],
-        seconds=seconds,
-        reasoning_ignored=ignored,
-        probes=probes,
-    )
+    return Answers(completions=first, seconds=seconds, probes=probes, reasoning_ignored=ignored)
 
 
 def answer_statistics(answers: Answers, prompts: Sequence[PromptRow]) -> AnswerStatistics:
     """Return shares and costs over all answers."""
-    parsed = [answer.parse(text) for text in answers.texts]
-    users = len(prompts)
+    completions, users = answers.completions, len(prompts)
+    parsed = [answer.parse(completion.text) for completion in completions]
     valid = sum(
         given.is_valid(len(prompt.candidates), prompt.answer_length)
         for given, prompt in zip(parsed, prompts, strict=True)
@@ -104,10 +91,10 @@ def answer_statistics(answers: Answers, prompts: Sequence[PromptRow]) -> AnswerS
     return AnswerStatistics(
         valid_share=valid / users,
         duplicate_share=sum(len(set(given.numbers)) < len(given.numbers) for given in parsed) / users,
-        truncated_share=answers.finished.count(False) / users,
+        truncated_share=sum(not completion.finished for completion in completions) / users,
         constant_share=max(frequencies.values(), default=0) / users,
         seconds_per_user=answers.seconds / users,
-        tokens_per_user=sum(answers.tokens) / users,
+        tokens_per_user=sum(len(completion.token_ids) for completion in completions) / users,
         reasoning_ignored_share=answers.reasoning_ignored,
         reasoning_probes=answers.probes,
     )
@@ -127,7 +114,10 @@ def examples(
             user_id=prompts[i].user_id,
             prompt="\n\n".join(message["content"] for message in prompts[i].messages),
             labels=tuple(catalogue.titles.get(item, item) for item in prompts[i].label_items),
-            answers=tuple(_example_answer(name, a.texts[i], prompts[i]) for name, a in answers.items()),
+            answers=tuple(
+                _example_answer(name, given.completions[i].text, prompts[i])
+                for name, given in answers.items()
+            ),
         )
         for i in order[: config.examples]
     ]

@@ -45,7 +45,7 @@ def gate(config: str, report: Input[Artifact], decision: Output[Markdown]) -> bo
     from pathlib import Path
 
     from components.evaluate.config import GateConfig
-    from components.evaluate.job import run_gate
+    from components.evaluate.gate import run
     from components.shared.config import parse
 
-    return run_gate(parse(GateConfig, config, "gate"), Path(report.path), Path(decision.path)).passed
+    return run(parse(GateConfig, config, "gate"), Path(report.path), Path(decision.path)).passed

@@ -1,10 +1,15 @@
-"""The gate: rules over one evaluation report. Pure; a failed gate is a result, not an error."""
+"""The gate: rules over one evaluation report. A gate that refuses is a result, not an error."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from components.evaluate.config import CHALLENGER, GateConfig
-from components.shared.errors import ConfigError
+from components.shared.artifacts.outputs import write_text
+from components.shared.errors import ConfigError, DataError
+from components.shared.logs import logger
 from data_contracts.evaluation import CHAMPION, TITLES, Comparator, EvaluationReport
+
+log = logger("gate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +34,23 @@ class Decision:
     def passed(self) -> bool:
         """Return whether every rule passed."""
         return all(rule.passed for rule in self.rules)
+
+
+def run(config: GateConfig, report: Path, decision: Path) -> Decision:
+    """Return the decision on the report file, after writing it as Markdown to `decision`.
+
+    Raises:
+        DataError: the report cannot be read. ConfigError: a rule names a comparator that it lacks.
+    """
+    try:
+        evaluated = EvaluationReport.read(report)
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    decided = decide(config, evaluated)
+    write_text(decision, to_markdown(decided, evaluated))
+    for rule in decided.rules:
+        log.info("%s", rule)
+    return decided
 
 
 def decide(config: GateConfig, report: EvaluationReport) -> Decision:

@@ -1,15 +1,13 @@
-"""Evaluate all comparators on the same users, write the report, and apply the gate's rules to it."""
+"""Evaluate all comparators on the same users and write the report."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.evaluate import gate, health, page
+from components.evaluate import health, page
 from components.evaluate.answers import answer_all, answer_statistics, examples
 from components.evaluate.comparison import compare, slices
-from components.evaluate.config import EvaluateConfig, GateConfig
+from components.evaluate.config import EvaluateConfig
 from components.evaluate.scores import recall_ceiling, score
 from components.evaluate.tables import SPLIT, read_catalogue, read_rankings, sample_prompts
 from components.shared.artifacts.outputs import write_json, write_text
@@ -29,7 +27,6 @@ from data_contracts.evaluation import (
 )
 
 log = logger("evaluate")
-gate_log = logger("gate")
 
 
 @dataclass(frozen=True)
@@ -68,8 +65,10 @@ def run(config: EvaluateConfig, inputs: EvaluateInputs, outputs: EvaluateOutputs
         DataError: a table is missing, empty, or does not fit the others. ModelError: a model folder
             cannot be loaded.
     """
-    with _unreadable_as_data_error():
+    try:
         alarms = TrainingAlarms.read(inputs.alarms).alarms if inputs.alarms else ()
+    except ValueError as error:
+        raise DataError(str(error)) from error
     prompts, available = sample_prompts(inputs.prompts, config.max_users, config.seed)
     catalogue = read_catalogue(inputs.catalogue)
     rankings = read_rankings(inputs.rankings, prompts)
@@ -88,7 +87,8 @@ def run(config: EvaluateConfig, inputs: EvaluateInputs, outputs: EvaluateOutputs
         score(name, _kind(name, "conventional"), order, prompts, catalogue) for name, order in orders.items()
     ]
     for name, given in answers.items():
-        order = [final_ranking(text, p.candidates) for text, p in zip(given.texts, prompts, strict=True)]
+        pairs = zip(given.completions, prompts, strict=True)
+        order = [final_ranking(completion.text, prompt.candidates) for completion, prompt in pairs]
         statistics = answer_statistics(given, prompts)
         scores.append(score(name, _kind(name, "llm"), order, prompts, catalogue, statistics))
     sample = Sample(
@@ -128,29 +128,6 @@ def headline_metrics(report: EvaluationReport) -> dict[str, float]:
         if comparator.answers:
             figures[f"{comparator.name}_valid_share"] = comparator.answers.valid_share
     return figures
-
-
-def run_gate(config: GateConfig, report: Path, decision: Path) -> gate.Decision:
-    """Return the decision on the report file, after writing it as Markdown.
-
-    Raises:
-        DataError: the report cannot be read. ConfigError: a rule names a comparator that it lacks.
-    """
-    with _unreadable_as_data_error():
-        evaluated = EvaluationReport.read(report)
-    decided = gate.decide(config, evaluated)
-    write_text(decision, gate.to_markdown(decided, evaluated))
-    for rule in decided.rules:
-        gate_log.info("%s", rule)
-    return decided
-
-
-@contextmanager
-def _unreadable_as_data_error() -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise DataError(str(error)) from error
 
 
 def _kind(name: str, otherwise: Kind) -> Kind:

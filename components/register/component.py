@@ -35,4 +35,4 @@ def register(
     from data_contracts.evaluation import parse_lineage
 
     inputs = RegisterInputs(Path(model.path), Path(report.path), parse_lineage(lineage))
-    return run(parse(RegisterConfig, config, "register"), inputs, Path(version_info.path)).version
+    return run(parse(RegisterConfig, config, "register"), inputs, Path(version_info.path))

@@ -38,16 +38,7 @@ class RegisterInputs:
     lineage: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Registered:
-    """A model version; `created` is False if the run had registered it before."""
-
-    version: str
-    run_id: str
-    created: bool
-
-
-def run(config: RegisterConfig, inputs: RegisterInputs, version_info: Path) -> Registered:
+def run(config: RegisterConfig, inputs: RegisterInputs, version_info: Path) -> str:
     """Return the run's version, with the alias `challenger`; write `version_info` (Markdown).
 
     A `run_key` of the lineage has one version: a second call returns the version of the first. The version
@@ -72,15 +63,12 @@ def run(config: RegisterConfig, inputs: RegisterInputs, version_info: Path) -> R
     name = config.model_name
     with mlflow_client.readable_errors(client.tracking_uri):
         registry.ensure_model(client, name)
-        if found := registry.versions(client, name, key):
-            registered = Registered(str(found[0].version), found[0].run_id or "", created=False)
-        else:
-            registered = _create(client, config, inputs, report, key)
-        _set_challenger(client, name, registered.version)
-    write_text(version_info, _markdown(name, registered.version, client.tracking_uri, report))
-    how = "is" if registered.created else "was already"
-    log.info("%s version %s %s registered", name, registered.version, how)
-    return registered
+        found = registry.versions(client, name, key)
+        version = str(found[0].version) if found else _create(client, config, inputs, report, key)
+        _set_challenger(client, name, version)
+    write_text(version_info, _markdown(name, version, client.tracking_uri, report))
+    log.info("%s version %s %s registered", name, version, "was already" if found else "is")
+    return version
 
 
 def run_champion(config: RegisterConfig, folder: Path) -> str | None:
@@ -107,8 +95,8 @@ def run_champion(config: RegisterConfig, folder: Path) -> str | None:
 
 def _create(
     client: MlflowClient, config: RegisterConfig, inputs: RegisterInputs, report: EvaluationReport, key: str
-) -> Registered:
-    """Write a run with metrics and files, then the version that points to them."""
+) -> str:
+    """Write a run with metrics and files, then the version that points to them; return the version."""
     tags = _tags(inputs.lineage)
     experiment = mlflow_client.experiment_id(client, config.experiment)
     interrupted = client.search_runs([experiment], f"tags.{RUN_KEY} = '{key}'", max_results=1)
@@ -130,8 +118,7 @@ def _create(
         for metric in ("ndcg@10", "recall@10"):
             tags[f"{_name(comparator.name)}.{_name(metric)}"] = f"{comparator.metrics[metric]:.6f}"
     source = f"{run.info.artifact_uri}/model"
-    version = client.create_model_version(config.model_name, source, run_id, tags=tags)
-    return Registered(str(version.version), run_id, created=True)
+    return str(client.create_model_version(config.model_name, source, run_id, tags=tags).version)
 
 
 def _log_metrics(client: MlflowClient, run_id: str, report: EvaluationReport) -> None:

@@ -6,9 +6,8 @@ import logging
 import pytest
 
 from components.evaluate.config import EvaluateConfig, GateConfig, HealthConfig
-from components.evaluate.gate import decide, to_markdown
+from components.evaluate.gate import decide, run, to_markdown
 from components.evaluate.health import alarms
-from components.evaluate.job import run_gate
 from components.shared.config import from_mapping
 from components.shared.errors import ConfigError, DataError
 from data_contracts.evaluation import Alarm, Difference, EvaluationReport
@@ -122,14 +121,14 @@ def test_a_failed_gate_ends_well_and_says_why(make_report, tmp_path, caplog) -> 
     report = change_difference(make_report(), "sasrec", low=-0.01)
     (tmp_path / "report.json").write_text(report.to_json())
     with caplog.at_level(logging.INFO, logger="recllm"):
-        assert not run_gate(GateConfig(), tmp_path / "report.json", tmp_path / "decision.md").passed
+        assert not run(GateConfig(), tmp_path / "report.json", tmp_path / "decision.md").passed
     assert "grpo is not registered" in (tmp_path / "decision.md").read_text()
     assert "FAIL: beats the best conventional model (sasrec)" in caplog.text
 
 
 def test_a_gate_without_a_report_says_so(tmp_path) -> None:
     with pytest.raises(DataError, match=r"report\.json"):
-        run_gate(GateConfig(), tmp_path / "report.json", tmp_path / "decision.md")
+        run(GateConfig(), tmp_path / "report.json", tmp_path / "decision.md")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from ranx import evaluate as ranx_evaluate
 from components.evaluate.answers import Answers, answer_statistics
 from components.evaluate.scores import recall_ceiling, score
 from components.evaluate.tables import Catalogue, read_catalogue, read_rankings, sample_prompts
+from components.shared.language_model.generate import Completion
 from components.shared.metrics import self_information
 from components.shared.prompting.answer import final_ranking
 from components.shared.prompting.table import PromptRow
@@ -127,17 +128,17 @@ def test_recall_and_ndcg_equal_ranx() -> None:
 
 
 def test_answer_statistics_by_hand() -> None:
-    answers = Answers(
-        texts=[
-            "<think>a</think><answer>1, 2</answer>",  # valid
-            "<think>b</think><answer>1, 2</answer>",  # valid, the same numbers
-            "<think>c</think><answer>2, 2</answer>",  # a repeat
-            "no idea",  # no shape, cut off
-        ],
-        tokens=[10, 20, 30, 40],
-        finished=[True, True, True, False],
-        seconds=2.0,
-    )
+    texts = [
+        "<think>a</think><answer>1, 2</answer>",  # valid
+        "<think>b</think><answer>1, 2</answer>",  # valid, the same numbers
+        "<think>c</think><answer>2, 2</answer>",  # a repeat
+        "no idea",  # no shape, cut off
+    ]
+    completions = [
+        Completion(text, [0] * length, finished=length < 40)
+        for text, length in zip(texts, (10, 20, 30, 40), strict=True)
+    ]
+    answers = Answers(completions=completions, seconds=2.0)
     found = answer_statistics(answers, [row("abc", "a")] * 4)
     assert found.valid_share == 2 / 4
     assert found.duplicate_share == 1 / 4

@@ -40,8 +40,7 @@ def of_run(inputs: RegisterInputs, key: str) -> RegisterInputs:
 
 
 def test_a_version_carries_lineage_figures_and_files(config, inputs, tmp_path) -> None:
-    registered = run(config, inputs, tmp_path / "info.md")
-    assert (registered.version, registered.created) == ("1", True)
+    assert run(config, inputs, tmp_path / "info.md") == "1"
     client = connect(config.tracking_uri)
     assert aliases(client, MODEL)["challenger"] == "1"
     (version,) = versions(client, MODEL)
@@ -49,10 +48,10 @@ def test_a_version_carries_lineage_figures_and_files(config, inputs, tmp_path) -
     assert version.tags["git_commit"] == "abc"
     assert version.tags["rows"] == '{"n": 3}'
     assert version.tags["grpo.ndcg_at_10"] == "0.200000"
-    metrics = client.get_run(registered.run_id).data.metrics
+    metrics = client.get_run(version.run_id).data.metrics
     assert metrics["sasrec/ndcg_at_10"] == pytest.approx(0.15)
     assert metrics["grpo/valid_share"] == 1.0
-    files = {one.path for one in client.list_artifacts(registered.run_id)}
+    files = {one.path for one in client.list_artifacts(version.run_id)}
     assert files == {"model", "report.json", "lineage.json"}
     assert "recllm-r1, version 1" in (tmp_path / "info.md").read_text()
 
@@ -61,9 +60,11 @@ def test_a_run_has_one_version_however_often_it_registers(config, inputs, tmp_pa
     first = run(config, inputs, tmp_path / "info.md")
     again = run(config, inputs, tmp_path / "info.md")
     other = run(config, of_run(inputs, "run-2"), tmp_path / "info.md")
-    assert (again.version, again.created, again.run_id) == (first.version, False, first.run_id)
-    assert other.version == "2"
-    assert aliases(connect(config.tracking_uri), MODEL)["challenger"] == "2"
+    assert (first, again, other) == ("1", "1", "2")
+    client = connect(config.tracking_uri)
+    experiment = client.get_experiment_by_name(config.experiment)
+    assert len(client.search_runs([experiment.experiment_id])) == len(versions(client, MODEL)) == 2
+    assert aliases(client, MODEL)["challenger"] == "2"
     run(config, inputs, tmp_path / "info.md")  # an older run again: the newer challenger stays
     assert aliases(connect(config.tracking_uri), MODEL)["challenger"] == "2"
 
@@ -86,7 +87,7 @@ def test_an_interrupted_call_leaves_no_version_and_the_next_one_resumes(
     client = connect(config.tracking_uri)
     assert versions(client, MODEL) == []
     assert not (tmp_path / "info.md").exists()
-    assert run(config, inputs, tmp_path / "info.md").version == "1"
+    assert run(config, inputs, tmp_path / "info.md") == "1"
     experiment = client.get_experiment_by_name(config.experiment)
     runs = client.search_runs([experiment.experiment_id])
     assert [one.info.status for one in runs] == ["FINISHED"]  # the interrupted run was resumed
@@ -163,9 +164,9 @@ print(doctest.DocTestRunner().run(example))
 
 @pytest.mark.slow
 def test_the_version_loads_and_answers_without_the_repository(config, inputs, tmp_path) -> None:
-    registered = run(config, inputs, tmp_path / "info.md")
+    version = run(config, inputs, tmp_path / "info.md")
     promote(config.tracking_uri, MODEL)
-    source = connect(config.tracking_uri).get_model_version(MODEL, registered.version).source
+    source = connect(config.tracking_uri).get_model_version(MODEL, version).source
     folder = source.removeprefix("file://")
     done = subprocess.run(
         [sys.executable, "-c", LOAD, config.tracking_uri, folder],

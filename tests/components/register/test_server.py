@@ -58,10 +58,8 @@ def test_register_promote_and_fetch_over_http(server, tiny_model_folder, make_re
     report = tmp_path / "report.json"
     report.write_text(make_report().to_json())
     for key in ("run-1", "run-1", "run-2"):
-        registered = run(
-            config, RegisterInputs(tiny_model_folder, report, {"run_key": key}), tmp_path / "info"
-        )
-    assert registered.version == "2"
+        version = run(config, RegisterInputs(tiny_model_folder, report, {"run_key": key}), tmp_path / "info")
+    assert version == "2"
     assert run_champion(config, tmp_path / "champion") is None
     promote(server, MODEL, "1")
     promote(server, MODEL)
