@@ -10,7 +10,7 @@ from components.shared.language_model.lora import LoraConfig
 
 @strict
 class SftConfig:
-    """How the base model learns to answer."""
+    """Supervised fine-tuning of the base model on answers."""
 
     max_examples: NonNegativeInt = 0
     """Training prompts, a seeded sample; 0 = all."""

@@ -1,4 +1,4 @@
-"""Configuration sections: strict dataclasses, read from YAML or JSON and written as JSON.
+"""Configuration sections: strict dataclasses, read from YAML or JSON, written as JSON.
 
 A section travels to its step as one JSON string, because KFP turns nested integers into floats.
 """

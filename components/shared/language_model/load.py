@@ -1,6 +1,6 @@
-"""Loading a causal language model from a folder, and turning chat messages into its tokens.
+"""Loading a causal language model from a folder, and encoding chat messages as its tokens.
 
-Weights come from safetensors files alone and no code that lies beside a model is ever run.
+Weights are read from safetensors files only, and code beside a model is never run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ Message = Mapping[str, str]
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A causal model with its tokenizer; `device` is where its inputs must lie."""
+    """A causal model with its tokenizer."""
 
     model: Any
     tokenizer: Any
@@ -40,7 +40,7 @@ class LanguageModel:
 
 
 def load(folder: Path, dtype: Dtype = "auto", device: str | None = None) -> LanguageModel:
-    """Load the model in `folder` for inference: weights in `dtype`, on the GPU where there is one.
+    """Return the model in `folder` for inference, weights in `dtype`, on a GPU if there is one.
 
     Raises:
         ModelError: the folder or its weights are missing or unreadable, or it has no chat template.
@@ -58,7 +58,7 @@ def load(folder: Path, dtype: Dtype = "auto", device: str | None = None) -> Lang
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except Exception as error:  # a damaged file can end in anything, deep inside the libraries
+    except Exception as error:  # a corrupt file can raise anything, deep inside the libraries
         if is_out_of_memory(error) or isinstance(error, ModelError | ImportError):
             raise
         raise ModelError(
@@ -75,7 +75,7 @@ def load(folder: Path, dtype: Dtype = "auto", device: str | None = None) -> Lang
 
 
 def context_length(model: Any) -> int | None:
-    """Return how many tokens `model` can read; None if its configuration does not say."""
+    """Return the most tokens that `model` can read; None if its configuration does not say."""
     return getattr(model.config, "max_position_embeddings", None)
 
 
@@ -85,7 +85,7 @@ def best_device() -> str:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Load the tokenizer in `folder`; it must have a chat template and gets a padding token."""
+    """Return the tokenizer in `folder`, with a padding token. Raises ModelError: no usable chat template."""
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if not tokenizer.chat_template:
         raise ModelError(f"{folder}: the tokenizer has no chat template; use an instruction-tuned model")
@@ -110,14 +110,14 @@ def check_folder(folder: Path) -> None:
 
 
 def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """Return the token ids of `messages` up to where the assistant's answer begins."""
+    """Return the token ids of `messages` and the beginning of the assistant's turn."""
     return tokenizer.apply_chat_template(
         [dict(message) for message in messages], add_generation_prompt=True, return_dict=True
     )["input_ids"]
 
 
 def answer_prefix(tokenizer: Any) -> str:
-    """Return what the chat template already writes of the answer ("<think>" for R1 models, or "")."""
+    """Return the beginning of the answer that the chat template adds ("<think>" for R1 models, or "")."""
     rendered = tokenizer.apply_chat_template(
         [{"role": "user", "content": "x"}], add_generation_prompt=True, tokenize=False
     )
@@ -125,11 +125,11 @@ def answer_prefix(tokenizer: Any) -> str:
 
 
 def encode_completion(tokenizer: Any, text: str) -> list[int]:
-    """Return the token ids that follow the prompt when the model answers `text`, its end token included."""
+    """Return the token ids of the answer `text` after the prompt, end token included."""
     return [*encode_prefill(tokenizer, text), tokenizer.eos_token_id]
 
 
 def encode_prefill(tokenizer: Any, text: str) -> list[int]:
-    """Return the token ids that follow the prompt when the model's answer begins with `text`."""
+    """Return the token ids of the beginning `text` of an answer after the prompt."""
     text = text.removeprefix(answer_prefix(tokenizer))
     return tokenizer(text, add_special_tokens=False)["input_ids"] if text else []

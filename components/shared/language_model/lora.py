@@ -1,7 +1,7 @@
-"""Which weights learn: all of them, those of the topmost layers, or low-rank adapters (LoRA) beside them."""
+"""Trainable weights: all of them, those of the top layers, or low-rank adapters (LoRA)."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import NonNegativeInt, PositiveInt
@@ -25,10 +25,10 @@ class LoraConfig:
 
 
 def set_trainable(model: Any, layers: int, lora: LoraConfig) -> Any:
-    """Return `model` with only what shall learn requiring gradients, wrapped by peft if there are adapters.
+    """Return `model` with gradients for its trainable weights only, wrapped by peft if there are adapters.
 
-    `layers` 0 lets all transformer layers learn; otherwise the topmost `layers` do (without adapters the last
-    norm too). Adapters are drawn from torch's random state; the wrapped model computes what it did before.
+    `layers` 0 trains all transformer layers, otherwise the topmost `layers` (without adapters also the last
+    norm). Adapters are initialised from torch's random state and do not change what the model computes.
 
     Raises:
         ConfigError: the model has fewer layers, or lacks one of the adapters' target layers.
@@ -38,8 +38,7 @@ def set_trainable(model: Any, layers: int, lora: LoraConfig) -> Any:
     decoder = model.get_decoder()
     if not hasattr(decoder, "layers"):
         raise ConfigError(
-            f"{type(decoder).__name__} does not name its layers as others do: set train_layers and lora.rank "
-            "to 0"
+            f"{type(decoder).__name__} does not list its layers: set train_layers and lora.rank to 0"
         )
     if layers > len(decoder.layers):
         raise ConfigError(f"train_layers is {layers}, but the model has {len(decoder.layers)} layers")
@@ -49,7 +48,16 @@ def set_trainable(model: Any, layers: int, lora: LoraConfig) -> Any:
         targets = lora.targets or linear
         if unknown := [name for name in targets if name not in linear]:
             raise ConfigError(f"lora.targets: no linear layer '{unknown[0]}'; there is {', '.join(linear)}")
-        return _adapted(model, lora, targets, list(range(first, len(decoder.layers))))
+        import peft
+
+        adapters = peft.LoraConfig(
+            task_type="CAUSAL_LM",
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            target_modules=list(targets),
+            layers_to_transform=list(range(first, len(decoder.layers))),
+        )
+        return peft.get_peft_model(model, adapters, adapter_name=_ADAPTER)
     model.requires_grad_(False)
     for part in (*decoder.layers[-layers:], getattr(decoder, "norm", None)):
         if part is not None:
@@ -58,12 +66,12 @@ def set_trainable(model: Any, layers: int, lora: LoraConfig) -> Any:
 
 
 def has_adapters(model: Any) -> bool:
-    """Return whether `set_trainable` put adapters into `model`."""
+    """Return whether `set_trainable` added adapters to `model`."""
     return hasattr(model, "merge_and_unload")
 
 
 def merged_parameters(model: Any) -> Iterator[Any]:
-    """Yield the parameters of the model that `merge_adapters` returns, in its order, without building it."""
+    """Yield the parameters of `merge_adapters(model)` in its order, without building that model."""
     if not has_adapters(model):
         yield from model.parameters()
         return
@@ -78,26 +86,13 @@ def merged_parameters(model: Any) -> Iterator[Any]:
 
 
 def merge_adapters(model: Any) -> Any:
-    """Return a plain model: `model` itself, or a copy into whose weights the adapters are added."""
+    """Return a plain model: `model` itself, or a copy with the adapters merged into its weights."""
     return copy.deepcopy(model).merge_and_unload() if has_adapters(model) else model
 
 
 def _linear_layers(layers: Any) -> list[str]:
-    """Return how the linear layers in transformer layers are called there ("q_proj", "down_proj" …)."""
+    """Return the names of the linear layers in transformer layers ("q_proj", "down_proj" …)."""
     from torch.nn import Linear
 
     names = (name for name, module in layers.named_modules() if isinstance(module, Linear))
     return sorted({name.rpartition(".")[2] for name in names})
-
-
-def _adapted(model: Any, lora: LoraConfig, targets: Sequence[str], layers: list[int]) -> Any:
-    import peft
-
-    adapters = peft.LoraConfig(
-        task_type="CAUSAL_LM",
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        target_modules=list(targets),
-        layers_to_transform=layers,
-    )
-    return peft.get_peft_model(model, adapters, adapter_name=_ADAPTER)

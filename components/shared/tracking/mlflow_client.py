@@ -1,4 +1,4 @@
-"""Talking to MLflow: a client for a tracking URI, and its failures as errors a user can act on."""
+"""MLflow clients, and MLflow's failures as errors that a user can act on."""
 
 import os
 import urllib.error
@@ -9,12 +9,10 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from components.shared.errors import ConfigError
 
-ALREADY_EXISTS = ErrorCode.Name(RESOURCE_ALREADY_EXISTS)
-DOES_NOT_EXIST = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
+ALREADY_EXISTS, DOES_NOT_EXIST = "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"  # error codes
 SQLITE = "sqlite:///"
 
 _REACH_SECONDS = 10
@@ -23,10 +21,10 @@ _REACH_SECONDS = 10
 def connect(tracking_uri: str, *, create: bool = False) -> MlflowClient:
     """Return a client for `tracking_uri`, or for MLFLOW_TRACKING_URI if it is empty.
 
-    `create` makes the folder of an SQLite database that is not there yet.
+    `create` allows an SQLite database that does not exist yet.
 
     Raises:
-        ConfigError: no URI, no server that answers, or no database where none may be created.
+        ConfigError: no URI, no answer from the server, or no database.
     """
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri:
@@ -53,7 +51,7 @@ def connect(tracking_uri: str, *, create: bool = False) -> MlflowClient:
 
 
 def exists(tracking_uri: str) -> bool:
-    """Return False only for an SQLite database that nobody has written yet."""
+    """Return whether `tracking_uri` is a server or an SQLite database that exists."""
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
     return not uri.startswith(SQLITE) or Path(uri.removeprefix(SQLITE)).is_file()
 
@@ -75,12 +73,12 @@ def artifact_location(tracking_uri: str) -> str | None:
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """Return the id of the experiment `name`, creating it if it is not there."""
+    """Return the id of the experiment `name`, which is created if it is missing."""
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
             return client.create_experiment(name, artifact_location(client.tracking_uri))
-        except MlflowException as error:  # somebody else created it in between
+        except MlflowException as error:  # another process has just created it
             if error.error_code != ALREADY_EXISTS:
                 raise
             found = client.get_experiment_by_name(name)
@@ -90,11 +88,11 @@ def experiment_id(client: MlflowClient, name: str) -> str:
 
 
 def _check_reachable(uri: str) -> None:
-    """Ask for the server's health once: MLflow's own client retries for minutes before it gives up."""
+    """Raise ConfigError unless the server answers: MLflow's own client retries for minutes."""
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_REACH_SECONDS):
             return
     except urllib.error.HTTPError:
-        return  # somebody answers; whether it is MLflow and lets us in, the first real call tells
+        return  # a server answers; the first real call finds out whether it is MLflow and accepts us
     except (OSError, ValueError) as error:
         raise ConfigError(f"register.tracking_uri: no answer from {uri} ({error}); is it running?") from error

@@ -50,16 +50,14 @@ class Tracker:
         self._try(self._client.log_batch, self._run_id, metrics=metrics)
 
     def log_config(self, config: Any) -> None:
-        """Log `config`, a dataclass, as parameters; names are cut to what MLflow accepts."""
+        """Log `config`, a dataclass, as parameters; names and values are cut to what MLflow accepts."""
         from mlflow.entities import Param
 
         flat = dict(_flat(json.loads(to_json(config)), ""))
         params = [Param(name, value) for name, value in flat.items()]
         for start in range(0, len(params), _MAX_PARAMETERS):
-            try:
-                self._client.log_batch(self._run_id, params=params[start : start + _MAX_PARAMETERS])
-            except Exception as error:  # figures may be accepted all the same
-                _warn(error)
+            self._try(self._client.log_batch, self._run_id, params=params[start : start + _MAX_PARAMETERS])
+        self._silent_until = 0.0  # figures may be accepted all the same
 
     def end(self, status: str) -> None:
         """Set the run's status: FINISHED or FAILED."""
@@ -80,7 +78,13 @@ NO_TRACKING = Tracker()
 @contextmanager
 def tracker(step: str, checkpoint_dir: Path, config: Any) -> Iterator[Tracker]:
     """Yield the tracker of the training of `step` by `config`, a dataclass."""
-    tracking = _start(step, checkpoint_dir, config) if os.environ.get("MLFLOW_TRACKING_URI") else Tracker()
+    tracking = NO_TRACKING
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        try:
+            tracking = _start(step, checkpoint_dir)
+            tracking.log_config(config)
+        except Exception as error:
+            _warn(error)
     try:
         yield tracking
     except BaseException:
@@ -89,32 +93,27 @@ def tracker(step: str, checkpoint_dir: Path, config: Any) -> Iterator[Tracker]:
     tracking.end("FINISHED")
 
 
-def _start(step: str, checkpoint_dir: Path, config: Any) -> Tracker:
+def _start(step: str, checkpoint_dir: Path) -> Tracker:
+    """Return the tracker of a new run, or of the one that an earlier attempt began."""
     # By default MLflow's client waits minutes for a server that does not answer.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    try:
-        from components.shared.tracking import mlflow_client
+    from components.shared.tracking import mlflow_client
 
-        client = mlflow_client.connect("", create=True)
-        file = checkpoint_dir / _RUN_FILE
-        if file.is_file():
-            run_id = file.read_text().strip()
-            client.update_run(run_id, "RUNNING")
-        else:
-            name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
-            experiment = mlflow_client.experiment_id(client, name)
-            tags = {"step": step}
-            if PIPELINE_RUN in os.environ:
-                tags["pipeline_run"] = os.environ[PIPELINE_RUN]
-            run_id = client.create_run(experiment, run_name=checkpoint_dir.name, tags=tags).info.run_id
-            write_text(file, run_id)
-    except Exception as error:
-        _warn(error)
-        return Tracker()
-    tracking = Tracker(client, run_id)
-    tracking.log_config(config)
-    return tracking
+    client = mlflow_client.connect("", create=True)
+    file = checkpoint_dir / _RUN_FILE
+    if file.is_file():
+        run_id = file.read_text().strip()
+        client.update_run(run_id, "RUNNING")
+    else:
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+        experiment = mlflow_client.experiment_id(client, name)
+        tags = {"step": step}
+        if PIPELINE_RUN in os.environ:
+            tags["pipeline_run"] = os.environ[PIPELINE_RUN]
+        run_id = client.create_run(experiment, run_name=checkpoint_dir.name, tags=tags).info.run_id
+        write_text(file, run_id)
+    return Tracker(client, run_id)
 
 
 def _flat(settings: Mapping[str, Any], section: str) -> Iterator[tuple[str, str]]:
