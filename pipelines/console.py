@@ -1,5 +1,6 @@
 """What a local run shows: progress of the steps, read from their events (see components/shared/logs.py)."""
 
+import contextlib
 import json
 import re
 import sys
@@ -81,7 +82,8 @@ class Console:
         while True:
             ended = self._ended.wait(_POLL_SECONDS)
             for line in next(events):
-                self._take(json.loads(line))
+                with contextlib.suppress(json.JSONDecodeError):  # two processes wrote at the same moment
+                    self._take(json.loads(line))
             if self._verbose:
                 for line in next(log):
                     self.say(_ANSI.sub("", line))

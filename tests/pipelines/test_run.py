@@ -34,6 +34,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, run.stdout
 
 
+@pytest.fixture
+def warm(finished: tuple[Path, str], tmp_path: Path) -> Path:
+    """A folder whose runs find the steps in the cache that do not depend on data."""
+    shutil.copytree(finished[0] / "runs" / "cache", tmp_path / "runs" / "cache")
+    return tmp_path
+
+
 def test_the_run_compares_all_models_and_says_where_everything_lies(finished: tuple[Path, str]) -> None:
     folder, shown = finished
     for comparator in ("popularity", "item_to_item", "sasrec", "online", "candidates", "base", "sft", "grpo"):
@@ -117,17 +124,17 @@ def small_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "log"
 
 
-def test_a_broken_table_ends_the_run_with_its_cause(small_log: Path, tmp_path: Path) -> None:
-    shutil.copytree(small_log, tmp_path / "log")
-    events = pd.read_parquet(tmp_path / "log" / "events.parquet").drop(columns="action")
-    events.to_parquet(tmp_path / "log" / "events.parquet")
-    run = recllm("run", "--profile", "tiny", "--data", "log", cwd=tmp_path)
+def test_a_broken_table_ends_the_run_with_its_cause(small_log: Path, warm: Path) -> None:
+    shutil.copytree(small_log, warm / "log")
+    events = pd.read_parquet(warm / "log" / "events.parquet").drop(columns="action")
+    events.to_parquet(warm / "log" / "events.parquet")
+    run = recllm("run", "--profile", "tiny", "--data", "log", cwd=warm)
     assert run.returncode == 1
     assert "step 'sequences' failed" in run.stderr
     assert "events.parquet" in run.stderr
     assert "action" in run.stderr
     assert "Traceback" not in run.stderr
-    assert not list(tmp_path.glob("runs/*/*/sequences/sequences/*"))
+    assert not list(warm.glob("runs/*/*/sequences/sequences/*"))
 
 
 def test_an_interrupted_run_leaves_no_process_and_nothing_half_written(
@@ -153,7 +160,7 @@ def test_an_interrupted_run_leaves_no_process_and_nothing_half_written(
     assert not list(tmp_path.glob("runs/*/*/sequences/sequences/*")), "nothing half-written"
 
 
-def test_amazon_reviews_go_through_the_whole_pipeline(shared_data: Path, tmp_path: Path) -> None:
+def test_amazon_reviews_go_through_the_whole_pipeline(shared_data: Path, warm: Path) -> None:
     """The first 400 users of Amazon Beauty, from the official files to a registered model."""
     source = shared_data / "amazon2014"
     users: dict[str, None] = {}
@@ -164,7 +171,7 @@ def test_amazon_reviews_go_through_the_whole_pipeline(shared_data: Path, tmp_pat
             if user in users or len(users) < 400:
                 users[user] = None
                 kept.append(line)
-    with gzip.open(tmp_path / "reviews_Beauty_5.json.gz", "wt") as file:
+    with gzip.open(warm / "reviews_Beauty_5.json.gz", "wt") as file:
         file.writelines(kept)
     arguments = [
         "--reviews",
@@ -174,9 +181,9 @@ def test_amazon_reviews_go_through_the_whole_pipeline(shared_data: Path, tmp_pat
         "--out",
         "beauty",
     ]
-    imported = recllm("import", "amazon", *arguments, cwd=tmp_path)
+    imported = recllm("import", "amazon", *arguments, cwd=warm)
     assert imported.returncode == 0, imported.stderr
     assert "400 users" in imported.stdout
-    run = recllm("run", "--profile", "tiny", "--data", "beauty", cwd=tmp_path)
+    run = recllm("run", "--profile", "tiny", "--data", "beauty", cwd=warm)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "│ sasrec " in run.stdout
