@@ -112,7 +112,7 @@ def registry_of(runs: Path) -> str:
 
 def sample_data(profile: Profile, runs: Path, console: Console) -> str:
     """Return the folder of the profile's generated log, generating it if it is not there yet."""
-    folder = runs / "data" / f"sample-{of_text(to_json(profile.sample), of_folder(GENERATOR, '*.py'))}"
+    folder = runs / "data" / f"sample-{of_text(to_json(profile.sample), of_folder(GENERATOR, '*.*'))}"
     if not folder.is_dir():
         from pipelines.datasets.synthetic.log import generate
 
