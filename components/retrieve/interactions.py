@@ -1,6 +1,5 @@
 """Users' interactions as integer arrays, and views of them as histories."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,9 +32,6 @@ class Histories:
 
     def __getitem__(self, row: int) -> Ints:
         return self.items[self.start[row] : self.end[row]]
-
-    def __iter__(self) -> Iterator[Ints]:
-        return (self[row] for row in range(len(self)))
 
     @property
     def lengths(self) -> Ints:

@@ -70,9 +70,11 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
     )
     segments = read_segments(inputs.users, data.user_ids, config.segments)
     figures = RetrieveReport(config, data.num_items)
-    tables = (inputs.sequences, inputs.catalogue, inputs.users, inputs.exposures, *_encoder_folder(config))
+    encoder = Path(config.encoder.source).expanduser()
+    contents = [inputs.sequences, inputs.catalogue, inputs.users, inputs.exposures]
+    contents += [encoder] if encoder.is_dir() else []
     with (
-        checkpoints.directory(inputs.checkpoints, "retrieve", config, *tables) as checkpoint_dir,
+        checkpoints.directory(inputs.checkpoints, "retrieve", config, *contents) as checkpoint_dir,
         atomic_folder(outputs.candidates) as candidates,
         atomic_folder(outputs.rankings) as rankings,
     ):
@@ -88,12 +90,6 @@ def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs
         log.warning(flag)
     write_text(outputs.report_html, report.page(figures))
     return figures
-
-
-def _encoder_folder(config: RetrieveConfig) -> list[Path]:
-    """Return the encoder's folder where it is one: its content belongs to the checkpoints' key."""
-    folder = Path(config.encoder.source).expanduser()
-    return [folder] if folder.is_dir() else []
 
 
 def _flags(context: RetrievalContext, figures: RetrieveReport) -> list[str]:

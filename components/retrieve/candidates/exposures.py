@@ -58,10 +58,10 @@ class Exposures(Recommender):
         listed = np.flatnonzero(latest >= 0)
         rows, items = self.lists.take(latest[listed]).flat()
         rows, seen_rows, seen = listed[rows], *queries.histories.flat()
-        keys = rows * num_items + items
-        usable = np.flatnonzero((items != UNKNOWN_ITEM) & ~np.isin(keys, seen_rows * num_items + seen))
-        first = np.sort(usable[np.unique(keys[usable], return_index=True)[1]])
-        return rows[first], items[first]
+        is_seen = np.isin(rows * num_items + items, seen_rows * num_items + seen)
+        is_repeated = pd.DataFrame({"row": rows, "item": items}).duplicated().to_numpy()
+        usable = (items != UNKNOWN_ITEM) & ~is_seen & ~is_repeated
+        return rows[usable], items[usable]
 
     def _latest(self, queries: Queries) -> Ints:
         """Return the index of each query's list, -1 where there is none."""

@@ -6,6 +6,7 @@ Simplified: AdamW instead of Adagrad, and far fewer passes over the items.
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -111,9 +112,5 @@ def _train(x: Tensor, config: SemanticIdConfig, generator: np.random.Generator) 
 
 def with_tie_breaker(codes: Ints) -> Ints:
     """Return [items, levels + 1]: items with the same codes are numbered 0, 1 … in their order."""
-    _, group = np.unique(codes, axis=0, return_inverse=True)
-    order = np.argsort(group.ravel(), kind="stable")
-    groups = group.ravel()[order]
-    number = np.empty(len(codes), np.int64)
-    number[order] = np.arange(len(codes)) - np.searchsorted(groups, groups)
+    number = pd.DataFrame(codes).groupby(list(range(codes.shape[1]))).cumcount()
     return np.column_stack([codes, number])
