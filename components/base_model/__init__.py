@@ -1,1 +1,1 @@
-"""Step `base_model`: bring the model to be trained, from wherever it lies, as one safetensors folder."""
+"""Step `base_model`: fetch the model to be trained as one safetensors folder."""

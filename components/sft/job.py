@@ -21,13 +21,12 @@ from components.shared.language_model.load import check_folder, context_length, 
 from components.shared.logs import logger, progress
 from components.shared.prompting.table import read_prompts
 from components.shared.reporting import charts, page
-from components.shared.reporting.page import Figures, Text
+from components.shared.reporting.page import Block, Figures, Text
 from components.shared.tracking import tracker as tracking
 from components.shared.tracking.tracker import Tracker
 
 log = logger("sft")
 
-_TITLE = "Supervised fine-tuning"
 _TRACKED = ("loss", "grad_norm", "learning_rate")
 
 
@@ -82,10 +81,9 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
     lengths = [len(example["input_ids"]) for example in examples]
     check_length(max(lengths), context_length(lm.model), "lower prompts.max_prompt_tokens")
     log.info("%d examples, %.0f tokens on average", len(examples), sum(lengths) / len(lengths))
+    folders = (inputs.prompts, inputs.base_model)
     with (
-        checkpoints.directory(
-            inputs.checkpoints, "sft", config, inputs.prompts, inputs.base_model
-        ) as checkpoint_dir,
+        checkpoints.directory(inputs.checkpoints, "sft", config, *folders) as checkpoint_dir,
         tracking.tracker("sft", checkpoint_dir, config) as tracker,
     ):
         trainer = _AnswerTrainer(
@@ -105,7 +103,6 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
         with atomic_folder(outputs.model) as folder:
             lora.merge_adapters(model).save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-        page.write(outputs.curves, _TITLE, [Figures(charts.curves({"loss (nats per token)": losses}))])
         tenth = max(1, len(losses) // 10)
         report = SftReport(
             examples=len(examples),
@@ -114,7 +111,7 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
             last_loss=sum(losses[-tenth:]) / tenth,
             seconds=seconds,
         )
-        write_json(outputs.metrics, report.metrics())
+        _write(report, outputs, Figures(charts.curves({"loss (nats per token)": losses})))
     return report
 
 
@@ -123,10 +120,14 @@ def _copy_base_model(inputs: SftInputs, outputs: SftOutputs) -> SftReport:
     check_folder(inputs.base_model)
     with atomic_folder(outputs.model) as folder:
         shutil.copytree(inputs.base_model, folder, dirs_exist_ok=True)
-    page.write(outputs.curves, _TITLE, [Text("No epochs: the base model is returned unchanged.")])
     report = SftReport(examples=0, steps=0, first_loss=0.0, last_loss=0.0, seconds=0.0)
-    write_json(outputs.metrics, report.metrics())
+    _write(report, outputs, Text("No epochs: the base model is returned unchanged."))
     return report
+
+
+def _write(report: SftReport, outputs: SftOutputs, block: Block) -> None:
+    page.write(outputs.curves, "Supervised fine-tuning", [block])
+    write_json(outputs.metrics, report.metrics())
 
 
 def _arguments(config: SftConfig, examples: int, checkpoint_dir: Path) -> TrainingArguments:

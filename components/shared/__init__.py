@@ -1,1 +1,1 @@
-"""What more than one step uses: configuration, outputs, metrics, prompts, models."""
+"""Shared by the steps: configuration, artifacts, metrics, prompts, models, pages, logs."""

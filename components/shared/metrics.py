@@ -1,4 +1,4 @@
-"""Ranking metrics, one a function; ranked lists are best first, rank 1 is the first.
+"""Ranking metrics; ranked lists are best first, ranks start at 1.
 
 Definitions: Recall and NDCG as in Järvelin & Kekäläinen 2002 with linear gains (equal to ranx's);
 ILAD as in Zhang & Hurley 2008; novelty as self-information, Zhou et al. 2010.
@@ -48,7 +48,7 @@ def ilad(tags: Sequence[Set[str]]) -> float:
 def self_information(count: int, total: int, items: int) -> float:
     """Return -log2 of the item's smoothed share of the training interactions, in bits.
 
-    Laplace smoothing (one imagined interaction an item) keeps unseen items finite.
+    Laplace smoothing (one pseudo-interaction per item) keeps unseen items finite.
     """
     return -math.log2((count + 1) / (total + items))
 

@@ -57,6 +57,6 @@ def explain_oom(remedy: str) -> Iterator[None]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether `error` means that memory is used up."""
-    # torch's allocator of the CPU raises a plain RuntimeError, which only its text tells from others.
+    # torch's allocator of the CPU raises a plain RuntimeError, which only its text distinguishes.
     by_text = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     return by_text or isinstance(error, torch.OutOfMemoryError | MemoryError)

@@ -57,12 +57,12 @@ def exists(tracking_uri: str) -> bool:
 
 
 @contextmanager
-def readable_errors(place: str) -> Iterator[None]:
-    """Turn what MLflow raises within the block into a ConfigError naming `place`."""
+def readable_errors(source: str) -> Iterator[None]:
+    """Turn what MLflow raises within the block into a ConfigError naming `source`."""
     try:
         yield
     except MlflowException as error:
-        raise ConfigError(f"{place}: MLflow refuses ({error}); is the tracking URI right?") from error
+        raise ConfigError(f"{source}: MLflow refuses ({error}); is the tracking URI right?") from error
 
 
 def artifact_location(tracking_uri: str) -> str | None:

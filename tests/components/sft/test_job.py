@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from components.sft.config import SftConfig
 from components.sft.examples import IGNORED, LeftPadding, answer_loss, encode
 from components.sft.job import SftInputs, SftOutputs, run
+from components.shared.artifacts.fingerprint import of_folder
 from components.shared.errors import ConfigError, DataError, ModelError, TrainingError
 from components.shared.language_model.load import encode_prompt, load
 from components.shared.language_model.lora import LoraConfig
@@ -73,6 +74,13 @@ def test_training_learns_and_repeats_itself(
     first, second = weights(tmp_path / "a"), weights(tmp_path / "b")
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert "<svg" in (tmp_path / "a" / "curves.html").read_text()
+
+
+def test_without_epochs_the_base_model_is_returned(prompts_folder, tiny_model_folder, tmp_path: Path) -> None:
+    report = run(SftConfig(epochs=0), SftInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+    assert (report.steps, report.metrics()["examples"]) == (0, 0)
+    assert of_folder(tmp_path / "model") == of_folder(tiny_model_folder)
+    assert "<p>No epochs: the base model is returned unchanged.</p>" in (tmp_path / "curves.html").read_text()
 
 
 def test_adapters_learn_and_the_model_handed_on_is_plain(
