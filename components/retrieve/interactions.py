@@ -66,7 +66,7 @@ class Histories:
         return Histories(self.items, np.concatenate(starts), np.concatenate(ends))
 
     def prefixes(self, length: int) -> "Histories":
-        """Return each item but a history's first after at most `length` - 1 items before it."""
+        """Return every prefix of two or more items, cut to its last `length` items."""
         rows, positions = self._positions()
         starts, ends = np.maximum(self.start[rows], positions + 1 - length), positions + 1
         has_pair = ends - starts >= 2
@@ -113,7 +113,7 @@ def _no_ints() -> Ints:
 
 @dataclass(frozen=True)
 class Interactions:
-    """Every user's items in time order. Users are sorted by id, items are the catalogue sorted by id.
+    """All users' items in time order; users and catalogue are sorted by id.
 
     Attributes:
         tags: tags and brand of each item, as numbers of the sorted distinct tags.

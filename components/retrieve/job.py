@@ -132,7 +132,7 @@ def _rank_evaluated(
 
 
 def _write_train(context: RetrievalContext, figures: RetrieveReport, table: RankedListWriter) -> None:
-    """Write the candidates of the train prompts, each from models that did not see the user."""
+    """Write the candidates of train prompts, from models that did not see the user."""
     config, data = context.config, context.data
     queries = data.queries("train")
     fold_of_user = user_folds(data.user_ids, config.folds, config.seed)

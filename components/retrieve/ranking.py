@@ -1,4 +1,4 @@
-"""Ranking of the full catalogue: the best items that a history lacks, in blocks of users, ties exact."""
+"""Exact ranking of the full catalogue, seen items excluded, in blocks of users."""
 
 import abc
 from collections.abc import Iterator
@@ -124,7 +124,7 @@ def recall(hits: Bools, labels: Ints, k: int) -> npt.NDArray[np.float64]:
 
 
 def ndcg(hits: Bools, labels: Ints, k: int) -> npt.NDArray[np.float64]:
-    """Return NDCG@k per row with binary gains 1/log2(rank + 1); `labels` are label counts, >= 1."""
+    """Return NDCG@k per row with gains 1/log2(rank + 1); `labels` are counts >= 1."""
     gains = 1 / np.log2(np.arange(2, k + 2))
     ideal = np.cumsum(gains)
     depth = min(k, hits.shape[1])

@@ -92,13 +92,13 @@ class RetrieveReport:
 
 
 def accuracy(hits: Bools, labels: Ints) -> dict[str, float]:
-    """Return mean Recall and NDCG at 5 and 10 by `hits` [rows, depth] and label counts; {} without rows."""
+    """Return mean Recall and NDCG at CUTS by `hits` [rows, depth] and label counts."""
     metrics = {"recall": recall, "ndcg": ndcg} if len(hits) else {}
     return {f"{name}@{k}": float(of(hits, labels, k).mean()) for name, of in metrics.items() for k in CUTS}
 
 
 def ceilings(hits: Bools, labels: Ints, cuts: tuple[int, ...]) -> dict[int, float]:
-    """Return the mean recall of the first N, for each N of `cuts`: the ceiling of any reranking."""
+    """Return the mean recall of the first N, for each N of `cuts`."""
     return {n: float(recall(hits, labels, n).mean()) for n in cuts} if len(hits) else {}
 
 

@@ -85,7 +85,7 @@ def _ints(array: pa.Array) -> Ints:
 
 
 def microseconds(times: pa.Array, path: Path, column: str) -> pa.Array:
-    """Return times of any unit as whole microseconds. Raises DataError: not times, or out of range."""
+    """Return times as whole microseconds. Raises DataError: not times, or out of range."""
     if not pa.types.is_timestamp(times.type):
         raise DataError(f"{path}: column '{column}' holds {times.type}, not times; rebuild the table")
     options = pc.CastOptions(pa.timestamp("us", times.type.tz), allow_time_truncate=True)
@@ -125,7 +125,7 @@ class RankedListWriter(pq.ParquetWriter):
     def append(
         self, split: str, queries: Queries, lists: RankedLists, *, model: str = "", fold: Ints | None = None
     ) -> None:
-        """Append a row per query; `fold` [rows] is the fold held out of the model, None for none."""
+        """Append a row per query; `fold` [rows] is held out of its model (None: none)."""
         folds = np.full(len(queries), -1) if fold is None else fold
         for start in range(0, len(queries), ROWS):
             rows = slice(start, start + ROWS)

@@ -19,7 +19,7 @@ AGE_BAND = 10  # years
 
 
 def read_segments(users: Path, user_ids: Sequence[str], by: Sequence[str]) -> Ints:
-    """Return each user's segment: a number per combination of the columns `by` of the table USERS.
+    """Return each user's segment: a number per combination of USERS' columns `by`.
 
     `age` counts in bands of ten years. A user whose profile is missing or empty has NO_SEGMENT.
     """

@@ -1,4 +1,4 @@
-"""Exposures: lists that an online system showed, or that a retrieval system of the user's own found."""
+"""Exposures: lists that an online system showed or an external retrieval system found."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,7 +76,7 @@ class Exposures(Recommender):
 
 
 def load_exposures(path: Path, data: Interactions) -> Exposures | None:
-    """Return the table EXPOSURES without the lists of users without a sequence; None if none is left.
+    """Return the table EXPOSURES for users with a sequence; None if there are none.
 
     Raises:
         DataError: the table is missing or unreadable, or lacks a column; or no item of any list is in the
@@ -114,7 +114,7 @@ def load_exposures(path: Path, data: Interactions) -> Exposures | None:
 
 
 def _order(users: Ints, times: Ints, lists: Histories) -> Ints:
-    """Return the order by user, time and items, so that the order of the rows does not matter."""
+    """Return the order by user, time and items, independent of the rows' order."""
     order = np.lexsort((times, users))
     same = (np.diff(users[order]) == 0) & (np.diff(times[order]) == 0)
     tied = order[np.r_[same, False] | np.r_[False, same]]

@@ -11,7 +11,7 @@ CONSTANT = 60
 
 
 def fuse(rankings: Sequence[RankedLists], vote_thresholds: Sequence[float], depth: int) -> RankedLists:
-    """Return the items by the sum of 1 / (CONSTANT + rank), ties by item index.
+    """Return items by their sum of 1 / (CONSTANT + rank), ties by index.
 
     Items that score below their list's threshold do not vote. Where fewer than `depth` items have votes,
     the other items follow, list after list, with score 0.

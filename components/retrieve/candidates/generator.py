@@ -45,7 +45,7 @@ class Candidates:
 
 
 class CandidateGenerator:
-    """Models trained on the train part of `users` alone; `fold` is the one held out, -1 for none."""
+    """Models trained on the train part of `users`; `fold` is held out (-1: none)."""
 
     def __init__(self, context: RetrievalContext, users: Ints, fold: int) -> None:
         self.context, self.config, self.fold = context, context.config, fold
@@ -76,7 +76,7 @@ class CandidateGenerator:
         return {split: recommender.recommend(part, depth) for split, part in queries.items()}
 
     def fill(self, lists: RankedLists, queries: Queries) -> RankedLists:
-        """Return `lists`, those too short for a prompt filled with what is popular in the user's segment."""
+        """Return `lists`, short ones filled with what is popular in the user's segment."""
         rows = np.flatnonzero((lists.items[:, : self.config.num_candidates] < 0).any(1))
         if not len(rows):
             return lists

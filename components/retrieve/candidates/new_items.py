@@ -1,4 +1,4 @@
-"""Slots of a candidate list for items that no train part holds, which no behaviour can bring there."""
+"""Slots of a candidate list for items without interactions in the train part."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from components.retrieve.ranking import RankedLists, blocks, top_unseen
 
 
 class NewItems:
-    """Finds the items of `is_new` [items], at least one, that are nearest to a history by `content`."""
+    """Ranks the items of `is_new` [items] by their similarity to a history."""
 
     def __init__(self, data: Interactions, content: Content, is_new: Bools) -> None:
         self.data, self.content = data, content
@@ -39,7 +39,7 @@ class NewItems:
         return np.where(columns >= 0, self.items[columns], -1)
 
     def insert(self, lists: RankedLists, queries: Queries, slots: int, candidates: int) -> RankedLists:
-        """Return `lists` with the nearest new items in the last `slots` of the first `candidates` ranks.
+        """Return `lists` with new items in the last `slots` of the first `candidates` ranks.
 
         The items there move behind; a new item that a model ranked before them keeps its rank. Lists
         shorter than `candidates` get their new items at the end.

@@ -21,13 +21,13 @@ class Bert4rec(ItemNetwork):
         nn.init.normal_(self.mask, std=0.02)
 
     def encode(self, items: Tensor, masked: Tensor, lengths: Tensor, at: Tensor | None = None) -> Tensor:
-        """Return [rows, length, dim] for items and mask [rows, length], or [rows, dim] at positions `at`."""
+        """Return [rows, length, dim] for items [rows, length], or [rows, dim] at positions `at`."""
         x = torch.where(masked[..., None], self.mask, self.items(items))
         visible = torch.arange(items.shape[1], device=items.device) < lengths[:, None]
         return self.encoder(x, visible, at)
 
     def loss(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Return the mean loss of items masked at random; in a share of the rows only the last one is."""
+        """Return the mean loss of items masked at random, in some rows only the last."""
         masked = sample_mask(items, lengths, self.mask_share)
         last = torch.arange(items.shape[1], device=items.device) == lengths[:, None] - 1
         last_only = torch.rand(len(items), 1, device=items.device) < self.last_share

@@ -1,4 +1,4 @@
-"""Content: items like those of the history, by tags or by sentence embedding; it finds new items too."""
+"""Content: items similar to the history by tags or sentence embeddings, new items included."""
 
 import warnings
 
@@ -43,7 +43,7 @@ class Content(Scorer):
         self.backoff = torch.from_numpy((counts / (counts.max() + 1)).astype(np.float32)) * 1e-3
 
     def scores(self, histories: Histories) -> Tensor:
-        """Return the decayed sum of cosines to the latest items, plus at most 0.001 of popularity."""
+        """Return the similarity to the latest items, plus at most 0.001 of popularity."""
         return self.similarity(histories, self.vectors) + self.backoff
 
     def similarity(self, histories: Histories, vectors: Tensor) -> Tensor:

@@ -155,7 +155,7 @@ def stable_seed(seed: int, text: str) -> int:
 
 
 def user_folds(user_ids: list[str], folds: int, seed: int) -> Ints:
-    """Return each user's fold in [0, folds): a stable hash of its id, so other users do not move it."""
+    """Return each user's fold in [0, folds), by a stable hash of its id."""
     return np.array([stable_seed(seed, f"fold:{user}") % folds for user in user_ids], dtype=np.int64)
 
 

@@ -1,4 +1,4 @@
-"""FDSA: self-attention over items and, beside it, over their attributes (Zhang et al. 2019, section 3)."""
+"""FDSA: self-attention over items and over their attributes (Zhang et al. 2019, section 3)."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from components.retrieve.networks.item_network import NextItemNetwork, init_weig
 
 
 class Fdsa(NextItemNetwork):
-    """Two causal encoders, of items and of attributes; a linear layer joins their outputs (section 3.4)."""
+    """Causal encoders of items and of attributes, joined by a linear layer (section 3.4)."""
 
     def __init__(self, num_items: int, tags: Histories, config: FdsaConfig) -> None:
         super().__init__(num_items, config)

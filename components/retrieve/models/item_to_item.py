@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.floating]
 
 
 def recency_weights(latest: Histories, decay: float) -> Floats:
-    """Return the weight of each item of `latest`, flat: 1 for a history's last, times `decay` per step."""
+    """Return `decay` to the power of each item's distance from its history's end, flat."""
     age = np.repeat(np.cumsum(latest.lengths), latest.lengths) - 1 - np.arange(latest.lengths.sum())
     return decay**age
 
@@ -37,7 +37,7 @@ class ItemToItem(Scorer):
         self.begin = np.searchsorted(left, np.arange(num_items + 1))
 
     def scores(self, histories: Histories) -> torch.Tensor:
-        """Return 1 + summed similarity where there is any, else the share of the highest count, < 1."""
+        """Return 1 + summed similarity, or without any, the share of the highest count."""
         latest = histories.last(self.config.last)
         rows, items = latest.flat()
         votes = recency_weights(latest, self.config.decay)

@@ -67,7 +67,7 @@ class Pretraining(SequenceNetwork):
         return F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none").sum(1).mean()
 
     def _segment_loss(self, items: Tensor, lengths: Tensor, real: Tensor) -> Tensor:
-        """Return the loss of telling the masked segment of a row from that of the row beside it."""
+        """Return the loss of telling a row's masked segment from its neighbour's."""
         length = (1 + torch.rand(len(items), device=items.device) * (lengths / 2 - 1e-6)).long()
         start = (torch.rand(len(items), device=items.device) * (lengths - length + 1)).long()
         positions = torch.arange(items.shape[1], device=items.device)

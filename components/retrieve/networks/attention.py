@@ -27,7 +27,7 @@ class Block(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, visible: Tensor | None, at: Tensor | None = None) -> Tensor:
-        """Map [rows, length, dim] to the same shape, with `at` to [rows, 1, dim]; both as in `Encoder`."""
+        """Map [rows, length, dim] to itself, or with `at` to [rows, 1, dim]; see `Encoder`."""
         rows, length, dim = x.shape
         keys, values = self._project(x, dim, 3 * dim).chunk(2, -1)
         if at is not None:
@@ -72,7 +72,7 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, visible: Tensor | None = None, at: Tensor | None = None) -> Tensor:
-        """Map [rows, length, dim] to the same shape; with `at` [rows], those positions alone, [rows, dim].
+        """Map [rows, length, dim] to itself, or to [rows, dim] at positions `at`.
 
         Without `visible` attention is causal, so padding on the right is never read; with it, bool [rows,
         length], every position attends to the positions that are True.

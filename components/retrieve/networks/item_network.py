@@ -1,4 +1,4 @@
-"""Networks with one item table for input and output, the losses over it, and their recommender.
+"""Networks with one item table for input and output, their losses and recommender.
 
 "softmax" is cross-entropy over the whole catalogue (or sampled negatives), which makes these models
 strong baselines (Klenitskiy & Vasilev 2023); "bce" is binary cross-entropy with one negative per position.
@@ -83,7 +83,7 @@ class NextItemNetwork(ItemNetwork):
         return self.directions(self.encode(items, lengths - 1))
 
     def loss(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Return the mean loss of predicting each item, of a prefix the last one, from those before it."""
+        """Return the mean loss of the next items, of a prefix the last one."""
         inputs, targets = items[:, :-1], items[:, 1:]
         if self.prefixes:
             last = targets.gather(1, lengths[:, None] - 2)[:, 0]
@@ -118,7 +118,7 @@ class NetworkRecommender(Scorer):
 
 
 def sample_mask(items: Tensor, lengths: Tensor, share: float) -> Tensor:
-    """Return which of `items` [rows, length] are masked: a random `share`, or else a row's last item."""
+    """Return a random mask of `items` [rows, length], with the last item if nothing else."""
     positions = torch.arange(items.shape[1], device=items.device)
     real = positions < lengths[:, None]
     masked = (torch.rand(items.shape, device=items.device) < share) & real

@@ -35,7 +35,7 @@ class SequenceNetwork(nn.Module, abc.ABC):
     max_length: int
 
     def training_sequences(self, histories: Histories) -> Histories:
-        """Return the sequences of 2 to max_length + 1 items to train on: windows of the histories."""
+        """Return windows of 2 to max_length + 1 items to train on."""
         return histories.windows(self.max_length + 1)
 
     @abc.abstractmethod
@@ -230,7 +230,7 @@ def _run_epoch(
     clip_norm: float,
     bfloat16: bool,
 ) -> float:
-    """Train on every batch and return the mean loss, or at once a loss that is not a number."""
+    """Train on every batch; return the mean loss, or the first that is not finite."""
     losses = []
     for items, lengths in feed:
         with torch.autocast("cuda", torch.bfloat16, enabled=bfloat16 and items.is_cuda):

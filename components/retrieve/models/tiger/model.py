@@ -1,4 +1,4 @@
-"""TIGER: generates the next item's semantic id word by word (Rajput et al. 2023, section 3.2).
+"""TIGER: generates the next item's semantic id (Rajput et al. 2023, section 3.2).
 
 Simplified so that one pass over a sequence trains every position: the encoder is causal and reads an item
 as the sum of its code words, and the decoder of a position attends to the positions up to it. There are no
@@ -43,7 +43,7 @@ class CodeTree(nn.Module):
             node = edge_of_item
 
     def edges(self, level: int, node: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return words and children of the edges of `node` [...], and which are real: [..., most]."""
+        """Return words and children of `node`'s edges, and which are real: [..., most]."""
         first, word, child = (self.get_buffer(f"{name}_{level}") for name in ("first", "word", "child"))
         begin, end = first[node.clamp(min=0)], first[node.clamp(min=0) + 1]
         edge = begin[..., None] + torch.arange(int((end - begin).max()), device=node.device)
@@ -86,7 +86,7 @@ class DecoderBlock(nn.Module):
 
 
 class Tiger(SequenceNetwork):
-    """An encoder of the history and a decoder of the next item's code words; `ids` [items, words]."""
+    """History encoder and decoder of the next item's code words; `ids` [items, words]."""
 
     ids: Tensor
 
@@ -215,7 +215,7 @@ class TigerRecommender(Recommender):
 
 
 def _beams(histories: Histories, depth: int) -> int:
-    """Return the beams of a search: at most twice `depth`, so that one long history is no burden.
+    """Return the beams of a search, at most twice `depth`.
 
     A history of more than `depth` items may therefore get a list shorter than `depth`.
     """

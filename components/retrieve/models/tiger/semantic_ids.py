@@ -1,4 +1,4 @@
-"""Semantic ids: a text as code words that similar texts share (Rajput et al. 2023, section 3.1).
+"""Semantic ids: code words that similar texts share (Rajput et al. 2023, section 3.1).
 
 Simplified: AdamW instead of Adagrad, and far fewer passes over the items.
 """
@@ -22,7 +22,7 @@ ROUNDS = 10  # of k-means
 
 
 class ResidualAutoencoder(nn.Module):
-    """An autoencoder whose bottleneck is a sum of code words, one of each level (equation 1)."""
+    """Autoencoder with a sum of code words, one per level, as bottleneck (equation 1)."""
 
     def __init__(self, width: int, config: SemanticIdConfig) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ def _layers(sizes: tuple[int, ...]) -> nn.Sequential:
 
 
 def semantic_ids(vectors: Tensor, config: SemanticIdConfig, seed: int, device: torch.device) -> Ints:
-    """Return each item's code words [items, levels + 1]; the last one separates items with equal words.
+    """Return each item's code words [items, levels + 1]; the last one breaks ties.
 
     `vectors` [items, width] are sentence embeddings. Raises TrainingError: the loss is not a number.
     """
@@ -111,6 +111,6 @@ def _train(x: Tensor, config: SemanticIdConfig, generator: np.random.Generator) 
 
 
 def with_tie_breaker(codes: Ints) -> Ints:
-    """Return [items, levels + 1]: items with the same codes are numbered 0, 1 … in their order."""
+    """Return `codes` with a column that numbers items with equal codes."""
     number = pd.DataFrame(codes).groupby(list(range(codes.shape[1]))).cumcount()
     return np.column_stack([codes, number])
