@@ -126,12 +126,10 @@ def business_terms(weights: RewardWeights) -> dict[str, Term]:
     Raises:
         ConfigError: a name that is neither built in nor an importable `module:function`.
     """
-    return {name: _business_term(name) for name in weights.business}
+    return {name: BUSINESS.get(name) or _import_term(name) for name in weights.business}
 
 
-def _business_term(name: str) -> Term:
-    if name in BUSINESS:
-        return BUSINESS[name]
+def _import_term(name: str) -> Term:
     module, _, function = name.partition(":")
     try:
         term = getattr(importlib.import_module(module), function)

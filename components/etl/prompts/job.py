@@ -107,7 +107,13 @@ def run_prompts(config: PromptsConfig, inputs: PromptsInputs, out: PromptsOutput
         with atomic_folder(out.prompts) as folder:
             written = {split: write_split(staged, split, folder) for split in tables.SPLITS}
             _check_written(spark, docs, written, folder, out.staging)
-            report = _report(written, train_cases, unretrieved)
+            report = PromptsReport(
+                **{split: file.rows for split, file in written.items()},
+                train_cases=train_cases,
+                train_unretrieved=unretrieved,
+                test_recall=written["test"].recall,
+                history_cut=sum(file.history_cut for file in written.values()),
+            )
             docs.counts["Prompts"] = {k: v for k, v in asdict(report).items() if isinstance(v, int)}
     log.info("%s", ", ".join(f"{split} {file.rows:,}" for split, file in written.items()))
     return report
@@ -146,18 +152,6 @@ def _check_written(
     first = pq.read_table(folder / "train.parquet", columns=["candidates"]).slice(0, 1).to_pylist()
     if leak := leakage.position_leak(numbers, len(first[0]["candidates"]) if first else 0):
         raise LeakageError(leak)
-
-
-def _report(written: dict[str, SplitFile], train_cases: int, unretrieved: int) -> PromptsReport:
-    return PromptsReport(
-        train=written["train"].rows,
-        valid=written["valid"].rows,
-        test=written["test"].rows,
-        train_cases=train_cases,
-        train_unretrieved=unretrieved,
-        test_recall=written["test"].recall,
-        history_cut=sum(file.history_cut for file in written.values()),
-    )
 
 
 def _rendered(
