@@ -7,7 +7,7 @@ from typing import Any
 
 from components.evaluate.config import CHALLENGER
 from components.shared.artifacts.outputs import write_json
-from data_contracts.evaluation import GLOSSARY, Comparator, EvaluationReport
+from data_contracts.evaluation import GLOSSARY, EvaluationReport
 
 METRICS = ("ndcg@10", "recall@10", "ilad", "novelty")
 _RANKING, _ANSWERS = ("NDCG@10", "interval", "Recall@10", "ILAD", "Novelty"), ("valid", "tokens")
@@ -54,7 +54,9 @@ def write(folder: Path, name: str, question: str, variants: Mapping[str, Variant
 
 def row_of(report: EvaluationReport) -> dict[str, Any]:
     """Return the metrics of the trained model."""
-    model, sft = _challenger(report), report.comparator("sft")
+    model, sft = report.comparator(CHALLENGER), report.comparator("sft")
+    if model is None:
+        raise ValueError(f"the report has no '{CHALLENGER}'")
     interval, answers = model.ndcg_at_10_interval, model.answers
     return {
         **{metric: model.metrics[metric] for metric in METRICS},
@@ -140,10 +142,3 @@ def _write_page(
             ),
         ]
     page.write(path, f"Experiment: {name}", blocks, lead=question)
-
-
-def _challenger(report: EvaluationReport) -> Comparator:
-    model = report.comparator(CHALLENGER)
-    if model is None:
-        raise ValueError(f"the report has no '{CHALLENGER}'")
-    return model

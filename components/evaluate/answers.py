@@ -1,4 +1,4 @@
-"""Answers of language models to the prompts, their statistics, and examples for people."""
+"""Answers of language models to the prompts, their statistics, whether their reasoning matters, examples."""
 
 import gc
 import time
@@ -6,20 +6,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.tables import DEPTH, Catalogue
 from components.shared.artifacts import fingerprint
+from components.shared.language_model.generate import Completion, complete
+from components.shared.language_model.load import LanguageModel, load
 from components.shared.logs import logger, progress
 from components.shared.prompting import answer
 from components.shared.prompting.table import PromptRow
 from data_contracts.evaluation import AnswerStatistics, Example, ExampleAnswer
-
-if TYPE_CHECKING:  # it imports torch
-    from components.shared.language_model.generate import Completion
 
 log = logger("evaluate")
 
@@ -28,7 +26,7 @@ log = logger("evaluate")
 class Answers:
     """One model's answers, one per prompt, and the time for all of them."""
 
-    completions: "list[Completion]"
+    completions: list[Completion]
     seconds: float
     probes: int = 0
     reasoning_ignored: float | None = None
@@ -56,10 +54,6 @@ def generate_answers(
     config: EvaluateConfig, name: str, folder: Path, prompts: Sequence[PromptRow]
 ) -> Answers:
     """Return the answers of the model in `folder`, which is freed before the next one is loaded."""
-    from components.evaluate.reasoning import ignored_share
-    from components.shared.language_model.generate import complete
-    from components.shared.language_model.load import load
-
     lm = load(folder, config.dtype)
     started = time.perf_counter()
     completions = complete(
@@ -77,6 +71,36 @@ def generate_answers(
     del lm
     gc.collect()
     return Answers(completions=first, seconds=seconds, probes=probes, reasoning_ignored=ignored)
+
+
+def ignored_share(
+    config: EvaluateConfig, lm: LanguageModel, prompts: Sequence[PromptRow], texts: Sequence[str]
+) -> tuple[float | None, int]:
+    """Return the share of answers that another user's reasoning leaves unchanged, and the probes.
+
+    A high share means that the reasoning has no influence: superficial chain of thought.
+    A seeded sample of at most `config.reasoning_probes` well-formed answers is generated again (greedily),
+    each after the reasoning of the next answer in the sample. Pairs with the same reasoning are left out;
+    the share is None if no pair remains.
+    """
+    parsed = [answer.parse(text) for text in texts]
+    usable = [i for i, given in enumerate(parsed) if given.well_formed]
+    order = np.random.default_rng(config.seed).permutation(usable)
+    chosen = order[: config.reasoning_probes].astype(int).tolist()
+    swapped = zip(chosen, chosen[1:] + chosen[:1], strict=True)
+    pairs = [(i, j) for i, j in swapped if parsed[i].reasoning != parsed[j].reasoning]
+    if not pairs:
+        return None, 0
+    completions = complete(
+        lm,
+        [prompts[i].messages for i, _ in pairs],
+        prefills=[f"<think>{parsed[j].reasoning}</think><answer>" for _, j in pairs],
+        max_new_tokens=config.max_new_tokens,
+        batch_size=config.batch_size,
+    )
+    probed = [answer.parse(samples[0].text).numbers for samples in completions]
+    unchanged = sum(numbers == parsed[i].numbers for numbers, (i, _) in zip(probed, pairs, strict=True))
+    return unchanged / len(pairs), len(pairs)
 
 
 def answer_statistics(answers: Answers, prompts: Sequence[PromptRow]) -> AnswerStatistics:

@@ -20,10 +20,10 @@ from data_contracts.evaluation import (
 _TO = "\u00a0to\u00a0"  # keeps an interval on one line
 _DIGITS = {"ilad": 3, "novelty": 2, "coverage": 3}
 _KINDS = {
-    "conventional": "conventional",
-    "online": "shown online",
-    "champion": "champion",
-    "llm": "LLM",
+    "conventional": "Conventional",
+    "online": "Shown online",
+    "champion": "Champion in production",
+    "llm": "Language models",
 }
 _TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "undecided": "faint"}
 _VERDICTS = {
@@ -109,12 +109,13 @@ def _quality(report: EvaluationReport) -> list[Block]:
             Cell(f"{value:.{_DIGITS.get(metric, 4)}f}", "best" if value == best[metric] else "")
             for metric, value in ((metric, found.metrics[metric]) for metric in TITLES)
         ]
-        rows.append([found.name, *metrics, f"{low:.4f}{_TO}{high:.4f}", Cell(_KINDS[found.kind], "faint")])
+        rows.append([found.name, *metrics, f"{low:.4f}{_TO}{high:.4f}"])
     interval = f"{report.sample.confidence:.0%} interval"
-    header = ["model", *TITLES.values(), interval, "kind"]
+    names = {kind: ", ".join(f.name for f in report.comparators if f.kind == kind) for kind in _KINDS}
     return [
         page.Figures({f"NDCG@10 with {interval}s": charts.intervals(marks, from_zero=True)}),
-        Table(header, rows),
+        Text("; ".join(f"{_KINDS[kind]}: {found}" for kind, found in names.items() if found) + "."),
+        Table(["model", *TITLES.values(), "NDCG@10 interval"], rows),
         Text(GLOSSARY, "faint"),
     ]
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from components.evaluate import reasoning
+from components.evaluate import answers
 from components.evaluate.config import EvaluateConfig
 from components.shared.language_model.generate import Completion
 
@@ -33,10 +33,10 @@ def text(number: int) -> str:
 
 
 def ignored(monkeypatch, asked, texts, probes=20):
-    monkeypatch.setattr(reasoning, "complete", asked)
+    monkeypatch.setattr(answers, "complete", asked)
     rows = [Row(n) for n in range(1, len(texts) + 1)]
     config = EvaluateConfig(max_new_tokens=8, batch_size=4, reasoning_probes=probes)
-    return reasoning.ignored_share(config, None, rows, texts)
+    return answers.ignored_share(config, None, rows, texts)
 
 
 @pytest.mark.parametrize(("follows", "share"), [(True, 0.0), (False, 1.0)])

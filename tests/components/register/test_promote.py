@@ -58,8 +58,8 @@ def test_rollback_goes_back_and_a_second_one_forth(client, tracking_uri) -> None
     assert reigning(client) == ("1", "2")
     rollback(tracking_uri, MODEL)
     assert reigning(client) == ("2", "1")
-    told = [(one.action, one.version, one.replaced) for one in history(tracking_uri, MODEL)]
-    assert told == [
+    changes = [(one.action, one.version, one.replaced) for one in history(tracking_uri, MODEL)]
+    assert changes == [
         ("promote", "1", None),
         ("promote", "2", "1"),
         ("rollback", "1", "2"),
@@ -86,11 +86,11 @@ def test_racing_promotions_leave_one_line_of_champions(client, tracking_uri) -> 
     for _ in range(3):
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(attempt, ["1", "2", "3", "4"]))
-    told = history(tracking_uri, MODEL)
+    changes = history(tracking_uri, MODEL)
     # Each champion replaced the one before it: no change was made behind another's back.
-    assert [one.replaced for one in told] == [None, *(one.version for one in told)][: len(told)]
-    if told:
-        assert reigning(client) == (told[-1].version, told[-1].replaced)
+    assert [one.replaced for one in changes] == [None, *(one.version for one in changes)][: len(changes)]
+    if changes:
+        assert reigning(client) == (changes[-1].version, changes[-1].replaced)
     last = promote(tracking_uri, MODEL, "3").version
     assert reigning(client)[0] == last == "3", "a race leaves nothing that stands in the way of the next"
 
@@ -118,18 +118,18 @@ def test_of_two_at_once_the_later_one_gives_way(client, tracking_uri) -> None:
 
 
 @pytest.mark.parametrize(
-    ("moved", "told"),
+    ("moved", "changes"),
     [
         pytest.param(False, [("2", None)], id="killed before the aliases moved: it did not happen"),
         pytest.param(True, [("3", None), ("2", "3")], id="killed after: it did"),
     ],
 )
-def test_the_claim_of_a_killed_command_lapses(client, tracking_uri, moved, told) -> None:
+def test_the_claim_of_a_killed_command_lapses(client, tracking_uri, moved, changes) -> None:
     claim(client, "3", timedelta(minutes=6))
     if moved:
         client.set_registered_model_alias(MODEL, "champion", "3")
     promote(tracking_uri, MODEL, "2")
-    assert [(one.version, one.replaced) for one in history(tracking_uri, MODEL)] == told
+    assert [(one.version, one.replaced) for one in history(tracking_uri, MODEL)] == changes
     assert all(json.loads(tag)["done"] for tag in client.get_registered_model(MODEL).tags.values())
 
 
