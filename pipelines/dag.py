@@ -12,7 +12,6 @@ from components.evaluate.component import evaluate, gate
 from components.grpo.component import grpo
 from components.register.component import champion, register
 from components.retrieve.component import retrieve
-from components.run_end.component import run_end
 from components.sft.component import sft
 from components.shared.artifacts.fingerprint import of_step
 from components.shared.config import to_json
@@ -41,77 +40,75 @@ def build(profile: Profile) -> Callable[..., Any]:
         lineage: str = "{}",
         checkpoints: str = "",
     ):
-        ended = run_end(lineage=lineage)
-        with dsl.ExitHandler(ended):
-            sequenced = sequences(
-                config=to_json(profile.sequences),
-                data=data,
-                fingerprint=f"{data_fingerprint}-{of_step('etl')}",
-            )
-            retrieved = retrieve(
-                config=to_json(profile.retrieve),
-                fingerprint=f"{encoder_fingerprint}-{of_step('retrieve')}",
-                checkpoints=checkpoints,
-                sequences=sequenced.outputs["sequences"],
-                catalogue=sequenced.outputs["catalogue"],
-                users=sequenced.outputs["users"],
-                exposures=sequenced.outputs["exposures"],
-            )
-            base = base_model(
-                config=to_json(profile.base_model),
-                fingerprint=f"{base_model_fingerprint}-{of_step('base_model')}",
-            )
-            prompted = prompts(
-                config=to_json(profile.prompts),
-                fingerprint=of_step("etl"),
-                sequences=sequenced.outputs["sequences"],
-                catalogue=sequenced.outputs["catalogue"],
-                users=sequenced.outputs["users"],
-                candidates=retrieved.outputs["candidates"],
-                base_model=base.outputs["model"],
-            )
-            tuned = sft(
-                config=to_json(profile.sft),
-                fingerprint=of_step("sft"),
-                checkpoints=checkpoints,
-                prompts=prompted.outputs["prompts"],
-                base_model=base.outputs["model"],
-            )
-            improved = grpo(
-                config=to_json(profile.grpo),
-                fingerprint=f"{reward_fingerprint}-{of_step('grpo')}",
-                checkpoints=checkpoints,
-                prompts=prompted.outputs["prompts"],
-                sft_model=tuned.outputs["model"],
-            )
-            reigning = champion(config=to_json(profile.register))
-            evaluated = evaluate(
-                config=to_json(profile.evaluate),
+        sequenced = sequences(
+            config=to_json(profile.sequences),
+            data=data,
+            fingerprint=f"{data_fingerprint}-{of_step('etl')}",
+        )
+        retrieved = retrieve(
+            config=to_json(profile.retrieve),
+            fingerprint=f"{encoder_fingerprint}-{of_step('retrieve')}",
+            checkpoints=checkpoints,
+            sequences=sequenced.outputs["sequences"],
+            catalogue=sequenced.outputs["catalogue"],
+            users=sequenced.outputs["users"],
+            exposures=sequenced.outputs["exposures"],
+        )
+        base = base_model(
+            config=to_json(profile.base_model),
+            fingerprint=f"{base_model_fingerprint}-{of_step('base_model')}",
+        )
+        prompted = prompts(
+            config=to_json(profile.prompts),
+            fingerprint=of_step("etl"),
+            sequences=sequenced.outputs["sequences"],
+            catalogue=sequenced.outputs["catalogue"],
+            users=sequenced.outputs["users"],
+            candidates=retrieved.outputs["candidates"],
+            base_model=base.outputs["model"],
+        )
+        tuned = sft(
+            config=to_json(profile.sft),
+            fingerprint=of_step("sft"),
+            checkpoints=checkpoints,
+            prompts=prompted.outputs["prompts"],
+            base_model=base.outputs["model"],
+        )
+        improved = grpo(
+            config=to_json(profile.grpo),
+            fingerprint=f"{reward_fingerprint}-{of_step('grpo')}",
+            checkpoints=checkpoints,
+            prompts=prompted.outputs["prompts"],
+            sft_model=tuned.outputs["model"],
+        )
+        reigning = champion(config=to_json(profile.register))
+        evaluated = evaluate(
+            config=to_json(profile.evaluate),
+            lineage=lineage,
+            prompts=prompted.outputs["prompts"],
+            catalogue=sequenced.outputs["catalogue"],
+            rankings=retrieved.outputs["rankings"],
+            base_model=base.outputs["model"],
+            sft_model=tuned.outputs["model"],
+            grpo_model=improved.outputs["model"],
+            champion=reigning.outputs["champion"],
+            grpo_alarms=improved.outputs["alarms"],
+        )
+        passed = gate(config=to_json(profile.gate), report=evaluated.outputs["report"])
+        with dsl.If(passed.outputs["Output"] == True, name="gate-passed"):  # noqa: E712
+            registered = register(
+                config=to_json(profile.register),
                 lineage=lineage,
-                prompts=prompted.outputs["prompts"],
-                catalogue=sequenced.outputs["catalogue"],
-                rankings=retrieved.outputs["rankings"],
-                base_model=base.outputs["model"],
-                sft_model=tuned.outputs["model"],
-                grpo_model=improved.outputs["model"],
-                champion=reigning.outputs["champion"],
-                grpo_alarms=improved.outputs["alarms"],
+                model=improved.outputs["model"],
+                report=evaluated.outputs["report"],
             )
-            passed = gate(config=to_json(profile.gate), report=evaluated.outputs["report"])
-            with dsl.If(passed.outputs["Output"] == True, name="gate-passed"):  # noqa: E712
-                registered = register(
-                    config=to_json(profile.register),
-                    lineage=lineage,
-                    model=improved.outputs["model"],
-                    report=evaluated.outputs["report"],
-                )
 
-            _place(profile.images.spark, sequenced, prompted)
-            _place(profile.images.trainer, retrieved, base, tuned, improved, evaluated)
-            _place(profile.images.ops, ended, reigning, passed, registered)
-            _track(profile, tuned, improved)
-            for task in (reigning, registered):
-                task.set_caching_options(enable_caching=False)
+        _place(profile.images.spark, sequenced, prompted)
+        _place(profile.images.trainer, retrieved, base, tuned, improved, evaluated)
+        _place(profile.images.ops, reigning, passed, registered)
+        _track(profile, tuned, improved)
+        for task in (reigning, registered):
+            task.set_caching_options(enable_caching=False)
 
     return recllm_r1
 

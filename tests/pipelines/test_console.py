@@ -52,11 +52,11 @@ def shown(screen: str) -> list[str]:
 
 def test_progress_is_shown(show) -> None:
     body = "log.info('reading'); progress(log, 1, 2, 'loss 0.5'); print('Some library: noise')"
-    _, screen = show(("sequences", body), ("run-end", "log.warning('the run ended as FAILED')"))
+    _, screen = show(("sequences", body), ("base-model", "log.warning('no commit')"))
     assert shown(screen) == [
         "sequences: reading",
         "sequences: 1/2, loss 0.5",
-        "run end: the run ended as FAILED",
+        "base model: no commit",
     ]
 
 
@@ -91,7 +91,7 @@ def test_a_step_that_ends_without_an_event_shows_the_end_of_its_log(show) -> Non
     ModuleNotFoundError: No module named 'torch'
 
 12:00:01.000 - ERROR - Task \x1b[96m'sft'\x1b[0m finished with status \x1b[91mFAILURE\x1b[0m
-12:00:01.100 - INFO - Executing task 'run-end'
+12:00:01.100 - INFO - Executing task 'base-model'
 """
     console, _ = show(log=log)
     step, cause = console.failure(
@@ -99,4 +99,4 @@ def test_a_step_that_ends_without_an_event_shows_the_end_of_its_log(show) -> Non
     )
     assert step == "sft"
     assert cause.endswith("ModuleNotFoundError: No module named 'torch'")
-    assert "run-end" not in cause
+    assert "base-model" not in cause

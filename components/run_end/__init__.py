@@ -1,1 +1,0 @@
-"""Step `run_end`: the exit handler, which reports how a run ended, whether it failed or not."""
