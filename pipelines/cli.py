@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from pipelines.datasets.importers.report import ImportReport
+    from pipelines.datasets.importers.output import ImportReport
 
 app = typer.Typer(
     help="RecLLM-R1 on Kubeflow: behaviour logs in, a better LLM recommender out.",

@@ -23,8 +23,8 @@ def sequences(
     `fingerprint` names the data's contents and the code; it only keys the cache.
     """
     from components.etl.config import SequencesConfig
-    from components.etl.job import SequencesOutputs, run_sequences
     from components.etl.outputs import folder_of, log_report, table_of
+    from components.etl.sequences.job import SequencesOutputs, run_sequences
     from components.shared.config import parse
 
     settings = parse(SequencesConfig, config, "sequences")
@@ -35,8 +35,8 @@ def sequences(
         "exposures": exposures,
         "quarantine": quarantine,
     }
-    places = {name: table_of(artifact, settings.spark) for name, artifact in tables.items()}
-    report = run_sequences(settings, data, SequencesOutputs(**places, data_docs=folder_of(data_docs)))
+    folders = {name: table_of(artifact, settings.spark) for name, artifact in tables.items()}
+    report = run_sequences(settings, data, SequencesOutputs(**folders, data_docs=folder_of(data_docs)))
     log_report(report, metrics)
 
 
@@ -58,16 +58,17 @@ def prompts(
     `fingerprint` names the code; it only keys the cache.
     """
     from components.etl.config import PromptsConfig
-    from components.etl.job import PromptsInputs, PromptsOutputs, run_prompts
     from components.etl.outputs import folder_of, log_report, table_of
+    from components.etl.prompts.job import PromptsInputs, PromptsOutputs, run_prompts
     from components.shared.config import parse
 
     settings = parse(PromptsConfig, config, "prompts")
     tables = {"sequences": sequences, "catalogue": catalogue, "users": users, "candidates": candidates}
-    places = {name: table_of(artifact, settings.spark) for name, artifact in tables.items()}
+    folders = {name: table_of(artifact, settings.spark) for name, artifact in tables.items()}
     out = PromptsOutputs(
         prompts=folder_of(prompts),
         data_docs=folder_of(data_docs),
         staging=None if settings.spark.is_local else f"{table_of(prompts, settings.spark)}-staging",
     )
-    log_report(run_prompts(settings, PromptsInputs(**places, base_model=folder_of(base_model)), out), metrics)
+    report = run_prompts(settings, PromptsInputs(**folders, base_model=folder_of(base_model)), out)
+    log_report(report, metrics)

@@ -19,13 +19,18 @@ Format = Literal["BOOLEAN_ONLY", "SUMMARY"]
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What one expectation found; `detail` is for people: the observed value, or counts and samples."""
+    """Result of one expectation; `detail` is for people: the observed value, or counts and samples."""
 
     suite: str
     expectation: str
     severity: str
     success: bool
     detail: str
+
+    @property
+    def is_broken(self) -> bool:
+        """Return whether a critical expectation failed."""
+        return not self.success and self.severity == "critical"
 
 
 def load_suite(name: str) -> dict[str, Any]:
@@ -34,41 +39,39 @@ def load_suite(name: str) -> dict[str, Any]:
 
 
 def validate(frame: DataFrame, name: str, parameters: Mapping[str, Any] | None = None) -> list[Finding]:
-    """Check `frame` against the suite `name`; `parameters` fill its {"$PARAMETER": …} places.
-
-    One aggregating pass answers every expectation; only those that failed are asked again, for counts
-    and sample values. The frame is not cached.
-    """
+    """Return the findings of the suite `name` on `frame`; `parameters` fill its {"$PARAMETER": …}."""
     suite = load_suite(name)
+    # One aggregating pass for all expectations; only failed ones run again, for counts and sample values.
     results = _run(frame, suite, parameters, "BOOLEAN_ONLY")
     failed = [e for e, r in zip(suite["expectations"], results, strict=True) if not r.success]
-    again = iter(_run(frame, {**suite, "expectations": failed}, parameters, "SUMMARY") if failed else [])
+    details = iter(_run(frame, {**suite, "expectations": failed}, parameters, "SUMMARY") if failed else [])
     return [
         Finding(
             suite=name,
             expectation=_describe(expectation, parameters),
             severity=expectation["severity"],
             success=result.success,
-            detail="" if result.success else _detail(next(again)),
+            detail="" if result.success else _detail(next(details)),
         )
         for expectation, result in zip(suite["expectations"], results, strict=True)
     ]
 
 
 def check(docs: Any, name: str, frame: DataFrame, parameters: Mapping[str, Any] | None = None) -> None:
-    """Check `frame` against the suite `name`, add the findings to `docs`; raise if a critical one failed.
+    """Add the findings of the suite `name` on `frame` to `docs`.
 
-    The ContractError names expectation and count, and shows sample rows: those with a `fault` where the
-    frame has that column.
+    Raises:
+        ContractError: a critical expectation failed; names it with count and sample rows (those with a
+            `fault` where the frame has that column).
     """
     findings = validate(frame, name, parameters)
     docs.findings += findings
-    if broken := [f for f in findings if not f.success and f.severity == "critical"]:
-        told = "; ".join(f"{f.expectation}: {f.detail}" for f in broken)
-        shown = frame.where("fault is not null") if "fault" in frame.columns else frame
-        rows = shown.limit(SAMPLES).select(F.to_json(F.struct(*shown.columns)).alias("row")).collect()
+    if broken := [f for f in findings if f.is_broken]:
+        listed = "; ".join(f"{f.expectation}: {f.detail}" for f in broken)
+        faulty = frame.where("fault is not null") if "fault" in frame.columns else frame
+        rows = faulty.limit(SAMPLES).select(F.to_json(F.struct(*faulty.columns)).alias("row")).collect()
         samples = "; sample rows: " + " ".join(row.row for row in rows) if rows else ""
-        raise ContractError(f"contract '{name}' is broken: {told}{samples}")
+        raise ContractError(f"contract '{name}' is broken: {listed}{samples}")
 
 
 def _run(
@@ -82,7 +85,7 @@ def _run(
     # persist=False: the default would keep the whole frame in memory after the check.
     asset = context.data_sources.add_spark("spark", persist=False).add_dataframe_asset(suite["name"])
     batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
-    # GE may answer in another order than asked, so each expectation carries its number.
+    # Great Expectations may return results in another order, so each expectation carries its number.
     expectations = [
         {**e, "meta": {**e.get("meta", {}), "number": n}} for n, e in enumerate(suite["expectations"])
     ]
@@ -92,18 +95,18 @@ def _run(
         result_format=result_format,
     )
     results: list[Any] = result.results
-    answers = {r.expectation_config.meta["number"]: r for r in results}
-    for number, answer in answers.items():
-        if message := _exception(answer.exception_info or {}):
+    by_number = {r.expectation_config.meta["number"]: r for r in results}
+    for number, found in by_number.items():
+        if message := _exception(found.exception_info or {}):
             described = _describe(expectations[number], parameters)
             raise ContractError(f"contract '{suite['name']}': {described} cannot run: {message}")
-    return [answers[n] for n in range(len(expectations))]
+    return [by_number[n] for n in range(len(expectations))]
 
 
 def _exception(info: Mapping[str, Any]) -> str:
-    """Return the message of an expectation that raised: told at once, or for each of its metrics."""
-    told = [info, *(value for value in info.values() if isinstance(value, dict))]
-    return next((one["exception_message"] for one in told if one.get("raised_exception")), "")
+    """Return the message of an expectation that raised, itself or in one of its metrics; "" if none did."""
+    infos = [info, *(value for value in info.values() if isinstance(value, dict))]
+    return next((i["exception_message"] for i in infos if i.get("raised_exception")), "")
 
 
 def _describe(expectation: Mapping[str, Any], parameters: Mapping[str, Any] | None) -> str:

@@ -11,15 +11,15 @@ from components.shared.errors import ConfigError
 
 
 def folder_of(artifact: Any) -> Path:
-    """Return where an artifact lies on this machine."""
+    """Return the path of an artifact on this machine."""
     return Path(artifact.path)
 
 
 def table_of(artifact: Any, config: SparkConfig) -> str | Path:
-    """Return where Spark finds or leaves a table: the artifact's folder, its URI for executors elsewhere.
+    """Return where Spark reads or writes a table: the artifact's folder, its URI for remote executors.
 
     Raises:
-        ConfigError: there are executors elsewhere, and the pipeline root is no object storage.
+        ConfigError: executors are remote, and the pipeline root is no object storage.
     """
     if config.is_local:
         return folder_of(artifact)
@@ -32,16 +32,13 @@ def table_of(artifact: Any, config: SparkConfig) -> str | Path:
 
 
 def log_report(report: Any, metrics: Any) -> None:
-    """Show the numbers of a report dataclass as metrics; a mapping's entries become `name/key`.
-
-    They are also written to `metrics.path`: without a file there, local caching never hits.
-    """
+    """Log the numbers of a report dataclass as metrics; a mapping's entries become `name/key`."""
     numbers: dict[str, float] = {}
     for name, value in dataclasses.asdict(report).items():
         if isinstance(value, dict):
-            numbers |= {f"{name}/{key}": one for key, one in value.items()}
+            numbers |= {f"{name}/{key}": number for key, number in value.items()}
         else:
             numbers[name] = value
     for name, value in numbers.items():
         metrics.log_metric(name, value)
-    write_json(Path(metrics.path), numbers)
+    write_json(Path(metrics.path), numbers)  # without a file there, KFP's local cache never hits

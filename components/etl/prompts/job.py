@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from components.etl.config import PromptsConfig
 from components.etl.contracts import check
@@ -23,7 +24,6 @@ from components.etl.prompts.tokens import token_counter, within_tasks
 from components.etl.sequences.views import candidates_view, prompts_view
 from components.etl.spark.parts import read_by_tasks, read_parts, write_parts, written_by_tasks
 from components.etl.spark.session import readable, session
-from components.etl.spark.types import spark_schema
 from components.shared.artifacts.outputs import atomic_folder
 from components.shared.errors import ConfigError, DataError, LeakageError
 from components.shared.logs import logger
@@ -184,7 +184,7 @@ def _rendered(
                 done = [_render(case, config, statistics, count_tokens) for case in cases]
                 yield from pa.Table.from_pylist(done, schema=RENDERED).to_batches()
 
-    return full.mapInArrow(rows, spark_schema(RENDERED))
+    return full.mapInArrow(rows, from_arrow_schema(RENDERED))
 
 
 def _statistics(catalogue: DataFrame) -> CatalogueStatistics:

@@ -1,4 +1,4 @@
-"""The sequences step: raw tables to sequences, catalogue and users, with what was refused beside them."""
+"""The sequences step: raw tables to sequences, catalogue, users, exposures and a quarantine."""
 
 import math
 from collections import Counter
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from components.etl.config import SequencesConfig, parse_time
 from components.etl.contracts import check
@@ -21,25 +22,27 @@ from components.etl.sequences.catalogue import catalogue_rows, with_train_counts
 from components.etl.sequences.k_core import k_core
 from components.etl.sequences.views import sequences_view
 from components.etl.sources import faults
-from components.etl.sources import readers as sources
 from components.etl.sources.faults import FAULT, ROW
+from components.etl.sources.files import approximate_rows
 from components.etl.sources.quarantine import Quarantine
-from components.etl.sources.raw import RawTables, check_raw, located, read_raw
+from components.etl.sources.raw import RawTables, check_raw, locate_tables, read_raw
 from components.etl.spark.parts import PartWriter, atomic_table, read_parts, write_parts
 from components.etl.spark.session import batches_of_short_rows, readable, session
-from components.etl.spark.types import spark_schema
 from components.shared.artifacts.storage import remove
 from components.shared.errors import DataError
+from components.shared.logs import logger
 from data_contracts import tables
+
+log = logger("sequences")
 
 PART_ROWS, LEAST_PARTS = 500_000, 4
 FAULTY, DUPLICATES = "faulty", "duplicates"  # folders below the quarantine while the step runs
-REFUSED = "refused "  # before a reason, in the counts of the events' pass
+REFUSED = "refused "  # prefix of a reason among the counts of the events' pass
 
 
 @dataclass(frozen=True, kw_only=True)
 class SequencesOutputs:
-    """Where the step's tables (folders of Parquet, or s3:// URIs) and its Data Docs (one HTML file) go."""
+    """Folders (or s3:// URIs) of the step's tables, and the HTML file of its data docs."""
 
     sequences: str | Path
     catalogue: str | Path
@@ -51,7 +54,7 @@ class SequencesOutputs:
 
 @dataclass(frozen=True, kw_only=True)
 class SequencesReport:
-    """Counts of what came in, what was refused (by reason, events only) and what came out."""
+    """Counts of rows read, refused (`reasons`: events only) and written."""
 
     events_read: int
     events_kept: int
@@ -71,19 +74,19 @@ def run_sequences(config: SequencesConfig, data: str, out: SequencesOutputs) -> 
         ContractError: a critical expectation failed, or more than `max_quarantine_share` of the rows
             of a table are faulty.
     """
-    with readable(data), data_docs(out.data_docs, "Raw data and sequences") as docs, ExitStack() as whole:
-        found = whole.enter_context(located(config, data))  # before Spark takes its seconds to start
+    with readable(data), data_docs(out.data_docs, "Raw data and sequences") as docs, ExitStack() as stack:
+        found = stack.enter_context(locate_tables(config, data))  # before Spark takes its seconds to start
         spark = session(config.spark, "sequences")
         raw = read_raw(spark, config, found)
         quarantine = check_raw(config, raw, docs, counted=("users", "items", "exposures"))
         folders = {
-            name: whole.enter_context(atomic_table(getattr(out, name)))
+            name: stack.enter_context(atomic_table(getattr(out, name)))
             for name in ("sequences", "catalogue", "users", "exposures", "quarantine")
         }
-        partitions = parts_for(config, sources.approximate_rows(found["events"]))
+        partitions = parts_for(config, approximate_rows(found["events"]))
         counts = _write_sequences(config, raw.events, partitions, folders["sequences"], folders["quarantine"])
-        quarantine.fill("events", counts["rows"], _reasons(counts))
-        docs.counts.update(quarantine.shown())
+        quarantine.record("events", counts["rows"], _reasons(counts))
+        docs.counts.update(quarantine.sections())
         quarantine.check("events", raw.events)
         if not counts["users"] + counts["dropped"]:
             refused = quarantine.reasons["events"]
@@ -94,7 +97,7 @@ def run_sequences(config: SequencesConfig, data: str, out: SequencesOutputs) -> 
                 f"{data}: no user has {config.min_interactions} distinct items; lower min_interactions, "
                 "or bring a longer log"
             )
-        print(f"sequences: {counts['users']:,} users kept, {counts['dropped']:,} dropped", flush=True)
+        log.info(f"{counts['users']:,} users kept, {counts['dropped']:,} dropped")
         _write_quarantine(raw, folders["quarantine"])
         sequences = read_parts(spark, folders["sequences"], tables.SEQUENCES)
         check(docs, "sequences", sequences_view(sequences), {"min_interactions": config.min_interactions})
@@ -107,7 +110,7 @@ def run_sequences(config: SequencesConfig, data: str, out: SequencesOutputs) -> 
 
 
 def parts_for(config: SequencesConfig, rows: int) -> int:
-    """Return into how many part files a table of `rows` rows is cut, by its rows if the profile is silent."""
+    """Return the number of part files of a table of `rows` rows."""
     return config.partitions or max(LEAST_PARTS, math.ceil(rows / PART_ROWS))
 
 
@@ -126,7 +129,7 @@ def _report(quarantine: Quarantine, counts: dict[str, int], items: int) -> Seque
 
 
 def rules(config: SequencesConfig, as_of: datetime) -> SequenceRules:
-    """Return the configuration as the numbers that `build` works with."""
+    """Return the rules of `config` for a data window that ends at `as_of`."""
     test_from = as_of - timedelta(days=config.test_days)
     valid_from = test_from - timedelta(days=config.valid_days)
     return SequenceRules(
@@ -141,39 +144,42 @@ def rules(config: SequencesConfig, as_of: datetime) -> SequenceRules:
 
 
 def _write_sequences(
-    config: SequencesConfig, events: DataFrame, partitions: int, out: str | Path, refused: str | Path
+    config: SequencesConfig, events: DataFrame, partitions: int, out: str | Path, quarantine: str | Path
 ) -> dict[str, int]:
-    """Write the sequences of all users, and below `refused` the events that were refused or came again.
+    """Write the sequences of all users, and the refused events into folders below `quarantine`.
 
     Returns counts of rows, users, dropped users, events and interactions kept, and of every reason. One pass
-    does it all; a window, a temporal split without its end, and a k-core look at the events before.
+    over the events; a window, a temporal split without `as_of` and a k-core each need another.
     """
-    marked = faults.marked(events)
+    marked = faults.with_faulty_json(events)
     as_of = parse_time("as_of", config.as_of) if config.as_of else None
     if as_of:
         marked = marked.where(F.col(FAULT).isNotNull() | (F.col("timestamp") < F.lit(as_of)))
     elif config.split == "temporal":
-        as_of = _after_last(faults.clean(events))
+        as_of = _after_last(faults.valid_rows(events))
     if config.core:
-        fine = F.col(FAULT).isNull()
-        marked = k_core(marked.where(fine), config.core).unionByName(marked.where(~fine))
-    plan = rules(config, as_of or datetime(1970, 1, 1, tzinfo=UTC))
-    folder, faulty, duplicates = str(out), f"{refused}/{FAULTY}", f"{refused}/{DUPLICATES}"
+        is_valid = F.col(FAULT).isNull()
+        marked = k_core(marked.where(is_valid), config.core).unionByName(marked.where(~is_valid))
+    sequence_rules = rules(config, as_of or datetime(1970, 1, 1, tzinfo=UTC))
+    folder, faulty, duplicates = str(out), f"{quarantine}/{FAULTY}", f"{quarantine}/{DUPLICATES}"
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        held, counts = [tables.EVENTS.empty_table()], Counter[str]()
-        with PartWriter(faulty, tables.QUARANTINE) as refuse:
+        valid, counts = [tables.EVENTS.empty_table()], Counter[str]()
+        with PartWriter(faulty, tables.QUARANTINE) as faulty_part:
             for batch in batches:
-                fine, bad = faults.parted(pa.Table.from_batches([batch]))
-                refuse.write(bad)
-                held.append(fine.cast(tables.EVENTS))
+                rows, refused = faults.split_by_fault(pa.Table.from_batches([batch]))
+                faulty_part.write(refused)
+                valid.append(rows.cast(tables.EVENTS))
                 counts["rows"] += batch.num_rows
-                for found in bad.column("reason").value_counts().to_pylist():
+                for found in refused.column("reason").value_counts().to_pylist():
                     counts[REFUSED + found["values"]] += found["counts"]
-        chunk = build(pa.concat_tables(held), plan)
-        with PartWriter(folder, tables.SEQUENCES) as part, PartWriter(duplicates, tables.EVENTS) as twice:
+        chunk = build(pa.concat_tables(valid), sequence_rules)
+        with (
+            PartWriter(folder, tables.SEQUENCES) as part,
+            PartWriter(duplicates, tables.EVENTS) as duplicates_part,
+        ):
             part.write(chunk.sequences)
-            twice.write(chunk.duplicates)
+            duplicates_part.write(chunk.duplicates)
         counts.update(
             {
                 "users": chunk.sequences.num_rows,
@@ -185,16 +191,15 @@ def _write_sequences(
         )
         yield pa.record_batch({"name": list(counts), "count": list(counts.values())})
 
-    # The one shuffle of the events: by user, so that a task sees whole users. Their order, de-duplication,
-    # split and the per-item sums then need no further exchange, and no sort in the JVM, which compares rows
-    # one by one where numpy sorts integers; the part file is written by the task itself. Refused rows ride
-    # along, so they need no pass of their own; many lack a user, so they go by their text.
+    # The only shuffle of the events: by user, so that order, de-duplication, split and per-item sums need
+    # no further exchange, and no sort in the JVM (numpy sorts integers, the JVM compares rows). Refused rows
+    # come along to spare a pass; many lack a user, so they are distributed by their text.
     by_user = marked.repartition(partitions, F.coalesce(ROW, "user_id"))
     summed = by_user.mapInArrow(write, "name string, count long").groupBy("name").agg(F.sum("count"))
     with batches_of_short_rows(events.sparkSession):
         counts = Counter(dict(map(tuple, summed.collect())))
     if config.as_of or config.core:
-        counts["rows"] = events.count()  # the share of faulty rows is one of all rows
+        counts["rows"] = events.count()  # the share of faulty rows refers to all rows
     return counts
 
 
@@ -204,7 +209,7 @@ def _reasons(counts: dict[str, int]) -> dict[str, int]:
 
 
 def _after_last(events: DataFrame) -> datetime:
-    """Return the moment after the last event: the end of the data window where none is given."""
+    """Return the end of the data window without `as_of`: 1 µs after the last event."""
     last = events.agg(F.unix_micros(F.max("timestamp"))).collect()[0][0]
     if last is None:
         raise DataError("no usable event, so the temporal split has no end; see the quarantine table")
@@ -212,12 +217,12 @@ def _after_last(events: DataFrame) -> datetime:
 
 
 def _write_quarantine(raw: RawTables, out: str | Path) -> None:
-    """Put the refused rows of all tables into one file; those of the events are staged in `out` already."""
+    """Write the refused rows of all tables to one file; those of the events are staged in `out`."""
     spark: SparkSession = raw.events.sparkSession
-    repeated = read_parts(spark, f"{out}/{DUPLICATES}", tables.EVENTS).withColumn(FAULT, F.lit("duplicate"))
+    duplicates = read_parts(spark, f"{out}/{DUPLICATES}", tables.EVENTS).withColumn(FAULT, F.lit("duplicate"))
     union = read_parts(spark, f"{out}/{FAULTY}", tables.QUARANTINE)
-    for table, frame in {**raw.present(), "events": repeated}.items():
-        union = union.union(faults.quarantined(table, frame))
+    for table, frame in {**raw.present(), "events": duplicates}.items():
+        union = union.union(faults.faulty_rows(table, frame))
     write_parts(union.repartition(1).sortWithinPartitions("table", "reason", "row"), tables.QUARANTINE, out)
     for staged in (FAULTY, DUPLICATES):
         remove(f"{out}/{staged}")
@@ -227,7 +232,7 @@ def _write_catalogue(
     config: SequencesConfig, raw: RawTables, sequences: DataFrame, partitions: int, out: str | Path
 ) -> int:
     keep_emoji = config.emoji == "keep"
-    frame = with_train_counts(faults.clean(raw.items), sequences).repartition(partitions, "item_id")
+    frame = with_train_counts(faults.valid_rows(raw.items), sequences).repartition(partitions, "item_id")
     return write_parts(
         frame.sortWithinPartitions("item_id"),
         tables.CATALOGUE,
@@ -237,8 +242,8 @@ def _write_catalogue(
 
 
 def _write_users(raw: RawTables, sequences: DataFrame, partitions: int, out: str | Path) -> None:
-    """Write the raw users, and the users of sequences that they lack with nulls."""
-    known = faults.clean(raw.users)
+    """Write the raw users, and a row of nulls for users of sequences without one."""
+    known = faults.valid_rows(raw.users)
     missing = sequences.select("user_id").join(known.select("user_id"), "user_id", "left_anti")
     everyone = known.unionByName(missing, allowMissingColumns=True)
     write_parts(
@@ -249,12 +254,12 @@ def _write_users(raw: RawTables, sequences: DataFrame, partitions: int, out: str
 def _write_exposures(
     config: SequencesConfig, raw: RawTables, sequences: DataFrame, partitions: int, out: str | Path
 ) -> None:
-    """Write the lists of the sequences' users within the data window; without any, an empty table."""
+    """Write the lists of the sequences' users within the data window; an empty table if there are none."""
     spark: SparkSession = raw.events.sparkSession
     if raw.exposures is None:
-        write_parts(spark.createDataFrame([], spark_schema(tables.EXPOSURES)), tables.EXPOSURES, out)
+        write_parts(spark.createDataFrame([], from_arrow_schema(tables.EXPOSURES)), tables.EXPOSURES, out)
         return
-    lists = faults.clean(raw.exposures).join(sequences.select("user_id"), "user_id", "left_semi")
+    lists = faults.valid_rows(raw.exposures).join(sequences.select("user_id"), "user_id", "left_semi")
     if config.as_of:
         lists = lists.where(F.col("timestamp") < F.lit(parse_time("as_of", config.as_of)))
     ordered = lists.repartition(partitions, "user_id").sortWithinPartitions(

@@ -1,4 +1,4 @@
-"""Row-level faults of raw tables: each row's first fault by name, null where it is fine."""
+"""Row-level faults of the raw tables: the name of each row's first fault, null for a valid row."""
 
 from datetime import datetime
 
@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from components.etl.sources.readers import MALFORMED
+from components.etl.sources.files import MALFORMED
 from data_contracts.tables import ACTIONS, EVENTS, QUARANTINE
 
 FAULT, ROW = "fault", "row"
@@ -23,30 +23,28 @@ def event_faults(
 ) -> DataFrame:
     """Return `events` with a column `fault`.
 
-    `item_ids` and `user_ids` are one-column frames of known, distinct ids; None knows every user.
-    `broadcast` sends them to every task, so the events need no shuffle for it.
+    `item_ids` and `user_ids` are one-column frames of distinct ids; None accepts every user. `broadcast`
+    sends them to every task, which spares the events a shuffle.
     """
-    known = _known(events, item_ids, "item_id", "_item", broadcast)
-    strangers = [F.when(F.col("_item").isNull(), "unknown_item")]
+    joined = _join_ids(events, item_ids, "item_id", "_item", broadcast)
+    unknown = [F.when(F.col("_item").isNull(), "unknown_item")]
     if user_ids is not None:
-        known = _known(known, user_ids, "user_id", "_user", broadcast)
-        strangers.append(F.when(F.col("_user").isNull(), "unknown_user"))
+        joined = _join_ids(joined, user_ids, "user_id", "_user", broadcast)
+        unknown.append(F.when(F.col("_user").isNull(), "unknown_user"))
     reasons = [
         F.when(F.col(MALFORMED).isNotNull(), "malformed"),
         *(_missing(column) for column in ("user_id", "item_id", "action")),
         F.when(~F.col("action").isin(*ACTIONS), "unknown_action"),
         *_time_faults(latest),
         F.when((F.col("dwell_seconds") < 0) | F.isnan("dwell_seconds"), "negative_dwell"),
-        *strangers,
+        *unknown,
     ]
-    return known.withColumn(FAULT, F.coalesce(*reasons)).drop("_item", "_user")
+    return joined.withColumn(FAULT, F.coalesce(*reasons)).drop("_item", "_user")
 
 
 def exposure_faults(exposures: DataFrame, latest: datetime) -> DataFrame:
-    """Return `exposures` with `fault`. Items that the catalogue lacks are no fault of the whole list.
-
-    A CSV cell that is a list in Python's or JSON's notation would be one id that nobody has: "not_separated".
-    """
+    """Return `exposures` with `fault`; items that the catalogue lacks are no fault of the list."""
+    # A CSV cell with a list in Python's or JSON's notation would be read as a single id: "not_separated".
     only = F.when(F.size("item_ids") == 1, F.get("item_ids", F.lit(0)))
     reasons = [
         F.when(F.col(MALFORMED).isNotNull(), "malformed"),
@@ -60,10 +58,9 @@ def exposure_faults(exposures: DataFrame, latest: datetime) -> DataFrame:
 
 
 def keyed_faults(frame: DataFrame, key: str) -> DataFrame:
-    """Return `frame` (users or items) with `fault`: malformed, a null key, or a key that came before.
+    """Return `frame` (users or items) with `fault`: malformed, a null key, or a repeated key.
 
-    Of rows with the same key the one that sorts first by all its columns stays, whatever the order of
-    the files.
+    Of rows with the same key the one that sorts first by all its columns is valid.
     """
     columns = [c for c in frame.columns if c not in (key, MALFORMED)]
     grouped = frame.withColumn(
@@ -74,28 +71,28 @@ def keyed_faults(frame: DataFrame, key: str) -> DataFrame:
     return grouped.withColumn(FAULT, F.coalesce("_bad", twice)).drop("_bad")
 
 
-def quarantined(table: str, frame: DataFrame) -> DataFrame:
-    """Return the faulty rows of `frame` in the quarantine's columns: table, reason, row as JSON."""
+def faulty_rows(table: str, frame: DataFrame) -> DataFrame:
+    """Return the faulty rows of `frame` in QUARANTINE's columns: table, reason, row as JSON."""
     return frame.where(F.col(FAULT).isNotNull()).select(
         F.lit(table).alias("table"), F.col(FAULT).alias("reason"), _as_json(frame).alias(ROW)
     )
 
 
-def marked(events: DataFrame) -> DataFrame:
-    """Return EVENTS' columns with `fault` and `row`: a refused row as JSON, null for all others."""
+def with_faulty_json(events: DataFrame) -> DataFrame:
+    """Return EVENTS' columns with `fault` and `row`: a faulty row as JSON, null for a valid one."""
     row = F.when(F.col(FAULT).isNotNull(), _as_json(events))
     return events.select(*EVENTS.names, FAULT, row.alias(ROW))
 
 
-def parted(events: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Return the fine rows of what `marked` returns, in EVENTS' columns, and the QUARANTINE rows."""
-    fine = pc.is_null(events.column(FAULT))
-    bad = events.filter(pc.invert(fine))
-    refused = [pa.repeat("events", bad.num_rows), bad.column(FAULT), bad.column(ROW)]
-    return events.filter(fine).select(EVENTS.names), pa.table(refused, schema=QUARANTINE)
+def split_by_fault(events: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Return valid rows (EVENTS' columns) and QUARANTINE rows of what `with_faulty_json` returns."""
+    is_valid = pc.is_null(events.column(FAULT))
+    faulty = events.filter(pc.invert(is_valid))
+    refused = [pa.repeat("events", faulty.num_rows), faulty.column(FAULT), faulty.column(ROW)]
+    return events.filter(is_valid).select(EVENTS.names), pa.table(refused, schema=QUARANTINE)
 
 
-def clean(frame: DataFrame) -> DataFrame:
+def valid_rows(frame: DataFrame) -> DataFrame:
     """Return the rows without a fault, without the helper columns."""
     return frame.where(F.col(FAULT).isNull()).drop(FAULT, MALFORMED)
 
@@ -117,6 +114,7 @@ def _missing(column: str) -> Column:
     return F.when(F.coalesce(F.col(column), F.lit("")) == "", f"null_{column}")
 
 
-def _known(frame: DataFrame, ids: DataFrame, key: str, mark: str, broadcast: bool) -> DataFrame:
-    marked = ids.select(key, F.lit(True).alias(mark))
-    return frame.join(F.broadcast(marked) if broadcast else marked, key, "left")
+def _join_ids(frame: DataFrame, ids: DataFrame, key: str, flag: str, broadcast: bool) -> DataFrame:
+    """Return `frame` with `flag`: true where `ids` holds the key, else null."""
+    flagged = ids.select(key, F.lit(True).alias(flag))
+    return frame.join(F.broadcast(flagged) if broadcast else flagged, key, "left")

@@ -1,11 +1,11 @@
-"""Keeping count of refused rows, and stopping the run when they are too many."""
+"""Counts of refused rows, and the error that stops a run with too many."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pyspark.sql import DataFrame
 
-from components.etl.sources.faults import FAULT, quarantined
+from components.etl.sources.faults import FAULT, faulty_rows
 from components.shared.errors import ContractError, DataError
 
 SAMPLES = 5
@@ -13,25 +13,25 @@ SAMPLES = 5
 
 @dataclass
 class Quarantine:
-    """Rows read and refused (by reason) of each raw table; `max_share` of a table's rows may be refused."""
+    """Rows read and refused (by reason) per raw table; `max_share` of a table's rows may be refused."""
 
     max_share: float
     rows: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def count(self, table: str, frame: DataFrame) -> None:
-        """Count the rows and faults of `frame`, in one pass; raises as `check` does, with sample rows."""
+        """Count the rows and faults of `frame` in one pass; raises as `check` does."""
         found = {row[FAULT]: row["count"] for row in frame.groupBy(FAULT).count().collect()}
-        fine = found.pop(None, 0)
-        self.fill(table, fine + sum(found.values()), dict(sorted(found.items())))
+        valid = found.pop(None, 0)
+        self.record(table, valid + sum(found.values()), dict(sorted(found.items())))
         if not self.rows[table]:
             raise DataError(f"the {table} table has no rows; is the export complete?")
         self.check(table, frame)
-        if not fine:
+        if not valid:
             raise DataError(f"no row of the {table} table is usable: {self.reasons[table]}")
 
-    def fill(self, table: str, rows: int, reasons: Mapping[str, int]) -> None:
-        """Set what was counted of `table`: all rows, and those refused by reason."""
+    def record(self, table: str, rows: int, reasons: Mapping[str, int]) -> None:
+        """Record the counts of `table`: all rows, and refused rows by reason."""
         self.rows[table], self.reasons[table] = rows, dict(reasons)
 
     def check(self, table: str, frame: DataFrame) -> None:
@@ -39,17 +39,18 @@ class Quarantine:
         refused, rows = sum(self.reasons[table].values()), self.rows[table]
         if refused <= self.max_share * rows:
             return
-        shown = quarantined(table, frame).limit(SAMPLES).collect()
-        samples = "; sample rows: " + " ".join(f"[{row.reason}] {row.row}" for row in shown) if shown else ""
+        rows_shown = faulty_rows(table, frame).limit(SAMPLES).collect()
+        samples = "; sample rows: " + " ".join(f"[{row.reason}] {row.row}" for row in rows_shown)
+        listed = ", ".join(f"{reason} {count:,}" for reason, count in self.reasons[table].items())
         raise ContractError(
             f"contract 'raw_{table}' is broken: expect_column_values_to_be_null(column='fault', "
             f"mostly={1 - self.max_share:g}): {refused:,} of {rows:,} rows are faulty "
-            f"({_listed(self.reasons[table])}), more than max_quarantine_share={self.max_share:g}{samples}; "
-            "mend the export, or raise max_quarantine_share"
+            f"({listed}), more than max_quarantine_share={self.max_share:g}{samples if rows_shown else ''}; "
+            "correct the export, or raise max_quarantine_share"
         )
 
-    def shown(self) -> dict[str, dict[str, int]]:
-        """Return headings with counts, for the Data Docs."""
+    def sections(self) -> dict[str, dict[str, int]]:
+        """Return counts by heading, for the data docs."""
         return {
             f"Table {table}": {
                 "rows read": self.rows[table],
@@ -57,7 +58,3 @@ class Quarantine:
             }
             for table, found in self.reasons.items()
         }
-
-
-def _listed(reasons: Mapping[str, int]) -> str:
-    return ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())

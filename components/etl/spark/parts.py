@@ -1,4 +1,4 @@
-"""Tables as part files, written by the tasks themselves: exact Arrow types, repeatable bytes."""
+"""Tables of part files that the tasks write themselves: exact Arrow types, reproducible bytes."""
 
 import os
 import tempfile
@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
 
-from components.etl.spark.types import conform, spark_schema
+from components.etl.spark.types import conform
 from components.shared.artifacts.outputs import atomic_folder
 from components.shared.artifacts.storage import Folder, download, is_remote, remove, upload
 from components.shared.errors import DataError
@@ -21,9 +22,9 @@ ROW_GROUP = 50_000
 
 
 class PartWriter:
-    """One part file of the running task, in place only once it is whole; a repeated attempt replaces it.
+    """Writer of the running task's part file, which appears whole or not at all; a retry replaces it.
 
-    `folder` is a path or an s3:// URI; the file for the latter grows on the task's own disk.
+    `folder` is a path or an s3:// URI; a file for the latter is first written to the task's own disk.
     """
 
     def __init__(self, folder: str, schema: pa.Schema) -> None:
@@ -33,7 +34,6 @@ class PartWriter:
         name = f"part-{number:05d}.parquet"
         self._target = f"{folder}/{name}"
         self._is_remote = is_remote(folder)
-        # Spark's own scratch space, where it is named, before the system's.
         scratch = os.environ.get("SPARK_LOCAL_DIRS", tempfile.gettempdir()).split(",")[0]
         beside = Path(scratch) if self._is_remote else Path(folder)
         beside.mkdir(parents=True, exist_ok=True)
@@ -60,32 +60,30 @@ class PartWriter:
 
 
 @contextmanager
-def atomic_table(place: str | Path) -> Iterator[str | Path]:
-    """Yield where to write the part files of a table that appears at `place` whole or not at all.
-
-    An s3:// URI knows no renaming: its parts appear one by one, and are removed again if the block fails
-    and by the next try. Readers come after the step, which a killed one does not end.
-    """
-    if not is_remote(str(place)):
-        with atomic_folder(Path(place)) as folder:
+def atomic_table(table: str | Path) -> Iterator[str | Path]:
+    """Yield the folder for the part files of a table that appears at `table` whole or not at all."""
+    if not is_remote(str(table)):
+        with atomic_folder(Path(table)) as folder:
             yield folder
-            for left in folder.rglob(".part-*"):  # of a task that was killed, or lost to its twin
-                left.unlink()
+            for leftover in folder.rglob(".part-*"):  # of a killed or superseded task
+                leftover.unlink()
         return
-    remove(place)
+    # Object storage has no renaming: parts appear one by one, and are removed if the block fails and by the
+    # next try. No reader sees them before, because it starts after the step has ended well.
+    remove(table)
     try:
-        yield place
+        yield table
     except BaseException:
-        with suppress(DataError):  # the first error tells more
-            remove(place)
+        with suppress(DataError):  # the first error explains more
+            remove(table)
         raise
 
 
 @contextmanager
 def written_by_tasks(folder: Path, staging: str | None) -> Iterator[str | Path]:
-    """Yield where tasks shall write what the driver reads in the local `folder` afterwards.
+    """Yield where tasks write files that the driver then reads in the local `folder`.
 
-    That is `folder` itself or, for executors elsewhere, the s3:// URI `staging`, which is emptied again.
+    That is `folder` itself or, for remote executors, the s3:// URI `staging`, which is removed again.
     """
     if staging is None:
         yield folder
@@ -98,7 +96,7 @@ def written_by_tasks(folder: Path, staging: str | None) -> Iterator[str | Path]:
 
 @contextmanager
 def read_by_tasks(folder: Path, staging: str | None) -> Iterator[str | Path]:
-    """Yield where tasks can read the files of the driver's local `folder`; `staging` as above."""
+    """Yield where tasks read the files of the driver's local `folder`; `staging` as above."""
     if staging is None:
         yield folder
         return
@@ -115,10 +113,7 @@ def write_parts(
     folder: str | Path,
     rows_of: Callable[[pa.Table], pa.Table] | None = None,
 ) -> int:
-    """Write `frame`, each batch through `rows_of`, as Parquet part files with exactly `schema`.
-
-    Returns the number of rows.
-    """
+    """Write `frame`, each batch through `rows_of`, as Parquet with `schema`; return the number of rows."""
     target = str(folder)
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -132,17 +127,17 @@ def write_parts(
     if not _has_parts(folder):
         if rows:
             raise DataError(
-                f"{folder}: {rows:,} rows were written where this process cannot see them; executors on "
-                "other machines need a folder that they share with the driver, or an s3:// pipeline root"
+                f"{folder}: {rows:,} rows were written where this process cannot see them; remote "
+                "executors need a folder that they share with the driver, or an s3:// pipeline root"
             )
-        with PartWriter(target, schema):  # Spark starts no task for a frame that it knows to be empty
+        with PartWriter(target, schema):  # Spark starts no task for an empty frame
             pass
     return rows
 
 
-def read_parts(spark: SparkSession, place: str | Path, schema: pa.Schema) -> DataFrame:
-    """Return the table of Parquet files at `place` with the types of `schema`. Raises DataError."""
-    folder = Folder.at(place)
+def read_parts(spark: SparkSession, table: str | Path, schema: pa.Schema) -> DataFrame:
+    """Return the Parquet files of `table` as a frame of `schema`. Raises DataError."""
+    folder = Folder.at(table)
     names = [entry.base_name for entry in folder.entries() if entry.is_file]
     files = [name for name in names if name.endswith(".parquet") and not name.startswith((".", "_"))]
     if not files:
@@ -158,13 +153,12 @@ def read_parts(spark: SparkSession, place: str | Path, schema: pa.Schema) -> Dat
             raise DataError(
                 f"{folder.uri}: column '{field.name}' is missing (found: {', '.join(found.names)})"
             )
-    # One path and a filter: Spark lists more than a few dozen paths by a job of its own.
-    return spark.read.schema(spark_schema(schema)).parquet(folder.spark(), pathGlobFilter="*.parquet")
+    # A folder and a filter: Spark starts a job of its own to list more than a few dozen paths.
+    return spark.read.schema(from_arrow_schema(schema)).parquet(folder.spark(), pathGlobFilter="*.parquet")
 
 
 def _has_parts(folder: str | Path) -> bool:
-    place = Folder.at(folder)
     try:
-        return any(file.base_name.startswith("part-") for file in place.entries())
+        return any(file.base_name.startswith("part-") for file in Folder.at(folder).entries())
     except DataError:
         return False

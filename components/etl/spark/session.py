@@ -45,8 +45,7 @@ appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
 def session(config: SparkConfig, name: str) -> SparkSession:
     """Return the process's Spark session, starting it on the first call.
 
-    Session time zone UTC, Arrow on, quiet log. A session that already runs is returned with its own
-    master and memory: these are fixed when the JVM starts.
+    A running session keeps its master and memory: these are fixed when the JVM starts.
 
     Raises:
         ConfigError: no usable Java, or Spark refuses the configuration.
@@ -61,24 +60,21 @@ def session(config: SparkConfig, name: str) -> SparkSession:
     for key, value in settings.items():
         builder = builder.config(key, value)
     try:
-        spark = builder.getOrCreate()
+        return builder.getOrCreate()
     except Exception as error:
         raise ConfigError(
             f"Spark did not start on master {config.master!r} with memory {config.memory!r}: "
             f"{str(error).splitlines()[0]}; check spark.master, spark.memory and spark.conf"
         ) from error
-    return spark
 
 
 @contextmanager
 def batches_of_short_rows(spark: SparkSession) -> Iterator[None]:
-    """Count Arrow batches by rows alone within the block, for rows of some hundred bytes at most.
-
-    A limit in bytes, which long rows need, makes Spark add up a batch's size after every row: half of the
-    time of mapInArrow. The largest value switches that off.
-    """
+    """Limit Arrow batches by rows alone within the block, for rows of some hundred bytes at most."""
     key = "spark.sql.execution.arrow.maxBytesPerBatch"
     before = spark.conf.get(key) or ""
+    # A limit in bytes makes Spark add up a batch's size after every row: half of mapInArrow's time. The
+    # largest value switches that off.
     spark.conf.set(key, str(2**31 - 1))
     try:
         yield
@@ -88,7 +84,7 @@ def batches_of_short_rows(spark: SparkSession) -> Iterator[None]:
 
 @contextmanager
 def readable(source: str) -> Iterator[None]:
-    """Turn what Spark says about unreadable files and full disks into a DataError about `source`."""
+    """Turn Spark's errors about unreadable files and full disks into a DataError about `source`."""
     try:
         yield
     except (Py4JJavaError, PySparkException, OSError) as error:
@@ -100,9 +96,8 @@ def readable(source: str) -> Iterator[None]:
             ) from error
         if found := _UNREADABLE.search(text):
             innermost = text.rpartition("Caused by: ")[2].splitlines()[0]
-            cause = next(
-                (hint for hint in _CAUSES if hint in text), f"or of a kind unknown to Spark: {innermost}"
-            )
+            unknown = f"or of a kind unknown to Spark: {innermost}"
+            cause = next((hint for hint in _CAUSES if hint in text), unknown)
             raise DataError(
                 f"{_path(found[1])}: unreadable or cut off ({cause}); export or download it again"
             ) from error
@@ -120,24 +115,24 @@ def _defaults(config: SparkConfig) -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(BATCH_ROWS),
-        "spark.python.daemon.module": "components.etl.spark.worker_daemon",
         "spark.sql.ansi.enabled": "true",
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-        # What a user's own files hold decides: a naive Parquet time is read as UTC, not refused.
+        # A Parquet time without a zone is read as UTC, not refused.
         "spark.sql.parquet.inferTimestampNTZ.enabled": "false",
+        "spark.sql.legacy.parquet.nanosAsLong": "true",  # refused otherwise; pandas writes them
         "spark.ui.showConsoleProgress": "false",
     }
     if config.is_local:
         settings |= {
             "spark.ui.enabled": "false",
-            # Spark's 128 MiB leave one of a few cores with the last piece of a file.
+            # With Spark's 128 MiB, one of a few cores works on the last piece of a file alone.
             "spark.sql.files.maxPartitionBytes": "32m",
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.sql.warehouse.dir": str(Path(tempfile.gettempdir()) / "spark-warehouse"),
         }
     elif endpoint := os.environ.get("AWS_ENDPOINT_URL"):
-        # Hadoop's client takes the keys from the environment as others do, but not the endpoint.
+        # Hadoop's client takes keys from the environment, but not the endpoint.
         settings |= {
             "spark.hadoop.fs.s3a.endpoint": endpoint,
             "spark.hadoop.fs.s3a.path.style.access": "true",
@@ -160,12 +155,9 @@ def _prepare_environment(config: SparkConfig) -> None:
 
 
 def _java_options(config: SparkConfig) -> str:
-    options = [
-        f"-Dlog4j2.configurationFile=file:{_log_settings()}",
-        *java.archive_options(java.class_archive()),
-    ]
+    options = [f"-Dlog4j2.configurationFile=file:{_log_settings()}"]
     if not re.search(r"-XX:\+Use\w+GC", config.conf.get("spark.driver.extraJavaOptions", "")):
-        options.append("-XX:+UseParallelGC")  # nobody waits for an answer: pauses may be long, but few
+        options.append("-XX:+UseParallelGC")  # throughput counts here, pauses do not
     if config.quick_start:
         options.append("-XX:TieredStopAtLevel=1")
     return " ".join([*options, config.conf.get("spark.driver.extraJavaOptions", "")])

@@ -1,101 +1,132 @@
 """Importer of MovieLens-1M: users.dat and movies.dat as GroupLens gives them, and a table of interactions."""
 
+import functools
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.shared.artifacts.outputs import atomic_folder
 from components.shared.errors import DataError
 from data_contracts import tables
-from pipelines.datasets.importers.report import ImportReport
+from pipelines.datasets.importers.output import Faults, ImportReport, write_tables
 
 SEPARATOR = "::"
 GENDERS = {"F": "female", "M": "male"}
+AGE = re.compile("[0-9]{1,3}")
+ORDINALS = ("ordinal", "row_in_ratings_dat")
 
 
 def import_movielens(users: Path, movies: Path, ratings: Path, out: Path) -> ImportReport:
     """Write users, items and events to the folder `out`, whole or not at all.
 
     `ratings` is ratings.dat (UserID::MovieID::Rating::Timestamp) or a Parquet file with user_id, item_id
-    (or movie_id), timestamp (Unix seconds or a time) and, where ties in time have an order, ordinal or
-    row_in_ratings_dat. A rating is a `click`: it says that the user
-    engaged with the film, not how much. Age is the lower end of the age band; genres become tags. A row
-    without a time keeps it null, for the quarantine to count.
+    (or movie_id), timestamp (Unix seconds or a time) and, if ties in time have an order, ordinal or
+    row_in_ratings_dat. A rating is a `click`: it says that the user engaged with the film, not how much.
+    Age is the lower end of the age band; genres become tags.
+
+    An unusable line of `users` or `movies` is left out; an unusable rating has null fields, so that the
+    quarantine of a run counts it. Both are counted, and logged with an example.
 
     Raises:
-        DataError: a file is missing or a line does not have the expected fields; names file and line.
+        DataError: a file is missing or unreadable, lacks a column, or has no usable row.
     """
-    people, films = _dat(Path(users), 5), _dat(Path(movies), 3)
-    events = _events(Path(ratings))
+    faults = Faults()
+    people = _records(Path(users), 5, faults, "UserID::Gender::Age::Occupation::Zip-code")
+    films = _records(Path(movies), 3, faults, "MovieID::Title::Genres")
+    events = _events(Path(ratings), faults)
+    profiles = [
+        {"user_id": number, "age": int(age) if AGE.fullmatch(age) else None, "gender": GENDERS.get(gender)}
+        for number, gender, age, *_ in people
+    ]
     items = [
         {"item_id": number, "title": title, "tags": [g for g in genres.split("|") if g], "categories": []}
         for number, title, genres in films
     ]
-    profiles = [
-        {"user_id": number, "age": int(age), "gender": GENDERS.get(gender)}
-        for number, gender, age, *_ in people
-    ]
-    with atomic_folder(Path(out)) as partial:
-        pq.write_table(pa.Table.from_pylist(profiles, schema=tables.USERS), partial / "users.parquet")
-        pq.write_table(pa.Table.from_pylist(items, schema=tables.ITEMS), partial / "items.parquet")
-        pq.write_table(events, partial / "events.parquet")
-    return ImportReport(users=len(profiles), items=len(items), events=events.num_rows)
+    return write_tables(
+        out,
+        faults,
+        pa.Table.from_pylist(profiles, schema=tables.USERS),
+        pa.Table.from_pylist(items, schema=tables.ITEMS),
+        events,
+    )
 
 
-def _dat(path: Path, fields: int) -> list[list[str]]:
+def _records(path: Path, fields: int, faults: Faults, expected: str) -> list[list[str]]:
+    """Return the fields of each usable line."""
+    records = []
+    for number, row in _split(path):
+        if len(row) == fields and row[0]:
+            records.append(row)
+        else:
+            faults.add(f"line without {expected}", path, number, SEPARATOR.join(row))
+    faults.check_usable(path, len(records), expected)
+    return records
+
+
+def _split(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield number and fields of each line that is not blank."""
     try:
-        lines = path.read_text(encoding="latin-1").split("\n")  # splitlines knows more breaks
+        text = path.read_text(encoding="latin-1")
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}); give the file of MovieLens-1M"
         ) from error
-    rows = [line.split(SEPARATOR) for line in lines if line]
-    for number, row in enumerate(rows, start=1):
-        if len(row) != fields:
-            raise DataError(
-                f"{path}: line {number} has {len(row)} fields, expected {fields} separated by '::'"
-            )
-    if not rows:
-        raise DataError(f"{path}: no rows in it; is the download complete?")
-    return rows
+    for number, line in enumerate(text.split("\n"), start=1):  # splitlines knows more line breaks
+        if line.strip():
+            yield number, line.rstrip("\r").split(SEPARATOR)
 
 
-def _events(path: Path) -> pa.Table:
-    if path.suffix == ".parquet":
-        try:
-            found = pq.read_table(path)
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{path}: not a readable Parquet file ({error})") from error
-        names = (("user_id",), ("item_id", "movie_id"), ("timestamp",))
-        columns = [_column(path, found, *known) for known in names]
-        order = next((n for n in ("ordinal", "row_in_ratings_dat") if n in found.column_names), None)
-        ordinal = found.column(order).cast(pa.int64()) if order else pa.array(range(len(found)), pa.int64())
-    else:
-        rows = _dat(path, 4)
-        columns = [pa.array([row[at] for row in rows]) for at in (0, 1, 3)]
-        columns[2] = columns[2].cast(pa.int64())
-        ordinal = pa.array(range(len(rows)), pa.int64())
-    users, items, times = columns
-    if not pa.types.is_timestamp(times.type):
-        times = pc.multiply(times.cast(pa.int64()), 1_000_000)
-    count = len(users)
-    return pa.table(
-        {
-            "user_id": users.cast(pa.string()),
-            "item_id": items.cast(pa.string()),
-            "action": pa.repeat("click", count),
-            "dwell_seconds": pa.nulls(count, pa.float64()),
-            "timestamp": times.cast(tables.TIMESTAMP),
-            "ordinal": ordinal,
-        },
-        schema=pa.schema([field.with_nullable(True) for field in tables.EVENTS]),
-    )
+def _events(path: Path, faults: Faults) -> pa.Table:
+    found = _read_parquet(path) if path.suffix == ".parquet" else _read_dat(path)
+    count = len(found["timestamp"])
+    ordinal = next((found[name] for name in ORDINALS if name in found), pa.array(range(count)))
+    try:
+        columns = {name: found[name].cast(pa.string()) for name in ("user_id", "item_id")}
+        columns["timestamp"] = _times(found["timestamp"])
+        ordinal = ordinal.cast(pa.int64())
+    except pa.ArrowException as error:
+        raise DataError(f"{path}: a column has a wrong type ({error})") from error
+    is_usable = functools.reduce(pc.and_, map(pc.is_valid, columns.values()))
+    events = pa.table({**columns, "action": pa.repeat("click", count), "ordinal": ordinal})
+    for number in pc.indices_nonzero(pc.invert(is_usable)).to_pylist():
+        row = {name: column[number].as_py() for name, column in columns.items()}
+        missing = ", ".join(name for name, value in row.items() if value is None)
+        faults.add(f"rating without a usable {missing}", path, number + 1, row)
+    expected = "UserID::MovieID::Rating::Timestamp, or columns user_id, item_id and timestamp (Unix seconds)"
+    faults.check_usable(path, pc.sum(is_usable).as_py() or 0, expected)
+    return events
 
 
-def _column(path: Path, table: pa.Table, *names: str) -> pa.ChunkedArray:
-    for name in names:
-        if name in table.column_names:
-            return table.column(name)
-    raise DataError(f"{path}: column '{names[0]}' is missing (found: {', '.join(table.column_names)})")
+def _read_dat(path: Path) -> dict[str, pa.Array]:
+    """Return the columns of ratings.dat: null where a line lacks the field, or has too many fields."""
+    rows = [row + [""] * 4 if len(row) <= 4 else [""] * 4 for _, row in _split(path)]
+    return {
+        name: pa.array([row[at] or None for row in rows], pa.string())
+        for name, at in (("user_id", 0), ("item_id", 1), ("timestamp", 3))
+    }
+
+
+def _read_parquet(path: Path) -> dict[str, pa.ChunkedArray]:
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: not a readable Parquet file ({error})") from error
+    found = {name: table[name] for name in table.column_names}
+    if "movie_id" in found:
+        found.setdefault("item_id", found["movie_id"])
+    for name in ("user_id", "item_id", "timestamp"):
+        if name not in found:
+            raise DataError(f"{path}: column '{name}' is missing (found: {', '.join(table.column_names)})")
+    return found
+
+
+def _times(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Return times or Unix seconds as TIMESTAMP; null where that fails."""
+    if not pa.types.is_timestamp(column.type):
+        seconds = pd.to_numeric(column.to_pandas(), errors="coerce")
+        column = pa.array(pd.to_datetime(seconds, unit="s", errors="coerce"))
+    return column.cast(tables.TIMESTAMP, safe=False)

@@ -48,7 +48,7 @@ def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(data: Path, folder: Path, **changes):
     """Run the sequences step on `data` into `folder` with changes to a small configuration."""
-    from components.etl.job import SequencesOutputs, run_sequences
+    from components.etl.sequences.job import SequencesOutputs, run_sequences
 
     config = SequencesConfig(**{"spark": SPARK, "partitions": 2, **changes})
     outputs = {name: folder / name for name in ("sequences", "catalogue", "users", "exposures", "quarantine")}
@@ -96,7 +96,7 @@ def write_candidates(folder: Path) -> None:
 
 def prompts(folder: Path, model: Path, out: Path, **changes):
     """Run the prompts step on the tables in `folder` into `out`, with changes to a small configuration."""
-    from components.etl.job import PromptsInputs, PromptsOutputs, run_prompts
+    from components.etl.prompts.job import PromptsInputs, PromptsOutputs, run_prompts
 
     config = PromptsConfig(**{"spark": SPARK, "valid_prompts": 10, **changes})
     tables_in = {name: folder / name for name in ("sequences", "catalogue", "users", "candidates")}

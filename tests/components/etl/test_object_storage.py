@@ -57,9 +57,8 @@ STEPS = """
 import sys
 from pathlib import Path
 from components.etl.config import PromptsConfig, SequencesConfig, SparkConfig
-from components.etl.job import (
-    PromptsInputs, PromptsOutputs, SequencesOutputs, run_prompts, run_sequences,
-)
+from components.etl.prompts.job import PromptsInputs, PromptsOutputs, run_prompts
+from components.etl.sequences.job import SequencesOutputs, run_sequences
 lake, out, model = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 conf = {
     "spark.driver.host": "127.0.0.1",

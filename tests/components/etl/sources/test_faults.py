@@ -19,7 +19,7 @@ RUN = """
 import sys
 from pathlib import Path
 from components.etl.config import SequencesConfig, SparkConfig
-from components.etl.job import SequencesOutputs, run_sequences
+from components.etl.sequences.job import SequencesOutputs, run_sequences
 data, out = sys.argv[1], Path(sys.argv[2])
 spark = SparkConfig(master="local[2]", memory="1g", shuffle_partitions=2)
 places = {n: out / n for n in ("sequences", "catalogue", "users", "exposures", "quarantine")}

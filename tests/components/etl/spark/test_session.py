@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from components.etl.spark import class_archive, java
+from components.etl.spark import java
 from components.etl.spark import session as spark
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -35,10 +35,10 @@ def test_too_old_a_java_is_passed_over(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_spark_runs_on_the_java_of_the_wheel():
     code = (
-        "from components.etl import java, spark\n"
         "from components.etl.config import SparkConfig\n"
+        "from components.etl.spark import java, session\n"
         "java._installed = lambda: []\n"
-        "s = spark.session(SparkConfig(master='local[1]', memory='512m'), 'wheel')\n"
+        "s = session.session(SparkConfig(master='local[1]', memory='512m'), 'wheel')\n"
         "print(s.range(9).mapInArrow(lambda b: b, 'id long').count())\n"
         "print(s.conf.get('spark.sql.session.timeZone'))\n"
     )
@@ -47,44 +47,13 @@ def test_spark_runs_on_the_java_of_the_wheel():
 
 
 @pytest.mark.slow
-def test_spark_starts_from_an_archive_of_its_classes(tmp_path):
-    archive = tmp_path / "share/spark.jsa"
-    assert class_archive.build(archive) == archive
-    code = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from components.etl import java, spark\n"
-        "from components.etl.config import SparkConfig\n"
-        "java.class_archive = lambda: Path(sys.argv[1])\n"
-        "conf = {'spark.driver.extraJavaOptions': f'-Xlog:class+load:file={sys.argv[2]}'}\n"
-        "s = spark.session(SparkConfig(master='local[1]', memory='512m', conf=conf), 'archive')\n"
-        "print(s.range(9).count())\n"
-    )
-    for name, content in (("whole", None), ("broken", b"no archive")):
-        if content:
-            archive.chmod(0o644)
-            archive.write_bytes(content)
-        loaded = tmp_path / name
-        done = subprocess.run(
-            [sys.executable, "-c", code, archive, loaded],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.stdout.split() == ["9"], done.stderr
-        shared = sum("source: shared objects file (top)" in line for line in loaded.open())
-        assert (shared > 5000) == (name == "whole"), shared
-
-
-@pytest.mark.slow
 def test_a_configuration_that_spark_refuses_is_named():
     code = (
-        "from components.etl import spark\n"
         "from components.etl.config import SparkConfig\n"
+        "from components.etl.spark.session import session\n"
         "from components.shared.errors import ConfigError\n"
         "try:\n"
-        "    spark.session(SparkConfig(master='nonsense'), 'refused')\n"
+        "    session(SparkConfig(master='nonsense'), 'refused')\n"
         "except ConfigError as error:\n"
         "    print('told:', error)\n"
     )

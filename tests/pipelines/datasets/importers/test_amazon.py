@@ -6,9 +6,9 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from components.shared.errors import DataError
+from components.shared.errors import ContractError, DataError
 from pipelines.datasets.importers.amazon import import_amazon
-from pipelines.datasets.importers.report import ImportReport
+from pipelines.datasets.importers.output import ImportReport
 
 META = [
     {"asin": "B1", "title": "Soap &amp; Co", "brand": "Sud", "categories": [["Bath"], ["Bath", "Soap"]]},
@@ -44,15 +44,113 @@ def test_import(tmp_path):
     assert {i["item_id"]: i["categories"] for i in items} == {"B2": [], "B1": ["Bath", "Soap"]}
 
 
-def test_errors_name_file_and_line(tmp_path):
+def write_lines(path, rows):
+    path.write_bytes(gzip.compress(b"".join(row if isinstance(row, bytes) else row.encode() for row in rows)))
+    return path
+
+
+REVIEW = json.dumps(REVIEWS[0]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "fault", "kept"),
+    [
+        pytest.param(
+            '{"reviewerID": "A3", "asin": "B1"}', "unixReviewTime", ("A3", "B1", None), id="no time"
+        ),
+        pytest.param(
+            '{"reviewerID": "A3", "asin": "B1", "unixReviewTime": "soon"}',
+            "unixReviewTime",
+            ("A3", "B1", None),
+            id="time in words",
+        ),
+        pytest.param(
+            '{"reviewerID": "A3", "asin": "B1", "unixReviewTime": 1e30}',
+            "unixReviewTime",
+            ("A3", "B1", None),
+            id="time out of range",
+        ),
+        pytest.param(
+            '{"reviewerID": "A3", "asin": "B1", "unixReviewTime": NaN}',
+            "unixReviewTime",
+            ("A3", "B1", None),
+            id="NaN",
+        ),
+        pytest.param(
+            '{"reviewerID": null, "asin": "B1", "unixReviewTime": 86400}',
+            "reviewerID",
+            (None, "B1", 86400),
+            id="no user",
+        ),
+        pytest.param(
+            '{"reviewerID": "", "asin": "B1", "unixReviewTime": 86400}',
+            "reviewerID",
+            (None, "B1", 86400),
+            id="empty user",
+        ),
+        pytest.param(
+            '{"reviewerID": "\\ud800", "asin": "B1", "unixReviewTime": 86400}',
+            "reviewerID",
+            (None, "B1", 86400),
+            id="half a character",
+        ),
+        pytest.param(
+            '{"reviewerID": "A3", "asin": ["B1"], "unixReviewTime": 86400}',
+            "asin",
+            ("A3", None, 86400),
+            id="a list as id",
+        ),
+        pytest.param("[1, 2]", "object", (None, None, None), id="no object"),
+        pytest.param('{"reviewerID": "A3", "asi', "object", (None, None, None), id="cut off"),
+        pytest.param(b'{"reviewerID": "caf\xe9"}', "object", (None, None, None), id="not UTF-8"),
+        pytest.param("[" * 100_000, "object", (None, None, None), id="nested without end"),
+        pytest.param("{}", "object", (None, None, None), id="empty object"),
+    ],
+)
+def test_a_bad_review_is_counted_and_left_to_the_quarantine(tmp_path, caplog, line, fault, kept):
+    _, meta = write(tmp_path)
+    reviews = write_lines(tmp_path / "bad.json.gz", [REVIEW, line, "\n\n", REVIEW])
+    report = import_amazon(reviews, meta, tmp_path / "out")
+    (kind,) = report.faults
+    assert fault in kind and report.faults[kind] == 1 and report.events == 3
+    assert f"{kind}: 1 times, such as {reviews}, line 2: " in caplog.text
+    rows = pq.read_table(tmp_path / "out/events.parquet").to_pylist()
+    time = rows[1]["timestamp"] and int(rows[1]["timestamp"].timestamp())
+    assert (rows[1]["user_id"], rows[1]["item_id"], time) == kept
+    assert [row["ordinal"] for row in rows] == [0, 1, 2]
+    assert rows[0]["user_id"] == rows[2]["user_id"] == "A2"
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        pytest.param("{'asin': 'B1', 'title': ['Soap']}", {"title": None}, id="title is a list"),
+        pytest.param("{'asin': 'B1', 'brand': 7}", {"brand": None}, id="brand is a number"),
+        pytest.param("{'asin': 'B1', 'categories': ['Bath']}", {"categories": []}, id="flat categories"),
+        pytest.param("{'asin': 'B1', 'categories': 7}", {"categories": []}, id="categories is a number"),
+        pytest.param("{'asin': 'B1'}\n__import__('os')", {"title": None}, id="no literal"),
+        pytest.param("{'asin': 'B1', 'tit", {"title": None, "categories": []}, id="cut off"),
+        pytest.param("{{}: 1}", {"title": None}, id="no key"),
+    ],
+)
+def test_bad_metadata_is_counted_and_costs_its_fields_alone(tmp_path, line, found):
+    reviews, _ = write(tmp_path)
+    meta = write_lines(tmp_path / "bad.json.gz", ["{'asin': 'B2', 'title': 'Tea'}\n", line, "\n"])
+    report = import_amazon(reviews, meta, tmp_path / "out")
+    assert list(report.faults.values()) == [1] and (report.items, report.events) == (2, 3)
+    items = {row["item_id"]: row for row in pq.read_table(tmp_path / "out/items.parquet").to_pylist()}
+    assert items["B2"]["title"] == "Tea"
+    assert {name: items["B1"][name] for name in found} == found
+
+
+def test_a_file_without_any_usable_review_is_an_error(tmp_path):
     reviews, meta = write(tmp_path)
     with pytest.raises(DataError, match=r"nowhere\.json: no such file"):
         import_amazon(tmp_path / "nowhere.json", meta, tmp_path / "out")
-    for change in ({"asin": None}, {"unixReviewTime": "soon"}, {"unixReviewTime": 10**20}):
-        with pytest.raises(DataError, match=f"review 4 has .*{next(iter(change))} "):
-            import_amazon(write(tmp_path, [*REVIEWS, {**REVIEWS[0], **change}])[0], meta, tmp_path / "out")
-    with pytest.raises(DataError, match=r"line 4 is not in the official format \(ValueError\)"):
-        import_amazon(write(tmp_path, [*REVIEWS, [1, 2]])[0], meta, tmp_path / "out")
+    with pytest.raises(DataError, match=r"meta\.json\.gz: no usable row .*line 1: .*expected reviewerID"):
+        import_amazon(meta, meta, tmp_path / "out")
+    with pytest.raises(DataError, match="it is empty"):
+        import_amazon(write_lines(tmp_path / "none.json.gz", []), meta, tmp_path / "out")
     body = bytearray(gzip.compress(json.dumps(REVIEWS[0]).encode() * 50))
     body[12:40] = b"\xff" * 28
     reviews.write_bytes(bytes(body))
@@ -64,11 +162,22 @@ def test_errors_name_file_and_line(tmp_path):
     reviews.write_bytes(b"not gzip")
     with pytest.raises(DataError, match="unreadable"):
         import_amazon(reviews, meta, tmp_path / "out")
-    write(tmp_path)
-    meta.write_bytes(gzip.compress(b"{'asin': 'B1'}\n__import__('os')\n"))
-    with pytest.raises(DataError, match="line 2 is not in the official format"):
-        import_amazon(reviews, meta, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_run_quarantines_what_the_importer_could_not_use(tmp_path, run_step):
+    reviews = [
+        {"reviewerID": f"A{user}", "asin": f"B{item}", "unixReviewTime": 86400 * item}
+        for user in range(6)
+        for item in range(8)
+    ]
+    del reviews[5]["unixReviewTime"]
+    lines = [*(json.dumps(row) + "\n" for row in reviews), '{"reviewerID": "A1", "as\n']
+    import_amazon(write_lines(tmp_path / "bad.json.gz", lines), write(tmp_path)[1], tmp_path / "data")
+    report = run_step(tmp_path / "data", tmp_path / "out")
+    assert report.events_read == 49 and report.reasons == {"null_timestamp": 1, "null_user_id": 1}
+    with pytest.raises(ContractError, match="2 of 49 rows are faulty"):
+        run_step(tmp_path / "data", tmp_path / "strict", max_quarantine_share=0.03)
 
 
 @pytest.mark.slow

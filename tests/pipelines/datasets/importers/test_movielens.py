@@ -50,15 +50,79 @@ def test_interactions_from_parquet_keep_missing_times_as_null(files):
     assert [event["timestamp"] is None for event in rows(files, "events")] == [False, True]
 
 
-def test_errors_name_file_and_line(files):
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        pytest.param("1::7", ("1", "7", True), id="truncated"),
+        pytest.param("1::7::5::soon", ("1", "7", True), id="time in words"),
+        pytest.param("1::7::5::1e99", ("1", "7", True), id="time out of range"),
+        pytest.param("::7::5::86400", (None, "7", False), id="no user"),
+        pytest.param("1::::5::86400", ("1", None, False), id="no item"),
+        pytest.param("1::7::5::86400::9", (None, None, True), id="too many fields"),
+        pytest.param("no separator", ("no separator", None, True), id="another format"),
+    ],
+)
+def test_a_bad_rating_is_counted_and_left_to_the_quarantine(files, caplog, line, kept):
+    (files / "ratings.dat").write_text(f"1::7::5::86400\r\n{line}\n\n2::8::3::86401\n")
+    report = import_movielens(*paths(files))
+    assert list(report.faults.values()) == [1] and report.events == 3
+    assert f"{files / 'ratings.dat'}, line 2: " in caplog.text
+    bad = rows(files, "events")[1]
+    assert (bad["user_id"], bad["item_id"], bad["timestamp"] is None) == kept
+    assert [row["ordinal"] for row in rows(files, "events")] == [0, 1, 2]
+
+
+def test_bad_users_and_movies_are_counted_and_left_out(files):
+    with (files / "users.dat").open("a") as users, (files / "movies.dat").open("a") as movies:
+        users.write("3::F\n4::F::old::4::48067\n")
+        movies.write("9::Alien\n::Nameless::Drama\n")
+    report = import_movielens(*paths(files))
+    assert list(report.faults.values()) == [1, 2]
+    assert [(row["user_id"], row["age"]) for row in rows(files, "users")] == [
+        ("1", 18),
+        ("2", 56),
+        ("4", None),
+    ]
+    assert [row["item_id"] for row in rows(files, "items")] == ["7", "8"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "events"),
+    [
+        pytest.param({"timestamp": ["86400", "soon"]}, ["1970-01-02", None], id="times as text"),
+        pytest.param({"timestamp": [86400.5, float("nan")]}, ["1970-01-02", None], id="NaN"),
+        pytest.param({"user_id": [1, None], "timestamp": [86400, 86400]}, ["1970-01-02"] * 2, id="no user"),
+    ],
+)
+def test_bad_rows_of_a_parquet_table_are_counted(files, columns, events):
+    pq.write_table(pa.table({"user_id": [1, 2], "item_id": [7, 8], **columns}), files / "ratings.parquet")
+    report = import_movielens(*paths(files, "ratings.parquet"))
+    assert list(report.faults.values()) == [1]
+    times = [row["timestamp"] for row in rows(files, "events")]
+    assert [time and time.strftime("%Y-%m-%d") for time in times] == events
+
+
+def test_files_that_cannot_be_read_are_named(files):
     with pytest.raises(DataError, match=r"nowhere\.dat: cannot be read"):
         import_movielens(*paths(files, "nowhere.dat"))
-    (files / "ratings.dat").write_text("1::7::5::86400\n1::7\n")
-    with pytest.raises(DataError, match="line 2 has 2 fields, expected 4"):
+    (files / "ratings.dat").write_text("a\nb\n")
+    with pytest.raises(DataError, match=r"ratings\.dat: no usable row .*line 1: .*expected UserID::MovieID"):
         import_movielens(*paths(files))
     pq.write_table(pa.table({"user_id": [1]}), files / "ratings.parquet")
     with pytest.raises(DataError, match="column 'item_id' is missing"):
         import_movielens(*paths(files, "ratings.parquet"))
+    pq.write_table(
+        pa.table({"user_id": [[1]], "item_id": [7], "timestamp": [86400]}), files / "ratings.parquet"
+    )
+    with pytest.raises(DataError, match="a column has a wrong type"):
+        import_movielens(*paths(files, "ratings.parquet"))
+    (files / "ratings.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="not a readable Parquet file"):
+        import_movielens(*paths(files, "ratings.parquet"))
+    (files / "ratings.dat").write_text("1::7::5::86400\n")
+    (files / "users.dat").write_text("\n")
+    with pytest.raises(DataError, match=r"users\.dat: no usable row \(it is empty\)"):
+        import_movielens(*paths(files))
     assert not (files / "out").exists()
 
 

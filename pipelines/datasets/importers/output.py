@@ -1,0 +1,86 @@
+"""What an import writes and reports; shared by the importers."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.shared.artifacts.outputs import atomic_folder
+from components.shared.errors import DataError
+from components.shared.logs import logger
+from data_contracts import tables
+
+log = logger("import")
+
+EXAMPLE_CHARS = 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportReport:
+    """Rows per table; `without_title` counts items, `faults` unusable lines or fields by what is wrong."""
+
+    users: int
+    items: int
+    events: int
+    without_title: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+
+
+class Faults:
+    """Counts of unusable lines and fields, with the first example of each kind."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+
+    def add(self, kind: str, path: Path, number: int, line: object) -> None:
+        """Count a fault in line `number` of the file `path`."""
+        self.counts[kind] += 1
+        self._examples.setdefault(kind, f"{path}, line {number}: {str(line).strip()[:EXAMPLE_CHARS]!r}")
+
+    def log(self) -> None:
+        """Log a warning per kind of fault."""
+        for kind, count in self.counts.items():
+            log.warning(f"{kind}: {count:,} times, such as {self._examples[kind]}")
+
+    def check_usable(self, path: Path, usable: int, expected: str) -> None:
+        """Raise DataError if no row of the file `path` is usable."""
+        if not usable:
+            examples = "; ".join(f"{kind}: {example}" for kind, example in self._examples.items())
+            raise DataError(f"{path}: no usable row ({examples or 'it is empty'}); expected {expected}")
+
+
+def write_tables(
+    out: Path, faults: Faults, users: pa.Table, items: pa.Table, events: pa.Table
+) -> ImportReport:
+    """Write the three raw tables to the folder `out`, whole or not at all.
+
+    Columns that a table lacks are null. Nulls in required columns are left to the quarantine of a run.
+    """
+    found = {"users": users, "items": items, "events": events}
+    with atomic_folder(Path(out)) as folder:
+        for name, table in found.items():
+            columns = [
+                (table[f.name] if f.name in table.column_names else pa.nulls(len(table))).cast(f.type)
+                for f in tables.RAW[name]
+            ]
+            nullable = pa.schema([f.with_nullable(True) for f in tables.RAW[name]])
+            pq.write_table(pa.Table.from_arrays(columns, schema=nullable), folder / f"{name}.parquet")
+    faults.log()
+    return ImportReport(
+        users=len(users),
+        items=len(items),
+        events=len(events),
+        without_title=items["title"].null_count,
+        faults=dict(faults.counts),
+    )
+
+
+def text_or_none(value: object) -> str | None:
+    """Return `value` if it is text, not empty and valid Unicode, else None."""
+    try:
+        return value if isinstance(value, str) and value.encode() else None
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return None
