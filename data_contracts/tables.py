@@ -1,7 +1,7 @@
 """Typed rows of every table that crosses a step boundary, as pyarrow schemas.
 
-Times are UTC microseconds. A table is a folder of Parquet files (or one file). `RAW` tables are what
-a user brings; the others are what the steps hand to each other.
+Times are UTC microseconds. A table is a folder of Parquet files (or one file). `RAW` tables are brought by
+the user; the others pass between steps.
 """
 
 import pyarrow as pa
@@ -9,7 +9,7 @@ import pyarrow as pa
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 ACTIONS = ("view", "click", "like", "save", "comment", "share", "follow", "purchase")
-"""What a user can do with an item, weakest first; `events.action` is one of these."""
+"""What a user can do with an item, weakest first: the values of `events.action`."""
 
 SPLITS = ("train", "valid", "test")
 
@@ -32,14 +32,10 @@ ITEMS = pa.schema(
     [
         _required("item_id", pa.string()),
         pa.field("title", pa.string()),  # may be null: some catalogues have none
-        pa.field("description", pa.string()),
         pa.field("tags", pa.list_(pa.string())),
         pa.field("categories", pa.list_(pa.string())),
         pa.field("brand", pa.string()),
         pa.field("created_at", TIMESTAMP),
-        pa.field("like_count", pa.int64()),
-        pa.field("comment_count", pa.int64()),
-        pa.field("share_count", pa.int64()),
     ]
 )
 

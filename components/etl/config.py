@@ -23,12 +23,12 @@ ACTION_WEIGHTS = {
 
 @strict
 class SparkConfig:
-    """Where Spark runs and with how much."""
+    """Where Spark runs, and its memory."""
 
     master: str = "local[*]"
-    """Spark's master; any but `local[...]` means executors elsewhere."""
+    """Spark's master; any but `local[...]` means remote executors."""
     memory: str = "2g"
-    """The driver's heap, on a `local[...]` master all the memory that Spark has."""
+    """The driver's heap; with a `local[...]` master Spark has no other."""
     shuffle_partitions: PositiveInt = 4
     """Partitions of a shuffle."""
     quick_start: bool = True
@@ -38,7 +38,7 @@ class SparkConfig:
 
     @property
     def is_local(self) -> bool:
-        """Return whether all of Spark runs in one process on this machine, with this machine's disk."""
+        """Return whether Spark runs in one process on this machine."""
         return self.master == "local" or self.master.startswith("local[")
 
 
@@ -59,9 +59,9 @@ class SequencesConfig:
     test_days: PositiveInt = 7
     """Temporal split: days of test, before `as_of`."""
     latest: str = ""
-    """Events later than this come from the future and are quarantined; empty = a day from now."""
+    """Later events are quarantined as future; empty = a day from now."""
     exposures: str = ""
-    """Folder or s3:// URI of the table exposures; empty = the data folder, where it may be missing."""
+    """Folder or s3:// URI of the table exposures; empty = the data folder, where it is optional."""
     action_weights: dict[str, NonNegativeFloat] = field(default_factory=lambda: dict(ACTION_WEIGHTS))
     """Engagement of each action."""
     dwell_weight: NonNegativeFloat = 1.0

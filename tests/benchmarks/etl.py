@@ -1,4 +1,4 @@
-"""Events a second and peak memory of the sequences step, beside the same transformation in polars.
+"""Measure the sequences step: events per second and peak memory, beside the same tables by polars.
 
     python tests/benchmarks/etl.py 1_000_000 5_000_000 20_000_000 [--repeats 3] [--memory 4g]
 
@@ -29,7 +29,7 @@ EVENTS_A_USER = 36.5  # of the generator's defaults, in a large catalogue
 
 
 def main() -> None:
-    """Run every size and print one line a run."""
+    """Run every size and print a line per run."""
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -59,8 +59,8 @@ def main() -> None:
 
 
 def _conclude(size: int, medians: dict[str, list[float]]) -> None:
-    told = ", ".join(f"{engine} {times[-1]:.1f} s" for engine, times in medians.items())
-    print(f"{size:>12,} events  medians: {told}", flush=True)
+    listed = ", ".join(f"{engine} {times[-1]:.1f} s" for engine, times in medians.items())
+    print(f"{size:>12,} events  medians: {listed}", flush=True)
     if {"polars", "transform"} <= set(medians):
         ratio = medians["polars"][-1] / medians["transform"][-1]
         print(f"{size:>12,} events: transform runs at {ratio:.2f} of polars", flush=True)
@@ -75,14 +75,14 @@ def _child(engine: str, data: Path, out: Path, size: int, chosen: argparse.Names
     lines = [line for line in process.stdout or [] if line.startswith("{")]
     if process.wait():
         raise SystemExit(f"{engine} failed at {size:,} events")
-    told = json.loads(lines[-1])
-    rate = told["events"] / told["seconds"]
+    result = json.loads(lines[-1])
+    rate = result["events"] / result["seconds"]
     print(
-        f"{size:>12,} events  {engine:<10} {told['seconds']:7.1f} s  {rate:>10,.0f} events/s  "
+        f"{size:>12,} events  {engine:<10} {result['seconds']:7.1f} s  {rate:>10,.0f} events/s  "
         f"peak {peak.stop() / 2**20:,.0f} MiB",
         flush=True,
     )
-    return told
+    return result
 
 
 class _PeakMemory(threading.Thread):
@@ -109,7 +109,7 @@ def _family(pid: int) -> list[int]:
         children = [int(c) for task in tasks for c in (task / "children").read_text().split()]
     except OSError:
         return []
-    return [pid, *(one for child in children for one in _family(child))]
+    return [pid, *(pid for child in children for pid in _family(child))]
 
 
 def _proportional(pid: int) -> int:
@@ -121,7 +121,7 @@ def _proportional(pid: int) -> int:
 
 
 def run_task(task: dict) -> None:
-    """Run one engine in this process and print what it took as JSON."""
+    """Run one engine in this process and print seconds and events as JSON."""
     started = time.perf_counter()
     events = ENGINES[task["engine"]](task)
     print(json.dumps({"seconds": time.perf_counter() - started, "events": events}))
@@ -138,27 +138,25 @@ def _generate(task: dict) -> int:
 
 
 def _spark(task: dict, contracts: bool) -> int:
-    from components.etl import job
     from components.etl.config import SequencesConfig, SparkConfig
-    from components.etl.sequences import job as sequences_job
+    from components.etl.sequences import job
     from components.etl.sources.quarantine import Quarantine
 
-    if not contracts:  # what polars does too: no expectations, no counting of faulty users and items
+    if not contracts:  # as polars: no expectations, no counts of faulty users and items
 
-        def uncounted(config, raw, docs, counted):
-            rows = {
-                name: pq.read_metadata(Path(task["data"]) / f"{name}.parquet").num_rows for name in counted
-            }
-            return Quarantine(max_share=1, rows=rows, reasons={name: {} for name in counted})
+        def count_rows(config, raw, docs, counted):
+            names = [name for name in raw.present() if name in counted]
+            rows = {n: pq.read_metadata(Path(task["data"]) / f"{n}.parquet").num_rows for n in names}
+            return Quarantine(max_share=1, rows=rows, reasons={name: {} for name in rows})
 
-        sequences_job.check_raw = uncounted
-        sequences_job.check = lambda *_: None
+        job.check_raw = count_rows
+        job.check = lambda *_: None
     spark = SparkConfig(master="local[2]", memory=task["memory"], quick_start=task["size"] < 3_000_000)
     config = SequencesConfig(spark=spark)
     out = Path(task["out"])
-    places = {name: out / name for name in ("sequences", "catalogue", "users", "exposures", "quarantine")}
+    folders = {name: out / name for name in ("sequences", "catalogue", "users", "exposures", "quarantine")}
     report = job.run_sequences(
-        config, task["data"], job.SequencesOutputs(**places, data_docs=out / "docs.html")
+        config, task["data"], job.SequencesOutputs(**folders, data_docs=out / "docs.html")
     )
     return report.events_kept
 
@@ -173,16 +171,16 @@ def _polars(task: dict) -> int:
     events = pl.scan_parquet(data / "events.parquet")
     items = pl.scan_parquet(data / "items.parquet")
     order = ["user_id", "timestamp", "ordinal", "item_id", "action", "dwell_seconds"]
-    marked = events.join(items.select("item_id", known=True), on="item_id", how="left").with_columns(
-        fine=(pl.col("timestamp").dt.epoch("us") >= 0)
+    flagged = events.join(items.select("item_id", known=True), on="item_id", how="left").with_columns(
+        valid=(pl.col("timestamp").dt.epoch("us") >= 0)
         & pl.col("action").is_in(list(ACTION_WEIGHTS))
         & pl.col("known").fill_null(False)
     )
-    marked.filter(~pl.col("fine")).select(row=pl.struct(order).struct.json_encode()).sink_parquet(
+    flagged.filter(~pl.col("valid")).select(row=pl.struct(order).struct.json_encode()).sink_parquet(
         out / "quarantine.parquet"
     )
     clean = (
-        marked.filter("fine")
+        flagged.filter("valid")
         .sort(order)
         .unique(["user_id", "item_id", "action", "timestamp"], keep="first", maintain_order=True)
         .with_columns(

@@ -3,11 +3,12 @@
     uv pip install --constraint constraints.txt '.[bench]'
     python tests/benchmarks/grpo.py --steps 3
 
-Both train the same model (SmolLM2-135M-Instruct) on the same prompts of about 512 tokens, one prompt a
+Both train the same model (SmolLM2-135M-Instruct) on the same prompts of about 512 tokens, one prompt per
 step, 12 samples of 128 new tokens, the k3 KL to the start included. The end token is renamed to one that is
 not sampled in practice, so that every answer has all 128 tokens in both. Each engine runs in a process of
-its own; the first step, which warms up, is not counted. Prints seconds a step (median), sampled tokens a
-second, peak memory, and the ratios.
+its own; the first step, which warms up, is not counted. Prints seconds per step (median), sampled
+tokens per second, peak memory, and the ratios. `--smoke` takes a model of random weights and a few tokens,
+to see that the benchmark works; `--engines local` leaves TRL out.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from components.base_model.config import BaseModelConfig
+from components.base_model.config import BaseModelConfig, RandomWeights
 from components.base_model.job import run as make_model
 from components.grpo import local
 from components.grpo.config import GrpoConfig
@@ -33,20 +34,24 @@ from components.shared.language_model.dtype import Dtype, torch_dtype
 from components.shared.language_model.load import encode_prompt
 from components.shared.prompting.table import PromptRow
 
-PROMPT_TOKENS, NEW_TOKENS, GROUP = 512, 128, 12
+SIZES = {"prompt_tokens": 512, "new_tokens": 128, "group": 12}
+SMOKE = {"prompt_tokens": 64, "new_tokens": 8, "group": 2}
 NEVER_SAMPLED = "<jupyter_script>"
 WORDS = "The reader who liked the tea book also liked the chess book and then the jazz record; "
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What both engines get: a model folder, chat prompts, steps to measure after one of warm-up."""
+    """What both engines get: a model folder, chat prompts, steps to measure after one of warm-up, sizes."""
 
     model: Path
     prompts: list[list[dict[str, str]]]
     steps: int
     dtype: Dtype
     beta: float
+    prompt_tokens: int
+    new_tokens: int
+    group: int
 
 
 def ours(task: Task) -> list[float]:
@@ -54,8 +59,8 @@ def ours(task: Task) -> list[float]:
     config = GrpoConfig(
         steps=task.steps + 1,
         prompts_per_step=1,
-        group_size=GROUP,
-        max_new_tokens=NEW_TOKENS,
+        group_size=task.group,
+        max_new_tokens=task.new_tokens,
         beta=task.beta,
         eval_every=task.steps + 1,
         eval_prompts=1,
@@ -84,7 +89,7 @@ def ours(task: Task) -> list[float]:
     ]
     with tempfile.TemporaryDirectory() as checkpoint_dir:
         history = local.train(config, task.model, rows, rows[:1], Path(checkpoint_dir)).history
-    assert min(history["answer_tokens"]) > NEW_TOKENS - 1, "answers ended early"
+    assert min(history["answer_tokens"]) > task.new_tokens - 1, "answers ended early"
     print(f"local engine: {[round(value, 1) for value in history['seconds']]} s", flush=True)
     return history["seconds"][1:]
 
@@ -114,9 +119,9 @@ def trl(task: Task) -> list[float]:
             reward_funcs=reward,
             args=GRPOConfig(
                 output_dir=folder,
-                per_device_train_batch_size=GROUP,
-                num_generations=GROUP,
-                max_completion_length=NEW_TOKENS,
+                per_device_train_batch_size=task.group,
+                num_generations=task.group,
+                max_completion_length=task.new_tokens,
                 max_steps=task.steps + 1,
                 learning_rate=1.0e-5,
                 beta=task.beta,
@@ -156,12 +161,12 @@ def _measure(engine: Callable[[Task], list[float]], task: Task, queue: multiproc
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated() / 2**30
     median = statistics.median(seconds)
-    queue.put({"seconds": median, "tokens": GROUP * NEW_TOKENS / median, "peak_gib": peak})
+    queue.put({"seconds": median, "tokens": task.group * task.new_tokens / median, "peak_gib": peak})
 
 
-def prepared(folder: Path, prompts: int) -> tuple[Path, list[list[dict[str, str]]]]:
-    """Return the model whose answers do not end, and prompts of PROMPT_TOKENS tokens, each another."""
-    make_model(BaseModelConfig(), folder)
+def prepare(folder: Path, prompts: int, tokens: int, smoke: bool) -> list[list[dict[str, str]]]:
+    """Write the model whose answers do not end to `folder`; return different prompts of `tokens` tokens."""
+    make_model(BaseModelConfig(random_weights=RandomWeights(hidden_size=32) if smoke else None), folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.eos_token = NEVER_SAMPLED
     tokenizer.save_pretrained(folder)
@@ -172,10 +177,10 @@ def prepared(folder: Path, prompts: int) -> tuple[Path, list[list[dict[str, str]
     found = []
     for n in range(prompts):
         messages = [{"role": "user", "content": f"{n} {WORDS * 60}"}]
-        while len(encode_prompt(tokenizer, messages)) > PROMPT_TOKENS:
+        while len(encode_prompt(tokenizer, messages)) > tokens:
             messages[0]["content"] = messages[0]["content"].rsplit(" ", 1)[0]
         found.append(messages)
-    return folder, found
+    return found
 
 
 def main() -> None:
@@ -184,19 +189,26 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
     parser.add_argument("--beta", type=float, default=0.02)
+    parser.add_argument("--engines", choices=("both", "local"), default="both")
+    parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
+    sizes = SMOKE if options.smoke else SIZES
     # As `recllm run` sets it: threads that spin while they wait slow both engines down on a busy machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     with tempfile.TemporaryDirectory() as folder:
-        model, prompts = prepared(Path(folder) / "model", options.steps + 1)
-        task = Task(model, prompts, options.steps, options.dtype, options.beta)
-        found = {"TRL": measured(trl, task), "local engine": measured(ours, task)}
+        model = Path(folder) / "model"
+        prompts = prepare(model, options.steps + 1, sizes["prompt_tokens"], options.smoke)
+        task = Task(model, prompts, options.steps, options.dtype, options.beta, **sizes)
+        found = {"TRL": measured(trl, task)} if options.engines == "both" else {}
+        found["local engine"] = measured(ours, task)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} cores"
-    print(f"\nGRPO, 135M, {GROUP} x ({PROMPT_TOKENS} + {NEW_TOKENS}) tokens, {device}, ", end="")
+    print(f"\nGRPO, {task.group} x ({task.prompt_tokens} + {task.new_tokens}) tokens, {device}, ", end="")
     print(f"{torch_dtype(options.dtype)}, beta {options.beta:g}, median of {options.steps} steps")
     print("| engine | s a step | tokens/s | peak GiB |\n|---|---|---|---|")
     for name, figures in found.items():
         print(f"| {name} | {figures['seconds']:.1f} | {figures['tokens']:.0f} | {figures['peak_gib']:.1f} |")
+    if "TRL" not in found:
+        return
     ratio = {name: found["local engine"][name] / found["TRL"][name] for name in ("seconds", "peak_gib")}
     print(f"local engine / TRL: {ratio['seconds']:.2f} of the time, {ratio['peak_gib']:.2f} of the memory")
 

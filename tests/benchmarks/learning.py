@@ -10,7 +10,8 @@ tastes only after some 60 steps. Every seed trains from that one SFT model on th
 is the model after the last step (no step is picked by its figure), on validation prompts with a retrieved
 label, none of which was trained on: greedy answers, as a model is served, and answers sampled at
 temperature 1, which GRPO optimises. Prints means and their paired differences with 95 % bootstrap intervals
-over prompts, for each seed and over all (a prompt's mean over seeds is resampled).
+over prompts, for each seed and over all (a prompt's mean over seeds is resampled). `--table` and `--model`
+replace the pipeline's prompts table and SFT model.
 """
 
 import argparse
@@ -121,11 +122,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=48)
     parser.add_argument("--learning-rate", type=float, default=5.0e-5)
     parser.add_argument("--prompts", type=int, default=600, help="held-out prompts, a seeded sample; 0 = all")
+    parser.add_argument("--profile", default="laptop", help="whose section grpo is changed by SETTINGS")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--table", type=Path, help="a prompts table, in place of the pipeline's")
+    parser.add_argument("--model", type=Path, help="an SFT model, in place of the pipeline's")
     options = parser.parse_args()
-    folder, sft_model = prepared(options.runs.resolve())
+    if (options.table is None) != (options.model is None):
+        parser.error("--table and --model go together")
+    folder, sft_model = (options.table, options.model) if options.table else prepared(options.runs.resolve())
     base = dataclasses.replace(
-        profiles.load("laptop").grpo,
+        profiles.load(options.profile).grpo,
         **SETTINGS,
         steps=options.steps,
         learning_rate=options.learning_rate,

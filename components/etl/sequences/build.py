@@ -1,4 +1,4 @@
-"""From events to one sequence a user, in vectorised numpy on Arrow columns (no row loops)."""
+"""From events to one sequence per user, in vectorised numpy on Arrow columns (no row loops)."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from data_contracts.tables import ACTIONS, EVENT, SEQUENCES, TIMESTAMP
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceRules:
-    """What a sequence is made by; times are µs since the epoch, used by the temporal split only."""
+    """Rules of a sequence; times are µs since the epoch, used by the temporal split only."""
 
     min_interactions: int
     temporal: bool
@@ -24,7 +24,7 @@ class SequenceRules:
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceChunk:
-    """The sequences of some whole users, the repeated events taken out, and what was counted."""
+    """Sequences of whole users, the repeated events, and counts."""
 
     sequences: pa.Table
     duplicates: pa.Table
@@ -33,26 +33,26 @@ class SequenceChunk:
 
 
 def build(events: pa.Table, rules: SequenceRules) -> SequenceChunk:
-    """Build the sequences of whole users from their events, which come in any order.
+    """Return the sequences of whole users from their events (columns of EVENTS, in any order).
 
-    `events` has the columns of EVENTS. A user's events are put in the order of (timestamp, ordinal,
-    item_id, action, dwell), nulls first; users by id. A repeated event (same user, item, action and time)
-    counts once. Users with fewer than `min_interactions` distinct items are dropped. No rows give no rows.
+    Users are sorted by id, their events by (timestamp, ordinal, item_id, action, dwell), nulls first. A
+    repeated event (same user, item, action and time) counts once. Users with fewer than
+    `min_interactions` distinct items are dropped. No rows give no rows.
     """
     events = events.combine_chunks()
-    users, user = _ranked(_single(events.column("user_id")))
+    users, user = _ranked(single(events.column("user_id")))
     time = events.column("timestamp").cast(pa.int64()).to_numpy()
     order = _order(events, user, time)
     user, time = user[order], time[order]
-    encoded = _single(events.column("item_id")).dictionary_encode()
+    encoded = single(events.column("item_id")).dictionary_encode()
     item = encoded.indices.to_numpy(zero_copy_only=False)[order].astype(np.int64)
     action = pc.index_in(events.column("action"), pa.array(ACTIONS)).to_numpy().astype(np.int64)[order]
     fresh = _first_of_each(user, item, action, time, len(encoded.dictionary))
     duplicates = events.take(pa.array(order[~fresh]))
     user, item, action, time = user[fresh], item[fresh], action[fresh], time[fresh]
-    dwell = _single(events.column("dwell_seconds")).take(pa.array(order[fresh]))
+    dwell = single(events.column("dwell_seconds")).take(pa.array(order[fresh]))
 
-    # One slot a distinct (user, item), numbered by its first event: user by user, in time order.
+    # A slot per distinct (user, item), numbered by its first event: user by user, in time order.
     _, first, inverse = np.unique(
         user * max(len(encoded.dictionary), 1) + item, return_index=True, return_inverse=True
     )
@@ -99,7 +99,7 @@ def build(events: pa.Table, rules: SequenceRules) -> SequenceChunk:
 
 
 def _ranked(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Return the distinct `texts`, sorted, and the place of each text among them."""
+    """Return the distinct `texts`, sorted, and the index of each text among them."""
     encoded = texts.dictionary_encode()
     by_name = pc.sort_indices(encoded.dictionary)
     rank = np.empty(len(by_name), dtype=np.int64)
@@ -108,24 +108,29 @@ def _ranked(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 
 def _order(events: pa.Table, user: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """Return the rows in the order of user and time; ties by ordinal, item_id, action and dwell."""
+    """Return the rows sorted by user and time; ties by ordinal, item_id, action and dwell."""
     if not len(user):
         return np.zeros(0, dtype=np.int64)
     first = int(time.min())
     span = int(time.max()) - first + 1
-    if (int(user.max()) + 1) * span < 2**63:  # one integer to sort by: several times as fast as two
+    if (int(user.max()) + 1) * span < 2**63:  # one integer as key: several times as fast as two
         order = np.argsort(user * span + (time - first))
     else:
         order = np.lexsort((time, user))
-    twin = (np.diff(user[order]) == 0) & (np.diff(time[order]) == 0)
-    places = np.flatnonzero(np.r_[False, twin] | np.r_[twin, False])
-    tied = order[places]
+    ties = np.flatnonzero(_ties(user[order], time[order]))
+    tied = order[ties]
     rows = events.take(pa.array(tied))
-    names = (_ranked(_single(rows.column(name)))[1] for name in ("action", "item_id"))
+    names = (_ranked(single(rows.column(name)))[1] for name in ("action", "item_id"))
     dwell = pc.fill_null(rows.column("dwell_seconds"), -np.inf).to_numpy()
     ordinal = pc.fill_null(rows.column("ordinal"), np.iinfo(np.int64).min).to_numpy()
-    order[places] = tied[np.lexsort((dwell, *names, ordinal, time[tied], user[tied]))]
+    order[ties] = tied[np.lexsort((dwell, *names, ordinal, time[tied], user[tied]))]
     return order
+
+
+def _ties(user: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """Return a mask of the rows that share user and time with a neighbour."""
+    is_tie = (np.diff(user) == 0) & (np.diff(time) == 0)
+    return np.r_[False, is_tie] | np.r_[is_tie, False]
 
 
 def _first_of_each(
@@ -133,14 +138,9 @@ def _first_of_each(
 ) -> np.ndarray:
     """Return a mask of the first event of each (user, item, action, time), in the given order."""
     fresh = np.ones(len(user), dtype=bool)
-    same = np.zeros(len(user), dtype=bool)  # rows that share user and time with a neighbour
-    if len(user) > 1:
-        twin = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
-        same[1:] |= twin
-        same[:-1] |= twin
-    rows = np.flatnonzero(same)
-    if not len(rows):
+    if not len(user):
         return fresh
+    rows = np.flatnonzero(_ties(user, time))
     moment = np.cumsum(np.r_[True, (np.diff(user) != 0) | (np.diff(time) != 0)])[rows]
     key = (moment * items + item[rows]) * len(ACTIONS) + action[rows]
     _, first = np.unique(key, return_index=True)
@@ -157,6 +157,7 @@ def _dwell_share(dwell: pa.Array, rules: SequenceRules) -> np.ndarray:
 def _ends(
     rules: SequenceRules, lengths: np.ndarray, owner: np.ndarray, time: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Return `train_end` and `valid_end` of each user."""
     if not rules.temporal:
         return lengths - 2, lengths - 1
     users = len(lengths)
@@ -164,12 +165,9 @@ def _ends(
     return before[0], before[1]
 
 
-def _single(column: pa.ChunkedArray) -> pa.Array:
-    return (
-        column.chunk(0)
-        if column.num_chunks == 1
-        else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
-    )
+def single(column: pa.ChunkedArray) -> pa.Array:
+    """Return the column as one array."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _offsets(lengths: np.ndarray) -> pa.Array:

@@ -1,19 +1,20 @@
-"""The catalogue: cleaned titles that are never empty, one topic an item, popularity of the train part."""
+"""The catalogue: cleaned titles that are never empty, one topic per item, popularity of the train part."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from components.etl.sequences.build import single
 from components.etl.sequences.text import clean
 
 
 def with_train_counts(items: DataFrame, sequences: DataFrame) -> DataFrame:
-    """Return what the catalogue needs of `items`, and `train_count`: in how many `item_ids[:train_end]`.
+    """Return the columns of `items` that the catalogue needs, and `train_count` (null: none).
 
-    Null stands for none.
+    `train_count` is the number of sequences whose `item_ids[:train_end]` contain the item.
     """
-    # explode + count: partial sums first, then a shuffle of at most one row an item and task.
+    # explode + count: partial sums first, then a shuffle of at most one row per item and task.
     counts = (
         sequences.select(F.explode(F.slice("item_ids", F.lit(1), F.col("train_end"))).alias("item_id"))
         .groupBy("item_id")
@@ -31,10 +32,10 @@ def catalogue_rows(items: pa.Table, keep_emoji: bool = True) -> pa.Table:
     """
     tags, categories = (_clean_lists(items.column(name), keep_emoji) for name in ("tags", "categories"))
     leaf = [names[-1] if names else "" for names in categories]
-    brand = clean(_one(items.column("brand")), keep_emoji)
+    brand = clean(single(items.column("brand")), keep_emoji)
     fallback = [" ".join(filter(None, pair)) for pair in zip(brand.to_pylist(), leaf, strict=True)]
-    ids = _one(items.column("item_id"))
-    title = clean(_one(items.column("title")), keep_emoji)
+    ids = single(items.column("item_id"))
+    title = clean(single(items.column("title")), keep_emoji)
     return pa.table(
         {
             "item_id": ids,
@@ -55,7 +56,7 @@ def catalogue_rows(items: pa.Table, keep_emoji: bool = True) -> pa.Table:
 
 def _clean_lists(column: pa.ChunkedArray, keep_emoji: bool) -> list[list[str]]:
     """Return each row's cleaned, non-empty names; null gives none."""
-    lists = _one(column)
+    lists = single(column)
     names = iter(clean(lists.flatten().cast(pa.string()), keep_emoji).to_pylist())
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_pylist()
     return [[name for name in (next(names) for _ in range(length)) if name] for length in lengths]
@@ -63,7 +64,3 @@ def _clean_lists(column: pa.ChunkedArray, keep_emoji: bool) -> list[list[str]]:
 
 def _no_empty(texts: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
-
-
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)

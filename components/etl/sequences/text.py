@@ -1,4 +1,4 @@
-"""Cleaning of titles and tags, a whole column at a time; ids are never touched, so no items merge."""
+"""Cleaning of titles and tags, a column at a time. Ids are never cleaned: items could merge."""
 
 import html
 import unicodedata
@@ -17,12 +17,12 @@ _ROUNDS = 5
 
 
 def clean(texts: pa.Array, keep_emoji: bool = True) -> pa.Array:
-    """Return strings in Unicode NFC with HTML entities resolved, control characters out, spaces folded.
+    """Return strings in Unicode NFC without HTML entities, control characters and repeated spaces.
 
-    Cleaning twice changes nothing. Null stays null; what is nothing but noise becomes "".
+    Idempotent. Null stays null; text without content becomes "".
     """
     texts = texts.cast(pa.string())
-    for _ in range(_ROUNDS):  # an entity may hide another ("&amp;amp;"); two rounds are the rule
+    for _ in range(_ROUNDS):  # an entity may hide another ("&amp;amp;"); two rounds are usual
         cleaned = _clean_once(texts, keep_emoji)
         if cleaned.equals(texts):
             break
@@ -41,7 +41,7 @@ def _clean_once(texts: pa.Array, keep_emoji: bool) -> pa.Array:
 
 
 def _composed(texts: pa.Array) -> pa.Array:
-    """Compose the strings that are not ASCII (Arrow's own utf8_normalize leaves them decomposed)."""
+    """Return composed strings (Arrow's own utf8_normalize leaves those beyond ASCII decomposed)."""
     wide = pc.fill_null(pc.invert(pc.string_is_ascii(texts)), False)
     some = texts.filter(wide)
     if not len(some):
@@ -51,7 +51,7 @@ def _composed(texts: pa.Array) -> pa.Array:
 
 
 def _unescaped(texts: pa.Array) -> pa.Array:
-    """Resolve entities in the few strings that have an ampersand."""
+    """Return strings with entities resolved, which only those with an ampersand can have."""
     has = pc.fill_null(pc.match_substring(texts, "&"), False)
     some = texts.filter(has)
     if not len(some):

@@ -1,4 +1,4 @@
-"""Flat views of the nested tables: what their contracts speak about, computed with native expressions."""
+"""Flat views of the nested tables for their contracts, by native expressions."""
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F

@@ -11,25 +11,19 @@ from components.etl.sources.files import MALFORMED
 from data_contracts.tables import ACTIONS, EVENTS, QUARANTINE
 
 FAULT, ROW = "fault", "row"
-BROADCAST_ROWS = 2_000_000  # above it, Spark itself chooses between broadcast and a shuffle
 
 
 def event_faults(
-    events: DataFrame,
-    latest: datetime,
-    item_ids: DataFrame,
-    user_ids: DataFrame | None,
-    broadcast: bool = True,
+    events: DataFrame, latest: datetime, item_ids: DataFrame, user_ids: DataFrame | None
 ) -> DataFrame:
     """Return `events` with a column `fault`.
 
-    `item_ids` and `user_ids` are one-column frames of distinct ids; None accepts every user. `broadcast`
-    sends them to every task, which spares the events a shuffle.
+    `item_ids` and `user_ids` are one-column frames of distinct ids; None accepts every user.
     """
-    joined = _join_ids(events, item_ids, "item_id", "_item", broadcast)
+    joined = _join_ids(events, item_ids, "item_id", "_item")
     unknown = [F.when(F.col("_item").isNull(), "unknown_item")]
     if user_ids is not None:
-        joined = _join_ids(joined, user_ids, "user_id", "_user", broadcast)
+        joined = _join_ids(joined, user_ids, "user_id", "_user")
         unknown.append(F.when(F.col("_user").isNull(), "unknown_user"))
     reasons = [
         F.when(F.col(MALFORMED).isNotNull(), "malformed"),
@@ -114,7 +108,7 @@ def _missing(column: str) -> Column:
     return F.when(F.coalesce(F.col(column), F.lit("")) == "", f"null_{column}")
 
 
-def _join_ids(frame: DataFrame, ids: DataFrame, key: str, flag: str, broadcast: bool) -> DataFrame:
+def _join_ids(frame: DataFrame, ids: DataFrame, key: str, flag: str) -> DataFrame:
     """Return `frame` with `flag`: true where `ids` holds the key, else null."""
-    flagged = ids.select(key, F.lit(True).alias(flag))
-    return frame.join(F.broadcast(flagged) if broadcast else flagged, key, "left")
+    # Broadcast: the events need no shuffle for it.
+    return frame.join(F.broadcast(ids.select(key, F.lit(True).alias(flag))), key, "left")

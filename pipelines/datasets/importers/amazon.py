@@ -71,7 +71,7 @@ def _items(reviewed: list[str], meta: Path, faults: Faults) -> pa.Table:
     for number, row in _rows(meta, ast.literal_eval, faults):
         asin = text_or_none(row.get("asin"))
         if asin in wanted:
-            texts = {name: text_or_none(row.get(name)) for name in ("title", "description", "brand")}
+            texts = {name: text_or_none(row.get(name)) for name in ("title", "brand")}
             paths = row.get("categories") or []
             is_nested = isinstance(paths, list) and all(isinstance(path, list) for path in paths)
             if not is_nested or any(row.get(name) and not text for name, text in texts.items()):

@@ -1,4 +1,4 @@
-"""Rows that break the contract, on purpose: a documented share of them for trying the quarantine."""
+"""Rows that break the contract on purpose, to try the quarantine."""
 
 import numpy as np
 
@@ -20,10 +20,9 @@ CENTURY_US = 100 * 365 * 86_400_000_000
 def add_dirt(
     events: dict[str, np.ndarray], config: SampleConfig, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Append copies of random events, each broken in one of KINDS, so that they are `dirty_share` of all.
+    """Return `events` and copies of random ones, broken in one of KINDS: `dirty_share` of all.
 
-    Index -1 stands for null; an index one past the end stands for a name that the catalogue or the
-    list of actions does not hold. The clean events stay as they are, in front.
+    Index -1 means null; an index one past the end, an unknown item or action.
     """
     clean = len(events["user"])
     count = round(clean * config.dirty_share / (1 - config.dirty_share))

@@ -41,8 +41,7 @@ class SampleItems:
     def pick(
         self, topic: np.ndarray, subtopic: np.ndarray, style: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Return one item index for each wish; an empty group falls back to topic and style, then to
-        the topic, then to all."""
+        """Return an item index per wish; an empty group falls back to topic and style, topic, then all."""
         group = (topic * len(STYLES) + style) * SUBTOPICS + subtopic
         low, high = self._starts[group], self._starts[group + 1]
         empty = low == high
@@ -67,33 +66,25 @@ class SampleItems:
         objects = [[TOPICS[name][sub] for sub in TOPICS[name]] for name in NAMES]
         number = rng.integers(0, 1_000, count)
         form = rng.integers(0, len(FORMS), count)
-        titles, tags, descriptions = [], [], []
+        titles, tags = [], []
         for t, s, style, n, f in zip(self.topic, self.subtopic, self.style, number, form, strict=True):
-            things = objects[t][s]
-            thing = things[n % len(things)]
-            titles.append(f"{STYLES[style]} {thing} {FORMS[f]}")
+            titles.append(f"{STYLES[style]} {objects[t][s][n % len(objects[t][s])]} {FORMS[f]}")
             tags.append([NAMES[t], subtopics[t][s]])
-            descriptions.append(f"{thing}: {subtopics[t][s]} for fans of {NAMES[t]}.")
-        likes = rng.poisson(40, count)
         return pa.table(
             {
                 "item_id": pa.array(self.ids),
                 "title": titles,
-                "description": descriptions,
                 "tags": tags,
                 "categories": pa.array([[name] for name in np.array(NAMES)[self.topic]]),
                 "brand": pa.nulls(count, pa.string()),
                 "created_at": pa.array(self._created).cast(pa.timestamp("us")).cast(tables.TIMESTAMP),
-                "like_count": likes,
-                "comment_count": likes // 5,
-                "share_count": likes // 9,
             },
             schema=tables.ITEMS,
         )
 
 
 def ids(prefix: str, numbers: np.ndarray, count: int) -> np.ndarray:
-    """Return one id a number, all of one width, so that they sort as the numbers do."""
+    """Return an id per number, all of one width, so that they sort as the numbers do."""
     width = len(str(count - 1))
     return np.array([f"{prefix}{n:0{width}d}" for n in numbers], dtype=object)
 

@@ -15,10 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.shared.artifacts.outputs import atomic_folder
+from components.shared.logs import logger, progress
 from data_contracts import tables
 from pipelines.datasets.synthetic.config import SampleConfig
 from pipelines.datasets.synthetic.dirt import add_dirt
 from pipelines.datasets.synthetic.items import NAMES, STYLES, SUBTOPICS, SampleItems, ids, start_us
+
+log = logger("sample")
 
 FUNNEL = ("view", "click", "like", "save", "comment", "share", "follow")
 DEEPER = np.array([0.55, 0.40, 0.45, 0.35, 0.45, 0.40])  # chance to take the next step of the funnel
@@ -27,16 +30,15 @@ KEEP_INTENT = 0.92  # the next item is of the session's intent
 KEEP_SUBTOPIC = 0.75
 KEEP_STYLE = 0.90
 NEW_SESSION = 0.12  # chance that an item opens a new session: about eight items a session
-KEEP_SESSION_INTENT = 0.70  # a new session goes on with the last one's intent
+KEEP_SESSION_INTENT = 0.70  # a new session keeps the last one's intent
 FUNNEL_SECONDS = 15.0  # all events on one item happen within this time
 EXPOSED = 10  # items of an exposure list
 
 
 def generate(config: SampleConfig, folder: Path) -> None:
-    """Write users, items, events and (if asked) exposures as Parquet into `folder`, whole or not at all.
+    """Write users, items, events and exposures (if configured) into `folder`, whole or not at all.
 
-    The same configuration gives the same bytes. Types are those of data_contracts.tables; the columns
-    of events may hold nulls where `dirty_share` > 0.
+    The same configuration gives the same bytes. Events may hold nulls if `dirty_share` > 0.
     """
     catalogue = SampleItems(config)
     with atomic_folder(folder) as partial:
@@ -47,14 +49,11 @@ def generate(config: SampleConfig, folder: Path) -> None:
                 users = np.arange(first, min(first + config.chunk_users, config.users))
                 rng = np.random.default_rng([config.seed, 1, first])
                 written += _write_chunk(config, catalogue, users, rng, writers, written)
-                if config.users > config.chunk_users:
-                    print(
-                        f"sample: {users[-1] + 1:,} of {config.users:,} users, {written:,} events", flush=True
-                    )
+                progress(log, int(users[-1]) + 1, config.users, f"{written:,} events")
 
 
 class _Writers:
-    """The open Parquet files of the tables that are written chunk by chunk."""
+    """The open Parquet files of the tables written chunk by chunk."""
 
     def __init__(self, folder: Path, config: SampleConfig) -> None:
         schemas = {"users": tables.USERS, "events": tables.EVENTS}
@@ -93,9 +92,9 @@ def _write_chunk(
 
     lengths = 1 + rng.negative_binomial(3, 3 / (config.items_per_user + 3), count)  # some meet an item again
     user = np.repeat(np.arange(count), lengths)
-    place = np.arange(len(user)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    late = place >= np.repeat(lengths, lengths) // 2
-    session = _sessions(place, rng)
+    position = np.arange(len(user)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    late = position >= np.repeat(lengths, lengths) // 2
+    session = _sessions(position, rng)
     intent, subtopic = _intents(user, session, late, tastes, rng)
     item, topic_fits = _items(catalogue, user, intent, subtopic, style, tastes, rng)
     times = _times(config, user, session, rng)
@@ -111,7 +110,7 @@ def _write_chunk(
 
 
 def _tastes(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return (count, 5) topics; columns 0-3 are the first half's (repeats weigh more), 4 the new one."""
+    """Return topics [count, 5]: 0-3 of the first half (repeats weigh more), 4 the new one."""
     tastes = np.argsort(rng.random((count, len(NAMES))), axis=1)[:, :5]
     many = rng.integers(2, 5, count)  # two to four topics; the other columns repeat the first two
     for column in (2, 3):
@@ -123,10 +122,10 @@ def _users(
     config: SampleConfig, user_ids: np.ndarray, tastes: np.ndarray, rng: np.random.Generator
 ) -> dict[str, Any]:
     count = len(user_ids)
-    told = rng.random((count, 4)) < config.interest_share
+    disclosed = rng.random((count, 4)) < config.interest_share
     interests = [
-        list(dict.fromkeys(NAMES[t] for t, shown in zip(row[:4], tell, strict=True) if shown))
-        for row, tell in zip(tastes, told, strict=True)
+        list(dict.fromkeys(NAMES[t] for t, is_shown in zip(row[:4], shown, strict=True) if is_shown))
+        for row, shown in zip(tastes, disclosed, strict=True)
     ]
     return {
         "user_id": pa.array(user_ids),
@@ -139,9 +138,9 @@ def _users(
     }
 
 
-def _sessions(place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return a session number for each item, counted through the chunk."""
-    return np.cumsum((place == 0) | (rng.random(len(place)) < NEW_SESSION)) - 1
+def _sessions(position: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the session number of each item, counted through the chunk."""
+    return np.cumsum((position == 0) | (rng.random(len(position)) < NEW_SESSION)) - 1
 
 
 def _intents(
@@ -167,29 +166,29 @@ def _items(
     tastes: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return an item for each place and whether it follows the intent; repeats of a user are redrawn."""
+    """Return an item per position and whether it follows the intent; repeats of a user are redrawn."""
     count = len(user)
     follows = rng.random(count) < KEEP_INTENT
     topic = np.where(follows, intent, rng.integers(0, len(NAMES), count))
     item = np.full(count, -1, dtype=np.int64)
-    open_places = np.arange(count)
+    open_slots = np.arange(count)
     for _ in range(6):
         wish_sub = np.where(
-            rng.random(len(open_places)) < KEEP_SUBTOPIC,
-            subtopic[open_places],
-            rng.integers(0, SUBTOPICS, len(open_places)),
+            rng.random(len(open_slots)) < KEEP_SUBTOPIC,
+            subtopic[open_slots],
+            rng.integers(0, SUBTOPICS, len(open_slots)),
         )
         wish_style = np.where(
-            rng.random(len(open_places)) < KEEP_STYLE,
-            style[user[open_places]],
-            rng.integers(0, len(STYLES), len(open_places)),
+            rng.random(len(open_slots)) < KEEP_STYLE,
+            style[user[open_slots]],
+            rng.integers(0, len(STYLES), len(open_slots)),
         )
-        item[open_places] = catalogue.pick(topic[open_places], wish_sub, wish_style, rng)
+        item[open_slots] = catalogue.pick(topic[open_slots], wish_sub, wish_style, rng)
         _, firsts = np.unique(user * len(catalogue.topic) + item, return_index=True)
         repeated = np.ones(count, dtype=bool)
         repeated[firsts] = False
-        open_places = np.flatnonzero(repeated)
-        if not len(open_places):
+        open_slots = np.flatnonzero(repeated)
+        if not len(open_slots):
             break
     return item, follows
 
@@ -222,7 +221,7 @@ def _hours() -> np.ndarray:
 def _funnel(
     user: np.ndarray, item: np.ndarray, times: np.ndarray, match: np.ndarray, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Return one event for each step of the funnel taken: user, item, action, dwell, time arrays."""
+    """Return an event per step of the funnel taken: arrays of user, item, action, dwell and time."""
     chance = np.clip(DEEPER[None, :] + MATCH_BONUS * (match[:, None] - 1), 0, 1)
     deep = np.cumprod(rng.random(chance.shape) < chance, axis=1).sum(axis=1)
     rows = np.repeat(np.arange(len(user)), deep + 1)
@@ -245,8 +244,8 @@ def _funnel(
 def _event_columns(
     events: dict[str, np.ndarray], names: dict[str, np.ndarray], written: int
 ) -> dict[str, Any]:
-    def named(index: np.ndarray, names: np.ndarray, stranger: str) -> pa.Array:
-        listed = pa.array([*names, stranger])
+    def named(index: np.ndarray, names: np.ndarray, unknown: str) -> pa.Array:
+        listed = pa.array([*names, unknown])
         return pa.DictionaryArray.from_arrays(pa.array(index, mask=index < 0), listed).dictionary_decode()
 
     dwell = events["dwell"]
@@ -270,7 +269,7 @@ def _exposures(
     tastes: np.ndarray,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """Return what the online system showed when each session began: its guesses, sometimes a hit."""
+    """Return the list shown at the begin of each session: guesses, sometimes with a hit."""
     first = np.flatnonzero(np.r_[True, session[1:] != session[:-1]])
     owner = np.repeat(user[first], EXPOSED)
     wishes = (
