@@ -7,6 +7,7 @@ the user goes down the funnel view > click > like > save > comment > share > fol
 and style match. Users are drawn in chunks, each from its own seed, so memory stays flat.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -43,52 +44,38 @@ def generate(config: SampleConfig, folder: Path) -> None:
     catalogue = SampleItems(config)
     with atomic_folder(folder) as partial:
         pq.write_table(catalogue.table(), partial / "items.parquet")
-        with _Writers(partial, config) as writers:
+        with ExitStack() as stack:
+            writers = {
+                name: stack.enter_context(pq.ParquetWriter(partial / f"{name}.parquet", schema))
+                for name, schema in _schemas(config).items()
+            }
             written = 0
             for first in range(0, config.users, config.chunk_users):
                 users = np.arange(first, min(first + config.chunk_users, config.users))
                 rng = np.random.default_rng([config.seed, 1, first])
-                written += _write_chunk(config, catalogue, users, rng, writers, written)
+                chunk = _chunk(config, catalogue, users, rng, written)
+                for name, writer in writers.items():
+                    writer.write_table(pa.table(chunk[name], schema=writer.schema))
+                written += len(chunk["events"]["action"])
                 progress(log, int(users[-1]) + 1, config.users, f"{written:,} events")
 
 
-class _Writers:
-    """The open Parquet files of the tables written chunk by chunk."""
-
-    def __init__(self, folder: Path, config: SampleConfig) -> None:
-        schemas = {"users": tables.USERS, "events": tables.EVENTS}
-        if config.exposures:
-            schemas["exposures"] = tables.EXPOSURES
-        if config.dirty_share:
-            schemas["events"] = pa.schema([field.with_nullable(True) for field in tables.EVENTS])
-        self.schemas = schemas
-        self._open = {name: pq.ParquetWriter(folder / f"{name}.parquet", s) for name, s in schemas.items()}
-
-    def __enter__(self) -> "_Writers":
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        for writer in self._open.values():
-            writer.close()
-
-    def write(self, name: str, columns: dict[str, Any]) -> None:
-        """Append one chunk to a table."""
-        self._open[name].write_table(pa.table(columns, schema=self.schemas[name]))
+def _schemas(config: SampleConfig) -> dict[str, pa.Schema]:
+    """Return the schemas of the tables written chunk by chunk."""
+    is_dirty = config.dirty_share > 0
+    events = pa.schema([field.with_nullable(field.nullable or is_dirty) for field in tables.EVENTS])
+    exposures = {"exposures": tables.EXPOSURES} if config.exposures else {}
+    return {"users": tables.USERS, "events": events, **exposures}
 
 
-def _write_chunk(
-    config: SampleConfig,
-    catalogue: SampleItems,
-    users: np.ndarray,
-    rng: np.random.Generator,
-    writers: _Writers,
-    written: int,
-) -> int:
-    """Draw and write the users of one chunk with all their events; return the number of events."""
+def _chunk(
+    config: SampleConfig, catalogue: SampleItems, users: np.ndarray, rng: np.random.Generator, written: int
+) -> dict[str, dict[str, Any]]:
+    """Return the columns of each table for `users`, after `written` events."""
     count = len(users)
     tastes, style = _tastes(count, rng), rng.integers(0, len(STYLES), count)
     user_ids = ids("u", users, config.users)
-    writers.write("users", _users(config, user_ids, tastes, rng))
+    columns = {"users": _users(config, user_ids, tastes, rng)}
 
     lengths = 1 + rng.negative_binomial(3, 3 / (config.items_per_user + 3), count)  # some meet an item again
     user = np.repeat(np.arange(count), lengths)
@@ -101,12 +88,11 @@ def _write_chunk(
     match = topic_fits.astype(np.int64) + (catalogue.style[item] == style[user])
     events = _funnel(user, item, times, match, rng)
     events = add_dirt(events, config, rng) if config.dirty_share else events
-    events_count = len(events["user"])
     names = {"user_id": user_ids, "item_id": catalogue.ids}
-    writers.write("events", _event_columns(events, names, written))
+    columns["events"] = _event_columns(events, names, written)
     if config.exposures:
-        writers.write("exposures", _exposures(catalogue, user_ids, user, session, item, times, tastes, rng))
-    return events_count
+        columns["exposures"] = _exposures(catalogue, user_ids, user, session, item, times, tastes, rng)
+    return columns
 
 
 def _tastes(count: int, rng: np.random.Generator) -> np.ndarray:

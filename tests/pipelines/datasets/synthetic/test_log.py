@@ -105,7 +105,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipelines.datasets.synthetic.log._write_chunk", interrupt)
+    monkeypatch.setattr("pipelines.datasets.synthetic.log._chunk", interrupt)
     with pytest.raises(KeyboardInterrupt):
         generate(SampleConfig(users=10), tmp_path / "log")
     assert not list(tmp_path.iterdir())
