@@ -110,17 +110,28 @@ class _Training:
         return self.epoch >= self.config.epochs or 0 < self.config.patience <= stale
 
     def run_epoch(self, sequences: Histories) -> float:
-        """Train on every sequence once and return the mean loss."""
-        config, network = self.config, self.network
+        """Train on every sequence once and return the mean loss; a loss that is not finite ends it."""
+        config, network, device = self.config, self.network.train(), self.device
+        losses: list[float] = []
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, self.epoch + 1)
-        network.train()
         bfloat16 = torch_dtype(config.dtype, self.device) == torch.bfloat16
-        feed = batches(sequences, config.batch_size, self.generator, network.num_items, self.device)
         with bfloat16_matmul(bfloat16 and self.device.type == "cpu"):
-            loss = _run_epoch(network, feed, self.optimizer, config.clip_norm, bfloat16)
-        self.log.losses.append(loss)
-        return loss
+            for batch in batches(
+                sequences, config.batch_size, self.generator, network.num_items, self.device
+            ):
+                with torch.autocast("cuda", torch.bfloat16, enabled=bfloat16 and self.device.type == "cuda"):
+                    loss = network.loss(*batch)
+                losses.append(loss.item())
+                if not math.isfinite(losses[-1]):
+                    break
+                self.optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                if config.clip_norm:
+                    nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+                self.optimizer.step()
+        self.log.losses.append(sum(losses) / len(losses))
+        return self.log.losses[-1]
 
     def evaluate(self, valid: Queries) -> str:
         """Evaluate every `eval_every` epochs, keep the best weights, and return what to log."""
@@ -221,26 +232,3 @@ def validation_ndcg(recommender: Recommender, valid: Queries) -> float:
     """Return the mean NDCG@10 over the full catalogue, seen items excluded; NaN without queries."""
     hits = recommender.recommend(valid, 10).hits(valid)
     return float(ndcg(hits, valid.labels.lengths, 10).mean())
-
-
-def _run_epoch(
-    network: SequenceNetwork,
-    feed: Iterator[tuple[Tensor, Tensor]],
-    optimizer: torch.optim.Optimizer,
-    clip_norm: float,
-    bfloat16: bool,
-) -> float:
-    """Train on every batch; return the mean loss, or the first that is not finite."""
-    losses = []
-    for items, lengths in feed:
-        with torch.autocast("cuda", torch.bfloat16, enabled=bfloat16 and items.is_cuda):
-            loss = network.loss(items, lengths)
-        losses.append(loss.item())
-        if not np.isfinite(losses[-1]):
-            return losses[-1]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if clip_norm:
-            nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
-        optimizer.step()
-    return sum(losses) / max(len(losses), 1)

@@ -342,14 +342,14 @@ def test_a_killed_training_ends_as_if_it_had_never_stopped(
     settings = config(dropout=0.3, negatives=20)
     asked = data.queries("test").histories
     whole, log = fit(name, data, settings)
-    true_epoch, calls = training._run_epoch, iter(range(100))
+    true_epoch, calls = training._Training.run_epoch, iter(range(100))
 
     def killed(*args, **kwargs):
         if next(calls) % 4 == 3:
             raise KeyboardInterrupt
         return true_epoch(*args, **kwargs)
 
-    monkeypatch.setattr(training, "_run_epoch", killed)
+    monkeypatch.setattr(training._Training, "run_epoch", killed)
     resumed, kills = None, 0
     while resumed is None:
         try:
