@@ -115,12 +115,10 @@ class _Training:
         losses: list[float] = []
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, self.epoch + 1)
-        bfloat16 = torch_dtype(config.dtype, self.device) == torch.bfloat16
-        with bfloat16_matmul(bfloat16 and self.device.type == "cpu"):
-            for batch in batches(
-                sequences, config.batch_size, self.generator, network.num_items, self.device
-            ):
-                with torch.autocast("cuda", torch.bfloat16, enabled=bfloat16 and self.device.type == "cuda"):
+        bfloat16 = torch_dtype(config.dtype, device) == torch.bfloat16
+        with bfloat16_matmul(bfloat16 and device.type == "cpu"):
+            for batch in batches(sequences, config.batch_size, self.generator, network.num_items, device):
+                with torch.autocast("cuda", torch.bfloat16, enabled=bfloat16 and device.type == "cuda"):
                     loss = network.loss(*batch)
                 losses.append(loss.item())
                 if not math.isfinite(losses[-1]):
