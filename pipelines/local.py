@@ -195,13 +195,11 @@ def _stopping_children() -> Iterator[None]:
         import psutil
 
         children = psutil.Process().children(recursive=True)
-        for child in children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.terminate()
-        _, alive = psutil.wait_procs(children, timeout=5)
-        for child in alive:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
+        for end in (psutil.Process.terminate, psutil.Process.kill):
+            for child in children:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    end(child)
+            _, children = psutil.wait_procs(children, timeout=5)
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

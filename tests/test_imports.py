@@ -1,6 +1,8 @@
-"""The import rule: who may import whom, read off the source files."""
+"""The rules of the house, read off the source files: who may import whom, and where things stand."""
 
 import ast
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,25 @@ def test_pipelines_reach_steps_through_their_light_modules_at_import_time() -> N
         for module in imports(path, top_level=True):
             if step_of(module):
                 assert module.split(".")[2:3] in (["component"], ["config"]), f"{path.name} imports {module}"
+
+
+def test_steps_log_and_only_the_command_line_prints() -> None:
+    prints = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+    assert prints == []
+
+
+def test_only_the_shared_template_and_stylesheet_hold_markup() -> None:
+    markup = re.compile(r"</?(style|table|t[rdh]|div|span|html|body|h[1-6])\b")
+    reporting = ROOT / "components" / "shared" / "reporting"
+    found = [path for path in FILES if markup.search(path.read_text(encoding="utf-8"))]
+    assert [path for path in found if reporting not in path.parents] == []
+
+
+def test_a_folder_has_at_most_12_modules() -> None:
+    modules = Counter(path.parent for path in FILES if path.name != "__init__.py")
+    assert {str(folder.relative_to(ROOT)): number for folder, number in modules.items() if number > 12} == {}
