@@ -43,7 +43,7 @@ def build(profile: Profile) -> Callable[..., Any]:
         sequenced = sequences(
             config=to_json(profile.sequences),
             data=data,
-            fingerprint=f"{data_fingerprint}-{of_step('etl')}",
+            fingerprint=f"{data_fingerprint}-{of_step('etl/sequences')}",
         )
         retrieved = retrieve(
             config=to_json(profile.retrieve),
@@ -60,7 +60,7 @@ def build(profile: Profile) -> Callable[..., Any]:
         )
         prompted = prompts(
             config=to_json(profile.prompts),
-            fingerprint=of_step("etl"),
+            fingerprint=of_step("etl/prompts"),
             sequences=sequenced.outputs["sequences"],
             catalogue=sequenced.outputs["catalogue"],
             users=sequenced.outputs["users"],

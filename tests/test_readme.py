@@ -31,6 +31,12 @@ def test_the_readme_has_at_most_2000_words() -> None:
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(readme: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", readme.read_text(encoding="utf-8"))
+    assert [link for link in links if not (readme.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_named_paths_exist(readme: Path) -> None:
     text = readme.read_text(encoding="utf-8")
     paths = re.findall(r"`((?:components|pipelines|data_contracts|tests)/[\w/.-]+)`", text)

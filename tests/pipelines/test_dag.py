@@ -1,12 +1,13 @@
 """The compiled pipeline: what a cluster gets."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from components.shared.artifacts.fingerprint import of_step
+from components.shared.artifacts import fingerprint
 from pipelines import profile
 from pipelines.dag import CACHED_STEPS, compile_to
 from pipelines.run_page import PAGES
@@ -63,12 +64,42 @@ def test_what_reads_or_writes_the_registry_is_never_cached(compiled: Path) -> No
     assert set(CACHED_STEPS) <= cached
 
 
+FOLDERS = {step: step.replace("-", "_") for step in CACHED_STEPS}
+FOLDERS |= {"sequences": "etl/sequences", "prompts": "etl/prompts"}
+
+
 def test_every_cached_step_is_keyed_by_its_own_code(compiled: Path) -> None:
     tasks = tasks_of(next(yaml.safe_load_all(compiled.read_text())))
-    folders = {"sequences": "etl", "prompts": "etl", "base-model": "base_model"}
-    for step in CACHED_STEPS:
+    for step, folder in FOLDERS.items():
         key = tasks[step]["inputs"]["parameters"]["fingerprint"]["runtimeValue"]["constant"]
-        assert key.endswith(of_step(folders.get(step, step)))
+        assert key.endswith(fingerprint.of_step(folder))
+
+
+@pytest.mark.parametrize(
+    ("file", "changed", "unchanged"),
+    [
+        pytest.param("components/shared/reporting/style.css", set(), set(CACHED_STEPS), id="stylesheet"),
+        pytest.param("components/evaluate/scores.py", set(), set(CACHED_STEPS), id="another step"),
+        pytest.param(
+            "components/shared/prompting/render.py",
+            {"prompts"},
+            {"sequences", "retrieve", "base-model"},
+            id="prompt",
+        ),
+        pytest.param("components/sft/job.py", {"sft"}, set(CACHED_STEPS) - {"sft"}, id="SFT"),
+    ],
+)
+def test_a_change_of_code_changes_the_keys_of_the_steps_that_reach_it(
+    file: str, changed: set[str], unchanged: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("components", "data_contracts"):
+        shutil.copytree(fingerprint.ROOT / package, tmp_path / package)
+    monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
+    before = {step: fingerprint.of_step(folder) for step, folder in FOLDERS.items()}
+    (tmp_path / file).write_text((tmp_path / file).read_text() + "\n")
+    found = {step for step, folder in FOLDERS.items() if fingerprint.of_step(folder) != before[step]}
+    assert changed <= found
+    assert not found & unchanged
 
 
 def test_the_main_page_of_a_run_links_the_page_of_every_step(compiled: Path) -> None:
