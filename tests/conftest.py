@@ -25,7 +25,7 @@ from data_contracts.evaluation import (
 os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 
-HEAVY = ("pipelines/test_run.py", "components/test_kill.py")
+HEAVY = ("pipelines/test_run.py", "benchmarks/test_smoke.py", "components/test_kill.py")
 """Files that take minutes, the longest first."""
 
 
