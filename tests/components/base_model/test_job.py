@@ -1,9 +1,11 @@
 """Bringing a base model: from a folder as it is, and refused with its name where there is none."""
 
+import importlib.metadata
 from pathlib import Path
 
 import pytest
 
+from components.base_model import bundled
 from components.base_model.config import BaseModelConfig
 from components.base_model.job import run
 from components.shared.errors import ModelError
@@ -41,3 +43,13 @@ def test_weights_that_can_run_code_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no \*\.safetensors file; other weight formats can run code"):
         run(BaseModelConfig(source=str(source)), tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_another_version_of_the_wheel_is_converted_anew(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(bundled, "_convert", lambda gguf, target: (target / "config.json").write_text("{}"))
+    first = bundled.folder("smollm2-135m")
+    assert bundled.folder("smollm2-135m") == first
+    monkeypatch.setattr(importlib.metadata, "version", lambda package: "9.9")
+    assert bundled.folder("smollm2-135m") not in (first, None)
+    assert len(list((tmp_path / "recllm-r1" / "models").glob("*/config.json"))) == 2
