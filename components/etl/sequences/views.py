@@ -33,7 +33,7 @@ def candidates_view(candidates: DataFrame) -> DataFrame:
 
 
 def prompts_view(prompts: DataFrame) -> DataFrame:
-    """Return what the contract of the prompts table speaks about, one row a prompt."""
+    """Return the columns of the prompts contract, a row per prompt."""
     candidates = F.size(prompts["candidates"])  # not the view's column of that name
     due = (F.col("split") == "train") & (F.size("labels") > 0)
     return prompts.select(

@@ -168,7 +168,7 @@ def _check_text(source: Source, file: str) -> int:
     except json.JSONDecodeError:
         return 1  # quarantined later, as any other malformed line
     if not isinstance(row, dict):
-        raise DataError(f"{source.uri(file)}: line 1 is not a JSON object; expected one object a line")
+        raise DataError(f"{source.uri(file)}: line 1 is not a JSON object; expected one object per line")
     _check_columns(source, file, list(row), only_ids=True)  # a writer may leave out keys with null values
     return 1
 
