@@ -1,7 +1,4 @@
-"""The evaluation report: what evaluate writes, what the gate and the registry read.
-
-Its JSON form is strict: a report written by another version of the code is refused with the key that differs.
-"""
+"""The evaluation report: what evaluate writes, what the gate and the registry read."""
 
 import dataclasses
 import json
@@ -9,7 +6,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from data_contracts.strict import decode, strict
+from data_contracts.strict import decode_json, strict
 
 TITLES = {
     "recall@5": "Recall@5",
@@ -22,6 +19,8 @@ TITLES = {
     "coverage": "Coverage",
 }
 """Every metric by its name in reports, with its title for people. Novelty is in bits, the rest in [0, 1]."""
+
+_DIGITS = {"ilad": 3, "novelty": 2, "coverage": 3}
 
 METRICS = tuple(TITLES)
 
@@ -53,6 +52,11 @@ CANDIDATE_ORDER, CHAMPION, ONLINE = "candidates", "champion", "online"
 """Comparators' names: the candidates in their order, the champion, the lists that were shown online."""
 
 
+def format_metric(metric: str, value: float) -> str:
+    """Return the value with the digits that tables show of its metric."""
+    return f"{value:.{_DIGITS.get(metric, 4)}f}"
+
+
 class _Document:
     """A file of one strict dataclass as JSON."""
 
@@ -63,11 +67,7 @@ class _Document:
     @classmethod
     def from_json(cls, text: str, source: str) -> Self:
         """Return what `to_json` wrote. Raises ValueError naming `source` and the dotted key."""
-        try:
-            values = json.loads(text)
-        except ValueError as error:
-            raise ValueError(f"{source}: not valid JSON ({error})") from error
-        return decode(cls, values, source)
+        return decode_json(cls, text, source)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -126,6 +126,15 @@ class Comparator:
                 "evaluate again with this version of the project"
             )
 
+    def figures(self) -> dict[str, str]:
+        """Return what tables show of the comparator, by the columns' headers."""
+        interval, answers = self.ndcg_at_10_interval, self.answers
+        metrics = {title: format_metric(name, self.metrics[name]) for name, title in TITLES.items()}
+        return metrics | {
+            "NDCG@10 interval": f"{interval.low:.4f} to {interval.high:.4f}",
+            "valid": f"{answers.valid_share:.1%}" if answers else "",
+        }
+
 
 @strict
 class Difference:
@@ -154,6 +163,12 @@ class Sample:
     catalogue_items: int
     confidence: float
     bootstrap_samples: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.users:,} of {self.users_available:,} {self.split} users, full catalogue of "
+            f"{self.catalogue_items:,} items, recall ceiling {self.recall_ceiling:.3f}"
+        )
 
 
 @strict
@@ -225,10 +240,10 @@ class EvaluationReport(_Document):
         """Return the comparator called `name`, or None."""
         return next((found for found in self.comparators if found.name == name), None)
 
-    def best_conventional(self, metric: str) -> Comparator | None:
+    def best_conventional(self, metric: str) -> Comparator:
         """Return the conventional comparator with the highest `metric`; the earlier of equals."""
         conventional = [found for found in self.comparators if found.kind == "conventional"]
-        return max(conventional, key=lambda found: found.metrics[metric], default=None)
+        return max(conventional, key=lambda found: found.metrics[metric])
 
     def difference(self, model: str, baseline: str, metric: str) -> Difference | None:
         """Return the paired difference `model` minus `baseline` on `metric`, or None."""
@@ -238,10 +253,4 @@ class EvaluationReport(_Document):
 
 def parse_lineage(text: str) -> dict[str, Any]:
     """Return the JSON mapping that names what a run was made from. Raises ValueError if it is none."""
-    try:
-        lineage = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"lineage: not valid JSON ({error})") from error
-    if not isinstance(lineage, dict):
-        raise ValueError(f"lineage: expected a JSON mapping, got {type(lineage).__name__}")
-    return lineage
+    return decode_json(dict[str, Any], text, "lineage")

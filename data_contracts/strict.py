@@ -55,6 +55,15 @@ def decode(kind: type[T], values: Any, source: str) -> T:
         raise ValueError("\n".join(_message(kind, fault, source) for fault in error.errors())) from error
 
 
+def decode_json(kind: type[T], text: str, source: str) -> T:
+    """Return the `kind` in the JSON `text`. Raises as `decode`."""
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{source}: not valid JSON ({error})") from error
+    return decode(kind, values, source)
+
+
 @functools.cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)

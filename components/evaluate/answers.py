@@ -36,24 +36,17 @@ class Answers:
 def answer_all(
     config: EvaluateConfig, models: Mapping[str, Path], prompts: Sequence[PromptRow]
 ) -> dict[str, Answers]:
-    """Return every model's answers; of models with equal weights only the first generates."""
+    """Return every model's answers; models with equal weights answer once."""
     # GRPO outputs the SFT model if no step was better, and the champion may be the model of this very run.
-    first_with: dict[str, str] = {}
+    weights = {name: fingerprint.of_folder(folder, "*.safetensors") for name, folder in models.items()}
     answers: dict[str, Answers] = {}
     for name, folder in models.items():
-        first = first_with.setdefault(fingerprint.of_folder(folder, "*.safetensors"), name)
-        if first == name:
-            answers[name] = generate_answers(config, name, folder, prompts)
-        else:
-            log.info("%s has the weights of %s, so its answers are the same", name, first)
-            answers[name] = answers[first]
-    return answers
+        if weights[name] not in answers:
+            answers[weights[name]] = _generate(config, name, folder, prompts)
+    return {name: answers[weights[name]] for name in models}
 
 
-def generate_answers(
-    config: EvaluateConfig, name: str, folder: Path, prompts: Sequence[PromptRow]
-) -> Answers:
-    """Return the answers of the model in `folder`, which is freed before the next one is loaded."""
+def _generate(config: EvaluateConfig, name: str, folder: Path, prompts: Sequence[PromptRow]) -> Answers:
     lm = load(folder, config.dtype)
     started = time.perf_counter()
     completions = complete(
@@ -68,7 +61,7 @@ def generate_answers(
     seconds = time.perf_counter() - started
     first = [samples[0] for samples in completions]
     ignored, probes = ignored_share(config, lm, prompts, [completion.text for completion in first])
-    del lm
+    del lm  # before the next one is loaded
     gc.collect()
     return Answers(completions=first, seconds=seconds, probes=probes, reasoning_ignored=ignored)
 
@@ -78,10 +71,8 @@ def ignored_share(
 ) -> tuple[float | None, int]:
     """Return the share of answers that another user's reasoning leaves unchanged, and the probes.
 
-    A high share means that the reasoning has no influence: superficial chain of thought.
-    A seeded sample of at most `config.reasoning_probes` well-formed answers is generated again (greedily),
-    each after the reasoning of the next answer in the sample. Pairs with the same reasoning are left out;
-    the share is None if no pair remains.
+    A seeded sample of well-formed answers is generated again greedily, each after the reasoning of the next
+    answer in the sample. Pairs with the same reasoning are left out; without any pair the share is None.
     """
     parsed = [answer.parse(text) for text in texts]
     usable = [i for i, given in enumerate(parsed) if given.well_formed]
@@ -125,10 +116,7 @@ def answer_statistics(answers: Answers, prompts: Sequence[PromptRow]) -> AnswerS
 
 
 def examples(
-    config: EvaluateConfig,
-    prompts: Sequence[PromptRow],
-    answers: Mapping[str, Answers],
-    catalogue: Catalogue,
+    config: EvaluateConfig, prompts: Sequence[PromptRow], answers: Mapping[str, Answers], catalogue: Catalogue
 ) -> list[Example]:
     """Return seeded examples with every model's answer, those with a retrieved label first."""
     order = np.random.default_rng(config.seed).permutation(len(prompts)).tolist()

@@ -1,11 +1,16 @@
-"""Means, intervals and paired differences of all comparators, over all users and over slices."""
+"""Means, bootstrap intervals and paired differences of all comparators, over all users and over slices.
+
+Percentile bootstrap over users (Efron & Tibshirani 1993). Every comparator is resampled with the same users,
+so the interval of a difference is narrower where two models find the same users easy.
+"""
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import product
 
 import numpy as np
 
-from components.evaluate.scores import Scores
-from components.evaluate.significance import bootstrap_means, interval
+from components.evaluate.scores import Scores, Values
 from components.evaluate.tables import Catalogue
 from components.shared.prompting.table import PromptRow
 from data_contracts.evaluation import (
@@ -13,6 +18,7 @@ from data_contracts.evaluation import (
     USER_METRICS,
     Comparator,
     Difference,
+    Interval,
     Sample,
     Slice,
 )
@@ -37,22 +43,39 @@ def compare(scores: Sequence[Scores], sample: Sample) -> tuple[list[Comparator],
         )
         for i, score in enumerate(scores)
     ]
-    differences = []
-    for i, model in enumerate(scores):
-        for j, baseline in enumerate(scores[:i] if model.answers else ()):
-            for metric in COMPARED_METRICS:
-                bounds = interval(means[metric][:, i] - means[metric][:, j], sample.confidence)
-                differences.append(
-                    Difference(
-                        model=model.name,
-                        baseline=baseline.name,
-                        metric=metric,
-                        mean=float((model.values[metric] - baseline.values[metric]).mean()),
-                        low=bounds.low,
-                        high=bounds.high,
-                    )
-                )
+    differences = [
+        Difference(
+            model=model.name,
+            baseline=baseline.name,
+            metric=metric,
+            mean=float((model.values[metric] - baseline.values[metric]).mean()),
+            **asdict(interval(means[metric][:, i] - means[metric][:, j], sample.confidence)),
+        )
+        for i, model in enumerate(scores)
+        for (j, baseline), metric in product(enumerate(scores[:i] if model.answers else ()), COMPARED_METRICS)
+    ]
     return comparators, differences
+
+
+def bootstrap_means(values: Values, samples: int, seed: int) -> Values:
+    """Return the means [sample, comparator] of `values` [comparator, user] over resampled users.
+
+    Resamples draw as many users as there are, with replacement: the same for every comparator, and for
+    equal seed, number of users and number of samples. Raises ValueError without users.
+    """
+    users = values.shape[1]
+    if not users:
+        raise ValueError("a bootstrap needs at least one user")
+    generator = np.random.default_rng(seed)
+    draws = (generator.integers(0, users, users) for _ in range(samples))
+    return np.stack([values.take(drawn, axis=1).mean(axis=1) for drawn in draws])
+
+
+def interval(means: Values, confidence: float) -> Interval:
+    """Return the central interval holding `confidence` of the resampled means [sample]."""
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(low=float(low), high=float(high))
 
 
 def slices(prompts: Sequence[PromptRow], scores: Sequence[Scores], catalogue: Catalogue) -> list[Slice]:

@@ -25,16 +25,23 @@ def evaluate(
     from pathlib import Path
 
     from components.evaluate.config import EvaluateConfig
-    from components.evaluate.job import EvaluateInputs, EvaluateOutputs, headline_metrics, run
+    from components.evaluate.job import headline_metrics, run
     from components.shared.config import parse
     from data_contracts.evaluation import parse_lineage
 
     artifacts = {"champion": champion, "base": base_model, "sft": sft_model, "grpo": grpo_model}
-    models = {name: Path(artifact.path) for name, artifact in artifacts.items()}
-    tables = Path(prompts.path), Path(catalogue.path), Path(rankings.path)
-    inputs = EvaluateInputs(*tables, models, parse_lineage(lineage), Path(grpo_alarms.path))
-    outputs = EvaluateOutputs(Path(report.path), Path(html.path), Path(metrics.path))
-    written = run(parse(EvaluateConfig, config, "evaluate"), inputs, outputs)
+    written = run(
+        parse(EvaluateConfig, config, "evaluate"),
+        prompts=Path(prompts.path),
+        catalogue=Path(catalogue.path),
+        rankings=Path(rankings.path),
+        models={name: Path(artifact.path) for name, artifact in artifacts.items()},
+        lineage=parse_lineage(lineage),
+        training_alarms=Path(grpo_alarms.path),
+        report_json=Path(report.path),
+        html=Path(html.path),
+        metrics=Path(metrics.path),
+    )
     for name, value in headline_metrics(written).items():
         metrics.log_metric(name, value)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from components.evaluate.config import CHALLENGER, GateConfig
 from components.shared.artifacts.outputs import write_text
-from components.shared.errors import ConfigError, DataError
+from components.shared.errors import ConfigError, DataError, faults_as
 from components.shared.logs import logger
 from data_contracts.evaluation import CHAMPION, TITLES, Comparator, EvaluationReport
 
@@ -37,15 +37,9 @@ class Decision:
 
 
 def run(config: GateConfig, report: Path, decision: Path) -> Decision:
-    """Return the decision on the report file, after writing it as Markdown to `decision`.
-
-    Raises:
-        DataError: the report cannot be read. ConfigError: a rule names a comparator that it lacks.
-    """
-    try:
+    """Return the decision on the report file, after writing it as Markdown to `decision`."""
+    with faults_as(DataError):
         evaluated = EvaluationReport.read(report)
-    except ValueError as error:
-        raise DataError(str(error)) from error
     decided = decide(config, evaluated)
     write_text(decision, to_markdown(decided, evaluated))
     for rule in decided.rules:
@@ -56,15 +50,14 @@ def run(config: GateConfig, report: Path, decision: Path) -> Decision:
 def decide(config: GateConfig, report: EvaluationReport) -> Decision:
     """Return the decision on the trained model by every rule of `config`.
 
-    Raises:
-        ConfigError: the model (`CHALLENGER`) or an opponent is not in the report. A missing champion is no
-            error: there is none before the first promotion.
+    A missing champion is no error, as there is none before the first promotion; any other opponent is.
     """
     model = report.comparator(CHALLENGER)
-    if model is None:
-        raise ConfigError(f"gate: '{CHALLENGER}' is not in the report; it has {_names(report)}")
+    if model is None or model.answers is None:
+        raise ConfigError(f"gate: the report has no answers of '{CHALLENGER}'; it has {_names(report)}")
     rules = [_beats(config, report, opponent) for opponent in config.beats]
-    rules.append(_validity(config, model))
+    valid, name = model.answers.valid_share, f"valid answers at least {config.min_valid_share:.0%}"
+    rules.append(Rule(name=name, figure=f"{valid:.1%}", passed=valid >= config.min_valid_share))
     if config.refuse_alarms:
         alarms = [alarm for alarm in report.alarms if alarm.model == CHALLENGER]
         figure = "; ".join(f"{alarm.name} {alarm.value:.3g} (bound {alarm.bound:.3g})" for alarm in alarms)
@@ -79,12 +72,8 @@ def to_markdown(decision: Decision, report: EvaluationReport) -> str:
     # A list, because the Kubeflow UI shows a Markdown table without its columns.
     verdict = "passes and may be registered" if decision.passed else "is not registered"
     rules = "\n".join(f"- {rule}" for rule in decision.rules)
-    sample = report.sample
-    return (
-        f"## Gate: {CHALLENGER} {verdict}\n\n{rules}\n\n"
-        f"{sample.users} users of the {sample.split} split; {sample.confidence:.0%} intervals from "
-        f"{sample.bootstrap_samples} paired bootstrap samples.\n"
-    )
+    sample = f"{report.sample}; {report.sample.confidence:.0%} intervals by paired bootstrap."
+    return f"## Gate: {CHALLENGER} {verdict}\n\n{rules}\n\n{sample}\n"
 
 
 def _beats(config: GateConfig, report: EvaluationReport, selector: str) -> Rule:
@@ -108,7 +97,7 @@ def _beats(config: GateConfig, report: EvaluationReport, selector: str) -> Rule:
 def _opponent(config: GateConfig, report: EvaluationReport, selector: str) -> tuple[Comparator | None, str]:
     if selector == "best_conventional":
         best = report.best_conventional(config.metric)
-        return best, f"the best conventional model ({best.name})" if best else "the best conventional model"
+        return best, f"the best conventional model ({best.name})"
     opponent = report.comparator(selector)
     if selector == CHAMPION:
         return opponent, "the champion"
@@ -118,14 +107,6 @@ def _opponent(config: GateConfig, report: EvaluationReport, selector: str) -> tu
             f"{_names(report)}"
         )
     return opponent, selector
-
-
-def _validity(config: GateConfig, model: Comparator) -> Rule:
-    name = f"valid answers at least {config.min_valid_share:.0%}"
-    if model.answers is None:
-        return Rule(name=name, figure="no answers to parse", passed=True)
-    share = model.answers.valid_share
-    return Rule(name=name, figure=f"{share:.1%}", passed=share >= config.min_valid_share)
 
 
 def _names(report: EvaluationReport) -> str:

@@ -25,34 +25,24 @@ def alarms(
     config: HealthConfig, comparators: Sequence[Comparator], differences: Sequence[Difference], users: int
 ) -> list[Alarm]:
     """Return the alarms of the trained models."""
-    found = [
-        alarm
-        for model in comparators
-        if model.name in TRAINED
-        for alarm in _answer_alarms(config, model, users)
-    ]
+    broken: list[tuple[str, str, float, float]] = []
+    for name, answers in ((model.name, model.answers) for model in comparators):
+        if name not in TRAINED or answers is None:
+            continue
+        if answers.valid_share < config.min_valid_share:
+            broken.append(("low_validity", name, answers.valid_share, config.min_valid_share))
+        ignored = answers.reasoning_ignored_share if answers.reasoning_probes >= _FEW_PROBES else None
+        constant = answers.constant_share if users >= _FEW_USERS else None
+        checks = [
+            ("truncated_answers", answers.truncated_share, config.max_truncated_share),
+            ("constant_answers", constant, config.max_constant_share),
+            ("superficial_reasoning", ignored, config.max_reasoning_ignored_share),
+        ]
+        broken += [(alarm, name, value, bound) for alarm, value, bound in checks if (value or 0.0) > bound]
     for d in differences:
         if (d.model, d.baseline, d.metric) == ("grpo", "sft", "ndcg@10") and d.high < 0:
-            name = "worse_than_sft"
-            found.append(Alarm(name=name, model="grpo", value=d.mean, bound=0.0, remedy=_REMEDIES[name]))
-    return found
-
-
-def _answer_alarms(config: HealthConfig, model: Comparator, users: int) -> list[Alarm]:
-    answers = model.answers
-    if answers is None:
-        return []
-    ignored = answers.reasoning_ignored_share if answers.reasoning_probes >= _FEW_PROBES else None
-    constant = answers.constant_share if users >= _FEW_USERS else None
-    checks = [
-        ("truncated_answers", answers.truncated_share, config.max_truncated_share),
-        ("constant_answers", constant, config.max_constant_share),
-        ("superficial_reasoning", ignored, config.max_reasoning_ignored_share),
-    ]
-    broken = [(name, value, bound) for name, value, bound in checks if value is not None and value > bound]
-    if answers.valid_share < config.min_valid_share:
-        broken.insert(0, ("low_validity", answers.valid_share, config.min_valid_share))
+            broken.append(("worse_than_sft", "grpo", d.mean, 0.0))
     return [
-        Alarm(name=name, model=model.name, value=value, bound=bound, remedy=_REMEDIES[name])
-        for name, value, bound in broken
+        Alarm(name=name, model=model, value=value, bound=bound, remedy=_REMEDIES[name])
+        for name, model, value, bound in broken
     ]

@@ -1,6 +1,6 @@
 """Evaluate all comparators on the same users and write the report."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from components.evaluate.config import EvaluateConfig
 from components.evaluate.scores import recall_ceiling, score
 from components.evaluate.tables import SPLIT, read_catalogue, read_rankings, sample_prompts
 from components.shared.artifacts.outputs import write_json, write_text
-from components.shared.errors import DataError
+from components.shared.errors import DataError, faults_as
 from components.shared.logs import logger
 from components.shared.metrics import mean
 from components.shared.prompting.answer import final_ranking
@@ -29,76 +29,50 @@ from data_contracts.evaluation import (
 log = logger("evaluate")
 
 
-@dataclass(frozen=True)
-class EvaluateInputs:
-    """What is evaluated.
+def run(
+    config: EvaluateConfig,
+    *,
+    prompts: Path,
+    catalogue: Path,
+    rankings: Path,
+    models: Mapping[str, Path],
+    lineage: dict[str, Any],
+    training_alarms: Path,
+    report_json: Path,
+    html: Path,
+    metrics: Path,
+) -> EvaluationReport:
+    """Return the report on all comparators, after writing it, its page and its headline metrics.
 
-    Attributes:
-        prompts, catalogue, rankings: folders of the tables.
-        models: model folders by comparator name, as they were trained; one with the file `none.txt` is left
-            out.
-        lineage: what the run was made from.
-        alarms: file of the training's alarms, which the report repeats.
+    `models` are folders by comparator, in the order of training; one with the file `none.txt` is left out.
     """
-
-    prompts: Path
-    catalogue: Path
-    rankings: Path
-    models: dict[str, Path]
-    lineage: dict[str, Any] = field(default_factory=dict)
-    alarms: Path | None = None
-
-
-@dataclass(frozen=True)
-class EvaluateOutputs:
-    """Files: the report as JSON and as a page, its headline metrics."""
-
-    report_json: Path
-    html: Path
-    metrics: Path
-
-
-def run(config: EvaluateConfig, inputs: EvaluateInputs, outputs: EvaluateOutputs) -> EvaluationReport:
-    """Return the report on all comparators, after writing the outputs.
-
-    Raises:
-        DataError: a table is missing, empty, or does not fit the others. ModelError: a model folder
-            cannot be loaded.
-    """
-    try:
-        alarms = TrainingAlarms.read(inputs.alarms).alarms if inputs.alarms else ()
-    except ValueError as error:
-        raise DataError(str(error)) from error
-    prompts, available = sample_prompts(inputs.prompts, config.max_users, config.seed)
-    catalogue = read_catalogue(inputs.catalogue)
-    rankings = read_rankings(inputs.rankings, prompts)
-    models = {name: folder for name, folder in inputs.models.items() if not (folder / NO_MODEL).is_file()}
+    with faults_as(DataError):
+        alarms = TrainingAlarms.read(training_alarms).alarms
+    rows, available = sample_prompts(prompts, config.max_users, config.seed)
+    items = read_catalogue(catalogue)
+    orders = read_rankings(rankings, rows)
+    models = {name: folder for name, folder in models.items() if not (folder / NO_MODEL).is_file()}
     if CHAMPION in models:  # a model is compared with those before it, so the new ones with the champion
         models = {CHAMPION: models[CHAMPION]} | models
-    if reserved := {CANDIDATE_ORDER, CHAMPION, *models} & set(rankings):
-        raise DataError(
-            f"{inputs.rankings}: a model is called '{min(reserved)}', a name that evaluate uses itself"
-        )
-    log.info("%d of %d %s users, %d language models", len(prompts), available, SPLIT, len(models))
+    if reserved := {CANDIDATE_ORDER, CHAMPION, *models} & set(orders):
+        raise DataError(f"{rankings}: a model is called '{min(reserved)}', a name that evaluate uses itself")
+    log.info("%d of %d %s users, %d language models", len(rows), available, SPLIT, len(models))
 
-    answers = answer_all(config, models, prompts)
-    orders = rankings | {CANDIDATE_ORDER: [prompt.candidates for prompt in prompts]}
-    scores = [
-        score(name, _kind(name, "conventional"), order, prompts, catalogue) for name, order in orders.items()
-    ]
+    answers = answer_all(config, models, rows)
+    orders[CANDIDATE_ORDER] = [row.candidates for row in rows]
+    scores = [score(name, _kind(name, "conventional"), order, rows, items) for name, order in orders.items()]
     for name, given in answers.items():
-        pairs = zip(given.completions, prompts, strict=True)
-        order = [final_ranking(completion.text, prompt.candidates) for completion, prompt in pairs]
-        statistics = answer_statistics(given, prompts)
-        scores.append(score(name, _kind(name, "llm"), order, prompts, catalogue, statistics))
+        pairs = zip(given.completions, rows, strict=True)
+        order = [final_ranking(completion.text, row.candidates) for completion, row in pairs]
+        scores.append(score(name, _kind(name, "llm"), order, rows, items, answer_statistics(given, rows)))
     sample = Sample(
         split=SPLIT,
-        users=len(prompts),
+        users=len(rows),
         users_available=available,
         seed=config.seed,
-        candidates=mean([len(prompt.candidates) for prompt in prompts]),
-        recall_ceiling=recall_ceiling(prompts),
-        catalogue_items=len(catalogue),
+        candidates=mean([len(row.candidates) for row in rows]),
+        recall_ceiling=recall_ceiling(rows),
+        catalogue_items=len(items),
         confidence=config.confidence,
         bootstrap_samples=config.bootstrap_samples,
     )
@@ -107,15 +81,15 @@ def run(config: EvaluateConfig, inputs: EvaluateInputs, outputs: EvaluateOutputs
         comparators=tuple(comparators),
         differences=tuple(differences),
         sample=sample,
-        slices=tuple(slices(prompts, scores, catalogue)),
-        alarms=(*alarms, *health.alarms(config.health, comparators, differences, len(prompts))),
-        examples=tuple(examples(config, prompts, answers, catalogue)),
-        lineage=inputs.lineage,
+        slices=tuple(slices(rows, scores, items)),
+        alarms=(*alarms, *health.alarms(config.health, comparators, differences, len(rows))),
+        examples=tuple(examples(config, rows, answers, items)),
+        lineage=lineage,
     )
     # The report file is last: where it exists, all outputs do.
-    page.write(outputs.html, report)
-    write_json(outputs.metrics, headline_metrics(report))
-    write_text(outputs.report_json, report.to_json())
+    page.write(html, report)
+    write_json(metrics, headline_metrics(report))
+    write_text(report_json, report.to_json())
     return report
 
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
-from components.shared.errors import ConfigError
-from data_contracts.strict import decode, strict
+from components.shared.errors import ConfigError, faults_as
+from data_contracts.strict import decode, decode_json, strict
 
 __all__ = ["Dtype", "Fraction", "Seed", "Share", "from_mapping", "parse", "strict", "to_json"]
 
@@ -25,11 +25,8 @@ Dtype = Literal["auto", "float32", "bfloat16"]
 
 def parse(section: type[T], text: str, source: str = "config") -> T:
     """Return the section in the JSON `text`. Raises ConfigError naming `source` and the key."""
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{source}: not valid JSON ({error})") from error
-    return from_mapping(section, values, source)
+    with faults_as(ConfigError):
+        return decode_json(section, text, source)
 
 
 def to_json(section: Any) -> str:
@@ -39,7 +36,5 @@ def to_json(section: Any) -> str:
 
 def from_mapping(section: type[T], values: Any, source: str) -> T:
     """Return the section built from a mapping. Raises ConfigError naming `source` and the key."""
-    try:
+    with faults_as(ConfigError):
         return decode(section, values, source)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error

@@ -1,7 +1,9 @@
 """The errors a user can act on. Everything else is a bug and keeps its traceback."""
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -36,6 +38,15 @@ class OutputError(UserError):
 
 class TrainingError(UserError):
     """Training cannot continue (NaN loss, no usable group …); names the figure and the setting."""
+
+
+@contextlib.contextmanager
+def faults_as(error_class: type[UserError]) -> Iterator[None]:
+    """Raise a ValueError of the block, such as the strict decoder's, as `error_class`."""
+    try:
+        yield
+    except ValueError as error:
+        raise error_class(str(error)) from error
 
 
 def is_full_disk(error: BaseException | None) -> bool:

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from components.evaluate.significance import bootstrap_means, interval
+from components.evaluate.comparison import bootstrap_means, interval
 from components.grpo import local
 from components.grpo.config import GrpoConfig
 from components.grpo.rewards import business_terms, score

@@ -13,7 +13,7 @@ from kfp.dsl import HTML, Artifact, Dataset, Markdown, Metrics, Model
 
 from components.evaluate import component
 from components.evaluate.config import EvaluateConfig, GateConfig
-from components.evaluate.job import EvaluateInputs, EvaluateOutputs, run
+from components.evaluate.job import run
 from components.shared.config import to_json
 from components.shared.errors import DataError, ModelError
 from data_contracts.evaluation import METRICS, Alarm, EvaluationReport, TrainingAlarms
@@ -29,9 +29,20 @@ def models(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return {"base": tiny_model_folder, "grpo": tiny_model_folder, "champion": none}
 
 
-def outputs(folder: Path) -> EvaluateOutputs:
-    names = ("report.json", "report.html", "metrics.json")
-    return EvaluateOutputs(*(folder / name for name in names))
+@pytest.fixture(scope="module")
+def no_alarms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("alarms") / "alarms.json"
+    file.write_text(TrainingAlarms(alarms=()).to_json())
+    return file
+
+
+def tables(world) -> dict[str, Path]:
+    return {name: getattr(world, name) for name in ("prompts", "catalogue", "rankings")}
+
+
+def outputs(folder: Path) -> dict[str, Path]:
+    names = {"report_json": "report.json", "html": "report.html", "metrics": "metrics.json"}
+    return {output: folder / name for output, name in names.items()}
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +50,8 @@ def evaluated(world, models, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     folder = tmp_path_factory.mktemp("evaluated")
     alarm = Alarm(name="high_kl", model="grpo", value=0.7, bound=0.5, remedy="raise <beta>")
     (folder / "alarms.json").write_text(TrainingAlarms(alarms=(alarm,)).to_json())
-    inputs = EvaluateInputs(
-        world.prompts,
-        world.catalogue,
-        world.rankings,
-        models,
-        {"run_key": "r<1>"},
-        folder / "alarms.json",
-    )
-    return run(CONFIG, inputs, outputs(folder)), folder
+    inputs = {**tables(world), "models": models, "training_alarms": folder / "alarms.json"}
+    return run(CONFIG, **inputs, lineage={"run_key": "r<1>"}, **outputs(folder)), folder
 
 
 def test_alarms_of_the_training_are_carried_along(evaluated) -> None:
@@ -128,9 +132,9 @@ def test_the_page_is_whole_self_contained_and_escapes_data(evaluated) -> None:
 
 
 def test_equal_inputs_give_equal_figures(evaluated, world, models, tmp_path) -> None:
-    tables = (world.prompts, world.catalogue, world.rankings)
-    inputs = EvaluateInputs(*tables, models, {"run_key": "r<1>"}, evaluated[1] / "alarms.json")
-    again = run(dataclasses.replace(CONFIG, batch_size=5), inputs, outputs(tmp_path))
+    inputs = {**tables(world), "models": models, "training_alarms": evaluated[1] / "alarms.json"}
+    config = dataclasses.replace(CONFIG, batch_size=5)
+    again = run(config, **inputs, lineage={"run_key": "r<1>"}, **outputs(tmp_path))
 
     def timeless(report: EvaluationReport) -> EvaluationReport:
         stopped = tuple(
@@ -144,16 +148,17 @@ def test_equal_inputs_give_equal_figures(evaluated, world, models, tmp_path) -> 
     assert timeless(again) == timeless(evaluated[0])
 
 
-def test_a_champion_is_compared_before_the_new_models(world, tiny_model_folder, tmp_path) -> None:
+def test_a_champion_is_compared_before_the_new_models(world, tiny_model_folder, no_alarms, tmp_path) -> None:
     models = {"grpo": tiny_model_folder, "champion": tiny_model_folder}
-    inputs = EvaluateInputs(world.prompts, world.catalogue, world.rankings, models)
-    report = run(dataclasses.replace(CONFIG, max_users=6), inputs, outputs(tmp_path))
+    inputs = {**tables(world), "models": models, "training_alarms": no_alarms}
+    config = dataclasses.replace(CONFIG, max_users=6)
+    report = run(config, **inputs, lineage={}, **outputs(tmp_path))
     assert [one.name for one in report.comparators][-2:] == ["champion", "grpo"]
     assert report.difference("grpo", "champion", "ndcg@10") is not None
     assert report.sample.users == 6
 
 
-def corrupt(world, folder: Path, case: str) -> EvaluateInputs:
+def corrupt(world, folder: Path, case: str) -> dict[str, Path]:
     prompts, catalogue, rankings = world.prompts, world.catalogue, world.rankings
     ranked = pq.read_table(rankings / "part-0.parquet").to_pylist()
     if case == "no prompts":
@@ -180,7 +185,7 @@ def corrupt(world, folder: Path, case: str) -> EvaluateInputs:
     elif case == "corrupt file":
         (folder / "part.parquet").write_bytes(b"PAR1 nothing")
         rankings = folder
-    return EvaluateInputs(prompts, catalogue, rankings, {"grpo": folder})
+    return {"prompts": prompts, "catalogue": catalogue, "rankings": rankings}
 
 
 @pytest.mark.parametrize(
@@ -196,18 +201,18 @@ def corrupt(world, folder: Path, case: str) -> EvaluateInputs:
         ("corrupt file", "not a table with columns"),
     ],
 )
-def test_bad_tables_are_named_and_nothing_is_written(world, tmp_path, case, message) -> None:
+def test_bad_tables_are_named_and_nothing_is_written(world, no_alarms, tmp_path, case, message) -> None:
     (tmp_path / "bad").mkdir()
-    inputs = corrupt(world, tmp_path / "bad", case)
+    inputs = {**corrupt(world, tmp_path / "bad", case), "models": {"grpo": tmp_path / "bad"}}
     with pytest.raises(DataError, match=message):
-        run(CONFIG, inputs, outputs(tmp_path / "out"))
+        run(CONFIG, **inputs, training_alarms=no_alarms, lineage={}, **outputs(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
-def test_a_missing_model_is_named(world, tmp_path) -> None:
-    inputs = EvaluateInputs(world.prompts, world.catalogue, world.rankings, {"sft": tmp_path / "sft"})
+def test_a_missing_model_is_named(world, no_alarms, tmp_path) -> None:
+    inputs = {**tables(world), "models": {"sft": tmp_path / "sft"}, "training_alarms": no_alarms}
     with pytest.raises(ModelError, match=r"sft: no config\.json"):
-        run(CONFIG, inputs, outputs(tmp_path / "out"))
+        run(CONFIG, **inputs, lineage={}, **outputs(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from components.evaluate.significance import bootstrap_means, interval
+from components.evaluate.comparison import bootstrap_means, interval
 
 
 def test_interval_agrees_with_scipy() -> None:
@@ -27,13 +27,6 @@ def test_comparators_are_resampled_with_the_same_users() -> None:
     first = np.random.default_rng(0).random(50)
     means = bootstrap_means(np.stack([first, first + 0.25]), 500, seed=0)
     np.testing.assert_allclose(means[:, 1] - means[:, 0], 0.25)
-
-
-def test_chunks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = np.random.default_rng(0).random((3, 40))
-    whole = bootstrap_means(values, 100, seed=5)
-    monkeypatch.setattr("components.evaluate.significance._ELEMENTS", 40 * 7)
-    np.testing.assert_array_equal(bootstrap_means(values, 100, seed=5), whole)
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
