@@ -2,17 +2,17 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from components.evaluate.config import CHALLENGER
 from components.shared.errors import ConfigError
 from data_contracts.evaluation import EvaluationReport
 from pipelines import experiment_report, local, profile
-from pipelines.experiment_report import Variant
 
 Changes = Mapping[str, Any]
 """What a variant changes in the profile, nested like its file."""
@@ -106,9 +106,16 @@ def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: 
         for title, changes in experiment.variants.items()
     }
     folder = runs.resolve() / "experiments" / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    variants = {title: Variant(changes=changes) for title, changes in experiment.variants.items()}
+    document: dict[str, Any] = {
+        "experiment": name,
+        "question": experiment.question,
+        "model": CHALLENGER,
+        "variants": {},
+        "made_from": {},
+        "missing": dict.fromkeys(profiles, experiment_report.NOT_RUN),
+    }
     try:
-        experiment_report.write(folder, name, experiment.question, variants)
+        experiment_report.write(folder, document)
     except OSError as error:
         raise ConfigError(f"{folder}: the report cannot be written there ({error})") from error
     for title, changed in profiles.items():
@@ -118,12 +125,18 @@ def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: 
                 changed, profile_name, data, runs, cache=True, verbose=verbose, run_name=f"{name} {title}"
             )
             report = EvaluationReport.read(finished.artifact("evaluate", "report"))
-            page = os.path.relpath(finished.page, folder)
-            variants[title] = replace(variants[title], report=report, page=page)
+            document["variants"][title] = experiment_report.row_of(report)
+            document["made_from"][title] = {
+                "changes": experiment.variants[title],
+                "page": os.path.relpath(finished.page, folder),
+                "sample": str(report.sample),
+                "lineage": report.lineage,
+            }
+            del document["missing"][title]
         except Exception as error:
-            variants[title] = replace(variants[title], missing=f"failed: {error}")
+            document["missing"][title] = f"failed: {error}"
             typer.echo(f"what is finished: {folder / 'report.html'}", err=True)
             raise
         finally:
-            experiment_report.write(folder, name, experiment.question, variants)
+            experiment_report.write(folder, document)
     return folder

@@ -32,13 +32,13 @@ def alarms(
         if answers.valid_share < config.min_valid_share:
             broken.append(("low_validity", name, answers.valid_share, config.min_valid_share))
         ignored = answers.reasoning_ignored_share if answers.reasoning_probes >= _FEW_PROBES else None
-        constant = answers.constant_share if users >= _FEW_USERS else None
+        constant = answers.constant_share if users >= _FEW_USERS else 0.0
         checks = [
             ("truncated_answers", answers.truncated_share, config.max_truncated_share),
             ("constant_answers", constant, config.max_constant_share),
-            ("superficial_reasoning", ignored, config.max_reasoning_ignored_share),
+            ("superficial_reasoning", ignored or 0.0, config.max_reasoning_ignored_share),
         ]
-        broken += [(alarm, name, value, bound) for alarm, value, bound in checks if (value or 0.0) > bound]
+        broken += [(alarm, name, value, bound) for alarm, value, bound in checks if value > bound]
     for d in differences:
         if (d.model, d.baseline, d.metric) == ("grpo", "sft", "ndcg@10") and d.high < 0:
             broken.append(("worse_than_sft", "grpo", d.mean, 0.0))
