@@ -259,7 +259,7 @@ def main() -> None:
     """Run the command line; a user's mistake ends as one message and exit code 1."""
     from components.shared.errors import UserError
 
-    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stdout)
     try:
         app()
     except UserError as error:
