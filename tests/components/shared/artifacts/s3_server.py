@@ -76,6 +76,10 @@ def serving(folder: Path):
     ports = [f"-{name}.port={http[name]}" for name in names]
     ports += [f"-{name}.port.grpc={grpc[name]}" for name in names]
     command = [weed(), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", *ports]
+    command += [
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+    ]  # by default fixed ports, which two servers would share
     command += [f"-s3.config={folder / 's3.json'}", "-volume.max=8", "-master.volumeSizeLimitMB=64"]
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
