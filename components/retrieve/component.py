@@ -26,15 +26,21 @@ def retrieve(
     from pathlib import Path
 
     from components.retrieve.config import RetrieveConfig
-    from components.retrieve.job import RetrieveInputs, RetrieveOutputs, run
+    from components.retrieve.job import run
     from components.shared.artifacts.outputs import write_json
     from components.shared.config import parse
 
-    inputs = RetrieveInputs(
-        Path(sequences.path), Path(catalogue.path), Path(users.path), Path(exposures.path), checkpoints
-    )
-    outputs = RetrieveOutputs(Path(candidates.path), Path(rankings.path), Path(report.path))
-    figures = run(parse(RetrieveConfig, config, "retrieve"), inputs, outputs).metrics()
+    figures = run(
+        parse(RetrieveConfig, config, "retrieve"),
+        sequences=Path(sequences.path),
+        catalogue=Path(catalogue.path),
+        users=Path(users.path),
+        exposures=Path(exposures.path),
+        candidates=Path(candidates.path),
+        rankings=Path(rankings.path),
+        report_html=Path(report.path),
+        checkpoint_root=checkpoints,
+    ).metrics()
     write_json(Path(metrics.path), figures)
     for name, value in figures.items():
         metrics.log_metric(name, value)

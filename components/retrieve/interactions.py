@@ -1,6 +1,6 @@
 """Users' interactions as integer arrays, and views of them as histories."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -47,23 +47,16 @@ class Histories:
         return Histories(self.items, np.maximum(self.start, self.end - count), self.end)
 
     def windows(self, length: int) -> "Histories":
-        """Return every history cut into windows of at most `length` items, counted from its end.
+        """Return windows of 2 to `length` items, counted from each history's end.
 
-        Neighbouring windows share one item, so each pair of consecutive items lies in exactly one window;
-        histories of fewer than two items are left out.
+        Neighbours share one item, so each pair of consecutive items lies in exactly one window.
         """
         if length < 2:
             raise ValueError(f"a window must have at least two items, got length {length}")
-        starts, ends = [self.start[:0]], [self.end[:0]]
-        start, end = self.start, self.end
-        while len(end):
-            cut = np.maximum(start, end - length)
-            has_pair = end - cut >= 2
-            starts.append(cut[has_pair])
-            ends.append(end[has_pair])
-            rest = cut > start
-            start, end = start[rest], cut[rest] + 1
-        return Histories(self.items, np.concatenate(starts), np.concatenate(ends))
+        shifts = np.arange(0, self.lengths.max(initial=0), length - 1)
+        shift, rows = np.nonzero(self.lengths >= shifts[:, None] + 2)
+        ends = self.end[rows] - shifts[shift]
+        return Histories(self.items, np.maximum(self.start[rows], ends - length), ends)
 
     def prefixes(self, length: int) -> "Histories":
         """Return every prefix of two or more items, cut to its last `length` items."""
@@ -78,18 +71,16 @@ class Histories:
         return rows, self.items[positions]
 
     def _positions(self) -> tuple[Ints, Ints]:
-        """Return (rows, positions): where in `items` each item of every history lies."""
         lengths = self.lengths
-        rows = np.repeat(np.arange(len(self)), lengths)
-        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return rows, np.repeat(self.start, lengths) + within
+        shifts = np.repeat(self.end - np.cumsum(lengths), lengths)
+        return np.repeat(np.arange(len(self)), lengths), np.arange(lengths.sum()) + shifts
 
 
 @dataclass(frozen=True)
 class Queries:
     """Histories to recommend for, and their labels: the items that followed.
 
-    `users` are row numbers of users, `position` is the first label's index in the user's sequence.
+    `users` are row numbers, `position` is the first label's index in the user's sequence.
     """
 
     users: Ints
@@ -102,25 +93,13 @@ class Queries:
 
     def take(self, rows: Rows) -> "Queries":
         """Return the queries at `rows`."""
-        return Queries(
-            self.users[rows], self.position[rows], self.histories.take(rows), self.labels.take(rows)
-        )
-
-
-def _no_ints() -> Ints:
-    return np.zeros(0, np.int64)
+        histories, labels = self.histories.take(rows), self.labels.take(rows)
+        return Queries(self.users[rows], self.position[rows], histories, labels)
 
 
 @dataclass(frozen=True)
 class Interactions:
-    """All users' items in time order; users and catalogue are sorted by id.
-
-    Attributes:
-        tags: tags and brand of each item, as numbers of the sorted distinct tags.
-        times: of each interaction, in microseconds; empty = unknown.
-        created: creation time of each item, in microseconds, or UNKNOWN_TIME.
-        texts: what an encoder reads of each item: title, brand, tags.
-    """
+    """All users' items in time order; users and catalogue are sorted by id; times in microseconds."""
 
     user_ids: list[str]
     item_ids: list[str]
@@ -128,10 +107,10 @@ class Interactions:
     offsets: Ints
     train_end: Ints
     valid_end: Ints
-    tags: Histories
-    times: Ints = field(default_factory=_no_ints)
-    created: Ints = field(default_factory=_no_ints)
-    texts: pa.Array = field(default_factory=lambda: pa.array([], pa.string()))
+    times: Ints  # of `items`
+    tags: Histories  # tags and brand per item of the catalogue, as numbers of the sorted distinct tags
+    created: Ints  # per item of the catalogue, or UNKNOWN_TIME
+    texts: pa.Array  # title, brand and tags per item of the catalogue, for an encoder
 
     @property
     def num_items(self) -> int:
@@ -143,7 +122,7 @@ class Interactions:
         return self.times[self.offsets[queries.users] + queries.position]
 
     def train(self, users: Rows = EVERY_ROW) -> Histories:
-        """Return the train part of `users`, all by default: what a recommender may learn from."""
+        """Return the train part of `users`: what a recommender may learn from."""
         start = self.offsets[:-1][users]
         return Histories(self.items, start, start + self.train_end[users])
 
@@ -158,8 +137,7 @@ class Interactions:
             "valid": (self.train_end, self.valid_end),
             "test": (self.valid_end, np.diff(self.offsets)),
         }[split]
-        least = 1 if split == "train" else 0
-        users = np.flatnonzero((first < last) & (first >= least))
+        users = np.flatnonzero((first < last) & (first >= (split == "train")))
         start, first, last = self.offsets[users], first[users], last[users]
         histories = Histories(self.items, start, start + first)
         return Queries(users, first, histories, Histories(self.items, start + first, start + last))

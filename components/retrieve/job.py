@@ -1,6 +1,5 @@
 """The step `retrieve`: train every model, list candidates by cross-fitting, rank the full catalogue."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from components.retrieve.candidates.cold_start import read_segments
 from components.retrieve.candidates.exposures import load_exposures
 from components.retrieve.candidates.generator import CandidateGenerator, Candidates, RetrievalContext
 from components.retrieve.config import RetrieveConfig
-from components.retrieve.interactions import Ints, Queries
+from components.retrieve.interactions import Ints
 from components.retrieve.models.factory import device, user_folds
 from components.retrieve.ranking import RankedLists
 from components.retrieve.report import CEILINGS, RetrieveReport, SplitFigures
@@ -27,112 +26,78 @@ log = logger("retrieve")
 EVALUATED = ("valid", "test")
 
 
-@dataclass(frozen=True)
-class RetrieveInputs:
-    """Folders of the tables of these names; where checkpoints may lie ("" = nowhere)."""
-
-    sequences: Path
-    catalogue: Path
-    users: Path
-    exposures: Path
-    checkpoints: str = ""
-
-
-@dataclass(frozen=True)
-class RetrieveOutputs:
-    """Folders of the tables CANDIDATES and RANKINGS, and the HTML page."""
-
-    candidates: Path
-    rankings: Path
-    report_html: Path
-
-
-def run(config: RetrieveConfig, inputs: RetrieveInputs, outputs: RetrieveOutputs) -> RetrieveReport:
-    """Write candidates for every prompt and every model's rankings; return the figures.
+def run(
+    config: RetrieveConfig,
+    *,
+    sequences: Path,
+    catalogue: Path,
+    users: Path,
+    exposures: Path,
+    candidates: Path,
+    rankings: Path,
+    report_html: Path,
+    checkpoint_root: str = "",
+) -> RetrieveReport:
+    """Write the tables `candidates` of every prompt and `rankings` of every model; return the figures.
 
     Lists for valid and test come from models trained on every user's train part; those for a user's train
     prompt from models that saw nothing of this user, not even for early stopping. Labels are never added.
-
-    Raises:
-        ConfigError: no such device. DataError: unusable tables. ModelError: no such encoder. TrainingError: a
-            loss or a weight that is not a number. OutputError: the disk is full.
     """
     device(config)  # fails early where there is none
-    data = load(inputs.sequences, inputs.catalogue)
-    exposures = load_exposures(inputs.exposures, data) if ONLINE in config.required_models else None
-    if not exposures and ONLINE in config.sources:
+    data = load(sequences, catalogue)
+    shown = load_exposures(exposures, data) if ONLINE in config.required_models else None
+    if not shown and ONLINE in config.sources:
         raise DataError(
-            f"{inputs.exposures}: no list of any user with a sequence; provide the table exposures, "
+            f"{exposures}: no list of any user with a sequence; provide the table exposures, "
             f"or remove '{ONLINE}' from retrieve.candidates_from"
         )
     log.info(
         "%d users, %d items, candidates from %s", len(data.user_ids), data.num_items, config.candidates_from
     )
-    segments = read_segments(inputs.users, data.user_ids, config.segments)
+    segments = read_segments(users, data.user_ids, config.segments)
     figures = RetrieveReport(config, data.num_items)
     encoder = Path(config.encoder.source).expanduser()
-    contents = [inputs.sequences, inputs.catalogue, inputs.users, inputs.exposures]
-    contents += [encoder] if encoder.is_dir() else []
+    contents = [sequences, catalogue, users, exposures, *([encoder] if encoder.is_dir() else [])]
     with (
-        checkpoints.directory(inputs.checkpoints, "retrieve", config, *contents) as checkpoint_dir,
-        atomic_folder(outputs.candidates) as candidates,
-        atomic_folder(outputs.rankings) as rankings,
+        checkpoints.directory(checkpoint_root, "retrieve", config, *contents) as checkpoint_dir,
+        atomic_folder(candidates) as candidates_folder,
+        atomic_folder(rankings) as rankings_folder,
     ):
-        context = RetrievalContext(config, data, segments, exposures, checkpoint_dir)
-        with RankedListWriter(rankings, RANKINGS, data) as table:
-            final = _rank_evaluated(context, figures, table)
-        with RankedListWriter(candidates, CANDIDATES, data) as table:
-            _write_train(context, figures, table)
+        context = RetrievalContext(config, data, segments, shown, checkpoint_dir)
+        final = CandidateGenerator(context, np.arange(len(data.user_ids)), -1)
+        with RankedListWriter(rankings_folder, RANKINGS, data) as table:
+            for name in config.models:
+                if name != ONLINE or shown:
+                    _rank(name, final, figures, table)
+        with RankedListWriter(candidates_folder, CANDIDATES, data) as table:
+            _write_candidates("train", *_cross_fit(context), context, figures, table)
             for split in EVALUATED:
-                _write_candidates(context, figures, table, split, data.queries(split), final[split])
-    figures.flags = _flags(context, figures)
+                found = final.candidates(data.queries(split))
+                _write_candidates(split, found, -1, context, figures, table)
+    figures.flags = report.flags(figures, shown, data.queries("test"))
     for flag in figures.flags:
         log.warning(flag)
-    write_text(outputs.report_html, report.page(figures))
+    write_text(report_html, report.page(figures))
     return figures
 
 
-def _flags(context: RetrievalContext, figures: RetrieveReport) -> list[str]:
-    """Return warnings for people."""
-    flags = report.candidate_flags(figures) + report.gap_flags(figures)
-    if exposures := context.exposures:
-        test = context.data.queries("test")
-        listed = test.take(exposures.has_list(test))
-        metrics = report.accuracy(exposures.recommend(listed, 10).hits(listed), listed.labels.lengths)
-        recall = metrics.get("recall@10", 0.0)
-        flags += report.exposure_flags(figures, exposures.known_share, recall)
-    elif ONLINE in context.config.models:
-        flags.append(f"'{ONLINE}' is not compared: the log has no exposures of these users.")
-    return flags
+def _rank(name: str, generator: CandidateGenerator, figures: RetrieveReport, table: RankedListWriter) -> None:
+    """Write the lists of model `name` for valid and test, and add its metrics to `figures`."""
+    context = generator.context
+    recommender, figures.seconds[name] = generator.fit(name)
+    metrics = figures.models[name] = {}
+    for split in EVALUATED:
+        queries = context.data.queries(split)
+        lists = recommender.recommend(queries, context.depth)
+        if name != ONLINE:
+            lists = generator.fill(lists, queries)
+        table.append(split, queries, lists.first(context.config.ranking_depth), model=name)
+        metrics[split] = report.accuracy(lists, queries)
+    log.info("%s: test %s", name, ", ".join(f"{k} {v:.4f}" for k, v in metrics["test"].items()))
 
 
-def _rank_evaluated(
-    context: RetrievalContext, figures: RetrieveReport, table: RankedListWriter
-) -> dict[str, Candidates]:
-    """Train each model on all users and write its rankings; return the candidates per split."""
-    config, data = context.config, context.data
-    generator = CandidateGenerator(context, np.arange(len(data.user_ids)), -1)
-    queries = {split: data.queries(split) for split in EVALUATED}
-    sources: dict[str, dict[str, RankedLists]] = {split: {} for split in EVALUATED}
-    for name in config.required_models:
-        if name == ONLINE and not context.exposures:
-            continue
-        for split, lists in generator.fit_predict(name, queries).items():
-            if name in config.sources:
-                sources[split][name] = lists
-            if name in config.models:
-                ranked = lists if name == ONLINE else generator.fill(lists, queries[split])
-                table.append(split, queries[split], ranked.first(config.ranking_depth), model=name)
-                metrics = report.accuracy(ranked.hits(queries[split]), queries[split].labels.lengths)
-                figures.models.setdefault(name, {})[split] = metrics
-        figures.seconds[name] = generator.seconds[name]
-        if test := figures.models.get(name, {}).get("test"):
-            log.info("%s: test %s", name, ", ".join(f"{k} {v:.4f}" for k, v in test.items()))
-    return {split: generator.candidates(sources[split], queries[split]) for split in EVALUATED}
-
-
-def _write_train(context: RetrievalContext, figures: RetrieveReport, table: RankedListWriter) -> None:
-    """Write the candidates of train prompts, from models that did not see the user."""
+def _cross_fit(context: RetrievalContext) -> tuple[Candidates, Ints]:
+    """Return the candidates of train prompts, from models that did not see the user, and their folds."""
     config, data = context.config, context.data
     queries = data.queries("train")
     fold_of_user = user_folds(data.user_ids, config.folds, config.seed)
@@ -141,24 +106,22 @@ def _write_train(context: RetrievalContext, figures: RetrieveReport, table: Rank
     for fold in np.unique(folds).tolist():
         rows = np.flatnonzero(folds == fold)
         generator = CandidateGenerator(context, np.flatnonzero(fold_of_user != fold), fold)
-        held_out = queries.take(rows)
-        sources = {name: generator.fit_predict(name, {"train": held_out})["train"] for name in config.sources}
-        part = generator.candidates(sources, held_out)
+        part = generator.candidates(queries.take(rows))
         lists.items[rows], lists.scores[rows] = part.lists.items, part.lists.scores
         filled, new = filled + part.filled, new + part.new
-    _write_candidates(context, figures, table, "train", queries, Candidates(lists, filled, new), folds)
+    return Candidates(lists, filled, new), folds
 
 
 def _write_candidates(
+    split: str,
+    candidates: Candidates,
+    folds: Ints | int,
     context: RetrievalContext,
     figures: RetrieveReport,
     table: RankedListWriter,
-    split: str,
-    queries: Queries,
-    candidates: Candidates,
-    folds: Ints | None = None,
 ) -> None:
     wanted, exposures, lists = context.config.num_candidates, context.exposures, candidates.lists
+    queries = context.data.queries(split)
     table.append(split, queries, lists.first(wanted), fold=folds)
     hits, labels, cuts = lists.hits(queries), queries.labels.lengths, tuple(sorted({*CEILINGS, wanted}))
     figures.splits[split] = SplitFigures(
@@ -173,4 +136,4 @@ def _write_candidates(
         first_labels=report.first_label_recall(lists, queries, cuts),
     )
     if split in EVALUATED:
-        figures.models.setdefault(CANDIDATE_ORDER, {})[split] = report.accuracy(hits, labels)
+        figures.models.setdefault(CANDIDATE_ORDER, {})[split] = report.accuracy(lists, queries)

@@ -16,11 +16,10 @@ BLOCK_ROWS = 64
 """… but a block has at least so many users: 256 MB of scores at a million items, beside the item table."""
 
 
-def blocks(histories: Histories, num_items: int) -> Iterator[Histories]:
-    """Yield `histories` in the blocks that are scored at a time."""
+def blocks(rows: int, num_items: int) -> Iterator[slice]:
+    """Yield the rows that are scored at a time."""
     size = max(BLOCK_ROWS, BLOCK_BYTES // (4 * num_items))
-    for start in range(0, len(histories), size):
-        yield histories.take(slice(start, start + size))
+    return (slice(start, start + size) for start in range(0, rows, size))
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,16 @@ class RankedLists:
     def empty(cls, rows: int, depth: int) -> "RankedLists":
         """Return empty lists, to be filled."""
         return cls(np.full((rows, depth), -1, np.int64), np.full((rows, depth), -np.inf, np.float32))
+
+    @classmethod
+    def best(cls, items: Ints, scores: npt.NDArray, depth: int) -> "RankedLists":
+        """Return the `depth` best by (score descending, item ascending); those of score -inf are left out."""
+        order = np.lexsort((items, -scores), axis=1)[:, :depth]
+        items, scores = np.take_along_axis(items, order, 1), np.take_along_axis(scores, order, 1)
+        lists = cls.empty(len(items), depth)
+        lists.items[:, : items.shape[1]] = np.where(scores == -np.inf, -1, items)
+        lists.scores[:, : items.shape[1]] = scores
+        return lists
 
     def first(self, depth: int) -> "RankedLists":
         """Return the lists cut to their first `depth` items."""
@@ -69,11 +78,12 @@ class Scorer(Recommender):
 
     def rank(self, histories: Histories, depth: int) -> RankedLists:
         """Return the best `depth` items of the full catalogue that each history lacks."""
-        parts = [RankedLists.empty(0, depth)]
-        parts += [top_unseen(self.scores(block), block, depth) for block in blocks(histories, self.num_items)]
-        return RankedLists(
-            np.concatenate([part.items for part in parts]), np.concatenate([part.scores for part in parts])
-        )
+        lists = RankedLists.empty(len(histories), depth)
+        for rows in blocks(len(histories), self.num_items):
+            block = histories.take(rows)
+            best = top_unseen(self.scores(block), block, depth)
+            lists.items[rows], lists.scores[rows] = best.items, best.scores
+        return lists
 
     def recommend(self, queries: Queries, depth: int) -> RankedLists:
         """Return `rank`, with empty lists for empty histories."""
@@ -86,8 +96,7 @@ class Scorer(Recommender):
 def top_unseen(scores: torch.Tensor, histories: Histories, depth: int) -> RankedLists:
     """Return the `depth` best items by (score descending, item index ascending), seen items excluded.
 
-    `scores` [rows, items] is overwritten. Fewer unseen items than `depth` give a shorter list. Equal to a
-    full stable sort, without sorting more than `depth` items per row.
+    `scores` [rows, items] is overwritten. Fewer unseen items than `depth` give a shorter list.
     """
     rows, seen = (torch.from_numpy(indices).to(scores.device) for indices in histories.flat())
     scores[rows, seen] = -torch.inf
@@ -102,12 +111,7 @@ def top_unseen(scores: torch.Tensor, histories: Histories, depth: int) -> Ranked
         above, tied = np.flatnonzero(row_scores > border), np.flatnonzero(row_scores == border)
         items[row] = np.concatenate([above, tied[: kept - len(above)]])
         best[row] = row_scores[items[row]]
-    order = np.lexsort((items, -best), axis=1)
-    items, best = np.take_along_axis(items, order, 1), np.take_along_axis(best, order, 1)
-    lists = RankedLists.empty(len(items), depth)
-    lists.items[:, :kept] = np.where(best == -np.inf, -1, items)
-    lists.scores[:, :kept] = best
-    return lists
+    return RankedLists.best(items, best, depth)
 
 
 def contains(histories: Histories, items: Ints) -> Bools:

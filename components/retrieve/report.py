@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from components.retrieve.candidates.exposures import Exposures
 from components.retrieve.config import RetrieveConfig
 from components.retrieve.interactions import Bools, Ints, Queries
 from components.retrieve.ranking import RankedLists, ndcg, recall
@@ -12,7 +13,6 @@ from components.shared.reporting.page import Block, Heading, Note, Table, Text, 
 from data_contracts.evaluation import ACCURACY_METRICS, CANDIDATE_ORDER, ONLINE
 
 CEILINGS = (10, 20, 50, 100)
-CUTS = (5, 10)
 COUNTS = {
     "prompts": "users",
     "without a history": "cold",
@@ -31,47 +31,30 @@ LEAST_KNOWN = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class SplitFigures:
-    """Figures of one split's queries and candidates.
+    """Figures of one split's queries and candidates."""
 
-    Attributes:
-        users: queries, at most one per user.
-        labels: labels per query.
-        cold: queries with an empty history; the segment's popularity recommends for them.
-        new_items: candidates that their models' train part does not hold.
-        filled: candidates filled in by popularity, because the models recommended too few.
-        unlisted: queries without exposures by the label's time; None if exposures are not used.
-        short: queries with too few candidates, because the catalogue has no more.
-        ceilings: N -> share of labels among the first N candidates.
-        first_labels: the same for the first label after a history, comparable between splits.
-    """
-
-    users: int
-    labels: float = 1.0
-    cold: int = 0
-    new_items: int = 0
-    filled: int = 0
-    unlisted: int | None = None
-    short: int = 0
-    ceilings: dict[int, float] = field(default_factory=dict)
-    first_labels: dict[int, float] = field(default_factory=dict)
+    users: int  # queries, at most one per user
+    labels: float = 1.0  # per query
+    cold: int = 0  # queries with an empty history
+    new_items: int = 0  # candidates that their models' train part does not hold
+    filled: int = 0  # candidates by popularity, because the models recommended too few
+    unlisted: int | None = None  # queries without exposures by the label's time; None: none are used
+    short: int = 0  # queries with too few candidates, because the catalogue has no more
+    ceilings: dict[int, float] = field(default_factory=dict)  # N -> recall of the first N candidates
+    first_labels: dict[int, float] = field(default_factory=dict)  # the same for first labels after a history
 
 
 @dataclass
 class RetrieveReport:
-    """Figures of one run.
-
-    Attributes:
-        models: model -> split -> "recall@5" … -> mean over users; CANDIDATE_ORDER is what the prompts get.
-        seconds: model -> training on all users, with pre-training and embeddings.
-        flags: warnings for people.
-    """
+    """Figures of one run."""
 
     config: RetrieveConfig
     num_items: int
     splits: dict[str, SplitFigures] = field(default_factory=dict)
+    # model -> split -> "recall@5" … -> mean over users; CANDIDATE_ORDER is what the prompts get
     models: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    flags: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)  # of training on all users, per model
+    flags: list[str] = field(default_factory=list)  # warnings for people
 
     @property
     def short(self) -> int:
@@ -88,17 +71,18 @@ class RetrieveReport:
             flat |= {f"ceiling_{split}_at_{n}": value for n, value in figures.ceilings.items()}
             counts = {name: getattr(figures, name) for name in COUNTS.values()}
             flat |= {f"{name}_{split}": float(count) for name, count in counts.items() if count is not None}
-        return {name: value for name, value in flat.items() if math.isfinite(value)}
+        return flat
 
 
-def accuracy(hits: Bools, labels: Ints) -> dict[str, float]:
-    """Return mean Recall and NDCG at CUTS by `hits` [rows, depth] and label counts."""
-    metrics = {"recall": recall, "ndcg": ndcg} if len(hits) else {}
-    return {f"{name}@{k}": float(of(hits, labels, k).mean()) for name, of in metrics.items() for k in CUTS}
+def accuracy(lists: RankedLists, queries: Queries) -> dict[str, float]:
+    """Return mean Recall and NDCG at 5 and 10; empty without queries."""
+    hits, labels = lists.hits(queries), queries.labels.lengths
+    metrics = {"recall": recall, "ndcg": ndcg} if len(queries) else {}
+    return {f"{name}@{k}": float(of(hits, labels, k).mean()) for name, of in metrics.items() for k in (5, 10)}
 
 
 def ceilings(hits: Bools, labels: Ints, cuts: tuple[int, ...]) -> dict[int, float]:
-    """Return the mean recall of the first N, for each N of `cuts`."""
+    """Return the mean recall of the first N, for each N of `cuts`; empty without rows."""
     return {n: float(recall(hits, labels, n).mean()) for n in cuts} if len(hits) else {}
 
 
@@ -109,8 +93,18 @@ def first_label_recall(lists: RankedLists, queries: Queries, cuts: tuple[int, ..
     return ceilings(lists.items[rows] == labels[:, None], np.ones(len(rows), np.int64), cuts)
 
 
+def flags(report: RetrieveReport, exposures: Exposures | None, test: Queries) -> list[str]:
+    """Return all warnings; `test` are the queries of that split."""
+    found = candidate_flags(report) + gap_flags(report)
+    if exposures:
+        return found + exposure_flags(report, exposures, test)
+    if ONLINE in report.config.models:
+        found.append(f"'{ONLINE}' is not compared: the log has no exposures of these users.")
+    return found
+
+
 def gap_flags(report: RetrieveReport) -> list[str]:
-    """Return warnings where train and test ceilings differ by more than chance and `ceiling_gap`.
+    """Return warnings where train and test recalls differ by more than chance and `ceiling_gap`.
 
     Compared are first labels after a history, since only test has several labels and cold users. Chance is
     three standard errors of the difference of two proportions; `ceiling_gap` is a share of the larger.
@@ -120,16 +114,15 @@ def gap_flags(report: RetrieveReport) -> list[str]:
         True: "behaviour has shifted since, or train labels have leaked into the fold models",
         False: "train prompts are harder than those of test: use more folds, or look for a shift in time",
     }
-    gaps: dict[bool, list[str]] = {True: [], False: []}
+    gaps: dict[bool, list[str]] = {}
     for n in sorted(train.first_labels.keys() & test.first_labels.keys()):
         a, b = train.first_labels[n], test.first_labels[n]
         error = math.sqrt(a * (1 - a) / (train.users - train.cold) + b * (1 - b) / (test.users - test.cold))
         if abs(a - b) > max(3 * error, report.config.ceiling_gap * max(a, b)):
-            gaps[a > b].append(f"{a:.3f} and {b:.3f} among the first {n}")
+            gaps.setdefault(a > b, []).append(f"{a:.3f} and {b:.3f} among the first {n}")
     return [
         f"Recall of first labels in train and test: {', '.join(texts)}: {causes[above]}."
         for above, texts in gaps.items()
-        if texts
     ]
 
 
@@ -139,76 +132,49 @@ def candidate_flags(report: RetrieveReport) -> list[str]:
     queries = sum(figures.users for figures in splits.values())
     if not queries:
         return ["No user has an interaction to predict: there is no prompt."]
-    flags = []
+    found = []
     if report.short:
-        flags.append(
+        found.append(
             f"{report.short:,} of {queries:,} prompts have fewer than {config.num_candidates} candidates: "
             f"the catalogue has no more items that the user has not seen ({report.num_items:,} in all)."
         )
     if config.new_item_slots and not splits["valid"].new_items + splits["test"].new_items:
-        flags.append(
+        found.append(
             "retrieve.new_item_slots found no new item for any valid or test prompt: none resembles a "
             "history by retrieve.content (shared tags or texts), every item has interactions, or all were "
             "created later."
         )
-    return flags
+    return found
 
 
-def exposure_flags(report: RetrieveReport, known_share: float, recall_at_10: float) -> list[str]:
-    """Return warnings about exposures: unknown items, prompts without a list, lists that reveal labels.
-
-    `recall_at_10` is that of test prompts with exposures.
-    """
-    flags = []
-    if known_share < LEAST_KNOWN:
-        flags.append(f"Only {known_share:.0%} of the exposed items are in the catalogue.")
-    if recall_at_10 > TOO_GOOD and report.num_items > FEW_ITEMS:
-        flags.append(
-            f"The first 10 exposed items hold {recall_at_10:.0%} of their users' test labels. Either users "
-            "choose from nothing else, or the log keeps each click as a list, which reveals the label."
+def exposure_flags(report: RetrieveReport, exposures: Exposures, test: Queries) -> list[str]:
+    """Return warnings about exposures: unknown items, prompts without a list, lists that reveal labels."""
+    found = []
+    if exposures.known_share < LEAST_KNOWN:
+        found.append(f"Only {exposures.known_share:.0%} of the exposed items are in the catalogue.")
+    listed = test.take(exposures.has_list(test))
+    held = accuracy(exposures.recommend(listed, 10), listed).get("recall@10", 0.0)
+    if held > TOO_GOOD and report.num_items > FEW_ITEMS:
+        found.append(
+            f"The first 10 exposed items hold {held:.0%} of their users' test labels. Either users choose "
+            "from nothing else, or the log keeps each click as a list, which reveals the label."
         )
     for split, figures in report.splits.items():
         lacking, queries = figures.unlisted or 0, figures.users
         if ONLINE in report.config.sources and lacking > (1 - LEAST_KNOWN) * queries:
-            flags.append(
+            found.append(
                 f"{lacking:,} of {queries:,} {split} prompts have no exposures by their label's time: other "
                 "models of retrieve.candidates_from, if any, or popularity made their candidates."
             )
-    return flags
+    return found
 
 
 def page(report: RetrieveReport) -> str:
     """Return the report as one self-contained HTML page."""
-    splits = report.splits
-    cuts = sorted({n for figures in splits.values() for n in figures.ceilings})
-    ceiling_rows = [
-        [f"N = {n}", *(_number(figures.ceilings.get(n)) for figures in splits.values())] for n in cuts
-    ]
-    columns = [(split, metric) for split in ("valid", "test") for metric in ACCURACY_METRICS]
-    model_rows = [
-        [
-            model,
-            *(_number(values.get(split, {}).get(metric)) for split, metric in columns),
-            f"{report.seconds[model]:.1f}" if model in report.seconds else "",
-        ]
-        for model, values in report.models.items()
-    ]
-    explanation = (
-        "Without a history: candidates are what is popular in the user's segment. New items: candidates "
-        "without interactions in the train part, for train prompts in that of the other folds. Filled: "
-        "popular candidates, where the models recommended too few."
-    )
-    counts = dict(COUNTS)
-    if all(figures.unlisted is None for figures in splits.values()):
-        del counts["without exposures"]
-    else:
-        explanation += " Without exposures: there was no list by the label's time."
-    count_rows = [
-        [split, f"{figures.labels:.2f}", *(f"{getattr(figures, name):,}" for name in counts.values())]
-        for split, figures in splits.items()
-    ]
-    config = report.config
+    config, splits = report.config, report.splits
     slots = f", {config.new_item_slots} of them for new items" if config.new_item_slots else ""
+    cuts = sorted({n for figures in splits.values() for n in figures.ceilings})
+    columns = [(split, metric) for split in ("valid", "test") for metric in ACCURACY_METRICS]
     blocks: list[Block] = [Note(flag, "warn") for flag in report.flags] or [Text("No warnings.")]
     blocks += [
         Text(
@@ -217,19 +183,47 @@ def page(report: RetrieveReport) -> str:
         ),
         Heading("Recall ceiling of the candidates"),
         Text(f"No reranking of N candidates can have a higher recall. Prompts with too few: {report.short}."),
-        Table(["", *splits], ceiling_rows),
+        Table(
+            ["", *splits],
+            [[f"N = {n}", *(_cell(figures.ceilings.get(n)) for figures in splits.values())] for n in cuts],
+        ),
         Heading("Models"),
         Text(
             f"The row {CANDIDATE_ORDER} is their own order, before a prompt shuffles it, slots for new items "
             "included. Seconds are those of training on all users."
         ),
-        Table(["model", *(f"{split} {metric}" for split, metric in columns), "seconds"], model_rows),
+        Table(
+            ["model", *(f"{split} {metric}" for split, metric in columns), "seconds"],
+            [
+                [
+                    model,
+                    *(_cell(values.get(split, {}).get(metric)) for split, metric in columns),
+                    _cell(report.seconds.get(model), ".1f"),
+                ]
+                for model, values in report.models.items()
+            ],
+        ),
         Heading("Prompts"),
-        Text(explanation),
-        Table(["split", "labels per prompt", *counts], count_rows),
+        Text(
+            "Without a history: candidates are what is popular in the user's segment. New items: candidates "
+            "without interactions in the train part, for train prompts in that of the other folds. Filled: "
+            "popular candidates, where the models recommended too few. Without exposures: no list by the "
+            "label's time."
+        ),
+        Table(
+            ["split", "labels per prompt", *COUNTS],
+            [
+                [
+                    split,
+                    f"{figures.labels:.2f}",
+                    *(_cell(getattr(figures, name), ",") for name in COUNTS.values()),
+                ]
+                for split, figures in splits.items()
+            ],
+        ),
     ]
     return render("Retrieval", blocks)
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"  # noqa: RUF001
+def _cell(value: float | None, form: str = ".4f") -> str:
+    return "–" if value is None else format(value, form)  # noqa: RUF001

@@ -17,12 +17,7 @@ ROWS = 1 << 16
 
 
 def load(sequences: Path, catalogue: Path) -> Interactions:
-    """Return the tables SEQUENCES and CATALOGUE, whatever the order of their rows and files.
-
-    Raises:
-        DataError: a missing or empty table, a repeated user or item, an item that the catalogue lacks, or
-            split positions outside the sequence.
-    """
+    """Return the tables SEQUENCES and CATALOGUE, whatever the order of their rows. Raises DataError."""
     items = _read_sorted(catalogue, ["item_id", "tags", "title", "brand", "created_at"])
     users = _read_sorted(sequences, ["user_id", "item_ids", "timestamps", "train_end", "valid_end"])
     user_ids, lists, times = users["user_id"], users["item_ids"], users["timestamps"]
@@ -34,13 +29,9 @@ def load(sequences: Path, catalogue: Path) -> Interactions:
         _ints, (lists.value_lengths(), users["train_end"], users["valid_end"])
     )
     in_order = (train_end >= 0) & (train_end <= valid_end) & (valid_end <= lengths)
-    faults = {
-        "has split positions outside its sequence": ~in_order,
-        "has not as many timestamps as item_ids": _ints(times.value_lengths()) != lengths,
-    }
-    for fault, rows in faults.items():
-        if rows.any():
-            raise DataError(f"{sequences}: user '{user_ids[int(rows.argmax())]}' {fault}")
+    if not in_order.all():
+        user = user_ids[int(in_order.argmin())]
+        raise DataError(f"{sequences}: user '{user}' has split positions outside its sequence")
     created = microseconds(items["created_at"], catalogue, "created_at")
     return Interactions(
         user_ids=user_ids.to_pylist(),
@@ -57,20 +48,18 @@ def load(sequences: Path, catalogue: Path) -> Interactions:
 
 
 def read_table(path: Path, columns: list[str]) -> pa.Table:
-    """Return `columns` of the Parquet table at `path`. Raises DataError: missing, unreadable, no rows."""
+    """Return `columns` of the Parquet table at `path`. Raises DataError."""
     try:
         table = ds.dataset(str(path), format="parquet").to_table(columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(
-            f"{path}: not a readable Parquet table ({error}); run the step before this one"
-        ) from error
+        raise DataError(f"{path}: not a readable Parquet table ({error}); run the step before") from error
     if not table.num_rows:
         raise DataError(f"{path}: the table has no rows, so there is nothing to learn from")
     return table
 
 
 def _read_sorted(path: Path, columns: list[str]) -> dict[str, pa.Array]:
-    """Return `columns` sorted by the first one, the key. Raises DataError: a key appears twice."""
+    """Return `columns` sorted by the first one, which must be unique."""
     table = read_table(path, columns).sort_by(columns[0])
     arrays = {name: table[name].combine_chunks() for name in columns}
     keys = arrays[columns[0]]
@@ -85,7 +74,7 @@ def _ints(array: pa.Array) -> Ints:
 
 
 def microseconds(times: pa.Array, path: Path, column: str) -> pa.Array:
-    """Return times as whole microseconds. Raises DataError: not times, or out of range."""
+    """Return times as whole microseconds. Raises DataError."""
     if not pa.types.is_timestamp(times.type):
         raise DataError(f"{path}: column '{column}' holds {times.type}, not times; rebuild the table")
     options = pc.CastOptions(pa.timestamp("us", times.type.tz), allow_time_truncate=True)
@@ -123,10 +112,9 @@ class RankedListWriter(pq.ParquetWriter):
         self.user_ids, self.item_ids = pa.array(data.user_ids), pa.array(data.item_ids)
 
     def append(
-        self, split: str, queries: Queries, lists: RankedLists, *, model: str = "", fold: Ints | None = None
+        self, split: str, queries: Queries, lists: RankedLists, *, model: str = "", fold: Ints | int = -1
     ) -> None:
-        """Append a row per query; `fold` [rows] is held out of its model (None: none)."""
-        folds = np.full(len(queries), -1) if fold is None else fold
+        """Append a row per query; `fold` [rows] is held out of its model, -1 for none."""
         for start in range(0, len(queries), ROWS):
             rows = slice(start, start + ROWS)
             part, items, scores = queries.take(rows), lists.items[rows], lists.scores[rows]
@@ -138,7 +126,7 @@ class RankedListWriter(pq.ParquetWriter):
                 "split": pa.repeat(split, len(part)),
                 "position": part.position.astype(np.int32),
                 "item_ids": pa.ListArray.from_arrays(offsets, self.item_ids.take(pa.array(items[real]))),
-                "scores": pa.ListArray.from_arrays(offsets, scores[real].astype(np.float32)),
-                "fold": folds[rows].astype(np.int32),
+                "scores": pa.ListArray.from_arrays(offsets, scores[real]),
+                "fold": np.broadcast_to(fold, len(queries))[rows].astype(np.int32),
             }
             self.write_table(pa.table([columns[name] for name in self.schema.names], schema=self.schema))

@@ -1,11 +1,9 @@
 """Recommendations without a history: what is popular among users with a similar profile."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -38,8 +36,7 @@ def read_segments(users: Path, user_ids: Sequence[str], by: Sequence[str]) -> In
 class SegmentPopularity(Recommender):
     """Items by their count in the user's segment, plus `prior` interactions of the whole population.
 
-    A small segment so leans on the population, a large one on itself (Dirichlet smoothing, Zhai & Lafferty
-    2004); users without a segment get what is popular in the population.
+    Dirichlet smoothing, Zhai & Lafferty 2004. Without a segment: what is popular in the population.
     """
 
     def __init__(
@@ -47,12 +44,8 @@ class SegmentPopularity(Recommender):
     ) -> None:
         """`users` are the row numbers of `train`'s users, `segments` those of all users."""
         self.train, self.train_segments, self.segments = train, segments[users], segments
-        self.num_items, self.prior = num_items, prior
-
-    @cached_property
-    def _population(self) -> npt.NDArray[np.float64]:
-        counts = item_counts(self.train, self.num_items)
-        return counts * (self.prior / max(1, counts.sum()))
+        counts = item_counts(train, num_items)
+        self.population = counts * (prior / max(1, counts.sum()))
 
     def recommend(self, queries: Queries, depth: int) -> RankedLists:
         """Return what is popular in each user's segment, and not in the history."""
@@ -60,8 +53,8 @@ class SegmentPopularity(Recommender):
         lists = RankedLists.empty(len(queries), depth)
         for segment in np.unique(segments):
             rows = np.flatnonzero(segments == segment)
-            members = (self.train_segments == segment) & (segment != NO_SEGMENT)
-            counts = item_counts(self.train.take(members), self.num_items) + self._population
+            members = self.train.take((self.train_segments == segment) & (segment != NO_SEGMENT))
+            counts = item_counts(members, len(self.population)) + self.population
             best = Popularity(counts).rank(queries.histories.take(rows), depth)
             lists.items[rows], lists.scores[rows] = best.items, best.scores
         return lists

@@ -1,7 +1,6 @@
 """Exposures: lists that an online system showed or an external retrieval system found."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +21,10 @@ BLOCK = 1 << 16
 
 @dataclass(frozen=True)
 class Exposures(Recommender):
-    """Recommends the user's latest list that was made no later than the label.
+    """Recommends the user's latest list made no later than the label: a later one may reveal it.
 
-    `lists` [lists] hold item indices in the order shown, UNKNOWN_ITEM for items that the catalogue lacks;
-    they are sorted by `users` (row numbers) and `times` (microseconds). `known_share` is the share of items
-    in the catalogue.
+    `lists` hold item indices in the order shown, UNKNOWN_ITEM for items that the catalogue lacks; they are
+    sorted by `times` (microseconds). `known_share` is the share of items in the catalogue.
     """
 
     data: Interactions
@@ -36,10 +34,7 @@ class Exposures(Recommender):
     known_share: float
 
     def recommend(self, queries: Queries, depth: int) -> RankedLists:
-        """Return the lists without seen items; empty for users without a list by then.
-
-        A list made after the label may reveal it, so it is never used.
-        """
+        """Return the lists without seen items; empty for users without a list by then."""
         ranked = RankedLists.empty(len(queries), depth)
         for start in range(0, len(queries), BLOCK):
             rows, items = self._unseen(queries.take(slice(start, start + BLOCK)))
@@ -66,60 +61,47 @@ class Exposures(Recommender):
     def _latest(self, queries: Queries) -> Ints:
         """Return the index of each query's list, -1 where there is none."""
         times = pd.DataFrame({"user": queries.users, "time": self.data.query_times(queries)})
-        latest = pd.merge_asof(times.reset_index().sort_values("time"), self._by_time, on="time", by="user")
-        return latest.set_index("index")["list"].sort_index().fillna(-1).to_numpy(np.int64)
-
-    @cached_property
-    def _by_time(self) -> pd.DataFrame:
         lists = pd.DataFrame({"user": self.users, "time": self.times, "list": np.arange(len(self.users))})
-        return lists.sort_values("time", kind="stable")
+        latest = pd.merge_asof(times.reset_index().sort_values("time"), lists, on="time", by="user")
+        return latest.set_index("index")["list"].sort_index().fillna(-1).to_numpy(np.int64)
 
 
 def load_exposures(path: Path, data: Interactions) -> Exposures | None:
-    """Return the table EXPOSURES for users with a sequence; None if there are none.
-
-    Raises:
-        DataError: the table is missing or unreadable, or lacks a column; or no item of any list is in the
-            catalogue.
-    """
+    """Return the table EXPOSURES for users with a sequence; None if there are none. Raises DataError."""
     user_ids, item_ids = pa.array(data.user_ids), pa.array(data.item_ids)
-    users, times, lengths, items, example = [], [], [], [], ""
+    users, times, lengths, items, example = [], [], [], [], "they are empty"
     try:
         batches = ds.dataset(str(path), format="parquet").to_batches(["user_id", "timestamp", "item_ids"])
         for batch in batches:  # ids become integers batch by batch: their text is most of the table
             rows = pc.index_in(batch["user_id"], value_set=user_ids)
             batch, rows = batch.filter(pc.is_valid(rows)), rows.drop_null()
-            indices = pc.index_in(batch["item_ids"].flatten(), value_set=item_ids)
+            shown = batch["item_ids"].flatten()
             users.append(rows.to_numpy())
             times.append(microseconds(batch["timestamp"], path, "timestamp").to_numpy())
             lengths.append(pc.fill_null(batch["item_ids"].value_lengths(), 0).to_numpy())
-            items.append(pc.fill_null(indices, UNKNOWN_ITEM).to_numpy())
-            if len(indices) and indices.null_count == len(indices):
-                example = example or batch["item_ids"].flatten()[0].as_py()
+            items.append(pc.fill_null(pc.index_in(shown, value_set=item_ids), UNKNOWN_ITEM).to_numpy())
+            example = f"such as {shown[0].as_py()!r}" if len(shown) else example
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: not the table exposures ({error}); run the step before this one") from error
     if not sum(map(len, users)):
         return None
-    user, time, shown = (np.concatenate(parts).astype(np.int64) for parts in (users, times, items))
-    known_share = float((shown != UNKNOWN_ITEM).mean()) if len(shown) else 0.0
-    if not known_share:
-        lists_are = f"such as {example!r}" if len(shown) else "they are empty"
+    user, time, item = (np.concatenate(parts).astype(np.int64) for parts in (users, times, items))
+    if (item == UNKNOWN_ITEM).all():
         raise DataError(
-            f"{path}: no item of any list is in the catalogue, {lists_are}; lists must hold the "
+            f"{path}: no item of any list is in the catalogue, {example}; lists must hold the "
             'item_id of the table items (in CSV separated by "|")'
         )
-    lists = Histories.from_lengths(shown, np.concatenate(lengths))
+    lists = Histories.from_lengths(item, np.concatenate(lengths))
     order = _order(user, time, lists)
+    known_share = float((item != UNKNOWN_ITEM).mean())
     return Exposures(data, user[order], time[order], lists.take(order), known_share)
 
 
 def _order(users: Ints, times: Ints, lists: Histories) -> Ints:
-    """Return the order by user, time and items, independent of the rows' order."""
-    order = np.lexsort((times, users))
-    same = (np.diff(users[order]) == 0) & (np.diff(times[order]) == 0)
-    tied = order[np.r_[same, False] | np.r_[False, same]]
-    items = [lists[row].astype(">i8").tobytes() for row in tied]  # bytes: a fifth of what tuples take
+    """Return the order by time and, for lists of one user and time, by items: no matter the rows' order."""
+    tied = np.flatnonzero(pd.DataFrame({"user": users, "time": times}).duplicated(keep=False))
     by_items = np.zeros(len(users), np.int64)
-    if len(tied):
-        by_items[tied] = np.unique(np.array(items, object), return_inverse=True)[1]
-    return np.lexsort((by_items, times, users))
+    # Big-endian bytes sort like the numbers and take a fifth of what tuples take.
+    items = pd.Series([lists[row].astype(">i8").tobytes() for row in tied.tolist()], dtype=object)
+    by_items[tied] = pd.factorize(items, sort=True)[0]
+    return np.lexsort((by_items, times))

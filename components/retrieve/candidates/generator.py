@@ -1,5 +1,6 @@
-"""Models trained on some of the users: their rankings, and the candidates made of these."""
+"""Models trained on some of the users, and the candidates made of their rankings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,6 @@ import numpy as np
 
 from components.retrieve.candidates.cold_start import SegmentPopularity
 from components.retrieve.candidates.exposures import Exposures
-from components.retrieve.candidates.fusion import fuse
 from components.retrieve.candidates.new_items import NewItems
 from components.retrieve.config import RetrieveConfig
 from components.retrieve.interactions import Interactions, Ints, Queries
@@ -16,6 +16,9 @@ from components.retrieve.models.popularity import item_counts
 from components.retrieve.ranking import RankedLists, Recommender
 from components.retrieve.report import CEILINGS
 from data_contracts.evaluation import ONLINE
+
+FUSION_CONSTANT = 60
+"""Added to ranks, as in Cormack, Clarke & Büttcher 2009."""
 
 
 @dataclass(frozen=True)
@@ -50,36 +53,29 @@ class CandidateGenerator:
     def __init__(self, context: RetrievalContext, users: Ints, fold: int) -> None:
         self.context, self.config, self.fold = context, context.config, fold
         data = context.data
-        self.train_part = data.train(users)
-        valid = data.queries("valid")
+        self.train_part, valid = data.train(users), data.queries("valid")
         self.valid = valid.take(np.isin(valid.users, users))
         self.fallback = SegmentPopularity(self.train_part, users, context.segments, data.num_items)
-        self.vote_thresholds: dict[str, float] = {}
-        self.seconds: dict[str, float] = {}
         self.is_new = item_counts(self.train_part, data.num_items) == 0
         self.new_items: NewItems | None = None
         if self.config.new_item_slots and self.is_new.any():
             content = factory.content(self.config, data, self.train_part, context.checkpoint_dir)
             self.new_items = NewItems(data, content, self.is_new)
+        self._fitted: dict[str, tuple[Recommender, float]] = {}
+        if context.exposures:
+            self._fitted[ONLINE] = context.exposures, 0.0
 
-    def fit_predict(self, name: str, queries: dict[str, Queries]) -> dict[str, RankedLists]:
-        """Train model `name` and return its lists per split; they may be short or empty."""
-        recommender: Recommender
-        if name == ONLINE and self.context.exposures:
-            recommender, self.seconds[name] = self.context.exposures, 0.0
-        else:
+    def fit(self, name: str) -> tuple[Recommender, float]:
+        """Return model `name`, trained at the first call, and the seconds that this took."""
+        if name not in self._fitted:
             parts = (self.train_part, self.valid, self.fold, self.context.checkpoint_dir)
             recommender, log = factory.fit(name, self.config, self.context.data, *parts)
-            self.seconds[name] = log.seconds
-        self.vote_thresholds[name] = recommender.vote_threshold
-        depth = self.context.depth
-        return {split: recommender.recommend(part, depth) for split, part in queries.items()}
+            self._fitted[name] = recommender, log.seconds
+        return self._fitted[name]
 
     def fill(self, lists: RankedLists, queries: Queries) -> RankedLists:
         """Return `lists`, short ones filled with what is popular in the user's segment."""
         rows = np.flatnonzero((lists.items[:, : self.config.num_candidates] < 0).any(1))
-        if not len(rows):
-            return lists
         popular = self.fallback.recommend(queries.take(rows), lists.items.shape[1])
         items, scores = lists.items.copy(), lists.scores.copy()
         for row, more, more_scores in zip(rows, popular.items, popular.scores, strict=True):
@@ -90,17 +86,40 @@ class CandidateGenerator:
             scores[row, count:end] = scores[row, count - 1] if count else more_scores[: len(more)]
         return RankedLists(items, scores)
 
-    def candidates(self, lists: dict[str, RankedLists], queries: Queries) -> Candidates:
+    def candidates(self, queries: Queries) -> Candidates:
         """Return the fused lists of the candidates' models, short ones filled, with new items inserted."""
-        config, names = self.config, self.config.sources
-        ranked = lists[names[0]]
-        if len(names) > 1:
-            thresholds = [self.vote_thresholds[name] for name in names]
-            ranked = fuse([lists[name] for name in names], thresholds, ranked.items.shape[1])
-        filled = self.fill(ranked, queries)
-        wanted = config.num_candidates
-        added = (filled.items[:, :wanted] >= 0).sum() - (ranked.items[:, :wanted] >= 0).sum()
+        config, wanted = self.config, self.config.num_candidates
+        models = [self.fit(name)[0] for name in config.sources]
+        rankings = [model.recommend(queries, self.context.depth) for model in models]
+        ranked = rankings[0]
+        if len(rankings) > 1:
+            ranked = fuse(rankings, [model.vote_threshold for model in models], self.context.depth)
+        lists = self.fill(ranked, queries)
+        filled = (lists.items[:, :wanted] >= 0).sum() - (ranked.items[:, :wanted] >= 0).sum()
         if self.new_items:
-            filled = self.new_items.insert(filled, queries, config.new_item_slots, wanted)
-        items = filled.items[:, :wanted]
-        return Candidates(filled, int(added), int((self.is_new[items] & (items >= 0)).sum()))
+            lists = self.new_items.insert(lists, queries, config.new_item_slots, wanted)
+        items = lists.items[:, :wanted]
+        return Candidates(lists, int(filled), int((self.is_new[items] & (items >= 0)).sum()))
+
+
+def fuse(rankings: Sequence[RankedLists], vote_thresholds: Sequence[float], depth: int) -> RankedLists:
+    """Return items by their sum of 1 / (FUSION_CONSTANT + rank), ties by index.
+
+    Items that score below their list's threshold do not vote. Where fewer than `depth` items have votes,
+    the other items follow, list after list, with score 0.
+    """
+    gains = np.concatenate([1.0 / (FUSION_CONSTANT + np.arange(1, r.items.shape[1] + 1)) for r in rankings])
+    items = np.concatenate([lists.items for lists in rankings], axis=1)
+    strong = [lists.scores >= least for lists, least in zip(rankings, vote_thresholds, strict=True)]
+    votes = (items >= 0) & np.concatenate(strong, axis=1)
+    fused = RankedLists.empty(len(items), depth)
+    for row, (row_items, has_vote) in enumerate(zip(items, votes, strict=True)):
+        voted, index = np.unique(row_items[has_vote], return_inverse=True)
+        total = np.bincount(index, weights=gains[has_vote], minlength=len(voted))
+        order = np.lexsort((voted, -total))
+        others = row_items[(row_items >= 0) & ~np.isin(row_items, voted)]
+        others = others[np.sort(np.unique(others, return_index=True)[1])]
+        merged = np.concatenate([voted[order], others])[:depth]
+        fused.items[row, : len(merged)] = merged
+        fused.scores[row, : len(merged)] = np.concatenate([total[order], np.zeros(len(others))])[:depth]
+    return fused

@@ -17,20 +17,17 @@ class NewItems:
         self.vectors = content.vectors.index_select(0, torch.from_numpy(self.items))
 
     def nearest(self, queries: Queries, count: int) -> Ints:
-        """Return `count` new items per query, [rows, count], nearest first, -1 where there are fewer.
-
-        Items without similarity to the history, and items created after the query, are left out.
-        """
-        sizes = [len(block) for block in blocks(queries.histories, len(self.items))]
-        parts = np.split(np.arange(len(queries)), np.cumsum(sizes)[:-1])
-        return np.concatenate([self._nearest(queries.take(part), count) for part in parts])
+        """Return at most `count` items like the history and older than the query, [rows, count], -1 after."""
+        nearest = np.empty((len(queries), count), np.int64)
+        for rows in blocks(len(queries), len(self.items)):
+            nearest[rows] = self._nearest(queries.take(rows), count)
+        return nearest
 
     def _nearest(self, queries: Queries, count: int) -> Ints:
         scores = self.content.similarity(queries.histories, self.vectors)
-        scores.masked_fill_(scores < self.content.vote_threshold, -torch.inf)
-        if len(self.data.created):
-            too_early = self.data.created[self.items] > self.data.query_times(queries)[:, None]
-            scores.masked_fill_(torch.from_numpy(too_early), -torch.inf)
+        too_early = self.data.created[self.items] > self.data.query_times(queries)[:, None]
+        excluded = torch.from_numpy(too_early) | (scores < self.content.vote_threshold)
+        scores.masked_fill_(excluded, -torch.inf)
         rows, seen = queries.histories.flat()
         is_new = np.isin(seen, self.items)
         lengths = np.bincount(rows[is_new], minlength=len(queries))
@@ -44,13 +41,11 @@ class NewItems:
         The items there move behind; a new item that a model ranked before them keeps its rank. Lists
         shorter than `candidates` get their new items at the end.
         """
-        nearest = self.nearest(queries, candidates)
         depth = lists.items.shape[1]
         result = RankedLists.empty(len(lists), depth)
-        for row in range(len(lists)):
+        for row, nearest in enumerate(self.nearest(queries, candidates)):
             listed = lists.items[row][lists.items[row] >= 0]
-            new = nearest[row][nearest[row] >= 0]
-            new = new[~np.isin(new, listed[: candidates - slots])][:slots]
+            new = nearest[(nearest >= 0) & ~np.isin(nearest, listed[: candidates - slots])][:slots]
             others = np.flatnonzero(~np.isin(listed, new))
             cut = min(candidates - len(new), len(others))
             score = lists.scores[row][others]

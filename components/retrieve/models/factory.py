@@ -43,9 +43,7 @@ def fit(
 ) -> tuple[Recommender, TrainingLog]:
     """Train model `name` on `train_part`; `valid` (of the same users) only decides when to stop.
 
-    `fold` is the fold held out, -1 for none; it only enters the seed. A network saves its state in
-    `checkpoint_dir` after every epoch, and resumes from it. The log's seconds include pre-training,
-    embeddings and semantic ids.
+    `fold`, held out or -1, only enters the seed. The log's seconds include pre-training and embeddings.
     """
     started = time.monotonic()
     recommender: Recommender
@@ -73,9 +71,8 @@ def fit(
                     config=config.s3rec.pretraining,
                     checkpoint=checkpoint.with_suffix(".pretraining.pt"),
                 )
-            settings = getattr(config, name).training
-            key = f"{name}.training"
-            recommender, log = learn(label, key, model, valid=valid, config=settings, checkpoint=checkpoint)
+            schedule = {"config": getattr(config, name).training, "checkpoint": checkpoint}
+            recommender, log = learn(label, f"{name}.training", model, valid=valid, **schedule)
     # A resumed training took more seconds than this call.
     log.seconds = max(log.seconds, time.monotonic() - started)
     return recommender, log
@@ -84,10 +81,7 @@ def fit(
 def network(
     name: str, config: RetrieveConfig, num_items: int, tags: Histories, ids: Ints | None = None
 ) -> SequenceNetwork:
-    """Return the network of the neural model `name`, initialised from torch's random state.
-
-    `ids` [items, words] are the semantic ids that "tiger" generates.
-    """
+    """Return the network of the neural model `name`; `ids` [items, words] are TIGER's semantic ids."""
     if name == "tiger" and ids is not None:
         return Tiger(ids, config.tiger)
     build: dict[str, Callable[[], SequenceNetwork]] = {
@@ -124,10 +118,8 @@ def tiger_ids(config: RetrieveConfig, data: Interactions, checkpoint_dir: Path) 
     seed = stable_seed(config.seed, "semantic ids")
     vectors = text_vectors(config, data, checkpoint_dir)  # before the seed: loading may draw random weights
     with seeded(seed):
-        return load_or_compute(
-            checkpoint_dir / "semantic_ids.npz",
-            lambda: semantic_ids(vectors, config.tiger.ids, seed, device(config)),
-        )
+        file, ids = checkpoint_dir / "semantic_ids.npz", config.tiger.ids
+        return load_or_compute(file, lambda: semantic_ids(vectors, ids, seed, device(config)))
 
 
 def load_or_compute(file: Path, compute: Callable[[], npt.NDArray]) -> npt.NDArray:

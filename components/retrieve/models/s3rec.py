@@ -10,19 +10,15 @@ from torch import Tensor, nn
 
 from components.retrieve.config import S3recConfig
 from components.retrieve.interactions import Histories
+from components.retrieve.models.fdsa import Attributes
 from components.retrieve.models.sasrec import Sasrec
-from components.retrieve.networks.attributes import Attributes
 from components.retrieve.networks.item_network import init_weights, sample_mask
 from components.retrieve.networks.training import SequenceNetwork
 from components.retrieve.ranking import Recommender
 
 
 class Pretraining(SequenceNetwork):
-    """Teaches `network` mutual information between items, attributes and segments (section 4.2).
-
-    Reads sequences in both directions. `objective_weights` are those of associated attributes, masked
-    items, masked attributes and segments (equations 5 to 8).
-    """
+    """Teaches `network` mutual information between items, attributes and segments (section 4.2)."""
 
     def __init__(self, network: Sasrec, tags: Histories, config: S3recConfig) -> None:
         super().__init__()
@@ -36,12 +32,12 @@ class Pretraining(SequenceNetwork):
             init_weights(part)
         nn.init.normal_(self.mask, std=0.02)
 
-    def recommender(self, device: torch.device) -> Recommender:
+    def recommender(self) -> Recommender:
         """Return the network's recommender."""
-        return self.network.recommender(device)
+        return self.network.recommender()
 
     def loss(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Return the weighted sum of the four losses over sequences [rows, length]."""
+        """Return the weighted sum of the losses of equations 5 to 8 over sequences [rows, length]."""
         real = torch.arange(items.shape[1], device=items.device) < lengths[:, None]
         masked = sample_mask(items, lengths, self.mask_share)
         states = self._encode(items, masked, real)[masked]

@@ -54,9 +54,9 @@ class ItemNetwork(SequenceNetwork):
             return losses.sampled_softmax(vectors, table, targets, negatives)
         return losses.full_softmax(vectors.float(), table, targets)
 
-    def recommender(self, device: torch.device) -> "NetworkRecommender":
+    def recommender(self) -> "NetworkRecommender":
         """Return the recommender that ranks by this network's scores."""
-        return NetworkRecommender(self, device)
+        return NetworkRecommender(self)
 
 
 class NextItemNetwork(ItemNetwork):
@@ -73,10 +73,7 @@ class NextItemNetwork(ItemNetwork):
 
     @abc.abstractmethod
     def encode(self, items: Tensor, at: Tensor | None = None) -> Tensor:
-        """Return causal states [rows, length, dim] for items [rows, length].
-
-        With `at` [rows], only those at these positions, [rows, dim].
-        """
+        """Return causal states [rows, length, dim] of items [rows, length], or [rows, dim] at `at` [rows]."""
 
     def user_vectors(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Return the states of the last item of each history."""
@@ -95,26 +92,22 @@ class NextItemNetwork(ItemNetwork):
 class NetworkRecommender(Scorer):
     """Scores of a trained network."""
 
-    def __init__(self, network: ItemNetwork, device: torch.device) -> None:
-        self.network = network.eval()
-        self.num_items = network.num_items
-        self.device = device
-        self._table: Tensor | None = None
+    def __init__(self, network: ItemNetwork) -> None:
+        self.network, self.num_items = network.eval(), network.num_items
+        self.table = network.item_vectors().detach()
 
     @torch.no_grad()
     def scores(self, histories: Histories) -> Tensor:
         """Return user vectors times item vectors; an empty history scores 0 everywhere."""
         latest = histories.last(self.network.max_length)
-        if self._table is None:
-            self._table = self.network.item_vectors().clone()
-        users = torch.zeros(len(latest), self._table.shape[1], device=self.device)
+        users = self.table.new_zeros(len(latest), self.table.shape[1])
         order = np.argsort(latest.lengths, kind="stable")
         for rows in np.array_split(order, max(1, len(order) // 256)):
             rows = rows[latest.lengths[rows] > 0]
             if len(rows):
-                batch = pad(latest.take(rows), self.num_items, self.device)
-                users[torch.from_numpy(rows).to(self.device)] = self.network.user_vectors(*batch)
-        return users @ self._table.T
+                batch = pad(latest.take(rows), self.num_items, self.table.device)
+                users[torch.from_numpy(rows).to(self.table.device)] = self.network.user_vectors(*batch)
+        return users @ self.table.T
 
 
 def sample_mask(items: Tensor, lengths: Tensor, share: float) -> Tensor:

@@ -43,8 +43,8 @@ class SequenceNetwork(nn.Module, abc.ABC):
         """Return the training loss of sequences [rows, <= max_length + 1], padded on the right."""
 
     @abc.abstractmethod
-    def recommender(self, device: torch.device) -> Recommender:
-        """Return the recommender of this network, which lies on `device`."""
+    def recommender(self) -> Recommender:
+        """Return the recommender of this network."""
 
 
 @dataclass
@@ -104,13 +104,13 @@ class _Training:
 
     @property
     def is_done(self) -> bool:
-        """Whether all epochs are trained, or validation has not improved for `patience` evaluations."""
+        """Whether all epochs are trained, or `patience` evaluations brought nothing better."""
         reached = self.log.valid_ndcg
         stale = len(reached) - 1 - int(np.argmax(reached)) if reached else 0
         return self.epoch >= self.config.epochs or 0 < self.config.patience <= stale
 
     def run_epoch(self, sequences: Histories) -> float:
-        """Train on every sequence once and return the mean loss; a loss that is not finite ends it."""
+        """Train on every sequence once, or until a loss is not finite; return the mean loss."""
         config, network, device = self.config, self.network.train(), self.device
         losses: list[float] = []
         for group in self.optimizer.param_groups:
@@ -133,25 +133,17 @@ class _Training:
 
     def evaluate(self, valid: Queries) -> str:
         """Evaluate every `eval_every` epochs, keep the best weights, and return what to log."""
-        if not len(valid):
-            self.log.best_epoch = self.epoch
+        if not len(valid) or (self.epoch % self.config.eval_every and self.epoch != self.config.epochs):
             return ""
-        if self.epoch % self.config.eval_every and self.epoch != self.config.epochs:
-            return ""
-        reached = validation_ndcg(self.network.recommender(self.device), valid)
+        reached = validation_ndcg(self.network.recommender(), valid)
         if reached > max(self.log.valid_ndcg, default=-1.0):
             self.best, self.log.best_epoch = copy.deepcopy(self.network.state_dict()), self.epoch
         self.log.valid_ndcg.append(reached)
         return f", valid ndcg@10 {reached:.4f}"
 
-    def save(self, file: Path) -> None:
-        """Write the state to `file`, atomically."""
-        training_state.save(file, self.network.state_dict(), self.optimizer, self._rest())
-
     def resume(self, file: Path) -> bool:
-        """Restore the state that `save` wrote, torch's random state included; False without a usable one."""
-        weights = self.network.state_dict()
-        rest = training_state.resume(file, weights, self.optimizer, self._rest())
+        """Restore what `save` wrote to `file`; False without a usable state."""
+        rest = training_state.resume(file, self.network.state_dict(), self.optimizer, self._rest())
         if rest is None:
             return False
         self.best, self.log = rest["best"], TrainingLog(**rest["log"])
@@ -160,6 +152,10 @@ class _Training:
         if rest["cuda"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(rest["cuda"])
         return True
+
+    def save(self, file: Path) -> None:
+        """Write weights, optimizer, best weights, log and random states to `file`, atomically."""
+        training_state.save(file, self.network.state_dict(), self.optimizer, self._rest())
 
     def _rest(self) -> dict:
         return {
@@ -182,15 +178,10 @@ def train(
     device: torch.device,
     checkpoint: Path,
 ) -> tuple[Recommender, TrainingLog]:
-    """Train `network` on `histories` and return it with the weights of its best evaluation.
+    """Train `network` on `histories`; return it with its best weights by `valid`, the last ones without.
 
-    `name` is for people, `key` is the place of `config` in the profile's section retrieve. Without `valid`
-    queries the last weights are kept. The same input, seed and number of threads give the same weights. The
-    state is saved in `checkpoint` after every epoch; a stopped training resumes from it and ends as if it
-    had never stopped.
-
-    Raises:
-        TrainingError: the loss or a weight is not a number. OutputError: `checkpoint` cannot be written.
+    `name` is for people, `key` says where `config` stands in the profile's section retrieve. The state is
+    saved in `checkpoint` after every epoch; a stopped training resumes and ends as if it had never stopped.
     """
     started = time.monotonic()
     training, sequences = _Training(network, config, seed, device), network.training_sequences(histories)
@@ -199,7 +190,7 @@ def train(
         valid = valid.take(np.sort(chosen))
     if not len(sequences):
         log.warning("%s: no history of two items to learn from, so it keeps its initial weights", name)
-        return network.recommender(device), training.log
+        return network.recommender(), training.log
     if training.resume(checkpoint):
         log.info("%s: resumes after epoch %d", name, training.epoch)
     seconds_before = training.log.seconds
@@ -215,7 +206,7 @@ def train(
     if len(valid):
         network.load_state_dict(training.best)
         log.info("%s: keeps epoch %d of %d", name, training.log.best_epoch, training.epoch)
-    return network.recommender(device), training.log
+    return network.recommender(), training.log
 
 
 def learning_rate(config: TrainingConfig, epoch: int) -> float:

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from components.retrieve.job import RetrieveInputs, RetrieveOutputs
 from data_contracts.tables import CATALOGUE, EXPOSURES, SEQUENCES, USERS
 
 
@@ -24,7 +23,7 @@ def _one_thread() -> Iterator[None]:
 
 Sequences = dict[str, list[str]]
 START = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
-WriteTables = Callable[..., RetrieveInputs]
+WriteTables = Callable[..., dict[str, Path]]
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def write_tables(tmp_path: Path) -> WriteTables:
         shown: list[tuple[str, float, list[str]]] | None = None,
         created: dict[str, float] | None = None,
         brands: dict[str, str] | None = None,
-    ) -> RetrieveInputs:
+    ) -> dict[str, Path]:
         """Item i of a user comes on day i; `shown` is (user, day, items), `created` item -> day."""
 
         def day(number: float) -> datetime.datetime:
@@ -85,14 +84,15 @@ def write_tables(tmp_path: Path) -> WriteTables:
         ):
             (folder / table).mkdir(parents=True)
             pq.write_table(pa.Table.from_pylist(values, schema=schema), folder / table / "part-0.parquet")
-        return RetrieveInputs(*(folder / name for name in ("sequences", "catalogue", "users", "exposures")))
+        return {name: folder / name for name in ("sequences", "catalogue", "users", "exposures")}
 
     return write
 
 
 @pytest.fixture
-def outputs(tmp_path: Path) -> RetrieveOutputs:
-    return RetrieveOutputs(tmp_path / "candidates", tmp_path / "rankings", tmp_path / "report.html")
+def outputs(tmp_path: Path) -> dict[str, Path]:
+    names = {"candidates": "candidates", "rankings": "rankings", "report_html": "report.html"}
+    return {key: tmp_path / name for key, name in names.items()}
 
 
 def cycles(users: int, items: int, length: int, seed: int = 0) -> Sequences:

@@ -60,8 +60,8 @@ def by_prompt(table: list[dict]) -> dict:
 
 
 def test_every_prompt_gets_candidates_under_the_contract(write_tables, ring, outputs) -> None:
-    report = run(CONFIG, write_tables(ring), outputs)
-    table = pq.read_table(outputs.candidates)
+    report = run(CONFIG, **write_tables(ring), **outputs)
+    table = pq.read_table(outputs["candidates"])
     assert table.schema.equals(CANDIDATES)
     found = by_prompt(table.to_pylist())
     folds = dict(zip(sorted(ring), user_folds(sorted(ring), 2, 0).tolist(), strict=True))
@@ -80,8 +80,8 @@ def test_every_prompt_gets_candidates_under_the_contract(write_tables, ring, out
 
 
 def test_every_model_ranks_valid_and_test(write_tables, ring, outputs) -> None:
-    report = run(CONFIG, write_tables(ring), outputs)
-    table = pq.read_table(outputs.rankings)
+    report = run(CONFIG, **write_tables(ring), **outputs)
+    table = pq.read_table(outputs["rankings"])
     assert table.schema.equals(RANKINGS)
     ranked = table.to_pylist()
     assert len(ranked) == 3 * 2 * 80
@@ -90,7 +90,7 @@ def test_every_model_ranks_valid_and_test(write_tables, ring, outputs) -> None:
         at_10 = [ring[row["user_id"]][-1] in row["item_ids"][:10] for row in mine]
         assert report.models[model]["test"]["recall@10"] == pytest.approx(sum(at_10) / 80)
         assert all(not set(row["item_ids"]) & set(ring[row["user_id"]][:-1]) for row in mine)
-    candidates = by_prompt(rows(outputs.candidates))
+    candidates = by_prompt(rows(outputs["candidates"]))
     for row in ranked:
         if row["model"] == "sasrec":
             assert candidates[row["user_id"], row["split"]]["item_ids"] == row["item_ids"][:5]
@@ -98,9 +98,9 @@ def test_every_model_ranks_valid_and_test(write_tables, ring, outputs) -> None:
 
 def test_the_ceiling_is_the_share_of_labels_among_the_candidates(write_tables, ring, outputs) -> None:
     config = dataclasses.replace(COUNTING, num_candidates=10)
-    report = run(config, write_tables(ring), outputs)
+    report = run(config, **write_tables(ring), **outputs)
     for split in ("train", "valid", "test"):
-        asked = [row for row in rows(outputs.candidates) if row["split"] == split]
+        asked = [row for row in rows(outputs["candidates"]) if row["split"] == split]
         inside = [ring[row["user_id"]][row["position"]] in row["item_ids"] for row in asked]
         assert report.splits[split].ceilings[10] == pytest.approx(sum(inside) / 80)
     assert report.metrics()["ceiling_test_at_10"] == report.splits["test"].ceilings[10]
@@ -110,34 +110,34 @@ def test_the_ceiling_is_the_share_of_labels_among_the_candidates(write_tables, r
 def test_a_train_prompt_owes_nothing_to_its_users_labels(write_tables, ring, outputs, source) -> None:
     """Change what a user does from the train label on: the candidates of this train prompt stay."""
     config = dataclasses.replace(CONFIG, models=("popularity",), **SOURCES[source])
-    run(config, write_tables(ring, **OF_ITEMS), outputs)
-    before = by_prompt(rows(outputs.candidates))["u0007", "train"]
+    run(config, **write_tables(ring, **OF_ITEMS), **outputs)
+    before = by_prompt(rows(outputs["candidates"]))["u0007", "train"]
     changed = dict(ring)
     unseen = sorted({i for items in ring.values() for i in items} - set(ring["u0007"]))
     changed["u0007"] = [*ring["u0007"][:-3], *unseen[:3]]
-    run(config, write_tables(changed, name="changed", **OF_ITEMS), outputs)
-    assert by_prompt(rows(outputs.candidates))["u0007", "train"] == before
+    run(config, **write_tables(changed, name="changed", **OF_ITEMS), **outputs)
+    assert by_prompt(rows(outputs["candidates"]))["u0007", "train"] == before
 
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_no_model_owes_anything_to_test_labels(write_tables, ring, outputs, source) -> None:
     config = dataclasses.replace(CONFIG, models=("popularity",), **SOURCES[source])
     catalogue = sorted({i for items in ring.values() for i in items})
-    run(config, write_tables(ring, catalogue, **OF_ITEMS), outputs)
-    before = rows(outputs.candidates)
+    run(config, **write_tables(ring, catalogue, **OF_ITEMS), **outputs)
+    before = rows(outputs["candidates"])
     changed = {}
     for user, items in ring.items():
         other = next(i for i in reversed(catalogue) if i not in items)
         changed[user] = [*items[:-1], other]
-    run(config, write_tables(changed, catalogue, name="changed", **OF_ITEMS), outputs)
-    assert rows(outputs.candidates) == before
+    run(config, **write_tables(changed, catalogue, name="changed", **OF_ITEMS), **outputs)
+    assert rows(outputs["candidates"]) == before
 
 
 def test_the_same_input_gives_the_same_bytes(write_tables, ring, outputs) -> None:
     written = []
     for name in ("one", "two"):
-        run(CONFIG, write_tables(ring, name=name), outputs)
-        files = [*outputs.candidates.iterdir(), *outputs.rankings.iterdir()]
+        run(CONFIG, **write_tables(ring, name=name), **outputs)
+        files = [*outputs["candidates"].iterdir(), *outputs["rankings"].iterdir()]
         written.append([file.read_bytes() for file in sorted(files)])
     assert written[0] == written[1]
 
@@ -145,13 +145,13 @@ def test_the_same_input_gives_the_same_bytes(write_tables, ring, outputs) -> Non
 def test_a_blend_fuses_the_reciprocal_ranks(write_tables, ring, outputs) -> None:
     sources = {"models": ("sasrec", "popularity"), "candidates_from": "sasrec+popularity"}
     config = dataclasses.replace(CONFIG, **sources, ranking_depth=100)
-    run(config, write_tables(ring), outputs)
+    run(config, **write_tables(ring), **outputs)
     gains: dict = {}
-    for row in rows(outputs.rankings):
+    for row in rows(outputs["rankings"]):
         mine = gains.setdefault((row["user_id"], row["split"]), {})
         for rank, item in enumerate(row["item_ids"], 1):
             mine[item] = mine.get(item, 0.0) + 1 / (60 + rank)
-    for prompt, row in by_prompt(rows(outputs.candidates)).items():
+    for prompt, row in by_prompt(rows(outputs["candidates"])).items():
         if prompt[1] != "train":
             expected = sorted(gains[prompt], key=lambda item: (-round(gains[prompt][item], 12), item))
             assert row["item_ids"] == expected[:5]
@@ -162,8 +162,8 @@ def test_users_of_few_items(write_tables, outputs) -> None:
     sequences = {"few": ["a", "b", "c"], "many": ["a", "b", "c", "d", "e"], "new": ["a", "b"], "one": ["c"]}
     ends = {"few": (1, 2), "many": (3, 4), "new": (0, 1), "one": (0, 0)}
     config = dataclasses.replace(COUNTING, num_candidates=3)
-    report = run(config, write_tables(sequences, ends=ends), outputs)
-    found = by_prompt(rows(outputs.candidates))
+    report = run(config, **write_tables(sequences, ends=ends), **outputs)
+    found = by_prompt(rows(outputs["candidates"]))
     assert sorted(found) == [
         ("few", "test"),
         ("few", "valid"),
@@ -180,30 +180,32 @@ def test_users_of_few_items(write_tables, outputs) -> None:
 
 def test_fewer_items_than_candidates_gives_short_lists(write_tables, outputs) -> None:
     sequences = {"u": ["a", "b", "c", "d"], "v": ["b", "c", "d", "a"], "w": ["c", "d", "a", "b"]}
-    report = run(COUNTING, write_tables(sequences), outputs)
-    lengths = {row["split"]: len(row["item_ids"]) for row in rows(outputs.candidates)}
+    report = run(COUNTING, **write_tables(sequences), **outputs)
+    lengths = {row["split"]: len(row["item_ids"]) for row in rows(outputs["candidates"])}
     assert lengths == {"train": 3, "valid": 2, "test": 1}
     assert report.short == 9
     assert "9 of 9 prompts have fewer than" in report.flags[0]
     cold = {**sequences, "x": ["a"]}  # what is popular answers x with all four items
-    report = run(COUNTING, write_tables(cold, ends={"x": (0, 0)}, name="cold"), outputs)
+    report = run(COUNTING, **write_tables(cold, ends={"x": (0, 0)}, name="cold"), **outputs)
     assert report.short == 10
-    assert all(len(row["scores"]) == len(row["item_ids"]) for row in rows(outputs.candidates))
+    assert all(len(row["scores"]) == len(row["item_ids"]) for row in rows(outputs["candidates"]))
 
 
 def test_nobody_to_ask_and_no_place_for_new_items_are_flagged(write_tables, ring, outputs) -> None:
     nobody = write_tables({"a": ["p"], "b": ["q"]}, ends={"a": (1, 1), "b": (1, 1)}, name="nobody")
-    assert "there is no prompt" in run(COUNTING, nobody, outputs).flags[0]
+    assert "there is no prompt" in run(COUNTING, **nobody, **outputs).flags[0]
     slots = dataclasses.replace(COUNTING, new_item_slots=2)
     catalogue = sorted({"new", *(i for items in ring.values() for i in items)})
-    assert "no new item" in run(slots, write_tables(ring, catalogue), outputs).flags[0]  # for want of tags
+    assert (
+        "no new item" in run(slots, **write_tables(ring, catalogue), **outputs).flags[0]
+    )  # for want of tags
 
 
 def test_a_device_that_is_not_there_is_told_before_any_work(write_tables, outputs, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    absent = dataclasses.replace(write_tables({}, []), sequences=Path("absent"))
+    absent = write_tables({}, []) | {"sequences": Path("absent")}
     with pytest.raises(ConfigError, match=r"retrieve\.device is cuda"):
-        run(dataclasses.replace(COUNTING, device="cuda"), absent, outputs)
+        run(dataclasses.replace(COUNTING, device="cuda"), **absent, **outputs)
 
 
 @pytest.mark.parametrize(
@@ -222,8 +224,8 @@ def test_settings_that_cannot_be_are_refused_by_their_key(settings, message) -> 
 def test_an_item_never_seen_in_training_is_ranked_last_by_counting(write_tables, ring, outputs) -> None:
     catalogue = sorted({"zzz", *(i for items in ring.values() for i in items)})
     config = dataclasses.replace(COUNTING, ranking_depth=100)
-    run(config, write_tables(ring, catalogue), outputs)
-    assert all(row["item_ids"][-1] == "zzz" for row in rows(outputs.rankings))
+    run(config, **write_tables(ring, catalogue), **outputs)
+    assert all(row["item_ids"][-1] == "zzz" for row in rows(outputs["rankings"]))
 
 
 def test_a_new_item_is_found_by_its_tags_and_counted(write_tables, ring, outputs) -> None:
@@ -231,8 +233,8 @@ def test_a_new_item_is_found_by_its_tags_and_counted(write_tables, ring, outputs
     catalogue = sorted({"new", *(i for items in ring.values() for i in items)})
     tags = {item: [f"tag{item}"] for item in catalogue} | {"new": ["tagi0010"]}
     config = dataclasses.replace(COUNTING, models=("content",), candidates_from="content+item_to_item")
-    report = run(config, write_tables(ring, catalogue, tags=tags), outputs)
-    table = rows(outputs.candidates)
+    report = run(config, **write_tables(ring, catalogue, tags=tags), **outputs)
+    table = rows(outputs["candidates"])
     for row in table:
         latest = ring[row["user_id"]][row["position"] - 1]
         assert ("new" in row["item_ids"]) or latest != "i0010"
@@ -243,8 +245,8 @@ def test_a_new_item_is_found_by_its_tags_and_counted(write_tables, ring, outputs
 def test_a_failure_leaves_no_output(write_tables, ring, outputs) -> None:
     inputs = write_tables(ring, catalogue=["i0001"])
     with pytest.raises(DataError, match="not in the catalogue"):
-        run(COUNTING, inputs, outputs)
-    left = [path.name for path in outputs.candidates.parent.iterdir() if path.name != "tables"]
+        run(COUNTING, **inputs, **outputs)
+    left = [path.name for path in outputs["candidates"].parent.iterdir() if path.name != "tables"]
     assert left == []
 
 
@@ -256,10 +258,10 @@ def test_the_component_runs_as_the_pipeline_calls_it(write_tables, ring, tmp_pat
         config=to_json(COUNTING),
         fingerprint="",
         checkpoints="",
-        sequences=Dataset(uri=str(inputs.sequences)),
-        catalogue=Dataset(uri=str(inputs.catalogue)),
-        users=Dataset(uri=str(inputs.users)),
-        exposures=Dataset(uri=str(inputs.exposures)),
+        sequences=Dataset(uri=str(inputs["sequences"])),
+        catalogue=Dataset(uri=str(inputs["catalogue"])),
+        users=Dataset(uri=str(inputs["users"])),
+        exposures=Dataset(uri=str(inputs["exposures"])),
         candidates=Dataset(uri=str(out["candidates"])),
         rankings=Dataset(uri=str(out["rankings"])),
         report=HTML(uri=str(out["report.html"])),

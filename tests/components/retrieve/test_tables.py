@@ -9,13 +9,13 @@ from components.shared.errors import DataError
 def test_a_brand_is_a_tag_among_others(write_tables) -> None:
     tags, brands = {"a": ["soap", "acme"], "b": ["soap"]}, {"a": "acme", "b": "zest", "c": "acme", "d": ""}
     inputs = write_tables({"u": ["a", "b", "c", "d"]}, tags=tags, brands=brands)
-    of_items = load(inputs.sequences, inputs.catalogue).tags
+    of_items = load(inputs["sequences"], inputs["catalogue"]).tags
     assert [row.tolist() for row in of_items] == [[0, 1], [1, 2], [0], []]  # acme, soap, zest
 
 
 def test_examples_of_leave_one_out(write_tables) -> None:
     inputs = write_tables({"b": ["x", "y", "z", "w"], "a": ["z", "x", "y"]})
-    data = load(inputs.sequences, inputs.catalogue)
+    data = load(inputs["sequences"], inputs["catalogue"])
     assert data.user_ids == ["a", "b"]
     assert data.item_ids == ["w", "x", "y", "z"]
     assert [row.tolist() for row in data.train()] == [[3], [1, 2]]
@@ -34,7 +34,7 @@ def test_examples_of_a_temporal_split(write_tables) -> None:
     sequences = {"new": ["x", "y"], "quiet": ["x", "y"], "busy": ["x", "y", "z", "w"]}
     ends = {"new": (0, 0), "quiet": (2, 2), "busy": (1, 2)}
     inputs = write_tables(sequences, ends=ends)
-    data = load(inputs.sequences, inputs.catalogue)
+    data = load(inputs["sequences"], inputs["catalogue"])
     users = {split: [data.user_ids[u] for u in data.queries(split).users] for split in ("valid", "test")}
     assert users == {"valid": ["busy"], "test": ["busy", "new"]}
     assert data.queries("test").labels.lengths.tolist() == [2, 2]
@@ -44,12 +44,15 @@ def test_examples_of_a_temporal_split(write_tables) -> None:
 def test_the_order_of_rows_and_files_does_not_matter(write_tables) -> None:
     sequences = {f"u{i}": [f"i{(i + j) % 9}" for j in range(4)] for i in range(7)}
     inputs = write_tables(sequences)
-    table = pq.read_table(inputs.sequences)
+    table = pq.read_table(inputs["sequences"])
     shuffled = write_tables({}, name="shuffled", catalogue=[f"i{i}" for i in reversed(range(9))])
-    (shuffled.sequences / "part-0.parquet").unlink()
-    pq.write_table(table.slice(4), shuffled.sequences / "part-0.parquet")
-    pq.write_table(table.slice(0, 4), shuffled.sequences / "part-1.parquet")
-    one, other = load(inputs.sequences, inputs.catalogue), load(shuffled.sequences, shuffled.catalogue)
+    (shuffled["sequences"] / "part-0.parquet").unlink()
+    pq.write_table(table.slice(4), shuffled["sequences"] / "part-0.parquet")
+    pq.write_table(table.slice(0, 4), shuffled["sequences"] / "part-1.parquet")
+    one, other = (
+        load(inputs["sequences"], inputs["catalogue"]),
+        load(shuffled["sequences"], shuffled["catalogue"]),
+    )
     assert one.user_ids == other.user_ids
     assert one.item_ids == other.item_ids
     assert np.array_equal(one.items, other.items)
@@ -68,18 +71,18 @@ def test_the_order_of_rows_and_files_does_not_matter(write_tables) -> None:
 def test_unusable_tables_are_named(write_tables, catalogue, ends, message) -> None:
     inputs = write_tables({"u": ["x", "y", "z"]}, catalogue=catalogue, ends=ends)
     with pytest.raises(DataError, match=message):
-        load(inputs.sequences, inputs.catalogue)
+        load(inputs["sequences"], inputs["catalogue"])
 
 
 def test_a_missing_table_is_named(write_tables, tmp_path) -> None:
     inputs = write_tables({"u": ["x", "y", "z"]})
     with pytest.raises(DataError, match=r"nowhere: not a readable Parquet table"):
-        load(tmp_path / "nowhere", inputs.catalogue)
+        load(tmp_path / "nowhere", inputs["catalogue"])
 
 
 def test_a_missing_column_is_named(write_tables) -> None:
     inputs = write_tables({"u": ["x", "y", "z"]})
-    file = inputs.sequences / "part-0.parquet"
+    file = inputs["sequences"] / "part-0.parquet"
     pq.write_table(pq.read_table(file).drop_columns("train_end"), file)
     with pytest.raises(DataError, match="train_end"):
-        load(inputs.sequences, inputs.catalogue)
+        load(inputs["sequences"], inputs["catalogue"])

@@ -22,10 +22,10 @@ BEAMS = 8192
 
 
 class CodeTree(nn.Module):
-    """The prefix tree of the catalogue's semantic ids; an edge per code word.
+    """The prefix tree of the catalogue's semantic ids; an edge per code word, sorted by parent.
 
-    Per level: edges sorted by their parent, `first` [nodes + 1] a parent's first edge, `word` [edges] the
-    code word, `child` [edges] the next level's node, or the item at the last level.
+    Per level: `first` [nodes + 1] is a parent's first edge, `word` [edges] the code word, `child` [edges] the
+    next level's node, at the last level the item.
     """
 
     def __init__(self, ids: Ints) -> None:
@@ -66,8 +66,8 @@ class DecoderBlock(nn.Module):
     def forward(self, x: Tensor, memory: Tensor, visible: Tensor, at: Tensor | None = None) -> Tensor:
         """Map [rows, positions, words, dim] to the same shape, with `at` [1] that word alone.
 
-        `memory` [rows, length, dim] is the encoded history; `visible`, bool and broadcastable to [rows,
-        positions, length], says which of it a position attends to.
+        A position attends to where `visible` [rows, 1 or positions, length] is True in the encoded history
+        `memory` [rows, length, dim].
         """
         rows, positions, _, dim = x.shape
         x = self.own(x.flatten(0, 1), None, at).unflatten(0, (rows, positions))
@@ -110,9 +110,9 @@ class Tiger(SequenceNetwork):
         self.bias = nn.Parameter(torch.zeros(sum(widths)))
         init_weights(self)
 
-    def recommender(self, device: torch.device) -> "TigerRecommender":
+    def recommender(self) -> "TigerRecommender":
         """Return the beam-search recommender of this network."""
-        return TigerRecommender(self, device)
+        return TigerRecommender(self)
 
     def encode(self, items: Tensor) -> Tensor:
         """Return [rows, length, dim] for items [rows, length]; attention is causal."""
@@ -130,8 +130,7 @@ class Tiger(SequenceNetwork):
     ) -> tuple[Tensor, list[Tensor]]:
         """Return the state [rows, positions, dim] of `decode` for one more `word` [rows, positions].
 
-        `cache` holds each layer's inputs for the words so far, [rows, positions, words, dim]; empty at the
-        first word. Returned with the new word's.
+        `cache` holds each layer's inputs for the words before it (none: empty); returned with the new ones.
         """
         level = cache[0].shape[2] if cache else 0
         x, at = self._embed(word[..., None], level), torch.tensor([level], device=word.device)
@@ -175,8 +174,8 @@ class Tiger(SequenceNetwork):
 class TigerRecommender(Recommender):
     """Ranks by beam search over the semantic ids of the catalogue."""
 
-    def __init__(self, network: Tiger, device: torch.device) -> None:
-        self.network, self.device = network.eval(), device
+    def __init__(self, network: Tiger) -> None:
+        self.network = network.eval()
 
     @torch.no_grad()
     def recommend(self, queries: Queries, depth: int) -> RankedLists:
@@ -193,13 +192,12 @@ class TigerRecommender(Recommender):
 
     def _search(self, histories: Histories, depth: int) -> RankedLists:
         """Search with `depth` beams, and some more for items that the history holds."""
-        net = self.network
-        items, lengths = pad(histories.last(net.max_length), net.num_items, self.device)
+        net, beams, device = self.network, _beams(histories, depth), self.network.ids.device
+        items, lengths = pad(histories.last(net.max_length), net.num_items, device)
         memory = net.encode(items)
-        visible = (torch.arange(items.shape[1], device=self.device) < lengths[:, None])[:, None]
-        beams = _beams(histories, depth)
-        word, score = net.start(len(items), 1)[..., 0], torch.zeros(len(items), 1, device=self.device)
-        node = torch.zeros(len(items), 1, dtype=torch.long, device=self.device)
+        visible = (torch.arange(items.shape[1], device=device) < lengths[:, None])[:, None]
+        word, score = net.start(len(items), 1)[..., 0], memory.new_zeros(len(items), 1)
+        node = torch.zeros_like(word)
         cache, parent = list[Tensor](), node[..., None, None]
         for level, (low, _) in enumerate(net.splits):
             cache = [x.gather(1, parent.expand(-1, -1, *x.shape[2:])) for x in cache]
@@ -211,23 +209,11 @@ class TigerRecommender(Recommender):
             node = children.flatten(1).gather(1, best).masked_fill(score == -torch.inf, -1)
             word = words.flatten(1).gather(1, best) + low
             parent = (best // words.shape[-1])[..., None, None]
-        return _unseen(node.cpu().numpy(), score.cpu().numpy(), histories, depth)
+        found, scores = node.cpu().numpy(), score.cpu().numpy()
+        is_excluded = (found < 0) | contains(histories, found)
+        return RankedLists.best(found, np.where(is_excluded, -np.inf, scores), depth)
 
 
 def _beams(histories: Histories, depth: int) -> int:
-    """Return the beams of a search, at most twice `depth`.
-
-    A history of more than `depth` items may therefore get a list shorter than `depth`.
-    """
+    """Return the beams of a search: for `depth` items beside those of the history, at most twice `depth`."""
     return depth + min(depth, int(histories.lengths.max(initial=0)))
-
-
-def _unseen(items: Ints, scores: np.ndarray, histories: Histories, depth: int) -> RankedLists:
-    """Return the first `depth` of `items` [rows, beams] that each history lacks, ties by index."""
-    scores = np.where((items < 0) | contains(histories, items), -np.inf, scores)
-    order = np.lexsort((items, -scores), axis=1)[:, :depth]
-    items, scores = np.take_along_axis(items, order, 1), np.take_along_axis(scores, order, 1)
-    lists = RankedLists.empty(len(items), depth)
-    lists.items[:, : items.shape[1]] = np.where(scores == -np.inf, -1, items)
-    lists.scores[:, : items.shape[1]] = scores
-    return lists

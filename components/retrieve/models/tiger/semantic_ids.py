@@ -46,9 +46,8 @@ class ResidualAutoencoder(nn.Module):
         z = self.encoder(x)
         _, words = self.quantise(z)
         before = z[:, None] - torch.cat([torch.zeros_like(words[:, :1]), words[:, :-1].detach()], 1).cumsum(1)
-        pull = (before.detach() - words).square().sum(-1) + self.commitment * (
-            before - words.detach()
-        ).square().sum(-1)
+        pull = (before.detach() - words).square().sum(-1)
+        pull = pull + self.commitment * (before - words.detach()).square().sum(-1)
         straight = z + (words.sum(1) - z).detach()  # straight-through estimator
         return (self.decoder(straight) - x).square().sum(-1).mean() + pull.sum(1).mean()
 
@@ -76,12 +75,8 @@ def _layers(sizes: tuple[int, ...]) -> nn.Sequential:
 
 
 def semantic_ids(vectors: Tensor, config: SemanticIdConfig, seed: int, device: torch.device) -> Ints:
-    """Return each item's code words [items, levels + 1]; the last one breaks ties.
-
-    `vectors` [items, width] are sentence embeddings. Raises TrainingError: the loss is not a number.
-    """
-    codes = _train(vectors.to(device), config, np.random.default_rng(seed))
-    ids = with_tie_breaker(codes)
+    """Return code words [items, levels + 1] of `vectors` [items, width]; the last ones break ties."""
+    ids = with_tie_breaker(_train(vectors.to(device), config, np.random.default_rng(seed)))
     shared = np.count_nonzero(ids[:, -1])
     log.info("semantic ids: %d of %d items share all words with another", shared, len(ids))
     return ids
@@ -101,8 +96,8 @@ def _train(x: Tensor, config: SemanticIdConfig, generator: np.random.Generator) 
             loss.backward()
             optimizer.step()
             total += loss.item() * len(rows)
-        when, section = f"in epoch {epoch + 1}", "retrieve.tiger.ids"
-        check_finite(when, section, config.learning_rate, total, network=network, hint="")
+        where = (f"in epoch {epoch + 1}", "retrieve.tiger.ids", config.learning_rate)
+        check_finite(*where, total, network=network, hint="")
         if (epoch + 1) % max(1, config.epochs // 20) == 0:
             progress(log, epoch + 1, config.epochs, f"semantic ids: loss {total / len(x):.4f}")
     with torch.no_grad():

@@ -19,10 +19,10 @@ PROFILES = [
 
 def test_segments_are_combinations_and_ages_come_in_bands(write_tables) -> None:
     inputs = write_tables({u: ["x", "y", "z"] for u in "abcde"}, profiles=PROFILES)
-    of = read_segments(inputs.users, list("abcde"), ("age", "gender"))
+    of = read_segments(inputs["users"], list("abcde"), ("age", "gender"))
     assert of[0] == of[1] != of[2]
     assert of[3] == of[4] == NO_SEGMENT  # an empty profile, and none at all
-    assert (read_segments(inputs.users, list("abcde"), ()) == NO_SEGMENT).all()
+    assert (read_segments(inputs["users"], list("abcde"), ()) == NO_SEGMENT).all()
 
 
 def test_a_segment_leans_on_everybody_by_the_prior() -> None:
@@ -54,13 +54,13 @@ def test_a_user_without_history_gets_what_is_popular_among_their_like(write_tabl
     profiles = [{"user_id": user, "gender": user[0]} for user in sequences]
     config = RetrieveConfig(models=("popularity",), candidates_from="item_to_item", num_candidates=4)
     inputs = write_tables(sequences, ends=ends, profiles=profiles)
-    report = run(config, inputs, outputs)
-    rows = {r["user_id"]: r["item_ids"] for r in pq.read_table(outputs.candidates).to_pylist()}
+    report = run(config, **inputs, **outputs)
+    rows = {r["user_id"]: r["item_ids"] for r in pq.read_table(outputs["candidates"]).to_pylist()}
     assert set(rows["fnew"]) == set("pqrs")
     assert set(rows["mnew"]) == set("tuvw")
     assert report.splits["test"].cold == 2
     alike = dataclasses.replace(config, segments=())
-    run(alike, inputs, outputs)
-    rows = {r["user_id"]: r["item_ids"] for r in pq.read_table(outputs.candidates).to_pylist()}
+    run(alike, **inputs, **outputs)
+    rows = {r["user_id"]: r["item_ids"] for r in pq.read_table(outputs["candidates"]).to_pylist()}
     assert rows["fnew"] == rows["mnew"]
-    assert load(inputs.sequences, inputs.catalogue).num_items == 8
+    assert load(inputs["sequences"], inputs["catalogue"]).num_items == 8

@@ -16,7 +16,7 @@ CONFIG = RetrieveConfig(
 
 
 def candidates(outputs) -> list[dict]:
-    return pq.read_table(outputs.candidates).to_pylist()
+    return pq.read_table(outputs["candidates"]).to_pylist()
 
 
 def test_the_last_places_go_to_the_nearest_new_items(write_tables, ring, outputs) -> None:
@@ -24,9 +24,9 @@ def test_the_last_places_go_to_the_nearest_new_items(write_tables, ring, outputs
     tags = {item: [f"tag{item}", "all"] for item in catalogue}
     tags |= {"new1": ["odd"], "new2": ["all"], "new3": ["tagi0010"]}
     inputs = write_tables(ring, catalogue, tags=tags)
-    report = run(CONFIG, inputs, outputs)
+    report = run(CONFIG, **inputs, **outputs)
     with_slots = {(r["user_id"], r["split"]): r for r in candidates(outputs)}
-    run(dataclasses.replace(CONFIG, new_item_slots=0), inputs, outputs)
+    run(dataclasses.replace(CONFIG, new_item_slots=0), **inputs, **outputs)
     for plain in candidates(outputs):
         row = with_slots[plain["user_id"], plain["split"]]
         assert row["item_ids"][:3] == plain["item_ids"][:3]
@@ -43,7 +43,7 @@ def test_nothing_is_new_before_it_was_created(write_tables, ring, outputs) -> No
     catalogue = sorted({"early", "late", *(i for items in ring.values() for i in items)})
     tags = {item: ["all"] for item in catalogue}
     created = {"early": 0, "late": 99}
-    run(CONFIG, write_tables(ring, catalogue, tags=tags, created=created), outputs)
+    run(CONFIG, **write_tables(ring, catalogue, tags=tags, created=created), **outputs)
     judged = [row for row in candidates(outputs) if row["split"] != "train"]
     assert all("early" in row["item_ids"] and "late" not in row["item_ids"] for row in judged)
     assert all(len(row["item_ids"]) == 5 for row in judged)
@@ -52,7 +52,7 @@ def test_nothing_is_new_before_it_was_created(write_tables, ring, outputs) -> No
 @pytest.mark.parametrize("slots", [1, 4])
 def test_without_new_items_nothing_changes(write_tables, ring, outputs, slots) -> None:
     inputs = write_tables(ring)
-    run(dataclasses.replace(CONFIG, new_item_slots=slots), inputs, outputs)
+    run(dataclasses.replace(CONFIG, new_item_slots=slots), **inputs, **outputs)
     judged = [row for row in candidates(outputs) if row["split"] != "train"]
-    run(dataclasses.replace(CONFIG, new_item_slots=0), inputs, outputs)
+    run(dataclasses.replace(CONFIG, new_item_slots=0), **inputs, **outputs)
     assert [row for row in candidates(outputs) if row["split"] != "train"] == judged

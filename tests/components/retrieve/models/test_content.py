@@ -54,5 +54,5 @@ def test_a_catalogue_without_tags_falls_back_to_popularity() -> None:
 def test_tags_are_read_once_each_in_the_order_of_items(write_tables) -> None:
     tags = {"x": ["b", "a", "b"], "z": ["c"]}
     inputs = write_tables({"u": ["z", "y", "x"]}, tags=tags)
-    data = load(inputs.sequences, inputs.catalogue)
+    data = load(inputs["sequences"], inputs["catalogue"])
     assert [row.tolist() for row in data.tags] == [[0, 1], [], [2]]

@@ -82,7 +82,7 @@ def test_an_encoder_in_a_folder_must_be_safetensors(tmp_path) -> None:
 def test_content_finds_a_new_item_by_its_title(write_tables, tmp_path) -> None:
     catalogue = ["rose hand cream", "cordless drill", "lotion for hands", "drill bits"]
     inputs = write_tables({"u": ["rose hand cream", "cordless drill", "lotion for hands"]}, catalogue)
-    data = load(inputs.sequences, inputs.catalogue)
+    data = load(inputs["sequences"], inputs["catalogue"])
     config = dataclasses.replace(RetrieveConfig(), content=ContentConfig(by="text"))
     model = models.content(config, data, data.train(), tmp_path)
     best = model.recommend(data.queries("valid"), 2).items[0]  # asked after the cream alone
@@ -93,5 +93,5 @@ def test_content_finds_a_new_item_by_its_title(write_tables, tmp_path) -> None:
 
 def test_every_item_has_a_text(write_tables) -> None:
     inputs = write_tables({"u": ["x", "", "z"]}, tags={"x": ["a", "b"]})  # a title is its item's id here
-    texts = load(inputs.sequences, inputs.catalogue).texts.to_pylist()
+    texts = load(inputs["sequences"], inputs["catalogue"]).texts.to_pylist()
     assert texts == ["", "x. a, b", "z"]

@@ -20,9 +20,9 @@ from components.retrieve.config import (
 )
 from components.retrieve.interactions import Histories
 from components.retrieve.models import factory as models
+from components.retrieve.models.fdsa import rarest_attributes
 from components.retrieve.models.s3rec import Pretraining
 from components.retrieve.networks import training
-from components.retrieve.networks.attributes import rarest_attributes
 from components.retrieve.networks.item_network import NetworkRecommender
 from components.retrieve.networks.training import (
     SequenceNetwork,
@@ -100,7 +100,7 @@ def test_every_sequence_comes_once_an_epoch() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_padding_and_company_do_not_change_a_score(name) -> None:
     torch.manual_seed(0)
-    recommender = NetworkRecommender(untrained(name, config()), CPU)
+    recommender = NetworkRecommender(untrained(name, config()))
     asked = [[1, 2, 3], [4], list(range(12)), [], [7, 8]]
     together = recommender.scores(histories(*asked))
     for row, history in enumerate(asked):
@@ -191,7 +191,7 @@ def test_two_threads_give_the_same_gradients_every_time(name) -> None:
 )
 def test_it_learns_the_ring(write_tables, ring, name, changes) -> None:
     inputs = write_tables(ring)
-    data = load(inputs.sequences, inputs.catalogue)
+    data = load(inputs["sequences"], inputs["catalogue"])
     recommender, log = fit(name, data, config(**changes))
     popularity = models.Popularity(models.item_counts(data.train(), data.num_items))
     assert log.losses[-1] < log.losses[0]
@@ -201,7 +201,7 @@ def test_it_learns_the_ring(write_tables, ring, name, changes) -> None:
 
 def test_the_same_seed_gives_the_same_scores_and_leaves_torchs_state(write_tables, ring) -> None:
     inputs = write_tables(ring)
-    data = load(inputs.sequences, inputs.catalogue)
+    data = load(inputs["sequences"], inputs["catalogue"])
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
@@ -213,7 +213,7 @@ def test_the_same_seed_gives_the_same_scores_and_leaves_torchs_state(write_table
 
 def test_it_stops_when_validation_no_longer_improves(write_tables, ring) -> None:
     inputs = write_tables(ring)
-    data = load(inputs.sequences, inputs.catalogue)
+    data = load(inputs["sequences"], inputs["catalogue"])
     training = dataclasses.replace(TINY.training, learning_rate=1.0e-9, epochs=50, patience=2)
     _, log = fit("sasrec", data, config(training=training))
     assert log.best_epoch == 1
@@ -222,7 +222,7 @@ def test_it_stops_when_validation_no_longer_improves(write_tables, ring) -> None
 
 def test_every_epoch_logs_its_progress(write_tables, ring, caplog) -> None:
     inputs = write_tables(ring)
-    data = load(inputs.sequences, inputs.catalogue)
+    data = load(inputs["sequences"], inputs["catalogue"])
     with caplog.at_level(logging.INFO, logger="recllm"):
         _, log = fit("sasrec", data, config(training=dataclasses.replace(TINY.training, epochs=2)))
     epochs = [record for record in caplog.records if hasattr(record, "done")]
@@ -241,7 +241,7 @@ def test_the_learning_rate_falls_along_half_a_cosine() -> None:
 
 def test_a_loss_that_is_no_number_names_the_knob(write_tables, ring) -> None:
     inputs = write_tables(ring)
-    data = load(inputs.sequences, inputs.catalogue)
+    data = load(inputs["sequences"], inputs["catalogue"])
     training = dataclasses.replace(TINY.training, learning_rate=1.0e30, clip_norm=0.0)
     with pytest.raises(TrainingError, match=r"is not finite in epoch 1; lower retrieve\.sasrec\.training\."):
         fit("sasrec", data, config(training=training))
@@ -250,7 +250,7 @@ def test_a_loss_that_is_no_number_names_the_knob(write_tables, ring) -> None:
 @pytest.mark.parametrize("name", [*NETWORKS, "tiger"])
 def test_weights_that_break_in_the_last_step_are_told(name, write_tables, ring) -> None:
     inputs = write_tables(ring)
-    data = load(inputs.sequences, inputs.catalogue)
+    data = load(inputs["sequences"], inputs["catalogue"])
     only = TrainingConfig(epochs=1, batch_size=10_000, learning_rate=1.0e39)
     few = SemanticIdConfig(levels=2, codes=8, hidden=(), epochs=1)
     wild = dataclasses.replace(
@@ -266,7 +266,7 @@ def test_weights_that_break_in_the_last_step_are_told(name, write_tables, ring) 
 
 def test_without_any_transition_it_stays_as_initialised(write_tables) -> None:
     inputs = write_tables({"a": ["x", "y", "z"], "b": ["y", "z", "x"]})
-    data = load(inputs.sequences, inputs.catalogue)
+    data = load(inputs["sequences"], inputs["catalogue"])
     recommender, log = fit("sasrec", data, config())
     assert log.losses == []
     assert sorted(recommender.rank(data.queries("test").histories, 3).items[:, 0]) != [-1, -1]
@@ -274,7 +274,7 @@ def test_without_any_transition_it_stays_as_initialised(write_tables) -> None:
 
 def test_validation_ndcg_is_the_plain_mean(write_tables, ring) -> None:
     inputs = write_tables(ring)
-    data = load(inputs.sequences, inputs.catalogue)
+    data = load(inputs["sequences"], inputs["catalogue"])
     recommender, valid = (
         models.Popularity(models.item_counts(data.train(), data.num_items)),
         data.queries("valid"),
@@ -319,7 +319,7 @@ def test_an_item_keeps_its_rarest_attributes() -> None:
 
 def test_pretraining_lowers_its_loss_and_moves_the_network(write_tables, ring, tmp_path) -> None:
     inputs = write_tables(ring)
-    data = load(inputs.sequences, inputs.catalogue)
+    data = load(inputs["sequences"], inputs["catalogue"])
     settings = dataclasses.replace(config().s3rec, mask_share=0.4)
     longer = dataclasses.replace(settings.training, epochs=40)
     torch.manual_seed(0)
@@ -338,7 +338,7 @@ def test_a_killed_training_ends_as_if_it_had_never_stopped(
     write_tables, ring, name, tmp_path, monkeypatch
 ) -> None:
     inputs = write_tables(ring)
-    data = load(inputs.sequences, inputs.catalogue)
+    data = load(inputs["sequences"], inputs["catalogue"])
     settings = config(dropout=0.3, negatives=20)
     asked = data.queries("test").histories
     whole, log = fit(name, data, settings)
@@ -366,7 +366,7 @@ def test_a_killed_training_ends_as_if_it_had_never_stopped(
 
 def test_a_damaged_checkpoint_is_told_and_training_begins_anew(write_tables, ring, tmp_path, caplog) -> None:
     inputs = write_tables(ring)
-    data = load(inputs.sequences, inputs.catalogue)
+    data = load(inputs["sequences"], inputs["catalogue"])
     arguments = ("sasrec", config(), data, data.train(), data.queries("valid"), -1, tmp_path / "saved")
     whole, log = models.fit(*arguments)
     (file,) = (tmp_path / "saved").iterdir()
@@ -381,7 +381,7 @@ def test_a_damaged_checkpoint_is_told_and_training_begins_anew(write_tables, rin
 @pytest.mark.skipif(not torch.cpu._is_amx_tile_supported(), reason="bfloat16 multiplies no faster here")
 def test_bfloat16_is_for_products_of_training_steps_alone(write_tables, ring) -> None:
     inputs = write_tables(ring)
-    data = load(inputs.sequences, inputs.catalogue)
+    data = load(inputs["sequences"], inputs["catalogue"])
     exact, low = (
         dataclasses.replace(TINY.training, epochs=3, dtype=dtype) for dtype in ("float32", "bfloat16")
     )

@@ -11,7 +11,6 @@ from components.retrieve.models.tiger.model import CodeTree, Tiger, TigerRecomme
 from components.retrieve.networks.training import validation_ndcg
 from components.retrieve.tables import load
 
-CPU = torch.device("cpu")
 # Two levels of words and a tie breaker; words 0..2, 0..2, 0..1.
 IDS = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0], [1, 2, 0], [2, 1, 0], [2, 1, 1], [2, 2, 0]])
 SMALL = TigerConfig(dim=16, layers=1, heads=2, max_length=6, dropout=0.0)
@@ -73,7 +72,7 @@ def test_the_tree_leads_to_every_item_and_nowhere_else() -> None:
 def test_a_wide_beam_finds_the_exact_order(seed) -> None:
     net = network(seed=seed)
     rows = [[0, 5], [3], [7, 2, 4, 1]]
-    ranked = TigerRecommender(net, CPU).recommend(asked(*rows), 8)
+    ranked = TigerRecommender(net).recommend(asked(*rows), 8)
     for history, items, scores in zip(rows, ranked.items, ranked.scores, strict=True):
         exact = log_likelihoods(net, history, IDS)
         expected = [i for i in np.argsort(-exact) if i not in history]
@@ -101,7 +100,7 @@ def test_a_narrow_beam_finds_real_items_that_the_history_lacks() -> None:
     ids = np.unique(generator.integers(0, 12, (400, 3)), axis=0)
     net = network(ids)
     rows = [generator.choice(len(ids), 4, replace=False).tolist() for _ in range(10)]
-    ranked = TigerRecommender(net, CPU).recommend(asked(*rows), 20)
+    ranked = TigerRecommender(net).recommend(asked(*rows), 20)
     exact = [log_likelihoods(net, row, ids) for row in rows[:2]]
     for history, items in zip(rows, ranked.items, strict=True):
         assert len(set(items)) == 20
@@ -128,7 +127,7 @@ def test_padding_and_company_change_nothing() -> None:
     both = net.loss(torch.tensor([[0, 5, 3, filler], [4, 1, 6, 7]]), torch.tensor([3, 4])) * 5
     torch.testing.assert_close(both, one + two)
     rows = [[0, 5], [3], [7, 2, 4, 1], []]
-    recommender = TigerRecommender(net, CPU)
+    recommender = TigerRecommender(net)
     together = recommender.recommend(asked(*rows), 4)
     for number, row in enumerate(rows[:3]):
         assert recommender.recommend(asked(row), 4).items[0].tolist() == together.items[number].tolist()
@@ -138,7 +137,7 @@ def test_padding_and_company_change_nothing() -> None:
 def test_it_learns_the_ring_from_its_titles(write_tables, ring, tmp_path) -> None:
     """Semantic ids come from the items' names by the real encoder; the network learns the order."""
     inputs = write_tables(ring)
-    data = load(inputs.sequences, inputs.catalogue)
+    data = load(inputs["sequences"], inputs["catalogue"])
     tiger = TigerConfig(
         dim=32,
         layers=1,

@@ -44,7 +44,10 @@ def test_ids_repeat() -> None:
 
 def test_ids_are_made_once(write_tables, tmp_path, monkeypatch) -> None:
     inputs = write_tables({"u": ["x", "y", "z"]})
-    data, config = load(inputs.sequences, inputs.catalogue), RetrieveConfig(tiger=TigerConfig(ids=SMALL))
+    data, config = (
+        load(inputs["sequences"], inputs["catalogue"]),
+        RetrieveConfig(tiger=TigerConfig(ids=SMALL)),
+    )
     monkeypatch.setattr(factory, "encode", lambda *_: clusters(3)[0])
     first = factory.tiger_ids(config, data, tmp_path)
     monkeypatch.setattr(factory, "encode", None)
