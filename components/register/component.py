@@ -30,9 +30,14 @@ def register(
     from pathlib import Path
 
     from components.register.config import RegisterConfig
-    from components.register.job import RegisterInputs, run
+    from components.register.job import run
     from components.shared.config import parse
     from data_contracts.evaluation import parse_lineage
 
-    inputs = RegisterInputs(Path(model.path), Path(report.path), parse_lineage(lineage))
-    return run(parse(RegisterConfig, config, "register"), inputs, Path(version_info.path))
+    return run(
+        parse(RegisterConfig, config, "register"),
+        model=Path(model.path),
+        report=Path(report.path),
+        lineage=parse_lineage(lineage),
+        version_info=Path(version_info.path),
+    )

@@ -4,13 +4,12 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import Metric, RunTag
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
@@ -18,7 +17,7 @@ from components.register import packaging, registry
 from components.register.config import RegisterConfig
 from components.register.registry import CHALLENGER, CHAMPION, PREVIOUS, RUN_KEY
 from components.shared.artifacts.outputs import atomic_folder, write_text
-from components.shared.errors import ConfigError, DataError, is_full_disk
+from components.shared.errors import ConfigError, DataError, faults_as, is_full_disk
 from components.shared.logs import logger
 from components.shared.tracking import mlflow_client
 from data_contracts.evaluation import NO_MODEL, EvaluationReport
@@ -29,44 +28,31 @@ champion_log = logger("champion")
 _LONGEST_TAG = 5000  # MLflow servers before 3 refuse more; the whole lineage is an artifact as well
 
 
-@dataclass(frozen=True)
-class RegisterInputs:
-    """The Hugging Face folder of the model, its evaluation report, and what the run was made from."""
-
-    model: Path
-    report: Path
-    lineage: dict[str, Any]
-
-
-def run(config: RegisterConfig, inputs: RegisterInputs, version_info: Path) -> str:
+def run(
+    config: RegisterConfig, *, model: Path, report: Path, lineage: Mapping[str, Any], version_info: Path
+) -> str:
     """Return the run's version, with the alias `challenger`; write `version_info` (Markdown).
 
     A `run_key` of the lineage has one version: a second call returns the version of the first. The version
     is created last, with all its tags, so that an interrupted call leaves none.
-
-    Raises:
-        ConfigError: no `run_key`, or no registry at the tracking URI. DataError: no readable report.
-        ModelError: no model folder.
     """
-    key = inputs.lineage.get(RUN_KEY)
+    key = lineage.get(RUN_KEY)
     if not isinstance(key, str) or not re.fullmatch(r"[\w.:/ -]{1,200}", key):
         raise ConfigError(
             f"lineage: '{RUN_KEY}' is {key!r}; a model version belongs to one run, named by at most 200 "
             "letters, digits, spaces or any of . : / _ -"
         )
-    packaging.check_folder(inputs.model)
-    try:
-        report = EvaluationReport.read(inputs.report)
-    except ValueError as error:
-        raise DataError(str(error)) from error
+    packaging.check_folder(model)
+    with faults_as(DataError):
+        evaluated = EvaluationReport.read(report)
     client = mlflow_client.connect(config.tracking_uri, create=True)
     name = config.model_name
     with mlflow_client.readable_errors(client.tracking_uri):
         registry.ensure_model(client, name)
         found = registry.versions(client, name, key)
-        version = str(found[0].version) if found else _create(client, config, inputs, report, key)
+        version = str(found[0].version) if found else _create(client, config, model, evaluated, lineage, key)
         _set_challenger(client, name, version)
-    write_text(version_info, _markdown(name, version, client.tracking_uri, report))
+    write_text(version_info, _markdown(name, version, client.tracking_uri, evaluated))
     log.info("%s version %s %s registered", name, version, "was already" if found else "is")
     return version
 
@@ -75,9 +61,6 @@ def run_champion(config: RegisterConfig, folder: Path) -> str | None:
     """Download the champion's Hugging Face folder; return its version.
 
     Without a champion, `folder` holds only `none.txt`, and None is returned.
-
-    Raises:
-        ConfigError: the registry cannot be reached, or the version's files are gone.
     """
     version = None
     client = mlflow_client.connect(config.tracking_uri) if mlflow_client.exists(config.tracking_uri) else None
@@ -94,10 +77,16 @@ def run_champion(config: RegisterConfig, folder: Path) -> str | None:
 
 
 def _create(
-    client: MlflowClient, config: RegisterConfig, inputs: RegisterInputs, report: EvaluationReport, key: str
+    client: MlflowClient,
+    config: RegisterConfig,
+    model: Path,
+    report: EvaluationReport,
+    lineage: Mapping[str, Any],
+    key: str,
 ) -> str:
     """Write a run with metrics and files, then the version that points to them; return the version."""
-    tags = _tags(inputs.lineage)
+    texts = {name: text if isinstance(text, str) else json.dumps(text) for name, text in lineage.items()}
+    tags = {_name(name): text[:_LONGEST_TAG] for name, text in texts.items()}
     experiment = mlflow_client.experiment_id(client, config.experiment)
     interrupted = client.search_runs([experiment], f"tags.{RUN_KEY} = '{key}'", max_results=1)
     run = interrupted[0] if interrupted else client.create_run(experiment, tags=tags, run_name=key)
@@ -105,9 +94,9 @@ def _create(
     try:
         _log_metrics(client, run_id, report)
         client.log_text(run_id, report.to_json(), "report.json")
-        client.log_text(run_id, json.dumps(inputs.lineage, indent=2, sort_keys=True), "lineage.json")
+        client.log_dict(run_id, dict(lineage), "lineage.json")
         with tempfile.TemporaryDirectory() as scratch:
-            built = packaging.build(inputs.model, config.serving, Path(scratch))
+            built = packaging.build(model, config.serving, Path(scratch))
             client.log_artifacts(run_id, str(built), "model")
         client.set_terminated(run_id)
     except BaseException:
@@ -123,26 +112,12 @@ def _create(
 
 def _log_metrics(client: MlflowClient, run_id: str, report: EvaluationReport) -> None:
     """Log every comparator's metrics; "/" groups them in MLflow's pages."""
-    values = {
-        "sample/users": float(report.sample.users),
-        "sample/recall_ceiling": report.sample.recall_ceiling,
-    }
-    for comparator in report.comparators:
-        for metric, value in comparator.metrics.items():
-            values[f"{_name(comparator.name)}/{_name(metric)}"] = value
-        if comparator.answers:
-            values[f"{_name(comparator.name)}/valid_share"] = comparator.answers.valid_share
-    metrics = [Metric(name, value, timestamp=0, step=0) for name, value in values.items()]
-    client.log_batch(run_id, metrics=metrics, tags=[RunTag("evaluated_split", report.sample.split)])
-
-
-def _tags(lineage: Mapping[str, Any]) -> dict[str, str]:
-    """Return the lineage as tags: texts as they are, other values as JSON, overlong ones cut."""
-    texts = {
-        _name(key): value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-        for key, value in lineage.items()
-    }
-    return {key: text[:_LONGEST_TAG] for key, text in texts.items()}
+    sample = report.sample
+    values = {"sample/users": float(sample.users), "sample/recall_ceiling": sample.recall_ceiling}
+    for found in report.comparators:
+        metrics = found.metrics | ({"valid_share": found.answers.valid_share} if found.answers else {})
+        values |= {f"{_name(found.name)}/{_name(metric)}": value for metric, value in metrics.items()}
+    client.log_batch(run_id, [Metric(name, value, timestamp=0, step=0) for name, value in values.items()])
 
 
 def _name(text: str) -> str:

@@ -27,52 +27,39 @@ _SHIPPED = (
 )
 
 
-def _text(name: str, required: bool = True) -> Property:
-    return Property(name, DataType.string, required=required)
+_TEXT, _TEXTS = DataType.string, Array(DataType.string)
 
 
-_INTERACTION = Object(
-    [
-        _text("title"),
-        _text("topic", required=False),
-        _text("item_id", required=False),
-        Property("actions", Array(DataType.string)),
-        _text("timestamp"),
-    ]
-)
-_CANDIDATE = Object([_text("item_id"), _text("title"), _text("topic", required=False)])
-_INTEREST = Object([_text("topic"), Property("count", DataType.long)])
+def _object(required: dict[str, DataType | Array], *optional: str) -> Array:
+    """Return a list of objects with `required` keys, and `optional` ones that are texts."""
+    keys = [Property(name, kind) for name, kind in required.items()]
+    return Array(Object([*keys, *(Property(name, _TEXT, required=False) for name in optional)]))
+
+
+_HISTORY = _object({"title": _TEXT, "actions": _TEXTS, "timestamp": _TEXT}, "topic", "item_id")
+_CANDIDATES = _object({"item_id": _TEXT, "title": _TEXT}, "topic")
+_INTERESTS = _object({"topic": _TEXT, "count": DataType.long})
 
 SIGNATURE = ModelSignature(
     inputs=Schema(
         [
-            ColSpec(Array(_INTERACTION), "history"),
-            ColSpec(Array(_CANDIDATE), "candidates"),
-            ColSpec(Map(DataType.string), "profile", required=False),
-            ColSpec(DataType.string, "now", required=False),
-            ColSpec(Array(_INTEREST), "interests", required=False),
+            ColSpec(_HISTORY, "history"),
+            ColSpec(_CANDIDATES, "candidates"),
+            ColSpec(Map(_TEXT), "profile", required=False),
+            ColSpec(_TEXT, "now", required=False),
+            ColSpec(_INTERESTS, "interests", required=False),
         ]
     ),
     outputs=Schema(
-        [
-            ColSpec(Array(DataType.string), "item_ids"),
-            ColSpec(DataType.string, "rationale"),
-            ColSpec(DataType.boolean, "valid"),
-        ]
+        [ColSpec(_TEXTS, "item_ids"), ColSpec(_TEXT, "rationale"), ColSpec(DataType.boolean, "valid")]
     ),
 )
 
+_SEEN = {"title": "Chengdu Travel Guide", "topic": "travel", "actions": ["view", "save"]}
 EXAMPLE = pd.DataFrame(
     [
         {
-            "history": [
-                {
-                    "title": "Chengdu Travel Guide",
-                    "topic": "travel",
-                    "actions": ["view", "save"],
-                    "timestamp": "2026-01-01T09:30:00Z",
-                }
-            ],
+            "history": [_SEEN | {"timestamp": "2026-01-01T09:30:00Z"}],
             "candidates": [
                 {"item_id": "i1", "title": "Sichuan Cuisine at Home", "topic": "cooking"},
                 {"item_id": "i2", "title": "A Weekend in Chongqing", "topic": "travel"},
@@ -85,12 +72,7 @@ EXAMPLE = pd.DataFrame(
 
 
 def build(model: Path, serving: ServingConfig, folder: Path) -> Path:
-    """Write the MLflow model folder `folder / "model"` around the Hugging Face folder `model`.
-
-    Raises:
-        ModelError: `model` is not a folder of safetensors.
-    """
-    check_folder(model)
+    """Write the MLflow model folder `folder / "model"` around the Hugging Face folder `model`."""
     code = folder / "code"
     for pattern in _SHIPPED:
         for source in _ROOT.glob(pattern):

@@ -1,9 +1,8 @@
 """Promotion and rollback: which version is champion, with an append-only history.
 
 MLflow has no compare-and-swap. So a change first claims the next number of the history as a tag of the
-registered model, then checks that no other change claims the same number. Of two at once, at most one
-sees itself alone: whoever writes second sees the first. When the aliases have moved, the claim becomes the
-history's entry.
+registered model and checks that no other change claims it: whoever writes second sees the first. When the
+aliases have moved, the claim becomes the history's entry.
 """
 
 import getpass
@@ -15,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from components.register import registry
 from components.register.registry import CHALLENGER, CHAMPION, PREVIOUS
@@ -28,21 +26,18 @@ _ABANDONED = timedelta(minutes=5)  # a change takes seconds; an older claim was 
 
 @dataclass(frozen=True, kw_only=True)
 class Promotion:
-    """One change of the champion.
-
-    Attributes:
-        replaced: the champion before.
-        at: time in ISO 8601, UTC.
-        changed: False if the version was the champion already.
-    """
+    """One change of the champion."""
 
     model: str
     action: Literal["promote", "rollback"]
     version: str
     replaced: str | None
+    """The champion before."""
     at: str
+    """Time in ISO 8601, UTC."""
     by: str
     changed: bool = True
+    """False if the version was the champion already."""
 
     def __str__(self) -> str:
         if not self.changed:
@@ -72,17 +67,15 @@ class Entry:
 
 
 def promote(tracking_uri: str, model_name: str, version_or_alias: str = CHALLENGER) -> Promotion:
-    """Make a version the champion, and the old champion `previous`; no change if it is the champion.
+    """Make a version the champion, and the old champion `previous`.
 
-    Raises:
-        ConfigError: no registry, no such model, version or alias. UserError: another change of the champion
-            is in progress.
+    Raises ConfigError: no such registry, model or version; UserError: another change is in progress.
     """
     return _change(tracking_uri, model_name, "promote", version_or_alias)
 
 
 def rollback(tracking_uri: str, model_name: str) -> Promotion:
-    """Swap champion and `previous`, so that a second rollback undoes the first. Raises as `promote`."""
+    """Swap champion and `previous`. Raises as `promote`."""
     return _change(tracking_uri, model_name, "rollback", PREVIOUS)
 
 
@@ -151,28 +144,24 @@ def _settle(client: MlflowClient, model_name: str) -> int:
     last = 0
     for entry in _read_entries(client, model_name):
         age = datetime.now(UTC) - datetime.fromisoformat(entry.promotion.at)
-        done = entry.done
-        if not done and age > _ABANDONED:
+        if not entry.done and age > _ABANDONED:
             # The aliases had moved if its version is the champion; otherwise nothing was changed.
-            done = registry.aliases(client, model_name).get(CHAMPION) == entry.promotion.version
-            if done:
-                replace(entry, done=True).write(client)
+            if registry.aliases(client, model_name).get(CHAMPION) == entry.promotion.version:
+                entry = replace(entry, done=True)
+                entry.write(client)
             else:
                 client.delete_registered_model_tag(model_name, entry.tag)
-        last = entry.number if done else last
+        last = entry.number if entry.done else last
     return last
 
 
 def _read_entries(client: MlflowClient, model_name: str) -> list[Entry]:
     """Return the claims and entries of the history by their numbers."""
-    try:
-        tags = client.get_registered_model(model_name).tags
-    except MlflowException as error:
-        if error.error_code != mlflow_client.DOES_NOT_EXIST:
-            raise
-        raise ConfigError(f"there is no registered model '{model_name}'; register one first") from error
+    model = registry.find_model(client, model_name)
+    if model is None:
+        raise ConfigError(f"there is no registered model '{model_name}'; register one first")
     entries = []
-    for tag, text in sorted(tags.items()):
+    for tag, text in sorted(model.tags.items()):
         if tag.startswith(HISTORY):
             _, number, nonce = tag.split(".")
             values = json.loads(text)

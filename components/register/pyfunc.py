@@ -4,7 +4,7 @@ MLflow stores this file as the model's code and runs it when the model is loaded
 modules that it imports: the repository need not be installed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from components.shared.prompting import answer
 from components.shared.prompting import render as prompt
 from components.shared.prompting.settings import PromptSettings
 
-Row = Mapping[str, Any]
+Row = Mapping[Hashable, Any]
 
 
 class RankingModel(PythonModel):
@@ -60,26 +60,18 @@ class RankingModel(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Return one ranking per row of `model_input`; rows are independent of each other.
-
-        Raises:
-            DataError: a row without candidates, with an invalid time, or too long for the prompt.
-        """
+        """Return one ranking per row of `model_input`. Raises DataError naming the row that is no request."""
         from components.shared.language_model.generate import complete
 
-        rows = [
-            {str(key): value for key, value in row.items()} for row in model_input.to_dict(orient="records")
-        ]
+        rows = model_input.to_dict(orient="records")
         answers = complete(
             self.lm,
             [self._messages(number, row) for number, row in enumerate(rows)],
             max_new_tokens=self.settings["max_new_tokens"],
             batch_size=self.settings["batch_size"],
         )
-        length = self.settings["answer_length"]
-        ranked = [
-            ranked_row(row, samples[0].text, length) for row, samples in zip(rows, answers, strict=True)
-        ]
+        length = self.prompt.answer_length
+        ranked = [ranked_row(row, first.text, length) for row, (first,) in zip(rows, answers, strict=True)]
         return pd.DataFrame(ranked, columns=["item_ids", "rationale", "valid"])
 
     def _messages(self, number: int, row: Row) -> list[dict[str, str]]:
@@ -96,17 +88,12 @@ class RankingModel(PythonModel):
 
 
 def prompt_input(row: Row, settings: PromptSettings) -> prompt.PromptInput:
-    """Return the content of a request's prompt, as the prompts step takes it from the log.
-
-    Raises:
-        ValueError: no candidates, an entry without a needed key, or an invalid time.
-    """
+    """Return the content of a request's prompt, as the prompts step takes it from the log."""
     candidates = _list(row, "candidates")
     if not candidates:
         raise ValueError("candidates is empty; send the retriever's list")
     history = [_interaction(entry, settings) for entry in _list(row, "history")]
-    requested_at = _value(row, "now")
-    now = datetime.now(UTC) if requested_at is None else _time(requested_at)
+    now = _time(_value(row, "now") or datetime.now(UTC))
     interests = [(entry["topic"], int(entry["count"])) for entry in _list(row, "interests")]
     topics = (interaction.topic for interaction in history)
     return prompt.PromptInput(
@@ -150,7 +137,7 @@ def _title(entry: Row, settings: PromptSettings) -> str:
     return prompt.shown_title(entry.get("title") or "", entry.get("item_id") or "", settings)
 
 
-def _time(text: str) -> datetime:
+def _time(text: str | datetime) -> datetime:
     time = datetime.fromisoformat(str(text))
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time
 

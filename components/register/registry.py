@@ -1,24 +1,21 @@
 """The registered model in MLflow: its versions and their aliases."""
 
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-
-from components.shared.tracking.mlflow_client import ALREADY_EXISTS, DOES_NOT_EXIST
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 RUN_KEY = "run_key"
 
 
+def find_model(client: MlflowClient, name: str) -> RegisteredModel | None:
+    """Return the registered model `name` with its tags and aliases, or None."""
+    return next(iter(client.search_registered_models(f"name='{name}'")), None)
+
+
 def ensure_model(client: MlflowClient, name: str) -> None:
     """Create the registered model `name` unless it exists."""
-    try:
-        client.create_registered_model(
-            name, description="RecLLM-R1: ranks candidates for a user, with reasons."
-        )
-    except MlflowException as error:
-        if error.error_code != ALREADY_EXISTS:
-            raise
+    if find_model(client, name) is None:
+        client.create_registered_model(name, description="Ranks candidates for a user, with reasons.")
 
 
 def versions(client: MlflowClient, name: str, run_key: str | None = None) -> list[ModelVersion]:
@@ -30,10 +27,6 @@ def versions(client: MlflowClient, name: str, run_key: str | None = None) -> lis
 
 def aliases(client: MlflowClient, name: str) -> dict[str, str]:
     """Return the versions by alias; empty if there is no model `name`."""
-    try:
-        found = client.get_registered_model(name).aliases
-    except MlflowException as error:
-        if error.error_code != DOES_NOT_EXIST:
-            raise
-        return {}
-    return {alias: str(version) for alias, version in found.items()}  # an int on SQLite
+    model = find_model(client, name)
+    # Versions are integers on SQLite.
+    return {alias: str(version) for alias, version in model.aliases.items()} if model else {}

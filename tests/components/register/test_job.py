@@ -5,13 +5,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kfp.dsl import Artifact, Markdown, Model
 
 from components.register import component, job
 from components.register.config import RegisterConfig, ServingConfig
-from components.register.job import RegisterInputs, run, run_champion
+from components.register.job import run, run_champion
 from components.register.promote import promote
 from components.register.registry import aliases, versions
 from components.shared.config import from_mapping, to_json
@@ -27,20 +28,16 @@ def config(tracking_uri: str) -> RegisterConfig:
 
 
 @pytest.fixture
-def inputs(tiny_model_folder: Path, make_report, tmp_path: Path) -> RegisterInputs:
+def inputs(tiny_model_folder: Path, make_report, tmp_path: Path) -> dict[str, Any]:
     report = tmp_path / "report.json"
     report.write_text(make_report().to_json())
-    return RegisterInputs(
-        tiny_model_folder, report, {"run_key": "run-1", "git_commit": "abc", "rows": {"n": 3}}
-    )
-
-
-def of_run(inputs: RegisterInputs, key: str) -> RegisterInputs:
-    return dataclasses.replace(inputs, lineage=inputs.lineage | {"run_key": key})
+    lineage = {"run_key": "run-1", "git_commit": "abc", "rows": {"n": 3}}
+    version_info = tmp_path / "info.md"
+    return {"model": tiny_model_folder, "report": report, "lineage": lineage, "version_info": version_info}
 
 
 def test_a_version_carries_lineage_figures_and_files(config, inputs, tmp_path) -> None:
-    assert run(config, inputs, tmp_path / "info.md") == "1"
+    assert run(config, **inputs) == "1"
     client = connect(config.tracking_uri)
     assert aliases(client, MODEL)["challenger"] == "1"
     (version,) = versions(client, MODEL)
@@ -57,15 +54,15 @@ def test_a_version_carries_lineage_figures_and_files(config, inputs, tmp_path) -
 
 
 def test_a_run_has_one_version_however_often_it_registers(config, inputs, tmp_path) -> None:
-    first = run(config, inputs, tmp_path / "info.md")
-    again = run(config, inputs, tmp_path / "info.md")
-    other = run(config, of_run(inputs, "run-2"), tmp_path / "info.md")
+    first = run(config, **inputs)
+    again = run(config, **inputs)
+    other = run(config, **inputs | {"lineage": {"run_key": "run-2"}})
     assert (first, again, other) == ("1", "1", "2")
     client = connect(config.tracking_uri)
     experiment = client.get_experiment_by_name(config.experiment)
     assert len(client.search_runs([experiment.experiment_id])) == len(versions(client, MODEL)) == 2
     assert aliases(client, MODEL)["challenger"] == "2"
-    run(config, inputs, tmp_path / "info.md")  # an older run again: the newer challenger stays
+    run(config, **inputs)  # an older run again: the newer challenger stays
     assert aliases(connect(config.tracking_uri), MODEL)["challenger"] == "2"
 
 
@@ -83,11 +80,11 @@ def test_an_interrupted_call_leaves_no_version_and_the_next_one_resumes(
         target = "mlflow.MlflowClient." if broken.startswith("create") else "components.register.job."
         patch.setattr(target + broken, stop)
         with pytest.raises(Stop):
-            run(config, inputs, tmp_path / "info.md")
+            run(config, **inputs)
     client = connect(config.tracking_uri)
     assert versions(client, MODEL) == []
     assert not (tmp_path / "info.md").exists()
-    assert run(config, inputs, tmp_path / "info.md") == "1"
+    assert run(config, **inputs) == "1"
     experiment = client.get_experiment_by_name(config.experiment)
     runs = client.search_runs([experiment.experiment_id])
     assert [one.info.status for one in runs] == ["FINISHED"]  # the interrupted run was resumed
@@ -102,10 +99,10 @@ def test_without_a_champion_the_folder_says_so(config, tmp_path) -> None:
 
 
 def test_the_champion_is_the_model_that_was_registered(config, inputs, tmp_path) -> None:
-    run(config, inputs, tmp_path / "info.md")
+    run(config, **inputs)
     promote(config.tracking_uri, MODEL)
     assert run_champion(config, tmp_path / "champion") == "1"
-    for path in inputs.model.iterdir():
+    for path in inputs["model"].iterdir():
         assert (tmp_path / "champion" / path.name).read_bytes() == path.read_bytes()
     assert [one.name for one in tmp_path.glob(".champion*")] == []
 
@@ -113,7 +110,7 @@ def test_the_champion_is_the_model_that_was_registered(config, inputs, tmp_path)
 def test_a_disk_too_full_for_the_champion_is_no_fault_of_the_champion(
     config, inputs, tmp_path, small_disk
 ) -> None:
-    run(config, inputs, tmp_path / "info.md")
+    run(config, **inputs)
     promote(config.tracking_uri, MODEL)
     with pytest.raises(OutputError, match="champion is not written: a disk is full"):
         run_champion(config, small_disk / "champion")
@@ -164,7 +161,7 @@ print(doctest.DocTestRunner().run(example))
 
 @pytest.mark.slow
 def test_the_version_loads_and_answers_without_the_repository(config, inputs, tmp_path) -> None:
-    version = run(config, inputs, tmp_path / "info.md")
+    version = run(config, **inputs)
     promote(config.tracking_uri, MODEL)
     source = connect(config.tracking_uri).get_model_version(MODEL, version).source
     folder = source.removeprefix("file://")
@@ -195,7 +192,7 @@ def test_the_version_loads_and_answers_without_the_repository(config, inputs, tm
 )
 def test_a_version_belongs_to_a_run(config, inputs, tmp_path, lineage, message) -> None:
     with pytest.raises(ConfigError, match=message):
-        run(config, dataclasses.replace(inputs, lineage=lineage), tmp_path / "info.md")
+        run(config, **inputs | {"lineage": lineage})
 
 
 @pytest.mark.parametrize(
@@ -203,9 +200,8 @@ def test_a_version_belongs_to_a_run(config, inputs, tmp_path, lineage, message) 
     [pytest.param("model", ModelError, id="model"), pytest.param("report", DataError, id="report")],
 )
 def test_missing_inputs_are_named_and_register_nothing(config, inputs, tmp_path, field, error) -> None:
-    broken = dataclasses.replace(inputs, **{field: tmp_path / "nowhere"})
     with pytest.raises(error, match="nowhere"):
-        run(config, broken, tmp_path / "info.md")
+        run(config, **inputs | {field: tmp_path / "nowhere"})
     assert versions(connect(config.tracking_uri), MODEL) == []
 
 
@@ -219,14 +215,14 @@ def test_missing_inputs_are_named_and_register_nothing(config, inputs, tmp_path,
 )
 def test_an_unusable_tracking_uri_is_named(config, inputs, tmp_path, uri, message) -> None:
     with pytest.raises(UserError, match=message):
-        run(dataclasses.replace(config, tracking_uri=uri), inputs, tmp_path / "info.md")
+        run(dataclasses.replace(config, tracking_uri=uri), **inputs)
 
 
 def test_the_environment_names_the_registry_where_the_profile_does_not(
     config, inputs, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", config.tracking_uri)
-    run(dataclasses.replace(config, tracking_uri=""), inputs, tmp_path / "info.md")
+    run(dataclasses.replace(config, tracking_uri=""), **inputs)
     assert len(versions(connect(config.tracking_uri), MODEL)) == 1
 
 
@@ -237,7 +233,11 @@ def test_the_components_pass_everything_on(config, inputs, tmp_path) -> None:
     assert champion.metadata["version"] == "none"
     assert (Path(champion.path) / "none.txt").is_file()
     version = component.register.python_func(
-        text, json.dumps(inputs.lineage), Model(uri=str(inputs.model)), Artifact(uri=str(inputs.report)), info
+        text,
+        json.dumps(inputs["lineage"]),
+        Model(uri=str(inputs["model"])),
+        Artifact(uri=str(inputs["report"])),
+        info,
     )
     assert version == "1"
     assert Path(info.path).is_file()

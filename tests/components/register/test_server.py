@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from components.register.config import RegisterConfig
-from components.register.job import RegisterInputs, run, run_champion
+from components.register.job import run, run_champion
 from components.register.promote import history, promote, rollback
 
 MODEL = "recllm-r1"
@@ -58,7 +58,8 @@ def test_register_promote_and_fetch_over_http(server, tiny_model_folder, make_re
     report = tmp_path / "report.json"
     report.write_text(make_report().to_json())
     for key in ("run-1", "run-1", "run-2"):
-        version = run(config, RegisterInputs(tiny_model_folder, report, {"run_key": key}), tmp_path / "info")
+        inputs = {"model": tiny_model_folder, "report": report, "version_info": tmp_path / "info"}
+        version = run(config, **inputs, lineage={"run_key": key})
     assert version == "2"
     assert run_champion(config, tmp_path / "champion") is None
     promote(server, MODEL, "1")
