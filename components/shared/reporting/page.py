@@ -64,13 +64,6 @@ class Bullets(Block):
 
 
 @dataclass(frozen=True)
-class Cards(Block):
-    """Large figures with a caption each."""
-
-    cards: Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True)
 class Table(Block):
     """A table of figures, or of text with `is_text`; without a header, pairs of name and value."""
 

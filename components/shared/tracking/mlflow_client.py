@@ -12,7 +12,6 @@ from mlflow.exceptions import MlflowException
 
 from components.shared.errors import ConfigError
 
-ALREADY_EXISTS, DOES_NOT_EXIST = "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"  # error codes
 SQLITE = "sqlite:///"
 
 _REACH_SECONDS = 10
@@ -79,7 +78,7 @@ def experiment_id(client: MlflowClient, name: str) -> str:
         try:
             return client.create_experiment(name, artifact_location(client.tracking_uri))
         except MlflowException as error:  # another process has just created it
-            if error.error_code != ALREADY_EXISTS:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             found = client.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage != "active":

@@ -9,7 +9,6 @@ from components.shared.reporting import charts, page
 from components.shared.reporting.page import (
     Block,
     Bullets,
-    Cards,
     Cell,
     Details,
     Figures,
@@ -33,11 +32,6 @@ ESCAPED = "&lt;b onclick=&#39;x&#39;&gt;&amp;"
         pytest.param(Note(EVIL, "bad"), f'<div class="note bad">{ESCAPED}</div>', id="note"),
         pytest.param(Bullets([EVIL, "b"]), f"<ul><li>{ESCAPED}</li><li>b</li></ul>", id="bullets"),
         pytest.param(Pre(f"{EVIL}\nb"), f"<pre>{ESCAPED}\nb</pre>", id="pre"),
-        pytest.param(
-            Cards([("0.5", EVIL)]),
-            f'<div class="cards"><div class="card"><b>0.5</b><span>{ESCAPED}</span></div></div>',
-            id="cards",
-        ),
         pytest.param(
             Table(["a", Cell(EVIL, "warn")], [[Cell("x", href="other.html?a=1&b"), EVIL]], EVIL),
             f'<div class="scroll"><table><caption>{ESCAPED}</caption><tr><th>a</th><th class="warn">{ESCAPED}'
