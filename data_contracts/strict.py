@@ -24,6 +24,7 @@ _MESSAGES = {
     "less_than": "must be below {lt}, got {input}",
     "finite_number": "{input} is not a finite number",
     "literal_error": "{input!r} is not one of {expected}",
+    "too_short": "needs at least {min_length} item(s), got {input}",
     "int_type": "expected int, got {got}",
     "float_type": "expected float, got {got}",
     "bool_type": "expected bool, got {got}",

@@ -19,10 +19,7 @@ def retrieve(
     report: Output[HTML],
     metrics: Output[Metrics],
 ):
-    """Train the conventional recommenders and list candidates; `config` is JSON of RetrieveConfig.
-
-    `fingerprint` names the sentence encoder's contents and the code; it only keys the cache.
-    """
+    """Train the recommenders and list candidates; `config` is JSON, `fingerprint` only keys the cache."""
     from pathlib import Path
 
     from components.retrieve.config import RetrieveConfig

@@ -1,6 +1,5 @@
 """Configuration of the conventional recommenders."""
 
-from dataclasses import field
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -55,7 +54,7 @@ def _check_heads(dim: int, heads: int) -> None:
 
 @strict
 class NextItemConfig:
-    """What the networks that predict the next item share."""
+    """Network that predicts the next item."""
 
     dim: PositiveInt = 64
     """Width of item embeddings and layers."""
@@ -71,7 +70,7 @@ class NextItemConfig:
     """Learn each item from its own copy of the history before it: more per epoch, slower if that is long."""
     temperature: NonNegativeFloat = 0.15
     """Scores are cosines divided by it, which learns from little data; 0 = inner products, as published."""
-    training: TrainingConfig = field(default_factory=TrainingConfig)
+    training: TrainingConfig = TrainingConfig()
 
 
 @strict
@@ -83,11 +82,6 @@ class SasrecConfig(NextItemConfig):
 
     def __post_init__(self) -> None:
         _check_heads(self.dim, self.heads)
-
-
-@strict
-class Gru4recConfig(NextItemConfig):
-    """Recurrent recommendation; `layers` are stacked GRUs."""
 
 
 @strict
@@ -123,7 +117,7 @@ class S3recConfig(FdsaConfig):
     """Probability that an item is masked in pre-training."""
     objective_weights: FourWeights = (0.2, 1.0, 1.0, 0.5)
     """Weights of associated attributes, masked items, masked attributes and segments."""
-    pretraining: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=10))
+    pretraining: TrainingConfig = TrainingConfig(epochs=10)
     """The pre-training; it has no early stop."""
 
 
@@ -191,10 +185,8 @@ class TigerConfig:
     """Items of history that the network sees, the latest."""
     dropout: Dropout = 0.2
     """Share of activations dropped in training."""
-    ids: SemanticIdConfig = field(default_factory=SemanticIdConfig)
-    training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(learning_rate=1.0e-3, batch_size=128, epochs=60)
-    )
+    ids: SemanticIdConfig = SemanticIdConfig()
+    training: TrainingConfig = TrainingConfig(learning_rate=1.0e-3, batch_size=128, epochs=60)
 
     def __post_init__(self) -> None:
         _check_heads(self.dim, self.heads)
@@ -237,19 +229,17 @@ class RetrieveConfig:
     """Candidates kept for items that no train part holds, the nearest to the history by `content`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device: "auto" takes a GPU where there is one."""
-    item_to_item: ItemToItemConfig = field(default_factory=ItemToItemConfig)
-    content: ContentConfig = field(default_factory=ContentConfig)
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    sasrec: SasrecConfig = field(default_factory=SasrecConfig)
+    item_to_item: ItemToItemConfig = ItemToItemConfig()
+    content: ContentConfig = ContentConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    sasrec: SasrecConfig = SasrecConfig()
     # As published: no temperature, binary cross-entropy.
-    sasrec_bce: SasrecConfig = field(
-        default_factory=lambda: SasrecConfig(layers=2, dropout=0.5, temperature=0.0)
-    )
-    gru4rec: Gru4recConfig = field(default_factory=Gru4recConfig)
-    bert4rec: Bert4recConfig = field(default_factory=Bert4recConfig)
-    fdsa: FdsaConfig = field(default_factory=FdsaConfig)
-    s3rec: S3recConfig = field(default_factory=S3recConfig)
-    tiger: TigerConfig = field(default_factory=TigerConfig)
+    sasrec_bce: SasrecConfig = SasrecConfig(layers=2, dropout=0.5, temperature=0.0)
+    gru4rec: NextItemConfig = NextItemConfig()
+    bert4rec: Bert4recConfig = Bert4recConfig()
+    fdsa: FdsaConfig = FdsaConfig()
+    s3rec: S3recConfig = S3recConfig()
+    tiger: TigerConfig = TigerConfig()
 
     def __post_init__(self) -> None:
         if self.new_item_slots >= self.num_candidates:
@@ -268,8 +258,3 @@ class RetrieveConfig:
     def sources(self) -> tuple[str, ...]:
         """The models that `candidates_from` names."""
         return tuple(name.strip() for name in self.candidates_from.split("+"))
-
-    @property
-    def required_models(self) -> tuple[str, ...]:
-        """All models to train, each once."""
-        return tuple(dict.fromkeys((*self.models, *self.sources)))

@@ -10,6 +10,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Rows = Ints | Bools | slice
 EVERY_ROW = slice(None)
+NO_SEGMENT = -1
 UNKNOWN_TIME = np.iinfo(np.int64).min
 
 
@@ -78,13 +79,10 @@ class Histories:
 
 @dataclass(frozen=True)
 class Queries:
-    """Histories to recommend for, and their labels: the items that followed.
+    """Histories to recommend for, and their labels: the items that followed."""
 
-    `users` are row numbers, `position` is the first label's index in the user's sequence.
-    """
-
-    users: Ints
-    position: Ints
+    users: Ints  # row numbers
+    position: Ints  # of the first label in the user's sequence
     histories: Histories
     labels: Histories
 
@@ -129,8 +127,7 @@ class Interactions:
     def queries(self, split: str) -> Queries:
         """Return the queries of `split`, at most one per user.
 
-        train: the last train item after at least one item; valid and test: all items of that part after
-        everything before it (under a temporal split possibly nothing).
+        Labels of train are the last train item after at least one, of valid and test all items of that part.
         """
         first, last = {
             "train": (self.train_end - 1, self.train_end),

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 
 from components.retrieve import report
-from components.retrieve.candidates.cold_start import read_segments
 from components.retrieve.candidates.exposures import load_exposures
 from components.retrieve.candidates.generator import CandidateGenerator, Candidates, RetrievalContext
 from components.retrieve.config import RetrieveConfig
@@ -13,7 +12,7 @@ from components.retrieve.interactions import Ints
 from components.retrieve.models.factory import device, user_folds
 from components.retrieve.ranking import RankedLists
 from components.retrieve.report import CEILINGS, RetrieveReport, SplitFigures
-from components.retrieve.tables import RankedListWriter, load
+from components.retrieve.tables import RankedListWriter, load, read_segments
 from components.shared.artifacts import checkpoints
 from components.shared.artifacts.outputs import atomic_folder, write_text
 from components.shared.errors import DataError
@@ -45,7 +44,7 @@ def run(
     """
     device(config)  # fails early where there is none
     data = load(sequences, catalogue)
-    shown = load_exposures(exposures, data) if ONLINE in config.required_models else None
+    shown = load_exposures(exposures, data) if ONLINE in (*config.models, *config.sources) else None
     if not shown and ONLINE in config.sources:
         raise DataError(
             f"{exposures}: no list of any user with a sequence; provide the table exposures, "
@@ -130,7 +129,7 @@ def _write_candidates(
         cold=int((queries.histories.lengths == 0).sum()),
         new_items=candidates.new,
         filled=candidates.filled,
-        unlisted=int((~exposures.has_list(queries)).sum()) if exposures else None,
+        unlisted=int((exposures.latest(queries) < 0).sum()) if exposures else None,
         short=int(((lists.items[:, :wanted] >= 0).sum(1) < wanted).sum()),
         ceilings=report.ceilings(hits, labels, cuts),
         first_labels=report.first_label_recall(lists, queries, cuts),

@@ -94,10 +94,7 @@ class Scorer(Recommender):
 
 
 def top_unseen(scores: torch.Tensor, histories: Histories, depth: int) -> RankedLists:
-    """Return the `depth` best items by (score descending, item index ascending), seen items excluded.
-
-    `scores` [rows, items] is overwritten. Fewer unseen items than `depth` give a shorter list.
-    """
+    """Return the `depth` best items that each history lacks; `scores` [rows, items] is overwritten."""
     rows, seen = (torch.from_numpy(indices).to(scores.device) for indices in histories.flat())
     scores[rows, seen] = -torch.inf
     kept = min(depth, scores.shape[1])

@@ -152,7 +152,7 @@ def exposure_flags(report: RetrieveReport, exposures: Exposures, test: Queries) 
     found = []
     if exposures.known_share < LEAST_KNOWN:
         found.append(f"Only {exposures.known_share:.0%} of the exposed items are in the catalogue.")
-    listed = test.take(exposures.has_list(test))
+    listed = test.take(exposures.latest(test) >= 0)
     held = accuracy(exposures.recommend(listed, 10), listed).get("recall@10", 0.0)
     if held > TOO_GOOD and report.num_items > FEW_ITEMS:
         found.append(

@@ -1,5 +1,6 @@
 """Tables of the step: sequences and catalogue as Interactions, ranked lists as CANDIDATES and RANKINGS."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from components.retrieve.interactions import UNKNOWN_TIME, Histories, Interactions, Ints, Queries
+from components.retrieve.interactions import NO_SEGMENT, UNKNOWN_TIME, Histories, Interactions, Ints, Queries
 from components.retrieve.ranking import RankedLists
 from components.shared.errors import DataError
 
+AGE_BAND = 10  # years
 ROWS = 1 << 16
 """Rows per record batch: the ids of one batch are all the text held at a time."""
 
@@ -56,6 +58,21 @@ def read_table(path: Path, columns: list[str]) -> pa.Table:
     if not table.num_rows:
         raise DataError(f"{path}: the table has no rows, so there is nothing to learn from")
     return table
+
+
+def read_segments(users: Path, user_ids: Sequence[str], by: Sequence[str]) -> Ints:
+    """Return each user's segment: a number per combination of USERS' columns `by`, ages in bands.
+
+    A user whose profile is missing or empty has NO_SEGMENT.
+    """
+    if not by:
+        return np.full(len(user_ids), NO_SEGMENT)
+    table = read_table(users, ["user_id", *by]).to_pandas().drop_duplicates("user_id")
+    profiles = table.set_index("user_id").reindex(user_ids)
+    if "age" in profiles:
+        profiles["age"] //= AGE_BAND
+    numbers = profiles.groupby(list(by), dropna=False).ngroup()
+    return np.where(profiles.notna().any(axis=1), numbers, NO_SEGMENT)
 
 
 def _read_sorted(path: Path, columns: list[str]) -> dict[str, pa.Array]:

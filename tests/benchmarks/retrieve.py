@@ -28,7 +28,7 @@ from components.retrieve.config import (
     MODELS,
     Bert4recConfig,
     FdsaConfig,
-    Gru4recConfig,
+    NextItemConfig,
     RetrieveConfig,
     S3recConfig,
     SasrecConfig,
@@ -74,7 +74,7 @@ def beauty_config(epochs: int) -> RetrieveConfig:
     return RetrieveConfig(
         sasrec=SasrecConfig(**wide),
         sasrec_bce=SasrecConfig(**{**wide, "training": dataclasses.replace(by_prefix, **thrice)}),
-        gru4rec=Gru4recConfig(dim=128, layers=1, **shared),
+        gru4rec=NextItemConfig(dim=128, layers=1, **shared),
         bert4rec=Bert4recConfig(**{**small, "dropout": 0.2, "training": longer}),
         fdsa=FdsaConfig(**small),
         s3rec=S3recConfig(**wide, pretraining=dataclasses.replace(training, epochs=max(1, epochs // 2))),

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from components.retrieve.interactions import Bools, Histories, Interactions, Ints, Queries
+from components.retrieve.interactions import Histories, Interactions, Ints, Queries
 from components.retrieve.ranking import RankedLists, Recommender
 from components.retrieve.tables import microseconds
 from components.shared.errors import DataError
@@ -43,13 +43,9 @@ class Exposures(Recommender):
             ranked.items[start + rows, rank], ranked.scores[start + rows, rank] = items, 1 / (1 + rank)
         return ranked
 
-    def has_list(self, queries: Queries) -> Bools:
-        """Return whether there was a list by the label's time, [rows]."""
-        return self._latest(queries) >= 0
-
     def _unseen(self, queries: Queries) -> tuple[Ints, Ints]:
         """Return (rows, items): the known and unseen items of each query's list, in its order."""
-        latest, num_items = self._latest(queries), self.data.num_items
+        latest, num_items = self.latest(queries), self.data.num_items
         listed = np.flatnonzero(latest >= 0)
         rows, items = self.lists.take(latest[listed]).flat()
         rows, seen_rows, seen = listed[rows], *queries.histories.flat()
@@ -58,8 +54,8 @@ class Exposures(Recommender):
         usable = (items != UNKNOWN_ITEM) & ~is_seen & ~is_repeated
         return rows[usable], items[usable]
 
-    def _latest(self, queries: Queries) -> Ints:
-        """Return the index of each query's list, -1 where there is none."""
+    def latest(self, queries: Queries) -> Ints:
+        """Return the index in `lists` of each query's list, [rows], -1 where there is none by then."""
         times = pd.DataFrame({"user": queries.users, "time": self.data.query_times(queries)})
         lists = pd.DataFrame({"user": self.users, "time": self.times, "list": np.arange(len(self.users))})
         latest = pd.merge_asof(times.reset_index().sort_values("time"), lists, on="time", by="user")

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from components.retrieve.candidates.cold_start import SegmentPopularity
 from components.retrieve.candidates.exposures import Exposures
 from components.retrieve.candidates.new_items import NewItems
 from components.retrieve.config import RetrieveConfig
 from components.retrieve.interactions import Interactions, Ints, Queries
 from components.retrieve.models import factory
-from components.retrieve.models.popularity import item_counts
+from components.retrieve.models.popularity import SegmentPopularity, item_counts
 from components.retrieve.ranking import RankedLists, Recommender
 from components.retrieve.report import CEILINGS
 from data_contracts.evaluation import ONLINE

@@ -14,11 +14,7 @@ from components.retrieve.ranking import Scorer
 
 
 def tag_vectors(tags: Histories, num_items: int) -> Tensor:
-    """Return each item's tags as a sparse TF-IDF vector of length 1, [items, tags].
-
-    Salton & Buckley 1988. Inverse document frequencies are counted over the catalogue, not over
-    interactions.
-    """
+    """Return TF-IDF vectors (Salton & Buckley 1988) of items' tags, of length 1, sparse [items, tags]."""
     rows, columns = tags.flat()
     width = max(int(columns.max(initial=-1)) + 1, 1)
     weights = np.log(num_items / np.bincount(columns, minlength=width)[columns]) + 1.0
@@ -29,10 +25,7 @@ def tag_vectors(tags: Histories, num_items: int) -> Tensor:
 
 
 class Content(Scorer):
-    """Cosine between an item's vector and those of the latest items of the history.
-
-    Popularity in the train part decides only between equally similar items.
-    """
+    """Cosine with the latest items of the history; popularity decides between equally similar items."""
 
     vote_threshold = 2e-3
 

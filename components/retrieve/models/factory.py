@@ -2,8 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -60,7 +59,8 @@ def fit(
         seed = stable_seed(config.seed, f"{name}:{fold}")
         learn = partial(train, histories=train_part, seed=seed, device=device(config))
         ids = tiger_ids(config, data, checkpoint_dir) if name == "tiger" else None
-        with seeded(seed):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
             model = network(name, config, data.num_items, data.tags, ids)
             if name == "s3rec" and isinstance(model, Sasrec):
                 learn(
@@ -86,7 +86,7 @@ def network(
         return Tiger(ids, config.tiger)
     build: dict[str, Callable[[], SequenceNetwork]] = {
         "sasrec": lambda: Sasrec(num_items, config.sasrec),
-        "sasrec_bce": lambda: Sasrec(num_items, config.sasrec_bce, "bce"),
+        "sasrec_bce": lambda: Sasrec(num_items, config.sasrec_bce, is_binary=True),
         "gru4rec": lambda: Gru4rec(num_items, config.gru4rec),
         "bert4rec": lambda: Bert4rec(num_items, config.bert4rec),
         "fdsa": lambda: Fdsa(num_items, tags, config.fdsa),
@@ -117,7 +117,8 @@ def tiger_ids(config: RetrieveConfig, data: Interactions, checkpoint_dir: Path) 
     """Return the items' semantic ids; the same for all folds, since they use no interactions."""
     seed = stable_seed(config.seed, "semantic ids")
     vectors = text_vectors(config, data, checkpoint_dir)  # before the seed: loading may draw random weights
-    with seeded(seed):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
         file, ids = checkpoint_dir / "semantic_ids.npz", config.tiger.ids
         return load_or_compute(file, lambda: semantic_ids(vectors, ids, seed, device(config)))
 
@@ -149,11 +150,3 @@ def stable_seed(seed: int, text: str) -> int:
 def user_folds(user_ids: list[str], folds: int, seed: int) -> Ints:
     """Return each user's fold in [0, folds), by a stable hash of its id."""
     return np.array([stable_seed(seed, f"fold:{user}") % folds for user in user_ids], dtype=np.int64)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed torch inside the block, and restore its random state afterwards."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield

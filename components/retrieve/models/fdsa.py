@@ -28,10 +28,7 @@ class Fdsa(NextItemNetwork):
 
 
 class Attributes(nn.Module):
-    """One vector per item: its attributes' embeddings, weighted by vanilla attention (section 3.2).
-
-    Attributes are tags, categories and brand; items without any, and padding, share a filler attribute.
-    """
+    """One vector per item: the embeddings of its tags, weighted by vanilla attention (section 3.2)."""
 
     table: Tensor
 

@@ -6,14 +6,14 @@ Simplified: the softmax loss of the shared table in place of TOP1 or BPR over th
 import torch
 from torch import Tensor, nn
 
-from components.retrieve.config import Gru4recConfig
+from components.retrieve.config import NextItemConfig
 from components.retrieve.networks.item_network import NextItemNetwork, init_weights
 
 
 class Gru4rec(NextItemNetwork):
-    """Gated recurrent units over item embeddings."""
+    """Stacked gated recurrent units over item embeddings."""
 
-    def __init__(self, num_items: int, config: Gru4recConfig) -> None:
+    def __init__(self, num_items: int, config: NextItemConfig) -> None:
         super().__init__(num_items, config)
         between = config.dropout if config.layers > 1 else 0.0
         self.gru = nn.GRU(config.dim, config.dim, config.layers, batch_first=True, dropout=between)

@@ -19,10 +19,7 @@ def recency_weights(latest: Histories, decay: float) -> Floats:
 
 
 class ItemToItem(Scorer):
-    """Neighbours of the latest items, by cosine of co-occurrence weighted by 1 / distance.
-
-    Items without any shared history follow by popularity, so every list is full.
-    """
+    """Neighbours of the latest items by cosine of co-occurrence; then, popular items fill the list."""
 
     vote_threshold = 1.0
 

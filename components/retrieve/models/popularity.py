@@ -1,11 +1,11 @@
-"""Popularity: the most frequent items of the train part."""
+"""Popularity: the most frequent items of the train part, of all users or of those like the user."""
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from components.retrieve.interactions import Histories, Ints, Queries
-from components.retrieve.ranking import RankedLists, Scorer
+from components.retrieve.interactions import NO_SEGMENT, Histories, Ints, Queries
+from components.retrieve.ranking import RankedLists, Recommender, Scorer
 
 
 def item_counts(train: Histories, num_items: int) -> Ints:
@@ -27,3 +27,29 @@ class Popularity(Scorer):
     def recommend(self, queries: Queries, depth: int) -> RankedLists:
         """Return `rank`, for empty histories too."""
         return self.rank(queries.histories, depth)
+
+
+class SegmentPopularity(Recommender):
+    """Items by their count in the user's segment, plus `prior` interactions of the whole population.
+
+    Dirichlet smoothing (Zhai & Lafferty 2004). `segments` are of all users, `users` the rows of `train`.
+    """
+
+    def __init__(
+        self, train: Histories, users: Ints, segments: Ints, num_items: int, prior: float = 100.0
+    ) -> None:
+        self.train, self.train_segments, self.segments = train, segments[users], segments
+        counts = item_counts(train, num_items)
+        self.population = counts * (prior / max(1, counts.sum()))
+
+    def recommend(self, queries: Queries, depth: int) -> RankedLists:
+        """Return what is popular in each user's segment, and not in the history."""
+        segments = self.segments[queries.users]
+        lists = RankedLists.empty(len(queries), depth)
+        for segment in np.unique(segments):
+            rows = np.flatnonzero(segments == segment)
+            members = self.train.take((self.train_segments == segment) & (segment != NO_SEGMENT))
+            counts = item_counts(members, len(self.population)) + self.population
+            best = Popularity(counts).rank(queries.histories.take(rows), depth)
+            lists.items[rows], lists.scores[rows] = best.items, best.scores
+        return lists

@@ -4,16 +4,14 @@ from torch import Tensor
 
 from components.retrieve.config import SasrecConfig
 from components.retrieve.networks.attention import Encoder
-from components.retrieve.networks.item_network import Loss, NextItemNetwork, init_weights
+from components.retrieve.networks.item_network import NextItemNetwork, init_weights
 
 
 class Sasrec(NextItemNetwork):
     """Causal self-attention over item embeddings; `extra` positions beyond the longest history."""
 
-    def __init__(
-        self, num_items: int, config: SasrecConfig, loss: Loss = "softmax", *, extra: int = 0
-    ) -> None:
-        super().__init__(num_items, config, loss)
+    def __init__(self, num_items: int, config: SasrecConfig, is_binary: bool = False, extra: int = 0) -> None:
+        super().__init__(num_items, config, is_binary)
         length = config.max_length + extra
         self.encoder = Encoder(length, config.dim, config.layers, config.heads, config.dropout)
         init_weights(self)

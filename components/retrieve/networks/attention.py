@@ -74,8 +74,7 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor, visible: Tensor | None = None, at: Tensor | None = None) -> Tensor:
         """Map [rows, length, dim] to itself, or to [rows, dim] at positions `at`.
 
-        Without `visible` attention is causal, so padding on the right is never read; with it, bool [rows,
-        length], every position attends to the positions that are True.
+        Attention is causal, or with `visible`, bool [rows, length], to the positions that are True.
         """
         x = self.drop(self.norm(x))
         *first, last = self.blocks

@@ -1,11 +1,10 @@
 """Networks with one item table for input and output, their losses and recommender.
 
-"softmax" is cross-entropy over the whole catalogue (or sampled negatives), which makes these models
-strong baselines (Klenitskiy & Vasilev 2023); "bce" is binary cross-entropy with one negative per position.
+The softmax over the whole catalogue, or over sampled negatives, makes these models strong baselines
+(Klenitskiy & Vasilev 2023); SASRec as published has binary cross-entropy with one negative per position.
 """
 
 import abc
-from typing import Literal
 
 import numpy as np
 import torch
@@ -18,16 +17,14 @@ from components.retrieve.networks import losses
 from components.retrieve.networks.training import SequenceNetwork, pad
 from components.retrieve.ranking import Scorer
 
-Loss = Literal["softmax", "bce"]
-
 
 class ItemNetwork(SequenceNetwork):
     """Turns a history into a vector; its products with the item table are the scores."""
 
-    def __init__(self, num_items: int, config: NextItemConfig, loss: Loss = "softmax") -> None:
+    def __init__(self, num_items: int, config: NextItemConfig, is_binary: bool = False) -> None:
         super().__init__()
         self.num_items, self.max_length = num_items, config.max_length
-        self.kind, self.negatives, self.temperature = loss, config.negatives, config.temperature
+        self.is_binary, self.negatives, self.temperature = is_binary, config.negatives, config.temperature
         self.items = nn.Embedding(num_items + 1, config.dim)  # the last row stands for padding
 
     @abc.abstractmethod
@@ -46,7 +43,7 @@ class ItemNetwork(SequenceNetwork):
     def objective(self, vectors: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of predicting the items `targets` [n] by `vectors` [n, dim]."""
         table = self.item_vectors()
-        if self.kind == "bce":
+        if self.is_binary:
             negatives = torch.randint(self.num_items, targets.shape, device=targets.device)
             return losses.binary_cross_entropy(vectors, table, targets, negatives)
         if 0 < self.negatives < self.num_items:
@@ -62,8 +59,8 @@ class ItemNetwork(SequenceNetwork):
 class NextItemNetwork(ItemNetwork):
     """Predicts each item from those before it."""
 
-    def __init__(self, num_items: int, config: NextItemConfig, loss: Loss = "softmax") -> None:
-        super().__init__(num_items, config, loss)
+    def __init__(self, num_items: int, config: NextItemConfig, is_binary: bool = False) -> None:
+        super().__init__(num_items, config, is_binary)
         self.prefixes = config.prefixes
 
     def training_sequences(self, histories: Histories) -> Histories:

@@ -13,11 +13,13 @@ SMALLEST = -60.0
 
 
 class _FullSoftmax(torch.autograd.Function):
-    """Cross-entropy over every item, with gradients computed in the forward pass, chunk by chunk."""
+    """Mean cross-entropy of `hidden` [positions, dim] over all of `table` [items, dim].
+
+    Its gradients are computed in the forward pass, chunk by chunk.
+    """
 
     @staticmethod
     def forward(ctx, hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean loss of `hidden` [positions, dim] against `targets` [positions] in `table`."""
         loss = hidden.new_zeros(())
         grad_hidden, grad_table = torch.empty_like(hidden), torch.zeros_like(table)
         # Products with `out=` stay in float32 under a GPU's autocast, as exponents need. One block of memory
@@ -41,15 +43,12 @@ class _FullSoftmax(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        """Scale the gradients computed in the forward pass."""
         grad_hidden, grad_table = ctx.saved_tensors
         scale = grad / ctx.positions
         return grad_hidden * scale, grad_table * scale, None
 
 
-def full_softmax(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy of `hidden` [positions, dim] over all of `table` [items, dim]."""
-    return _FullSoftmax.apply(hidden, table, targets)
+full_softmax = _FullSoftmax.apply
 
 
 def sampled_softmax(hidden: Tensor, table: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:

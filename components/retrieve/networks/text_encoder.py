@@ -1,4 +1,4 @@
-"""Sentence embeddings of items' texts, which new items have too."""
+"""Sentence embeddings (Reimers & Gurevych 2019, section 3) of items' texts, which new items have too."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +19,7 @@ CHUNK = 8192  # texts sorted by length together
 
 @torch.no_grad()
 def encode(texts: Sequence[str], config: EncoderConfig, device: torch.device) -> npt.NDArray[np.float32]:
-    """Return the embedding of each text, of length 1, [texts, dim].
-
-    Mean of the last layer's states (Reimers & Gurevych 2019, section 3). Raises ModelError: no such encoder.
-    """
+    """Return the mean of the last layer's states for each text, of length 1, [texts, dim]."""
     tokenizer, model = _load(config)
     model.to(device)
     vectors = np.empty((len(texts), model.config.hidden_size), np.float32)

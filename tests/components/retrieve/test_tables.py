@@ -2,8 +2,24 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from components.retrieve.tables import load
+from components.retrieve.interactions import NO_SEGMENT
+from components.retrieve.tables import load, read_segments
 from components.shared.errors import DataError
+
+PROFILES = [
+    {"user_id": "a", "age": 31, "gender": "f"},
+    {"user_id": "b", "age": 39, "gender": "f"},
+    {"user_id": "c", "age": 40, "gender": "f"},
+    {"user_id": "d"},
+]
+
+
+def test_segments_are_combinations_and_ages_come_in_bands(write_tables) -> None:
+    inputs = write_tables({u: ["x", "y", "z"] for u in "abcde"}, profiles=PROFILES)
+    of = read_segments(inputs["users"], list("abcde"), ("age", "gender"))
+    assert of[0] == of[1] != of[2]
+    assert of[3] == of[4] == NO_SEGMENT  # an empty profile, and none at all
+    assert (read_segments(inputs["users"], list("abcde"), ()) == NO_SEGMENT).all()
 
 
 def test_a_brand_is_a_tag_among_others(write_tables) -> None:

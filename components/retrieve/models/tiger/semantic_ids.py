@@ -76,19 +76,13 @@ def _layers(sizes: tuple[int, ...]) -> nn.Sequential:
 
 def semantic_ids(vectors: Tensor, config: SemanticIdConfig, seed: int, device: torch.device) -> Ints:
     """Return code words [items, levels + 1] of `vectors` [items, width]; the last ones break ties."""
-    ids = with_tie_breaker(_train(vectors.to(device), config, np.random.default_rng(seed)))
-    shared = np.count_nonzero(ids[:, -1])
-    log.info("semantic ids: %d of %d items share all words with another", shared, len(ids))
-    return ids
-
-
-def _train(x: Tensor, config: SemanticIdConfig, generator: np.random.Generator) -> Ints:
-    network = ResidualAutoencoder(x.shape[1], config).to(x.device)
+    x, generator = vectors.to(device), np.random.default_rng(seed)
+    network = ResidualAutoencoder(x.shape[1], config).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=0.0, fused=True)
     sample = generator.permutation(len(x))[:SAMPLE]
-    network.init_codebooks(x[torch.from_numpy(sample).to(x.device)])
-    for epoch in range(config.epochs):
-        order = torch.from_numpy(generator.permutation(len(x))).to(x.device)
+    network.init_codebooks(x[torch.from_numpy(sample).to(device)])
+    for epoch in range(1, config.epochs + 1):
+        order = torch.from_numpy(generator.permutation(len(x))).to(device)
         total = 0.0
         for rows in order.split(config.batch_size):
             loss = network.loss(x[rows])
@@ -96,13 +90,16 @@ def _train(x: Tensor, config: SemanticIdConfig, generator: np.random.Generator) 
             loss.backward()
             optimizer.step()
             total += loss.item() * len(rows)
-        where = (f"in epoch {epoch + 1}", "retrieve.tiger.ids", config.learning_rate)
+        where = (f"in epoch {epoch}", "retrieve.tiger.ids", config.learning_rate)
         check_finite(*where, total, network=network, hint="")
-        if (epoch + 1) % max(1, config.epochs // 20) == 0:
-            progress(log, epoch + 1, config.epochs, f"semantic ids: loss {total / len(x):.4f}")
+        if epoch % max(1, config.epochs // 20) == 0:
+            progress(log, epoch, config.epochs, f"semantic ids: loss {total / len(x):.4f}")
     with torch.no_grad():
         parts = [network.quantise(network.encoder(part))[0] for part in x.split(8192)]
-    return torch.cat(parts).cpu().numpy().astype(np.int64)
+    ids = with_tie_breaker(torch.cat(parts).cpu().numpy().astype(np.int64))
+    shared = np.count_nonzero(ids[:, -1])
+    log.info("semantic ids: %d of %d items share all words with another", shared, len(ids))
+    return ids
 
 
 def with_tie_breaker(codes: Ints) -> Ints:

@@ -1,7 +1,13 @@
-import numpy as np
+import dataclasses
 
-from components.retrieve.interactions import Histories
-from components.retrieve.models.popularity import Popularity, item_counts
+import numpy as np
+import pyarrow.parquet as pq
+
+from components.retrieve.config import RetrieveConfig
+from components.retrieve.interactions import NO_SEGMENT, Histories, Queries
+from components.retrieve.job import run
+from components.retrieve.models.popularity import Popularity, SegmentPopularity, item_counts
+from components.retrieve.tables import load
 
 
 def histories(*rows: list[int]) -> Histories:
@@ -13,3 +19,42 @@ def histories(*rows: list[int]) -> Histories:
 def test_popularity_orders_by_count_then_index() -> None:
     popularity = Popularity(item_counts(histories([2, 0], [2, 3], [3]), 5))
     assert popularity.rank(histories([4], [2]), 5).items.tolist() == [[2, 3, 0, 1, -1], [3, 0, 1, 4, -1]]
+
+
+def test_a_segment_leans_on_everybody_by_the_prior() -> None:
+    # Two users of segment 0 met item 0, four of segment 1 item 1 and one of them item 2.
+    rows = [[0], [0], [1], [1], [1], [1, 2]]
+    ends = np.cumsum([len(r) for r in rows])
+    train = Histories(np.array([i for r in rows for i in r]), ends - [len(r) for r in rows], ends)
+    users, segments = np.arange(6), np.array([0, 0, 1, 1, 1, 1, 0, 1, 2, NO_SEGMENT])
+    asked = _asked(np.array([6, 7, 8, 9]))
+    small, large = (SegmentPopularity(train, users, segments, 4, prior) for prior in (1.0, 100.0))
+    assert small.recommend(asked, 3).items.tolist() == [[0, 1, 2], [1, 2, 0], [1, 0, 2], [1, 0, 2]]
+    assert large.recommend(asked, 3).items.tolist() == [[1, 0, 2]] * 4
+
+
+def _asked(users: np.ndarray):
+    nothing = Histories(np.zeros(1, np.int64), np.zeros(len(users), int), np.zeros(len(users), int))
+    labels = Histories(np.zeros(1, np.int64), np.zeros(len(users), int), np.ones(len(users), int))
+    return Queries(users, np.zeros(len(users), int), nothing, labels)
+
+
+def test_a_user_without_history_gets_what_is_popular_among_their_like(write_tables, outputs) -> None:
+    sequences = {f"f{i}": ["p", "q", "r", "s"] for i in range(4)} | {
+        f"m{i}": ["t", "u", "v", "w"] for i in range(5)
+    }
+    sequences |= {"fnew": ["p"], "mnew": ["t"]}
+    ends = dict.fromkeys(sequences, (4, 4)) | {"fnew": (0, 0), "mnew": (0, 0)}
+    profiles = [{"user_id": user, "gender": user[0]} for user in sequences]
+    config = RetrieveConfig(models=("popularity",), candidates_from="item_to_item", num_candidates=4)
+    inputs = write_tables(sequences, ends=ends, profiles=profiles)
+    report = run(config, **inputs, **outputs)
+    rows = {r["user_id"]: r["item_ids"] for r in pq.read_table(outputs["candidates"]).to_pylist()}
+    assert set(rows["fnew"]) == set("pqrs")
+    assert set(rows["mnew"]) == set("tuvw")
+    assert report.splits["test"].cold == 2
+    alike = dataclasses.replace(config, segments=())
+    run(alike, **inputs, **outputs)
+    rows = {r["user_id"]: r["item_ids"] for r in pq.read_table(outputs["candidates"]).to_pylist()}
+    assert rows["fnew"] == rows["mnew"]
+    assert load(inputs["sequences"], inputs["catalogue"]).num_items == 8

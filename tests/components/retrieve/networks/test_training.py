@@ -10,7 +10,7 @@ import torch
 from components.retrieve.config import (
     Bert4recConfig,
     FdsaConfig,
-    Gru4recConfig,
+    NextItemConfig,
     RetrieveConfig,
     S3recConfig,
     SasrecConfig,
@@ -52,7 +52,7 @@ TINY = SasrecConfig(
 def config(**changes: object) -> RetrieveConfig:
     small = dataclasses.replace(TINY, **changes)
     shared = {k: v for k, v in dataclasses.asdict(small).items() if k not in ("heads", "training")}
-    recurrent = Gru4recConfig(**shared, training=small.training)
+    recurrent = NextItemConfig(**shared, training=small.training)
     attended = {**shared, "heads": small.heads, "training": small.training}
     return RetrieveConfig(
         sasrec=small,
