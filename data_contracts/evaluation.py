@@ -52,6 +52,10 @@ CANDIDATE_ORDER, CHAMPION, ONLINE = "candidates", "champion", "online"
 """Comparators' names: the candidates in their order, the champion, the lists that were shown online."""
 
 
+Lineage = dict[str, Any]
+"""What a run was made from, by names: a JSON mapping."""
+
+
 def format_metric(metric: str, value: float) -> str:
     """Return the value with the digits that tables show of its metric."""
     return f"{value:.{_DIGITS.get(metric, 4)}f}"
@@ -73,8 +77,8 @@ class _Document:
     def read(cls, path: Path) -> Self:
         """Return the document in the file at `path`. Raises ValueError naming the file and the key."""
         try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
             raise ValueError(f"{path}: cannot be read ({error}); run the step that writes it") from error
         return cls.from_json(text, str(path))
 
@@ -233,7 +237,7 @@ class EvaluationReport(_Document):
     slices: tuple[Slice, ...] = ()
     alarms: tuple[Alarm, ...] = ()
     examples: tuple[Example, ...] = ()
-    lineage: dict[str, Any] = field(default_factory=dict)
+    lineage: Lineage = field(default_factory=dict)
     schema_version: Literal[2] = 2
 
     def comparator(self, name: str) -> Comparator | None:
@@ -251,6 +255,6 @@ class EvaluationReport(_Document):
         return next((d for d in self.differences if (d.model, d.baseline, d.metric) == key), None)
 
 
-def parse_lineage(text: str) -> dict[str, Any]:
-    """Return the JSON mapping that names what a run was made from. Raises ValueError if it is none."""
-    return decode_json(dict[str, Any], text, "lineage")
+def parse_lineage(text: str) -> Lineage:
+    """Return the lineage in the JSON `text`. Raises ValueError if it is no mapping."""
+    return decode_json(Lineage, text, "lineage")

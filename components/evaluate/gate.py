@@ -7,7 +7,7 @@ from components.evaluate.config import CHALLENGER, GateConfig
 from components.shared.artifacts.outputs import write_text
 from components.shared.errors import ConfigError, DataError, faults_as
 from components.shared.logs import logger
-from data_contracts.evaluation import CHAMPION, TITLES, Comparator, EvaluationReport
+from data_contracts.evaluation import CHAMPION, TITLES, EvaluationReport
 
 log = logger("gate")
 
@@ -77,7 +77,15 @@ def to_markdown(decision: Decision, report: EvaluationReport) -> str:
 
 
 def _beats(config: GateConfig, report: EvaluationReport, selector: str) -> Rule:
-    opponent, title = _opponent(config, report, selector)
+    opponent, title = report.comparator(selector), selector
+    if selector == "best_conventional":
+        opponent = report.best_conventional(config.metric)
+        title = f"the best conventional model ({opponent.name})"
+    elif selector == CHAMPION:
+        title = "the champion"
+    elif opponent is None:
+        present = f"best_conventional, champion, {_names(report)}"
+        raise ConfigError(f"gate.beats: '{selector}' is not in the report; it has {present}")
     bound = f"{config.min_gain:+.4f}" if config.min_gain else "zero"
     what = "the whole interval" if config.significant else "the mean"
     name = f"beats {title} on {TITLES[config.metric]}, {what} above {bound}"
@@ -92,21 +100,6 @@ def _beats(config: GateConfig, report: EvaluationReport, selector: str) -> Rule:
     decisive = found.low if config.significant else found.mean
     figure = f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
     return Rule(name=name, figure=figure, passed=decisive > config.min_gain)
-
-
-def _opponent(config: GateConfig, report: EvaluationReport, selector: str) -> tuple[Comparator | None, str]:
-    if selector == "best_conventional":
-        best = report.best_conventional(config.metric)
-        return best, f"the best conventional model ({best.name})"
-    opponent = report.comparator(selector)
-    if selector == CHAMPION:
-        return opponent, "the champion"
-    if opponent is None:
-        raise ConfigError(
-            f"gate.beats: '{selector}' is not in the report; it has best_conventional, champion, "
-            f"{_names(report)}"
-        )
-    return opponent, selector
 
 
 def _names(report: EvaluationReport) -> str:

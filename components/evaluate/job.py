@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from components.evaluate import health, page
 from components.evaluate.answers import answer_all, answer_statistics, examples
@@ -22,6 +21,7 @@ from data_contracts.evaluation import (
     ONLINE,
     EvaluationReport,
     Kind,
+    Lineage,
     Sample,
     TrainingAlarms,
 )
@@ -36,7 +36,7 @@ def run(
     catalogue: Path,
     rankings: Path,
     models: Mapping[str, Path],
-    lineage: dict[str, Any],
+    lineage: Lineage,
     training_alarms: Path,
     report_json: Path,
     html: Path,

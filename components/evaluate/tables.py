@@ -32,20 +32,14 @@ class Catalogue:
 
 
 def sample_prompts(folder: Path, max_users: int, seed: int) -> tuple[list[PromptRow], int]:
-    """Return a seeded sample of at most `max_users` test prompts (0: all) in table order, and their number.
-
-    Raises:
-        DataError: the table is missing or empty, or a prompt has no label or no candidates.
-    """
-    rows = read_prompts(folder, SPLIT)
+    """Return at most `max_users` (0: all) test prompts, seeded and in table order, and how many there are."""
+    rows, path = read_prompts(folder, SPLIT), f"{folder / SPLIT}.parquet"
     if not rows:
-        raise DataError(f"{Path(folder) / SPLIT}.parquet: no rows, so there are no users to evaluate on")
+        raise DataError(f"{path}: no rows, so there are no users to evaluate on")
     for number, row in enumerate(rows):
         if not row.label_items or not row.candidates:
-            raise DataError(
-                f"{Path(folder) / SPLIT}.parquet: row {number} (user {row.user_id}) has no "
-                f"{'candidates' if row.label_items else 'label_items'}; write the prompts again"
-            )
+            missing = "candidates" if row.label_items else "label_items"
+            raise DataError(f"{path}: row {number} (user {row.user_id}) has no {missing}")
     if not 0 < max_users < len(rows):
         return rows, len(rows)
     chosen = np.random.default_rng(seed).choice(len(rows), size=max_users, replace=False)
@@ -70,19 +64,14 @@ def read_catalogue(folder: Path) -> Catalogue:
 
 
 def read_rankings(folder: Path, prompts: Sequence[PromptRow]) -> dict[str, list[list[str]]]:
-    """Return the first ten items for every prompt, by the models of the rankings table.
-
-    Raises:
-        DataError: the table is unreadable, has no test rows, or lacks a model's row for a prompt.
-    """
+    """Return the first ten items for every prompt, by the models of the rankings table."""
     users = pa.array(sorted({row.user_id for row in prompts}), pa.string())
-    columns = ["model", "user_id", "split", "position", "item_ids"]
+    columns = ["model", "user_id", "position", "item_ids"]
     table = _read(folder, columns, (pc.field("split") == SPLIT) & pc.field("user_id").isin(users))
+    first = pc.list_slice(table["item_ids"], 0, DEPTH)
     ranked: dict[str, dict[tuple[str, int], list[str]]] = {}
-    first = pc.list_slice(table["item_ids"], 0, DEPTH).to_pylist()
-    keys = zip(*(table[name].to_pylist() for name in ("model", "user_id", "position")), strict=True)
-    for (model, user, position), items in zip(keys, first, strict=True):
-        ranked.setdefault(model, {})[user, position] = items
+    for row in table.drop("item_ids").append_column("items", first).to_pylist():
+        ranked.setdefault(row["model"], {})[row["user_id"], row["position"]] = row["items"]
     if not ranked:
         raise DataError(f"{folder}: no rankings of split '{SPLIT}' for the users of the prompts table")
     for model, rows in ranked.items():
@@ -98,7 +87,7 @@ def read_rankings(folder: Path, prompts: Sequence[PromptRow]) -> dict[str, list[
 
 
 def _read(folder: Path, columns: list[str], rows: pc.Expression | None = None) -> pa.Table:
-    if not Path(folder).exists():
+    if not folder.exists():
         raise DataError(f"{folder}: no such table; run the step that writes it")
     try:
         return ds.dataset(str(folder), format="parquet").to_table(columns=columns, filter=rows)

@@ -3,9 +3,7 @@
 import json
 import re
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
@@ -20,7 +18,7 @@ from components.shared.artifacts.outputs import atomic_folder, write_text
 from components.shared.errors import ConfigError, DataError, faults_as, is_full_disk
 from components.shared.logs import logger
 from components.shared.tracking import mlflow_client
-from data_contracts.evaluation import NO_MODEL, EvaluationReport
+from data_contracts.evaluation import NO_MODEL, EvaluationReport, Lineage
 
 log = logger("register")
 champion_log = logger("champion")
@@ -28,9 +26,7 @@ champion_log = logger("champion")
 _LONGEST_TAG = 5000  # MLflow servers before 3 refuse more; the whole lineage is an artifact as well
 
 
-def run(
-    config: RegisterConfig, *, model: Path, report: Path, lineage: Mapping[str, Any], version_info: Path
-) -> str:
+def run(config: RegisterConfig, *, model: Path, report: Path, lineage: Lineage, version_info: Path) -> str:
     """Return the run's version, with the alias `challenger`; write `version_info` (Markdown).
 
     A `run_key` of the lineage has one version: a second call returns the version of the first. The version
@@ -50,9 +46,12 @@ def run(
     with mlflow_client.readable_errors(client.tracking_uri):
         registry.ensure_model(client, name)
         found = registry.versions(client, name, key)
-        version = str(found[0].version) if found else _create(client, config, model, evaluated, lineage, key)
+        version = str(found[0].version) if found else _create(client, config, model, evaluated, lineage)
         _set_challenger(client, name, version)
-    write_text(version_info, _markdown(name, version, client.tracking_uri, evaluated))
+    load = f'mlflow.pyfunc.load_model("models:/{name}@{CHALLENGER}")'
+    next_steps = f"Load it with `{load}`, promote it with `recllm promote {version}`."
+    text = f"## {name}, version {version}\n\nRegistered at `{client.tracking_uri}`. {next_steps}\n"
+    write_text(version_info, text)
     log.info("%s version %s %s registered", name, version, "was already" if found else "is")
     return version
 
@@ -77,24 +76,19 @@ def run_champion(config: RegisterConfig, folder: Path) -> str | None:
 
 
 def _create(
-    client: MlflowClient,
-    config: RegisterConfig,
-    model: Path,
-    report: EvaluationReport,
-    lineage: Mapping[str, Any],
-    key: str,
+    client: MlflowClient, config: RegisterConfig, model: Path, report: EvaluationReport, lineage: Lineage
 ) -> str:
     """Write a run with metrics and files, then the version that points to them; return the version."""
     texts = {name: text if isinstance(text, str) else json.dumps(text) for name, text in lineage.items()}
     tags = {_name(name): text[:_LONGEST_TAG] for name, text in texts.items()}
-    experiment = mlflow_client.experiment_id(client, config.experiment)
+    key, experiment = tags[RUN_KEY], mlflow_client.experiment_id(client, config.experiment)
     interrupted = client.search_runs([experiment], f"tags.{RUN_KEY} = '{key}'", max_results=1)
     run = interrupted[0] if interrupted else client.create_run(experiment, tags=tags, run_name=key)
     run_id = run.info.run_id
     try:
         _log_metrics(client, run_id, report)
         client.log_text(run_id, report.to_json(), "report.json")
-        client.log_dict(run_id, dict(lineage), "lineage.json")
+        client.log_dict(run_id, lineage, "lineage.json")
         with tempfile.TemporaryDirectory() as scratch:
             built = packaging.build(model, config.serving, Path(scratch))
             client.log_artifacts(run_id, str(built), "model")
@@ -151,12 +145,3 @@ def _download(client: MlflowClient, name: str, version: str, folder: Path) -> No
             f"{name} version {version} (alias {CHAMPION}): its files cannot be read from {source} ({error}); "
             "roll back to a version that is complete"
         ) from error
-
-
-def _markdown(name: str, version: str, tracking_uri: str, report: EvaluationReport) -> str:
-    scores = "\n".join(f"- {found.name}: {found.metrics['ndcg@10']:.4f}" for found in report.comparators)
-    return (
-        f"## {name}, version {version}\n\nRegistered at `{tracking_uri}`; load it with "
-        f'`mlflow.pyfunc.load_model("models:/{name}@{CHALLENGER}")`, promote it with '
-        f"`recllm promote {version}`.\n\nNDCG@10:\n\n{scores}\n"
-    )

@@ -79,13 +79,6 @@ def rollback(tracking_uri: str, model_name: str) -> Promotion:
     return _change(tracking_uri, model_name, "rollback", PREVIOUS)
 
 
-def history(tracking_uri: str, model_name: str) -> list[Promotion]:
-    """Return all promotions and rollbacks, oldest first."""
-    client = mlflow_client.connect(tracking_uri)
-    with mlflow_client.readable_errors(tracking_uri):
-        return [entry.promotion for entry in _read_entries(client, model_name) if entry.done]
-
-
 def _change(
     tracking_uri: str, model_name: str, action: Literal["promote", "rollback"], version_or_alias: str
 ) -> Promotion:
@@ -128,7 +121,7 @@ def _claim(client: MlflowClient, entry: Entry) -> None:
     """Write the entry's claim. Raises UserError if another change claims the same number."""
     entry.write(client)
     model = entry.promotion.model
-    for rival in _read_entries(client, model):
+    for rival in read_entries(client, model):
         if rival.number == entry.number and rival.nonce != entry.nonce:
             client.delete_registered_model_tag(model, entry.tag)
             raise UserError(
@@ -142,7 +135,7 @@ def _claim(client: MlflowClient, entry: Entry) -> None:
 def _settle(client: MlflowClient, model_name: str) -> int:
     """Close the claims of killed commands; return the number of the last entry that is done."""
     last = 0
-    for entry in _read_entries(client, model_name):
+    for entry in read_entries(client, model_name):
         age = datetime.now(UTC) - datetime.fromisoformat(entry.promotion.at)
         if not entry.done and age > _ABANDONED:
             # The aliases had moved if its version is the champion; otherwise nothing was changed.
@@ -155,7 +148,7 @@ def _settle(client: MlflowClient, model_name: str) -> int:
     return last
 
 
-def _read_entries(client: MlflowClient, model_name: str) -> list[Entry]:
+def read_entries(client: MlflowClient, model_name: str) -> list[Entry]:
     """Return the claims and entries of the history by their numbers."""
     model = registry.find_model(client, model_name)
     if model is None:

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from components.register import promote as promotions
-from components.register.promote import history, promote, rollback
+from components.register.promote import Promotion, promote, read_entries, rollback
 from components.register.registry import aliases, ensure_model
 from components.shared.errors import ConfigError, UserError
 from components.shared.tracking.mlflow_client import connect
@@ -26,6 +26,10 @@ def client(tracking_uri: str) -> MlflowClient:
         client.create_model_version(MODEL, "file:///nowhere")
     client.set_registered_model_alias(MODEL, "challenger", "4")
     return client
+
+
+def history(tracking_uri: str, model: str) -> list[Promotion]:
+    return [entry.promotion for entry in read_entries(connect(tracking_uri), model) if entry.done]
 
 
 def reigning(client: MlflowClient) -> tuple[str | None, str | None]:

@@ -15,7 +15,8 @@ import pytest
 
 from components.register.config import RegisterConfig
 from components.register.job import run, run_champion
-from components.register.promote import history, promote, rollback
+from components.register.promote import promote, read_entries, rollback
+from components.shared.tracking.mlflow_client import connect
 
 MODEL = "recllm-r1"
 
@@ -65,7 +66,8 @@ def test_register_promote_and_fetch_over_http(server, tiny_model_folder, make_re
     promote(server, MODEL, "1")
     promote(server, MODEL)
     assert rollback(server, MODEL).version == "1"
-    assert [one.version for one in history(server, MODEL)] == ["1", "2", "1"]
+    entries = read_entries(connect(server), MODEL)
+    assert [entry.promotion.version for entry in entries if entry.done] == ["1", "2", "1"]
     assert run_champion(config, tmp_path / "champion") == "1"
     for path in tiny_model_folder.iterdir():
         assert (tmp_path / "champion" / path.name).read_bytes() == path.read_bytes()
