@@ -59,16 +59,18 @@ def prompts(
     """
     from components.etl.config import PromptsConfig
     from components.etl.outputs import folder_of, log_report, table_of
-    from components.etl.prompts.job import PromptsInputs, PromptsOutputs, run_prompts
+    from components.etl.prompts.job import run_prompts
     from components.shared.config import parse
 
     settings = parse(PromptsConfig, config, "prompts")
     tables = {"sequences": sequences, "catalogue": catalogue, "users": users, "candidates": candidates}
     folders = {name: table_of(artifact, settings.spark) for name, artifact in tables.items()}
-    out = PromptsOutputs(
+    report = run_prompts(
+        settings,
+        **folders,
+        base_model=folder_of(base_model),
         prompts=folder_of(prompts),
-        data_docs=folder_of(data_docs),
+        page=folder_of(data_docs),
         staging=None if settings.spark.is_local else f"{table_of(prompts, settings.spark)}-staging",
     )
-    report = run_prompts(settings, PromptsInputs(**folders, base_model=folder_of(base_model)), out)
     log_report(report, metrics)

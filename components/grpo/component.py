@@ -24,10 +24,19 @@ def grpo(
     from pathlib import Path
 
     from components.grpo.config import GrpoConfig
-    from components.grpo.job import GrpoInputs, GrpoOutputs, run
+    from components.grpo.job import run
     from components.shared.config import parse
 
-    inputs = GrpoInputs(Path(prompts.path), Path(sft_model.path), checkpoints, fingerprint)
-    outputs = GrpoOutputs(Path(model.path), Path(curves.path), Path(metrics.path), Path(alarms.path))
-    for name, value in run(parse(GrpoConfig, config, "grpo"), inputs, outputs).metrics().items():
+    report = run(
+        parse(GrpoConfig, config, "grpo"),
+        prompts=Path(prompts.path),
+        sft_model=Path(sft_model.path),
+        model=Path(model.path),
+        curves=Path(curves.path),
+        metrics=Path(metrics.path),
+        alarms=Path(alarms.path),
+        checkpoints=checkpoints,
+        fingerprint=fingerprint,
+    )
+    for name, value in report.metrics().items():
         metrics.log_metric(name, value)

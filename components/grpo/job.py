@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from components.grpo import health, local, page
 from components.grpo.config import GrpoConfig
 from components.grpo.progress import Progress, best_checkpoint, log
 from components.grpo.verl import engine as verl
-from components.shared.artifacts import checkpoints
+from components.shared.artifacts.checkpoints import directory as checkpoint_directory
 from components.shared.artifacts.outputs import atomic_folder, write_json, write_text
 from components.shared.errors import ConfigError, DataError
 from components.shared.language_model.checks import explain_oom
@@ -21,29 +22,6 @@ from data_contracts.evaluation import Alarm, TrainingAlarms
 
 NOT_KEPT = "grpo (not kept)"
 """Model of the alarms that arose after the best step: they say nothing against it."""
-
-
-@dataclass(frozen=True)
-class GrpoInputs:
-    """Folders of the prompts table, the SFT model and the checkpoints ("" = none are kept).
-
-    `fingerprint` names what else the training depends on: checkpoints of another are not resumed from.
-    """
-
-    prompts: Path
-    sft_model: Path
-    checkpoints: str = ""
-    fingerprint: str = ""
-
-
-@dataclass(frozen=True)
-class GrpoOutputs:
-    """Folder of the trained model, page of its curves, files of its figures and alarms."""
-
-    model: Path
-    curves: Path
-    metrics: Path
-    alarms: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,26 +47,41 @@ class GrpoReport:
         return {**figures, "health_alarms": len(self.alarms)}
 
 
-def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoReport:
-    """Train and write the model, its curves and its figures.
+def run(
+    config: GrpoConfig,
+    *,
+    prompts: Path,
+    sft_model: Path,
+    model: Path,
+    curves: Path,
+    metrics: Path,
+    alarms: Path,
+    checkpoints: str = "",
+    fingerprint: str = "",
+) -> GrpoReport:
+    """Train and write the model, the page of its curves, its figures and alarms.
 
-    Raises:
-        DataError: no training prompt has its label among the candidates. ModelError: no usable model.
-        TrainingError: the loss is not finite; the memory is used up; verl failed.
-        ConfigError: the engine cannot run here, or a prompt does not fit into the model's context.
+    `checkpoints` is the folder to resume from ("": none is kept), `fingerprint` names what else than the
+    configuration and the inputs the training depends on: checkpoints of another are not resumed from.
     """
-    check_folder(inputs.sft_model)
-    if config.engine == "verl" and config.verl.ray_address and not inputs.checkpoints:
+    check_folder(sft_model)
+    if config.engine == "verl" and config.verl.ray_address and not checkpoints:
         raise ConfigError(
             "grpo.verl.ray_address: other nodes need `checkpoints`, a folder that all of them see"
         )
-    rows = _trainable(inputs.prompts, config.max_prompts, config.seed)
-    valid = _validation(inputs.prompts, config.eval_prompts, config.seed)
+    rows = _sample(prompts, "train", config.max_prompts, config.seed)
+    if not any(row.labels for row in rows):
+        raise DataError(
+            f"{prompts}/train.parquet: no prompt has its label among the candidates; raise "
+            "retrieve.num_candidates or the number of training prompts"
+        )
+    valid = _sample(prompts, "valid", config.eval_prompts, config.seed)
+    if not valid:
+        raise DataError(f"{prompts}/valid.parquet: empty; raise prompts.valid_prompts")
     log.info("%d prompts, groups of %d", len(rows), config.group_size)
-    folders = (inputs.prompts, inputs.sft_model)
     with (
-        checkpoints.directory(
-            inputs.checkpoints, "grpo", config, *folders, also=inputs.fingerprint
+        checkpoint_directory(
+            checkpoints, "grpo", config, prompts, sft_model, also=fingerprint
         ) as checkpoint_dir,
         tracking.tracker("grpo", checkpoint_dir, config) as tracker,
     ):
@@ -97,39 +90,25 @@ def run(config: GrpoConfig, inputs: GrpoInputs, outputs: GrpoOutputs) -> GrpoRep
             "lower grpo.group_size, grpo.prompts_per_step, grpo.eval_batch_size or grpo.max_new_tokens, or "
             "set grpo.gradient_checkpointing"
         ):
-            state = engine.train(config, inputs.sft_model, rows, valid, checkpoint_dir, tracker)
+            state = engine.train(config, sft_model, rows, valid, checkpoint_dir, tracker)
         best = state.best_step
-        with atomic_folder(outputs.model) as folder:
-            source = best_checkpoint(checkpoint_dir, best) if best else inputs.sft_model
+        with atomic_folder(model) as folder:
+            source = best_checkpoint(checkpoint_dir, best) if best else sft_model
             shutil.copytree(source, folder, dirs_exist_ok=True)
-        alarms = _alarms(config, state)
-        write_text(outputs.alarms, TrainingAlarms(alarms=tuple(alarms)).to_json())
-        page.write(outputs.curves, state, valid, alarms)
-        report = _report(state, len(rows), alarms)
-        write_json(outputs.metrics, report.metrics())
-    for alarm in alarms:
+        report = _report(state, len(rows), _alarms(config, state))
+        write_text(alarms, TrainingAlarms(alarms=report.alarms).to_json())
+        page.write(curves, state, valid, report.alarms)
+        write_json(metrics, report.metrics())
+    for alarm in report.alarms:
         log.warning("health: %s", health.describe(alarm))
     if not best:
         log.info("no step was better than the SFT model on validation; the output is the SFT model")
     return report
 
 
-def _trainable(prompts: Path, limit: int, seed: int) -> list[PromptRow]:
-    """Return training prompts whose label was retrieved: no answer to the others earns a task reward."""
-    rows = [row for row in read_prompts(prompts, "train") if row.labels]
-    if not rows:
-        raise DataError(
-            f"{prompts}/train.parquet: no prompt has its label among the candidates; raise "
-            "retrieve.num_candidates or the number of training prompts"
-        )
-    return [rows[i] for i in sample_indices(len(rows), limit, seed)]
-
-
-def _validation(prompts: Path, limit: int, seed: int) -> list[PromptRow]:
-    """Return validation prompts, those with a retrieved label if any: no answer moves the others' NDCG."""
-    rows = read_prompts(prompts, "valid")
-    if not rows:
-        raise DataError(f"{prompts}/valid.parquet: empty; raise prompts.valid_prompts")
+def _sample(prompts: Path, split: str, limit: int, seed: int) -> list[PromptRow]:
+    """Return prompts with a retrieved label, if any: no answer to the others earns a reward or NDCG."""
+    rows = read_prompts(prompts, split)
     rows = [row for row in rows if row.labels] or rows
     return [rows[i] for i in sample_indices(len(rows), limit, seed)]
 
@@ -144,7 +123,6 @@ def _alarms(config: GrpoConfig, state: Progress) -> list[Alarm]:
 
 def _report(state: Progress, prompts: int, alarms: Sequence[Alarm]) -> GrpoReport:
     rewards = state.history.get("reward", [0.0])
-    seconds = sorted(state.history.get("seconds", [0.0]))
     tenth = max(1, len(rewards) // 10)
     return GrpoReport(
         prompts=prompts,
@@ -154,6 +132,6 @@ def _report(state: Progress, prompts: int, alarms: Sequence[Alarm]) -> GrpoRepor
         best_valid_ndcg_at_10=state.validations[state.best_step]["valid_ndcg@10"],
         first_reward=sum(rewards[:tenth]) / tenth,
         last_reward=sum(rewards[-tenth:]) / tenth,
-        seconds_per_step=seconds[len(seconds) // 2],
+        seconds_per_step=statistics.median_high(state.history.get("seconds", [0.0])),
         alarms=tuple(alarms),
     )

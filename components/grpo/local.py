@@ -50,20 +50,15 @@ def train(
     checkpoint_dir: Path,
     tracker: Tracker = NO_TRACKING,
 ) -> State:
-    """Train the policy from `sft_model` on `rows`; return the progress with the policy.
+    """Train the policy from `sft_model` on `rows`, or from `checkpoint_dir`/latest.pt; return the progress.
 
     The best model lies in `best_checkpoint(checkpoint_dir, best_step)` if a step was better than the SFT
-    model. Resumes from `checkpoint_dir`/latest.pt. A training that collapses is stopped early.
-
-    Raises:
-        ConfigError: a prompt with its answer exceeds the model's context.
-        TrainingError: the loss is not finite.
+    model. A training that collapses is stopped early.
     """
     device = best_device()
     lm = load(sft_model, "float32", device)
     tokenizer = lm.tokenizer
-    limits = {"the model's context": context_length(lm.model)}
-    longest_prompt(config, tokenizer, [*rows, *valid], limits)
+    longest_prompt(config, tokenizer, [*rows, *valid], {"the model's context": context_length(lm.model)})
     torch.manual_seed(config.seed)  # adapters are drawn from it
     policy = lora.set_trainable(lm.model, config.train_layers, config.lora)
     if config.gradient_checkpointing:
@@ -71,10 +66,14 @@ def train(
     dtype = torch_dtype(config.dtype)
     reference = _Reference(policy, dtype) if config.beta else None
     sampler = _Sampler(policy, tokenizer, dtype)
-    trainable = [weights for weights in policy.parameters() if weights.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=config.learning_rate, weight_decay=0.0)
+    trainable = {name: weights for name, weights in policy.named_parameters() if weights.requires_grad}
+    optimizer = torch.optim.AdamW(trainable.values(), lr=config.learning_rate, weight_decay=0.0)
     latest = checkpoint_dir / "latest.pt"
-    state = _resume(State(policy=policy, optimizer=optimizer), latest)
+    state = State(policy=policy, optimizer=optimizer)
+    weights = {name: weight.detach() for name, weight in trainable.items()}
+    if progress := training_state.resume(latest, weights, optimizer, state.state_dict()):
+        vars(state).update(progress)
+        log.info("resumed after step %d", state.step)
     business = business_terms(config.reward)
     if not state.validations:
         _validate(state, sampler, valid, config, tracker)
@@ -101,7 +100,7 @@ def train(
                     tokenizer.save_pretrained(folder)
         state.log_step(config.steps)
         if config.save_every and state.step % config.save_every == 0:
-            training_state.save(latest, _trainable_weights(policy), optimizer, state.state_dict())
+            training_state.save(latest, weights, optimizer, state.state_dict())
             resumable_best = state.best_step
             prune_best_checkpoints(checkpoint_dir, resumable_best)
     return state
@@ -155,7 +154,7 @@ class _Reference:
 
     @torch.no_grad()
     def log_probs(self, group: Group, temperature: float) -> torch.Tensor:
-        """Return the log-probabilities of the group's answers, as `token_log_probs` does."""
+        """Return the log-probabilities of the group's answers, (answers, longest)."""
         if self.copy is not None:
             return token_log_probs(self.copy, group.prompt_ids, group.answer_ids, temperature)[0]
         with self.policy.disable_adapter(), _autocast(self.policy.device, self.dtype):
@@ -186,8 +185,8 @@ def _update(
     policy = state.policy
     policy.train()
     device = policy.device
-    rewards = torch.tensor([group.rewards for group in groups], device=device)
-    advantages = group_advantages(rewards)
+    rewards = [[scores["reward"] for scores in group.scores] for group in groups]
+    advantages = group_advantages(torch.tensor(rewards, device=device))
     totals = {"loss": 0.0, "kl": 0.0, "entropy": 0.0}
     for group, advantage in zip(groups, advantages, strict=True):
         mask = answer_mask([len(ids) for ids in group.answer_ids], device)
@@ -214,17 +213,3 @@ def _update(
 
 def _autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
-
-
-def _trainable_weights(policy: Any) -> dict[str, torch.Tensor]:
-    """Return the weights that are trained, by name; the others are those of the SFT model."""
-    return {name: weights.detach() for name, weights in policy.named_parameters() if weights.requires_grad}
-
-
-def _resume(state: State, file: Path) -> State:
-    weights = _trainable_weights(state.policy)
-    progress = training_state.resume(file, weights, state.optimizer, state.state_dict())
-    if progress is not None:
-        vars(state).update(progress)
-        log.info("resumed after step %d", state.step)
-    return state

@@ -30,11 +30,9 @@ Term = Callable[[Answer, PromptRow], float]
 
 
 def lcs(ranking: Sequence[int], labels: Sequence[int], weights: Sequence[float] | None = None) -> float:
-    """Return the best weighted common subsequence of ranking and labels, normalised to [0, 1].
+    """Return the best common subsequence, as a share of the best that any ranking attains; 0 without labels.
 
-    A common item counts weight / log2(rank + 1) at its rank in `ranking`; the sum over the best common
-    subsequence is divided by the best sum that any ranking attains. `weights` belong to `labels`; without
-    them all are equal. Without labels, or without any weight, 0.
+    A common item counts its label's weight (of `weights`; default: all equal) / log2(rank in `ranking` + 1).
     """
     largest = max(weights or [1.0])
     if not labels or not largest:
@@ -60,10 +58,9 @@ def _best_attainable(weights: Sequence[float]) -> float:
 
 
 def reasoning(answer: Answer, tags: Sequence[Sequence[str]]) -> float:
-    """Return how far the reasoning is more than an empty shell: 1/2 for its length, 1/2 for its subject.
+    """Return 1/2 for reasoning of REASONING_WORDS, and 1/2 more if it names a tag of the first candidate.
 
-    The length must lie within REASONING_WORDS; the subject must be named: a tag of the candidate that is
-    ranked first (`tags[number - 1]`).
+    `tags[number - 1]` are those of a candidate.
     """
     words = answer.reasoning.split()
     if not REASONING_WORDS[0] <= len(words) <= REASONING_WORDS[1]:
@@ -85,10 +82,8 @@ def outside(numbers: Sequence[int], num_candidates: int) -> float:
 
 
 def already_seen(ranking: Sequence[int], seen: Sequence[bool]) -> float:
-    """Return the share of ranked candidates that the history holds (`seen[number - 1]`); 0 for none.
-
-    The project's retrievers leave out what was seen: this is for prompts tables with candidates of others.
-    """
+    """Return the share of ranked candidates that the history holds (`seen[number - 1]`); 0 for none."""
+    # The project's retrievers leave out what was seen: this is for candidates of others.
     return mean([float(seen[number - 1]) for number in ranking])
 
 
@@ -109,10 +104,7 @@ def novelty(answer: Answer, row: PromptRow) -> float:
 
 
 def fresh(answer: Answer, row: PromptRow) -> float:
-    """Business term: mean freshness of the ranked candidates, halved every FRESH_HALF_LIFE_DAYS of age.
-
-    0 where an item's creation is not known.
-    """
+    """Business term: mean freshness, halved every FRESH_HALF_LIFE_DAYS of age; 0 for an unknown age."""
     ages = [row.age_days[n - 1] for n in _ranked(answer, row)]
     return mean([0.0 if age is None else 0.5 ** (age / FRESH_HALF_LIFE_DAYS) for age in ages])
 
@@ -121,11 +113,7 @@ BUSINESS: dict[str, Term] = {"ilad": ilad, "novelty": novelty, "fresh": fresh}
 
 
 def business_terms(weights: RewardWeights) -> dict[str, Term]:
-    """Return the business terms that the weights name.
-
-    Raises:
-        ConfigError: a name that is neither built in nor an importable `module:function`.
-    """
+    """Return the business terms that the weights name: built in, or an importable `module:function`."""
     return {name: BUSINESS.get(name) or _import_term(name) for name in weights.business}
 
 
@@ -147,9 +135,7 @@ def score(text: str, row: PromptRow, weights: RewardWeights, business: dict[str,
     """Return every term of one completion by name, and their weighted sum as "reward".
 
     Only the first `answer_length` numbers can earn anything: listing all candidates does not pay.
-
-    Raises:
-        ConfigError: a business term of the user's raises, or it or the sum is not finite.
+    Raises ConfigError: a business term of the user's raises, or it or the sum is not finite.
     """
     answer = parse(text)
     ranking, labels = _ranked(answer, row), row.labels[: row.answer_length]
@@ -162,8 +148,7 @@ def score(text: str, row: PromptRow, weights: RewardWeights, business: dict[str,
         "seen": already_seen(ranking, row.seen),
         "length": wrong_length(answer.numbers, min(row.answer_length, len(row.candidates))),
     }
-    total = weights.lcs * terms["lcs"] + weights.format * terms["format"]
-    total += weights.reasoning * terms["reasoning"]
+    total = sum(getattr(weights, name) * terms[name] for name in ("lcs", "format", "reasoning"))
     total -= sum(getattr(weights, name) * terms[name] for name in PENALTIES)
     for name, weight in weights.business.items():
         terms[name] = _call(name, business[name], answer, row)

@@ -15,31 +15,20 @@ from components.shared.metrics import mean, ndcg_at_k
 from components.shared.prompting.answer import final_ranking, parse
 from components.shared.prompting.table import PromptRow
 
-VALIDATION_K = 10
-
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """One prompt with its sampled answers: token ids, their scores by term, and their reward."""
+    """One prompt with its sampled answers: token ids, and the terms of their rewards."""
 
     prompt_ids: list[int]
     answer_ids: list[list[int]]
     scores: list[dict[str, float]]
 
-    @property
-    def rewards(self) -> list[float]:
-        """Return the reward of each answer."""
-        return [scores["reward"] for scores in self.scores]
-
 
 def longest_prompt(
     config: GrpoConfig, tokenizer: Any, rows: Sequence[PromptRow], limits: Mapping[str, int | None]
 ) -> int:
-    """Return the tokens of the longest prompt of `rows`; `limits` by their names bound it with its answer.
-
-    Raises:
-        ConfigError: it exceeds a limit.
-    """
+    """Return the tokens of the longest prompt; raise ConfigError if it exceeds a limit with its answer."""
     longest = max(len(encode_prompt(tokenizer, row.messages)) for row in rows)
     for name, limit in limits.items():
         remedy = "lower prompts.max_prompt_tokens or grpo.max_new_tokens"
@@ -65,19 +54,12 @@ def sample_groups(
         generator=generator,
     )
     prefix = answer_prefix(lm.tokenizer)
-    return [
-        Group(
-            prompt_ids=prompt,
-            answer_ids=answers,
-            scores=[
-                score(
-                    prefix + lm.tokenizer.decode(ids, skip_special_tokens=True), row, config.reward, business
-                )
-                for ids in answers
-            ],
-        )
-        for row, prompt, answers in zip(rows, prompts, sampled, strict=True)
-    ]
+    groups = []
+    for row, prompt, answers in zip(rows, prompts, sampled, strict=True):
+        texts = [prefix + lm.tokenizer.decode(ids, skip_special_tokens=True) for ids in answers]
+        scores = [score(text, row, config.reward, business) for text in texts]
+        groups.append(Group(prompt_ids=prompt, answer_ids=answers, scores=scores))
+    return groups
 
 
 def rollout_figures(groups: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, float]:
@@ -94,12 +76,8 @@ def validate(
     lm: LanguageModel, rows: Sequence[PromptRow], config: GrpoConfig
 ) -> tuple[dict[str, float], list[str]]:
     """Return the mean `validation_scores` of greedy answers to `rows`, and the answers' texts."""
-    completions = complete(
-        lm,
-        [row.messages for row in rows],
-        max_new_tokens=config.max_new_tokens,
-        batch_size=config.eval_batch_size,
-    )
+    prompts, batch_size = [row.messages for row in rows], config.eval_batch_size
+    completions = complete(lm, prompts, max_new_tokens=config.max_new_tokens, batch_size=batch_size)
     texts = [samples[0].text for samples in completions]
     return validation_figures(texts, rows), texts
 
@@ -111,13 +89,9 @@ def validation_figures(texts: Sequence[str], rows: Sequence[PromptRow]) -> dict[
 
 def validation_scores(texts: Sequence[str], rows: Sequence[PromptRow]) -> dict[str, list[float]]:
     """Return per answer its NDCG@10 over all labels, and 1 if it is valid."""
-    pairs = list(zip(texts, rows, strict=True))
-    return {
-        "valid_ndcg@10": [
-            ndcg_at_k(final_ranking(text, row.candidates), set(row.label_items), VALIDATION_K)
-            for text, row in pairs
-        ],
-        "valid_share": [
-            float(parse(text).is_valid(len(row.candidates), row.answer_length)) for text, row in pairs
-        ],
-    }
+    scores: dict[str, list[float]] = {"valid_ndcg@10": [], "valid_share": []}
+    for text, row in zip(texts, rows, strict=True):
+        ranking = final_ranking(text, row.candidates)
+        scores["valid_ndcg@10"].append(ndcg_at_k(ranking, set(row.label_items), 10))
+        scores["valid_share"].append(float(parse(text).is_valid(len(row.candidates), row.answer_length)))
+    return scores

@@ -101,7 +101,7 @@ def prompt_input(row: Row, settings: PromptSettings) -> prompt.PromptInput:
         history=prompt.recent(history, now, settings),
         interests=interests or prompt.topic_counts(topics, settings.interests),
         candidates=[
-            prompt.Candidate(title=_title(entry, settings), topic=entry.get("topic") or "")
+            prompt.Candidate(title=prompt.shown_title(entry, settings), topic=entry.get("topic") or "")
             for entry in candidates
         ],
         now=now,
@@ -122,19 +122,15 @@ def ranked_row(row: Row, text: str, answer_length: int) -> dict[str, Any]:
 
 
 def _interaction(entry: Row, settings: PromptSettings) -> prompt.Interaction:
-    actions = sorted(_list(entry, "actions"), key=lambda action: prompt.STRENGTH.get(action, -1))
+    actions = _list(entry, "actions")
     if not actions:
         raise ValueError(f"history: {entry.get('title')!r} has no actions")
     return prompt.Interaction(
-        title=_title(entry, settings),
+        title=prompt.shown_title(entry, settings),
         topic=entry.get("topic") or "",
-        actions=tuple(actions),
+        action=max(actions, key=lambda action: prompt.STRENGTH.get(action, -1)),
         timestamp=_time(entry["timestamp"]),
     )
-
-
-def _title(entry: Row, settings: PromptSettings) -> str:
-    return prompt.shown_title(entry.get("title") or "", entry.get("item_id") or "", settings)
 
 
 def _time(text: str | datetime) -> datetime:

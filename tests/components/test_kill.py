@@ -54,7 +54,7 @@ def sft(prompts: Path, model: Path, folder: Path) -> None:
 
 def grpo(prompts: Path, model: Path, folder: Path) -> None:
     from components.grpo import local, rollout
-    from components.grpo.job import GrpoInputs, GrpoOutputs, run
+    from components.grpo.job import run
 
     def vowels(text: str, *_: Any) -> dict[str, float]:
         """A reward that random answers differ in: where all are equal, nothing is learnt."""
@@ -66,10 +66,9 @@ def grpo(prompts: Path, model: Path, folder: Path) -> None:
             super().add_validation({**figures, "valid_ndcg@10": VALID_NDCG[self.step]}, answers)
 
     rollout.score, local.State = vowels, State
-    outputs = GrpoOutputs(
-        folder / "model", folder / "curves.html", folder / "metrics.json", folder / "alarms.json"
-    )
-    run(GRPO, GrpoInputs(prompts, model, str(folder / "checkpoints")), outputs)
+    outputs = {name: folder / name for name in ("model", "curves", "metrics", "alarms")}
+    checkpoints = str(folder / "checkpoints")
+    run(GRPO, prompts=prompts, sft_model=model, checkpoints=checkpoints, **outputs)
 
 
 def attempt(step: Step, prompts: Path, model: Path, folder: Path, last: int) -> None:

@@ -7,21 +7,16 @@ from components.etl.config import PromptsConfig
 
 
 def label_cases(config: PromptsConfig, sequences: DataFrame, candidates: DataFrame) -> DataFrame:
-    """Return one row per prompt: the candidates joined with the user's sequence, and the labels.
+    """Return one row per prompt: columns of both tables, `label_positions`, `retrieved` (a label is listed).
 
-    Columns of both tables, `candidates` for the candidates' item ids, `label_positions`, `retrieved`
-    (whether a label is among the candidates). A training prompt has the one label at its position; a
-    validation or test prompt has the first `answer_length` items of its window from there on with
-    engagement of at least `label_min_engagement`, and the item at its position if none is that strong.
-    The windows of leave-one-out hold one item each, so one rule serves both splits.
+    A training prompt has the one label at its position; a validation or test prompt has the first
+    `answer_length` items of its window from there on with engagement of at least `label_min_engagement`,
+    and the item at its position if none is that strong.
     """
     position, valid_end = F.col("position"), F.col("valid_end")
     queries = candidates.select("user_id", "split", "position", "fold", F.col("item_ids").alias("candidates"))
-    end = (
-        F.when(F.col("split") == "train", position + 1)
-        .when(F.col("split") == "valid", F.greatest(valid_end, position + 1))
-        .otherwise(F.greatest(F.size("item_ids"), position + 1))
-    )
+    window = F.when(F.col("split") == "valid", valid_end).when(F.col("split") == "test", F.size("item_ids"))
+    end = F.greatest(window, position + 1)  # null, which `greatest` skips, for training prompts
     strong = F.filter(
         F.sequence(position, end - 1), lambda p: _at("engagement", p) >= config.label_min_engagement
     )
@@ -40,12 +35,9 @@ def _at(column: str, index: Column) -> Column:
 
 def count_train(cases: DataFrame) -> tuple[int, int]:
     """Return how many training cases there are, and of how many no label is among the candidates."""
-    row = (
-        cases.where(F.col("split") == "train")
-        .agg(F.count("*").alias("cases"), F.sum((~F.col("retrieved")).cast("long")).alias("lost"))
-        .collect()[0]
-    )
-    return row.cases, row.lost or 0
+    train = cases.where(F.col("split") == "train")
+    row = train.agg(F.count("*"), F.count_if(~F.col("retrieved"))).collect()[0]
+    return row[0], row[1]
 
 
 def sample_cases(config: PromptsConfig, cases: DataFrame) -> DataFrame:

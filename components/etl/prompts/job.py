@@ -1,67 +1,48 @@
 """The prompts step: sequences, candidates and catalogue to the table that training and evaluation read."""
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from components.etl.config import PromptsConfig
 from components.etl.contracts import check
-from components.etl.data_docs import DataDocs, data_docs
+from components.etl.data_docs import data_docs
 from components.etl.prompts import leakage
 from components.etl.prompts.cases import count_train, label_cases, sample_cases
-from components.etl.prompts.files import RENDERED, SplitFile, first_of, write_split
-from components.etl.prompts.leakage import row_leak
 from components.etl.prompts.rows import CatalogueStatistics, render
 from components.etl.prompts.tokens import token_counter, within_tasks
 from components.etl.sequences.views import candidates_view, prompts_view
 from components.etl.spark.parts import read_by_tasks, read_parts, write_parts, written_by_tasks
 from components.etl.spark.session import readable, session
+from components.etl.spark.types import conform, relaxed
 from components.shared.artifacts.outputs import atomic_folder
 from components.shared.errors import ConfigError, DataError, LeakageError
 from components.shared.logs import logger
 from data_contracts import tables
 
-INPUTS = {
-    "sequences": tables.SEQUENCES,
-    "catalogue": tables.CATALOGUE,
-    "users": tables.USERS,
-    "candidates": tables.CANDIDATES,
-}
 PROFILE = ("age", "gender", "city_tier", "interests")
 RENDER_ROWS = 256  # prompts rendered at a time: a case holds its user's whole history
+ROW_GROUP = 1024
+# Rows on their way: everything may be null, because a row with a problem has nothing else.
+RENDERED = pa.schema(
+    [
+        *(pa.field(field.name, relaxed(field.type)) for field in tables.PROMPTS),
+        pa.field("history_cut", pa.int32()),
+        pa.field("problem", pa.string()),
+        pa.field("leak", pa.string()),
+    ]
+)
 
 log = logger("prompts")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromptsInputs:
-    """Folders of Parquet or s3:// URIs (schemas in data_contracts.tables) and the base model's folder."""
-
-    sequences: str | Path
-    catalogue: str | Path
-    users: str | Path
-    candidates: str | Path
-    base_model: Path
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromptsOutputs:
-    """`prompts`: a folder with train.parquet, valid.parquet and test.parquet; `data_docs`: an HTML file.
-
-    `staging` is an s3:// URI for rows on their way, where executors do not share this machine's disk.
-    """
-
-    prompts: Path
-    data_docs: Path
-    staging: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,47 +62,65 @@ class PromptsReport:
     history_cut: int
 
 
-def run_prompts(config: PromptsConfig, inputs: PromptsInputs, out: PromptsOutputs) -> PromptsReport:
-    """Render the prompts of all three splits, check contract and leaks, and write them whole or not at all.
+def run_prompts(
+    config: PromptsConfig,
+    *,
+    sequences: str | Path,
+    catalogue: str | Path,
+    users: str | Path,
+    candidates: str | Path,
+    base_model: Path,
+    prompts: Path,
+    page: Path,
+    staging: str | None = None,
+) -> PromptsReport:
+    """Render and check the prompts of all three splits; write one file each to `prompts`, or none.
 
-    Raises:
-        DataError: an input table is missing or names items or users that the others lack.
-        ContractError, LeakageError: the tables are not fit to be used.
-        ConfigError: a prompt does not fit the token budget.
+    Tables are folders or s3:// URIs; executors that do not share this disk leave their rows at `staging`.
     """
     spark = session(config.spark, "prompts")
-    token_counter(str(inputs.base_model))  # a bad model folder should fail here, not inside a task
+    token_counter(str(base_model))  # a bad model folder should fail here, not inside a task
     with (
         readable("the inputs of the prompts step"),
-        data_docs(out.data_docs, "Prompts") as docs,
+        data_docs(page, "Prompts") as docs,
         tempfile.TemporaryDirectory(prefix="recllm-") as scratch,
     ):
-        frames = {name: read_parts(spark, getattr(inputs, name), schema) for name, schema in INPUTS.items()}
+        frames = {
+            "sequences": read_parts(spark, sequences, tables.SEQUENCES),
+            "catalogue": read_parts(spark, catalogue, tables.CATALOGUE),
+            "users": read_parts(spark, users, tables.USERS),
+            "candidates": read_parts(spark, candidates, tables.CANDIDATES),
+        }
         check(docs, "candidates", candidates_view(frames["candidates"]))
         leakage.check_folds(frames["candidates"])
         leakage.check_train_counts(frames["catalogue"], frames["sequences"])
         cases = label_cases(config, frames["sequences"], frames["candidates"])
         train_cases, unretrieved = count_train(cases)
         staged = Path(scratch)
-        _stage(config, frames, cases, inputs.base_model, staged, out.staging)
-        with atomic_folder(out.prompts) as folder:
-            written = {split: write_split(staged, split, folder) for split in tables.SPLITS}
-            _check_written(spark, docs, written, folder, out.staging)
+        _stage(config, frames, cases, base_model, staged, staging)
+        with atomic_folder(prompts) as folder:
+            written = {split: _write_split(staged, split, folder) for split in tables.SPLITS}
+            with read_by_tasks(folder, staging) as shared_folder:
+                check(docs, "prompts", prompts_view(read_parts(spark, shared_folder, tables.PROMPTS)))
+            train, test = written["train"], written["test"]
+            longest = pc.max(pc.list_value_length(train["candidates"])).as_py() or 0
+            if leak := leakage.position_leak(_label_numbers(train), longest):
+                raise LeakageError(leak)
             report = PromptsReport(
-                **{split: file.rows for split, file in written.items()},
+                **{split: rows.num_rows for split, rows in written.items()},
                 train_cases=train_cases,
                 train_unretrieved=unretrieved,
-                test_recall=written["test"].recall,
-                history_cut=sum(file.history_cut for file in written.values()),
+                test_recall=len(_label_numbers(test)) / test.num_rows if test.num_rows else 0.0,
+                history_cut=sum(pc.sum(rows["history_cut"]).as_py() or 0 for rows in written.values()),
             )
             docs.counts["Prompts"] = {k: v for k, v in asdict(report).items() if isinstance(v, int)}
-    log.info("%s", ", ".join(f"{split} {file.rows:,}" for split, file in written.items()))
+    log.info("%s", ", ".join(f"{split} {rows.num_rows:,}" for split, rows in written.items()))
     return report
 
 
 def _stage(
     config: PromptsConfig,
-    frames: dict[str, DataFrame],
+    frames: Mapping[str, DataFrame],
     cases: DataFrame,
     model: Path,
     staged: Path,
@@ -134,32 +133,35 @@ def _stage(
             write_parts(_rendered(config, frames, chosen, model), RENDERED, folder)
     finally:
         chosen.unpersist()
-    problems, first = first_of(staged, "problem")
+    found = pq.read_table(staged, columns=["problem", "leak"])
+    problems, leaks = (column.drop_null().to_pylist() for column in found.columns)
     if problems:
-        kind = ConfigError if "max_prompt_tokens" in first else DataError
-        raise kind(f"{problems:,} prompts cannot be made; the first: {first}")
-    leaks, first = first_of(staged, "leak")
+        kind = ConfigError if "max_prompt_tokens" in problems[0] else DataError
+        raise kind(f"{len(problems):,} prompts cannot be made; the first: {problems[0]}")
     if leaks:
-        raise LeakageError(f"{leaks:,} prompts give their label away; the first: {first}")
+        raise LeakageError(f"{len(leaks):,} prompts give their label away; the first: {leaks[0]}")
 
 
-def _check_written(
-    spark: SparkSession, docs: DataDocs, written: dict[str, SplitFile], folder: Path, staging: str | None
-) -> None:
-    numbers = written["train"].label_numbers
-    with read_by_tasks(folder, staging) as readable_folder:
-        check(docs, "prompts", prompts_view(read_parts(spark, readable_folder, tables.PROMPTS)))
-    first = pq.read_table(folder / "train.parquet", columns=["candidates"]).slice(0, 1).to_pylist()
-    if leak := leakage.position_leak(numbers, len(first[0]["candidates"]) if first else 0):
-        raise LeakageError(leak)
+def _write_split(staged: Path, split: str, folder: Path) -> pa.Table:
+    """Write the rows of `split` in `staged` to `folder`/SPLIT.parquet; return what is counted of them."""
+    # As one chunk: the bytes depend on the rows alone, not on how they were cut into part files.
+    rows = pq.read_table(staged, filters=pc.field("split") == split).combine_chunks()
+    pq.write_table(conform(rows, tables.PROMPTS), folder / f"{split}.parquet", row_group_size=ROW_GROUP)
+    return rows.select(["labels", "candidates", "history_cut"])
+
+
+def _label_numbers(rows: pa.Table) -> list[int]:
+    """Return the candidate numbers of the first labels, of prompts that list a label."""
+    return [labels[0] for labels in rows["labels"].to_pylist() if labels]
 
 
 def _rendered(
-    config: PromptsConfig, frames: dict[str, DataFrame], cases: DataFrame, model: Path
+    config: PromptsConfig, frames: Mapping[str, DataFrame], cases: DataFrame, model: Path
 ) -> DataFrame:
     """Return the RENDERED rows of `cases`, sorted by (split, user_id, position) over all partitions."""
     catalogue = frames["catalogue"]
-    statistics = _statistics(catalogue)
+    totals = catalogue.agg(F.sum("train_count"), F.count("*")).collect()[0]
+    statistics = CatalogueStatistics(interactions=totals[0] or 0, items=totals[1])
     key = ("user_id", "split", "position")
     # Titles come by joins on the items that the chosen cases name, so nothing as large as the catalogue
     # is sent to every task; Spark broadcasts it by itself where it is small.
@@ -187,15 +189,8 @@ def _rendered(
     return full.mapInArrow(rows, from_arrow_schema(RENDERED))
 
 
-def _statistics(catalogue: DataFrame) -> CatalogueStatistics:
-    row = catalogue.agg(F.sum("train_count").alias("interactions"), F.count("*").alias("items")).collect()[0]
-    if not row.items:
-        raise DataError("the catalogue is empty; run the sequences step on data with items")
-    return CatalogueStatistics(interactions=row.interactions, items=row.items)
-
-
 def _render(
-    case: dict[str, Any], config: PromptsConfig, statistics: CatalogueStatistics, count: Any
+    case: dict[str, Any], config: PromptsConfig, statistics: CatalogueStatistics, count: Callable[..., int]
 ) -> dict[str, Any]:
     """Render one case; an error becomes its `problem`, as a task's traceback does not help a user."""
     case["items"] = {item["item_id"]: item for item in case["items"] or []}
@@ -204,5 +199,5 @@ def _render(
         row = render(case, config, statistics, count)
     except ValueError as error:
         return {"problem": f"user {case['user_id']!r}, {case['split']} position {case['position']}: {error}"}
-    row["leak"] = row_leak(case, row, row.pop("history_positions"), config)
+    row["leak"] = leakage.row_leak(case, row, row.pop("history_positions"), config)
     return row

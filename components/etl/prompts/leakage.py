@@ -11,9 +11,8 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from components.etl.prompts.rows import title_of
 from components.shared.errors import LeakageError
-from components.shared.prompting.render import before_candidates
+from components.shared.prompting.render import before_candidates, shown_title
 from components.shared.prompting.settings import PromptSettings
 
 Row = Mapping[str, Any]
@@ -27,16 +26,17 @@ def row_leak(case: Row, row: Row, history_positions: Sequence[int], settings: Pr
 
     `history_positions` are the sequence positions of every item that its history and interests show.
     """
-    where = f"user {case['user_id']!r}, {case['split']} prompt at position {case['position']}"
-    found = next(_row_leaks(case, row, history_positions, settings), None)
-    return f"{where}: {found}" if found else None
+    for found in _row_leaks(case, row, history_positions, settings):
+        return f"user {case['user_id']!r}, {case['split']} prompt at position {case['position']}: {found}"
+    return None
 
 
 def _row_leaks(
     case: Row, row: Row, history_positions: Sequence[int], settings: PromptSettings
 ) -> Iterator[str]:
     position, items = case["position"], case["item_ids"]
-    begin, end = _window(case)
+    windows = {"train": (0, case["train_end"]), "valid": (case["train_end"], case["valid_end"])}
+    begin, end = windows.get(case["split"], (case["valid_end"], len(items)))
     if not all(begin <= p < end for p in (position, *case["label_positions"])):
         yield f"its label lies outside the {case['split']} positions [{begin}, {end})"
     late = [p for p in history_positions if p >= position]
@@ -53,18 +53,10 @@ def _row_leaks(
     yield from _text_leaks(case, row, history_positions, settings)
 
 
-def _window(case: Row) -> tuple[int, int]:
-    bounds = {"train": (0, case["train_end"]), "valid": (case["train_end"], case["valid_end"])}
-    return bounds.get(case["split"], (case["valid_end"], len(case["item_ids"])))
-
-
 def _text_leaks(
     case: Row, row: Row, history_positions: Sequence[int], settings: PromptSettings
 ) -> Iterator[str]:
-    """Look for the labels' ids and titles in the text before the candidates, and in the other messages.
-
-    Titles count whole and as the prompt shortens them.
-    """
+    """Look for the labels' ids and titles (whole and shortened) in all text but the candidates."""
     texts = [before_candidates(message["content"]) for message in row["messages"]]
     own = [case["items"].get(case["item_ids"][p]) for p in history_positions]
     shown = [text for item in own if item for text in (*_titles(item, settings), item["item_id"])]
@@ -83,7 +75,7 @@ def _text_leaks(
 
 
 def _titles(item: Row, settings: PromptSettings) -> tuple[str, str]:
-    return item["title"], title_of(item, settings)
+    return item["title"], shown_title(item, settings)
 
 
 def _says(text: str, phrase: str) -> bool:
@@ -91,10 +83,7 @@ def _says(text: str, phrase: str) -> bool:
 
 
 def position_leak(label_numbers: Sequence[int], candidates: int) -> str | None:
-    """Return how the labels' positions among `candidates` numbers give them away, or None.
-
-    `label_numbers` are the numbers (1-based) of the labels of many prompts that list them.
-    """
+    """Return how the labels' numbers (1-based) among `candidates` of many prompts give them away, or None."""
     if candidates < 2 or len(label_numbers) < GIVEAWAY_LEAST:
         return None
     number, count = Counter(label_numbers).most_common(1)[0]
@@ -109,25 +98,20 @@ def position_leak(label_numbers: Sequence[int], candidates: int) -> str | None:
 def check_folds(candidates: DataFrame) -> None:
     """Raise LeakageError if a training prompt's candidates come from a retriever that saw its label."""
     seen = candidates.where((F.col("split") == "train") & (F.col("fold") < 0)).select("user_id", "position")
-    row = seen.limit(1).collect()
-    if row:
+    if row := seen.first():
         raise LeakageError(
-            f"user {row[0].user_id!r}: the candidates of the training prompt at position {row[0].position} "
+            f"user {row.user_id!r}: the candidates of the training prompt at position {row.position} "
             "come from a retriever that trained on its label (fold -1); cross-fit the retriever by user folds"
         )
 
 
 def check_train_counts(catalogue: DataFrame, sequences: DataFrame) -> None:
     """Raise LeakageError if an item's train_count exceeds its interactions within the train positions."""
-    counted = (
-        sequences.select(F.explode(F.slice("item_ids", F.lit(1), F.col("train_end"))).alias("item_id"))
-        .groupBy("item_id")
-        .agg(F.count("*").alias("counted"))
-    )
+    train = sequences.select(F.explode(F.slice("item_ids", F.lit(1), F.col("train_end"))).alias("item_id"))
+    counted = train.groupBy("item_id").count()
     joined = catalogue.select("item_id", "train_count").join(counted, "item_id", "left")
-    more = joined.where(F.col("train_count") > F.coalesce("counted", F.lit(0))).limit(1).collect()
-    if more:
+    if row := joined.where(F.col("train_count") > F.coalesce("count", F.lit(0))).first():
         raise LeakageError(
-            f"item {more[0].item_id!r}: train_count {more[0].train_count} exceeds its "
-            f"{more[0].counted or 0} interactions within the train positions; later events leaked in"
+            f"item {row.item_id!r}: train_count {row.train_count} exceeds its "
+            f"{row['count'] or 0} interactions within the train positions; later events leaked in"
         )

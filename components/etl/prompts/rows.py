@@ -22,11 +22,8 @@ from components.shared.prompting.render import (
     shown_title,
     topic_counts,
 )
-from components.shared.prompting.settings import PromptSettings
 
 Row = Mapping[str, Any]
-
-DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +35,7 @@ class CatalogueStatistics:
 
 
 def history_before(position: int, events: Sequence[Row]) -> list[Row]:
-    """Return the events before the first one on the item at `position`, in the user's event order.
-
-    Raises:
-        ValueError: there is no event on that item.
-    """
+    """Return the events before the first one on the item at `position`, in the user's event order."""
     for index, event in enumerate(events):
         if event["position"] == position:
             return list(events[:index])
@@ -60,23 +53,21 @@ def render(
     `case` has user_id, split, position, label_positions, item_ids (the sequence), engagement, events,
     candidates (item ids, retriever's order), profile (of the user) and items: item id -> catalogue
     row, for every item that the case names.
-
-    Raises:
-        ValueError: the prompt does not fit the token budget even without history; an item is not in
-            the catalogue.
+    Raises ValueError: the prompt does not fit even without history, or an item is not in the catalogue.
     """
     items, candidates = case["items"], _ordered(case, config)
     if missing := [i for i in (*candidates, *case["item_ids"][: case["position"]]) if i not in items]:
         raise ValueError(f"item {missing[0]!r} is not in the catalogue")
     history = history_before(case["position"], case["events"])
-    now = next(e["timestamp"] for e in case["events"] if e["position"] == case["position"])
+    now = case["events"][len(history)]["timestamp"]
     interactions = _interactions(history, case, config)
     prompt = PromptInput(
         profile=case["profile"],
         history=recent(interactions, now, config),
         interests=topic_counts((past.topic for past in interactions), config.interests),
         candidates=[
-            Candidate(title=title_of(items[item], config), topic=items[item]["topic"]) for item in candidates
+            Candidate(title=shown_title(items[item], config), topic=items[item]["topic"])
+            for item in candidates
         ],
         now=now,
         answer_length=min(config.answer_length, len(candidates)),
@@ -123,26 +114,23 @@ def _interactions(history: Sequence[Row], case: Row, config: PromptsConfig) -> l
     by_item: dict[int, list[Row]] = {}
     for event in history:
         by_item.setdefault(event["position"], []).append(event)
-    items = (case["items"][case["item_ids"][position]] for position in by_item)
-    return [
-        Interaction(
-            title=title_of(item, config),
-            topic=item["topic"],
-            actions=tuple(sorted({event["action"] for event in events}, key=STRENGTH.__getitem__)),
-            timestamp=events[0]["timestamp"],
+    interactions = []
+    for position, events in by_item.items():
+        item = case["items"][case["item_ids"][position]]
+        interactions.append(
+            Interaction(
+                title=shown_title(item, config),
+                topic=item["topic"],
+                action=max((event["action"] for event in events), key=STRENGTH.__getitem__),
+                timestamp=events[0]["timestamp"],
+            )
         )
-        for item, events in zip(items, by_item.values(), strict=True)
-    ]
-
-
-def title_of(item: Row, settings: PromptSettings) -> str:
-    """Return how a prompt names the catalogue row `item`."""
-    return shown_title(item["title"], item["item_id"], settings)
+    return interactions
 
 
 def _age_days(created_at: datetime | None, now: datetime) -> float | None:
     """Return how old an item is at `now`; one that is used before it was created has age 0."""
-    return None if created_at is None else max(0.0, (now - created_at).total_seconds() / DAY_SECONDS)
+    return None if created_at is None else max(0.0, (now - created_at).total_seconds() / 86_400)
 
 
 def _novelty(case: Row, candidates: Sequence[str], statistics: CatalogueStatistics) -> list[float]:

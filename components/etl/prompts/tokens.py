@@ -35,13 +35,14 @@ def within_tasks(spark: SparkSession, config: SparkConfig, model: Path) -> Calla
 
 @functools.cache  # one load per Python worker
 def token_counter(folder: str) -> Callable[[list[dict[str, str]]], int]:
-    """Return a function giving the number of prompt tokens of chat messages, generation prompt included.
+    """Return a function giving the number of prompt tokens of chat messages, generation prompt included."""
+    import transformers
 
-    Raises:
-        ModelError: `folder` holds no tokenizer with a chat template.
-    """
     try:
-        tokenizer = _load(Path(folder))
+        # AutoTokenizer imports torch, which costs every Python worker several seconds.
+        is_fast = (Path(folder) / "tokenizer.json").is_file()
+        kind = transformers.PreTrainedTokenizerFast if is_fast else transformers.AutoTokenizer
+        tokenizer: Any = kind.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"{folder}: no readable tokenizer ({error}); is the model folder complete?"
@@ -54,14 +55,3 @@ def token_counter(folder: str) -> Callable[[list[dict[str, str]]], int]:
         return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     return count
-
-
-def _load(folder: Path) -> Any:
-    if (folder / "tokenizer.json").is_file():
-        # AutoTokenizer imports torch, which costs every Python worker several seconds.
-        from transformers import PreTrainedTokenizerFast
-
-        return PreTrainedTokenizerFast.from_pretrained(folder)
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

@@ -8,9 +8,10 @@ verl's newest whole checkpoint.
 import importlib.util
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from transformers import AutoConfig
 
 from components.grpo import health
 from components.grpo.config import GrpoConfig
@@ -18,8 +19,8 @@ from components.grpo.progress import Progress, best_checkpoint, log
 from components.grpo.rollout import longest_prompt
 from components.grpo.verl import process
 from components.grpo.verl.attempt import Attempt, whole_lines
-from components.grpo.verl.dataset import write_dataset
 from components.grpo.verl.overrides import AGENT_LOOP, as_arguments, overrides
+from components.grpo.verl.reward import write_dataset
 from components.grpo.verl.state import TrainingState
 from components.shared.artifacts.outputs import atomic_folder, write_json
 from components.shared.errors import ConfigError, ModelError
@@ -39,22 +40,27 @@ def train(
     checkpoint_dir: Path,
     tracker: Tracker = NO_TRACKING,
 ) -> Progress:
-    """Train by verl from `sft_model` on `rows`; return the progress.
+    """Train by verl from `sft_model`, or the newest checkpoint in `checkpoint_dir`; return the progress.
 
-    The best model lies in `best_checkpoint(checkpoint_dir, best_step)`. Resumes from what an earlier call
-    left in `checkpoint_dir`, at the newest checkpoint: later steps are run again.
-
-    Raises:
-        ConfigError: verl is not installed, or the sizes do not fit the data or the model.
-        TrainingError: verl failed or ended before its last step; a figure is not finite.
+    The best model lies in `best_checkpoint(checkpoint_dir, best_step)`.
     """
     if importlib.util.find_spec("verl") is None:
         raise ConfigError(
             "grpo.engine is verl, but verl is not installed here; run the step in the trainer image, or set "
             "grpo.engine to local"
         )
+    if len(rows) < config.prompts_per_step:
+        raise ConfigError(
+            f"grpo.prompts_per_step is {config.prompts_per_step}, but only {len(rows)} training prompts have "
+            "a retrieved label; lower it or raise prompts.train_prompts"
+        )
+    context = AutoConfig.from_pretrained(sft_model, trust_remote_code=False).max_position_embeddings
+    limits = {
+        "the model's context": context,
+        "grpo.verl.max_tokens_per_gpu": config.verl.max_tokens_per_gpu,
+    }
     tokenizer = load_tokenizer(sft_model)
-    longest = _longest_prompt(config, sft_model, tokenizer, rows, valid)
+    longest = longest_prompt(config, tokenizer, [*rows, *valid], limits)
     prefix, checkpoint_dir = answer_prefix(tokenizer), checkpoint_dir.resolve()
     state = TrainingState(config, valid, prefix, checkpoint_dir, tracker)
     state.resume()
@@ -79,29 +85,6 @@ def train(
     return state.progress
 
 
-def _longest_prompt(
-    config: GrpoConfig, model: Path, tokenizer: Any, rows: Sequence[PromptRow], valid: Sequence[PromptRow]
-) -> int:
-    """Return the tokens of the longest prompt.
-
-    Raises:
-        ConfigError: too few prompts for a step, or a prompt with its answer exceeds what it must fit into.
-    """
-    from transformers import AutoConfig
-
-    if len(rows) < config.prompts_per_step:
-        raise ConfigError(
-            f"grpo.prompts_per_step is {config.prompts_per_step}, but only {len(rows)} training prompts have "
-            "a retrieved label; lower it or raise prompts.train_prompts"
-        )
-    context = AutoConfig.from_pretrained(model, trust_remote_code=False).max_position_embeddings
-    limits = {
-        "the model's context": context,
-        "grpo.verl.max_tokens_per_gpu": config.verl.max_tokens_per_gpu,
-    }
-    return longest_prompt(config, tokenizer, [*rows, *valid], limits)
-
-
 def _watch(state: TrainingState, attempt: Attempt, arguments: Sequence[str]) -> None:
     """Run verl to its last step, following its log; stop it when the training collapses."""
     log.info("verl starts; its output is in %s", attempt.output)
@@ -110,7 +93,14 @@ def _watch(state: TrainingState, attempt: Attempt, arguments: Sequence[str]) -> 
         while code is None:
             time.sleep(_POLL_SECONDS)
             code = verl.poll()  # before the log is read: nothing is missed after the end
-            unread = _follow(state, attempt, unread, lambda: verl.poll() is None)
+            for line in whole_lines(attempt.log, unread):
+                try:
+                    is_new = state.read(json.loads(line), attempt, lambda: verl.poll() is None)
+                except LookupError:  # not all written yet; never will be, if verl died
+                    break
+                unread += len(line)
+                if is_new:
+                    state.progress.log_step(state.config.steps)
             if reason := state.collapsed():
                 log.warning("stopped after step %d: %s", state.progress.step, health.describe(reason))
                 return
@@ -121,25 +111,8 @@ def _watch(state: TrainingState, attempt: Attempt, arguments: Sequence[str]) -> 
         raise process.failure(f"verl ended after step {progress.step} of {steps}", attempt.output)
 
 
-def _follow(state: TrainingState, attempt: Attempt, unread: int, alive: Callable[[], bool]) -> int:
-    """Read the lines of verl's log from byte `unread`; return where the next begins."""
-    for line in whole_lines(attempt.log, unread):
-        try:
-            is_new = state.read(json.loads(line), attempt, alive)
-        except LookupError:  # not all written yet; never will be, if verl died
-            break
-        unread += len(line)
-        if is_new:
-            state.progress.log_step(state.config.steps)
-    return unread
-
-
 def _export(shards: Path, model: Path) -> None:
-    """Merge verl's shards into a Hugging Face folder, and read it again.
-
-    Raises:
-        TrainingError: verl's merger failed. ModelError: the merged model cannot be read or is not finite.
-    """
+    """Merge verl's shards into a Hugging Face folder, and read it again."""
     output = shards.with_suffix(".log")
     with atomic_folder(model) as folder:
         arguments = ["merge", "--backend", "fsdp", "--local_dir", str(shards), "--target_dir", str(folder)]

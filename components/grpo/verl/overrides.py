@@ -35,16 +35,9 @@ def overrides(
     """Return verl's keys with our values; "+" before a key adds it, as Hydra wants it.
 
     The loss is `components/grpo/objective.py`: mean over answers of token means, k3 KL in the loss, one
-    update per sample. `config.verl.overrides` comes last and wins.
-
-    Args:
-        config: ours.
-        attempt: where this run finds its datasets and writes what it does.
-        model: Hugging Face folder of the SFT model.
-        checkpoints: folder of `global_step_N`.
-        resume_from: one of these folders, or None to begin.
-        longest_prompt: tokens of the longest prompt.
-        answer_prefix: what the chat template writes of the answer ("<think>" or "").
+    update per sample. `config.verl.overrides` comes last and wins. `checkpoints` is the folder of verl's
+    checkpoints, `resume_from` one of them, `longest_prompt` in tokens, `answer_prefix` what the chat template
+    writes of the answer.
     """
     verl, bounds = config.verl, UNCLIPPED if config.clip is None else config.clip
     compute = "float32" if config.dtype == "float32" else "bfloat16"
@@ -98,8 +91,6 @@ def overrides(
         "+reward.custom_reward_function.reward_kwargs.weights": to_json(config.reward),
         "+reward.custom_reward_function.reward_kwargs.prefix": answer_prefix,
         "+reward.custom_reward_function.reward_kwargs.terms_folder": str(attempt.terms),
-        "trainer.project_name": "recllm",
-        "trainer.experiment_name": "grpo",
         "trainer.logger": ["console", "file"],
         "trainer.n_gpus_per_node": verl.gpus_per_node,
         "trainer.nnodes": verl.nodes,

@@ -13,14 +13,10 @@ _NUMBERS = re.compile(r"\s*[0-9]{1,6}(?:\s*,\s*[0-9]{1,6})*\s*")
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a completion says.
+    """What a completion says: its reasoning, and every number in its order, also repeated or unknown ones.
 
-    Attributes:
-        reasoning: text between the think tags; empty when the shape is wrong.
-        numbers: every number of the answer in its order, repeats and strangers included; empty when
-            the shape is wrong.
-        well_formed: exactly one think block, then exactly one answer block holding ASCII numbers
-            separated by commas, and nothing else.
+    Well-formed: exactly one think block, then one answer block of ASCII numbers separated by commas, and
+    nothing else. Otherwise reasoning and numbers are empty.
     """
 
     reasoning: str

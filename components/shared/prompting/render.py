@@ -39,11 +39,11 @@ STRENGTH = {action: rank for rank, action in enumerate(VERBS)}
 
 @dataclass(frozen=True, kw_only=True)
 class Interaction:
-    """One item in the history: what the user did with it, the strongest action last, and when."""
+    """One item in the history: the strongest action of the user on it, and when."""
 
     title: str
     topic: str
-    actions: tuple[str, ...]
+    action: str
     timestamp: datetime
 
 
@@ -57,10 +57,10 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptInput:
-    """What a prompt is made of; everything in it lies strictly before the label in time.
+    """What a prompt is made of, all of it strictly before the label in time.
 
-    `history` is in time order, oldest first; `interests` are (topic, count) of the long-term history,
-    most frequent first; `profile` maps a field's name to text, number or list, empty values are left out.
+    `history` is oldest first; `interests` are (topic, count), most frequent first; `profile` maps a field's
+    name to text, number or list, of which empty ones are left out.
     """
 
     profile: Mapping[str, Any]
@@ -71,9 +71,11 @@ class PromptInput:
     answer_length: int
 
 
-def shown_title(title: str, item_id: str, settings: PromptSettings) -> str:
+def shown_title(item: Mapping[str, Any], settings: PromptSettings) -> str:
     """Return how a prompt names an item: its title, shortened, or its id without natural language."""
-    return shorten(title, settings.title_chars) if settings.natural_language else item_id
+    if settings.natural_language:
+        return shorten(item.get("title") or "", settings.title_chars)
+    return item.get("item_id") or ""
 
 
 def recent(history: Sequence[Interaction], now: datetime, settings: PromptSettings) -> list[Interaction]:
@@ -120,36 +122,29 @@ def before_candidates(content: str) -> str:
 def completion(prompt: PromptInput, labels: Sequence[int], rationale: bool = True) -> str:
     """Return the answer that SFT teaches: ordered by matched cues, the labels first among their equals.
 
-    `labels` are candidate numbers (1-based) in label order; other equals stand in prompt order. The
-    rationale names cues and best matches, built from what the prompt shows and never from the label.
+    `labels` are candidate numbers (1-based) in label order. The rationale is built from what the prompt
+    shows, never from the label.
     """
     # The order follows the cues, not the label alone: one label says little about one list, and an answer
     # that contradicts its reasons teaches neither. GRPO then learns from the labels alone.
-    topics, words = recent_topics(prompt.history), recurring_words(prompt.history)
+    topics, words = recent_topic(prompt.history), recurring_words(prompt.history)
     matches = [_matches(candidate, topics, words) for candidate in prompt.candidates]
-    reasons = _reasons(topics, words, _best(prompt, matches)) if rationale else ""
+    cues = [("Recent interest", topics), ("Recurring words", words), ("Best matches", _best(prompt, matches))]
+    reasons = " ".join(f"{name}: {', '.join(listed)}." for name, listed in cues if listed)
     in_turn = list(dict.fromkeys([*labels, *range(1, len(matches) + 1)]))
     ranked = sorted(in_turn, key=lambda number: -matches[number - 1])[: prompt.answer_length]
-    return f"<think>{reasons}</think><answer>{', '.join(map(str, ranked))}</answer>"
+    return f"<think>{reasons if rationale else ''}</think><answer>{', '.join(map(str, ranked))}</answer>"
 
 
-def _best(prompt: PromptInput, matches: Sequence[int], limit: int = 2) -> list[str]:
-    """Return the first `limit` of the candidates that match most cues, as the prompt names them."""
+def _best(prompt: PromptInput, matches: Sequence[int]) -> list[str]:
+    """Return the first two of the candidates that match most cues, as the prompt names them."""
     most = max(matches, default=0)
     found = [number for number, count in enumerate(matches, start=1) if count == most > 0]
-    return [_numbered(number, prompt.candidates[number - 1]) for number in found[:limit]]
-
-
-def _reasons(topics: Sequence[str], words: Sequence[str], best: Sequence[str]) -> str:
-    parts = [("Recent interest", topics), ("Recurring words", words), ("Best matches", best)]
-    return " ".join(f"{name}: {', '.join(listed)}." for name, listed in parts if listed)
+    return [_numbered(number, prompt.candidates[number - 1]) for number in found[:2]]
 
 
 def _numbered(number: int, candidate: Candidate) -> str:
-    """Return the candidate as the list and the rationale name it.
-
-    The number stands behind the title: a causal model that copies a title then comes upon its number.
-    """
+    # The number stands behind the title: a causal model that copies a title then comes upon its number.
     return f"{candidate.title} [{number}]"
 
 
@@ -158,16 +153,15 @@ def _matches(candidate: Candidate, topics: Sequence[str], words: Sequence[str]) 
     return (candidate.topic in topics) + sum(word.casefold() in found for word in words)
 
 
-def recent_topics(history: Sequence[Interaction], limit: int = 1) -> list[str]:
-    """Return the latest `limit` distinct topics, the most recent first."""
-    return list(dict.fromkeys(past.topic for past in reversed(history) if past.topic))[:limit]
+def recent_topic(history: Sequence[Interaction]) -> list[str]:
+    """Return the latest topic; none if no interaction has one."""
+    return [past.topic for past in history if past.topic][-1:]
 
 
-def recurring_words(history: Sequence[Interaction], limit: int = 1) -> list[str]:
-    """Return the `limit` words that most titles share, at least two of them; of equals the latest.
+def recurring_words(history: Sequence[Interaction]) -> list[str]:
+    """Return the word that most titles share, at least two of them; of equals the latest; none if none is.
 
-    Such words are tastes that cross topics: a brand, a style. Short words (under four letters) and the
-    topics' own words do not count.
+    It is a taste that crosses topics: a brand, a style. The topics' own words do not count.
     """
     topical = {word for past in history for word in _words(past.topic)}
     seen: dict[str, str] = {}
@@ -176,8 +170,8 @@ def recurring_words(history: Sequence[Interaction], limit: int = 1) -> list[str]
         spellings = _words(past.title)
         counts.update(spellings.keys() - topical)
         seen = {**spellings, **seen}
-    recurring = [word for word in seen if counts[word] >= 2]
-    return [seen[word] for word in sorted(recurring, key=lambda word: -counts[word])[:limit]]
+    most = max(seen, key=lambda word: counts[word], default="")
+    return [seen[most]] if counts[most] >= 2 else []
 
 
 def _words(text: str) -> dict[str, str]:
@@ -188,30 +182,27 @@ def _words(text: str) -> dict[str, str]:
 def fit(
     prompt: PromptInput, count_tokens: Callable[[list[dict[str, str]]], int], settings: PromptSettings
 ) -> tuple[PromptInput, int]:
-    """Cut the oldest history until the rendered prompt has at most `settings.max_prompt_tokens` tokens.
+    """Return the prompt with its oldest history cut to `settings.max_prompt_tokens`, and how many were cut.
 
-    Returns the fitted prompt and how many interactions were cut.
-
-    Raises:
-        ValueError: it is too long even without any history.
+    Raises ValueError: it is too long even without any history.
     """
 
     def shortened(cut: int) -> PromptInput:
         return dataclasses.replace(prompt, history=prompt.history[cut:])
 
-    def fits(cut: int) -> bool:
-        return count_tokens(messages(shortened(cut), settings)) <= settings.max_prompt_tokens
+    def tokens(cut: int) -> int:
+        return count_tokens(messages(shortened(cut), settings))
 
-    cuts = len(prompt.history)
-    if fits(0):
+    limit = settings.max_prompt_tokens
+    if tokens(0) <= limit:  # most prompts fit, and counting is what rendering costs
         return prompt, 0
-    if not fits(cuts):
-        tokens = count_tokens(messages(shortened(cuts), settings))
+    cuts = len(prompt.history)
+    cut = bisect_left(range(cuts + 1), True, lo=1, key=lambda cut: tokens(cut) <= limit)
+    if cut > cuts:
         raise ValueError(
-            f"the prompt has {tokens} tokens without any history, more than max_prompt_tokens="
-            f"{settings.max_prompt_tokens}; raise it, or ask for fewer candidates or shorter titles"
+            f"the prompt has {tokens(cuts)} tokens without any history, more than max_prompt_tokens={limit}; "
+            "raise it, or ask for fewer candidates or shorter titles"
         )
-    cut = bisect_left(range(cuts), True, lo=1, key=fits)
     return shortened(cut), cut
 
 
@@ -226,10 +217,9 @@ def shorten(title: str, max_chars: int) -> str:
 def _profile_line(profile: Mapping[str, Any]) -> str:
     parts = []
     for name, value in profile.items():
-        if value is None or value == "" or (isinstance(value, list | tuple) and not value):
-            continue
-        text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-        parts.append(f"{name.replace('_', ' ')} {text}")
+        if value not in (None, "", [], ()):
+            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            parts.append(f"{name.replace('_', ' ')} {text}")
     return f"User profile: {'; '.join(parts)}." if parts else ""
 
 
@@ -237,7 +227,7 @@ def _history_lines(history: Sequence[Interaction], now: datetime) -> list[str]:
     """Return one line for each run of consecutive interactions on one topic and day."""
     lines = []
     for (topic, when), run in groupby(history, lambda past: (past.topic, relative_time(past.timestamp, now))):
-        done = ", ".join(f"{VERBS.get(past.actions[-1], past.actions[-1])} '{past.title}'" for past in run)
+        done = ", ".join(f"{VERBS.get(past.action, past.action)} '{past.title}'" for past in run)
         lines.append(f"- {when}{f', {topic}' if topic else ''}: {done}")
     return lines
 

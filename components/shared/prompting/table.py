@@ -9,19 +9,7 @@ from components.shared.errors import DataError
 
 @dataclass(frozen=True, kw_only=True)
 class PromptRow:
-    """One row of the prompts table: a prompt with what is needed to score its answers.
-
-    Attributes:
-        messages: chat messages, the user's last.
-        labels: candidate numbers (1-based) of the retrieved labels, in label order.
-        label_items: item ids of all labels, also of those that were not retrieved.
-        label_weights: the user's engagement with each of `label_items`.
-        answer_length: how many numbers the answer must name.
-        candidates: item ids in prompt order; tags, novelty, seen and age_days have one entry for each.
-        seen: whether the history holds the candidate.
-        age_days: age at the label's time; None where the creation time is not known.
-        completion: the answer that SFT teaches, or None.
-    """
+    """A prompt with what is needed to score its answers; `data_contracts.tables.PROMPTS` has the columns."""
 
     user_id: str
     split: str
@@ -48,8 +36,7 @@ class PromptRow:
 def read_prompts(folder: Path, split: str, limit: int = 0, seed: int = 0) -> list[PromptRow]:
     """Return the prompts of `split` in table order, a seeded sample of `limit` of them if it is positive.
 
-    Raises:
-        DataError: the file is missing or is not a prompts table.
+    Raises DataError: the file is missing or is not a prompts table.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -79,10 +66,8 @@ def _check(row: PromptRow) -> None:
     """Raise ValueError if answers to `row` cannot be scored."""
     if not row.messages or not all(isinstance(message.get("content"), str) for message in row.messages):
         raise ValueError(f"the prompt of user {row.user_id!r} has no text")
-    if not isinstance(row.answer_length, int) or row.answer_length < 1:
-        raise ValueError(
-            f"the answer_length of user {row.user_id!r} is {row.answer_length!r}, must be at least 1"
-        )
+    if row.answer_length < 1:
+        raise ValueError(f"the answer_length of user {row.user_id!r} is {row.answer_length}, not at least 1")
     for name in ("tags", "novelty", "seen", "age_days"):
         if len(getattr(row, name)) != len(row.candidates):
             raise ValueError(f"{name} of user {row.user_id!r} has not as many entries as candidates")

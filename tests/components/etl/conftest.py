@@ -96,15 +96,11 @@ def write_candidates(folder: Path) -> None:
 
 def prompts(folder: Path, model: Path, out: Path, **changes):
     """Run the prompts step on the tables in `folder` into `out`, with changes to a small configuration."""
-    from components.etl.prompts.job import PromptsInputs, PromptsOutputs, run_prompts
+    from components.etl.prompts.job import run_prompts
 
     config = PromptsConfig(**{"spark": SPARK, "valid_prompts": 10, **changes})
     tables_in = {name: folder / name for name in ("sequences", "catalogue", "users", "candidates")}
-    return run_prompts(
-        config,
-        PromptsInputs(**tables_in, base_model=model),
-        PromptsOutputs(prompts=out / "prompts", data_docs=out / "docs.html"),
-    )
+    return run_prompts(config, **tables_in, base_model=model, prompts=out / "prompts", page=out / "docs.html")
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,7 @@ STEPS = """
 import sys
 from pathlib import Path
 from components.etl.config import PromptsConfig, SequencesConfig, SparkConfig
-from components.etl.prompts.job import PromptsInputs, PromptsOutputs, run_prompts
+from components.etl.prompts.job import run_prompts
 from components.etl.sequences.job import SequencesOutputs, run_sequences
 lake, out, model = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 conf = {
@@ -76,8 +76,12 @@ run_sequences(
 del places["exposures"], places["quarantine"]
 run_prompts(
     PromptsConfig(valid_prompts=10, spark=spark),
-    PromptsInputs(**places, candidates=f"{lake}/candidates", base_model=model),
-    PromptsOutputs(prompts=out / "prompts", data_docs=out / "docs.html", staging=f"{lake}/staging"),
+    **places,
+    candidates=f"{lake}/candidates",
+    base_model=model,
+    prompts=out / "prompts",
+    page=out / "docs.html",
+    staging=f"{lake}/staging",
 )
 """
 

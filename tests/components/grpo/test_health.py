@@ -8,7 +8,7 @@ import pytest
 
 from components.grpo import health, local, rollout
 from components.grpo.config import GrpoConfig, HealthBounds
-from components.grpo.job import GrpoInputs, GrpoOutputs, _alarms, run
+from components.grpo.job import _alarms, run
 from components.grpo.progress import Progress
 from data_contracts.evaluation import TrainingAlarms
 
@@ -89,10 +89,9 @@ def pays_for_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollout, "score", score)
 
 
-def outputs(folder: Path) -> GrpoOutputs:
-    return GrpoOutputs(
-        folder / "model", folder / "curves.html", folder / "metrics.json", folder / "alarms.json"
-    )
+def outputs(folder: Path) -> dict[str, Path]:
+    names = {"model": "model", "curves": "curves.html", "metrics": "metrics.json", "alarms": "alarms.json"}
+    return {output: folder / name for output, name in names.items()}
 
 
 def test_what_went_wrong_after_the_step_that_is_kept_is_not_held_against_it() -> None:
@@ -123,7 +122,7 @@ def test_a_collapse_stops_the_training_and_the_sft_model_goes_on(
 ) -> None:
     config = dataclasses.replace(CONFIG, **changes)
     caplog.set_level(logging.INFO, logger="recllm")
-    report = run(config, GrpoInputs(prompts_folder, sft_folder), outputs(tmp_path))
+    report = run(config, prompts=prompts_folder, sft_model=sft_folder, **outputs(tmp_path))
     assert report.steps < config.steps
     assert report.best_step == 0
     assert report.last_reward > report.first_reward
@@ -135,7 +134,7 @@ def test_a_frozen_model_whose_answers_are_all_alike_raises_the_alarm(
     prompts_folder, tiny_model_folder, tmp_path
 ) -> None:
     config = dataclasses.replace(CONFIG, steps=2, temperature=1.0e-4, learning_rate=1.0e-12)
-    report = run(config, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+    report = run(config, prompts=prompts_folder, sft_model=tiny_model_folder, **outputs(tmp_path))
     assert TrainingAlarms.read(tmp_path / "alarms.json").alarms == report.alarms
     assert {alarm.model for alarm in report.alarms} == {"grpo (not kept)"}, "the SFT model goes on"
     assert "no_task_variance" in {alarm.name for alarm in report.alarms}

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from components.grpo import local, page, rewards, rollout
 from components.grpo.config import GrpoConfig
-from components.grpo.job import GrpoInputs, GrpoOutputs, run
+from components.grpo.job import run
 from components.shared.errors import ConfigError, DataError, TrainingError
 from components.shared.language_model.lora import LoraConfig
 from components.shared.prompting.table import read_prompts
@@ -28,10 +28,9 @@ CONFIG = GrpoConfig(
 )
 
 
-def outputs(folder: Path) -> GrpoOutputs:
-    return GrpoOutputs(
-        folder / "model", folder / "curves.html", folder / "metrics.json", folder / "alarms.json"
-    )
+def outputs(folder: Path) -> dict[str, Path]:
+    names = {"model": "model", "curves": "curves.html", "metrics": "metrics.json", "alarms": "alarms.json"}
+    return {output: folder / name for output, name in names.items()}
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -52,7 +51,7 @@ def pays_for_digits(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_random_model_that_never_ranks_hands_the_sft_model_on(
     prompts_folder, tiny_model_folder, tmp_path
 ) -> None:
-    report = run(CONFIG, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+    report = run(CONFIG, prompts=prompts_folder, sft_model=tiny_model_folder, **outputs(tmp_path))
     assert (report.steps, report.best_step) == (4, 0)
     before, after = weights(tiny_model_folder), weights(tmp_path / "model")
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -78,7 +77,7 @@ def test_a_prompt_longer_than_the_context_is_told_before_training(
 ):
     config = dataclasses.replace(CONFIG, max_new_tokens=10**6)
     with pytest.raises(ConfigError, match=r"with its answer has \d+ tokens, .* the model's context of \d+"):
-        run(config, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+        run(config, prompts=prompts_folder, sft_model=tiny_model_folder, **outputs(tmp_path))
     assert not any(tmp_path.iterdir())
 
 
@@ -99,7 +98,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
         return spy
 
     monkeypatch.setattr(local, "train", keeping("whole"))
-    run(config, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path / "whole"))
+    run(config, prompts=prompts_folder, sft_model=tiny_model_folder, **outputs(tmp_path / "whole"))
     update, calls = local._update, []
 
     def dies_in_step_four(*args):
@@ -108,12 +107,16 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
             raise KeyboardInterrupt
         return update(*args)
 
-    inputs = GrpoInputs(prompts_folder, tiny_model_folder, str(tmp_path / "checkpoints"))
+    inputs = {
+        "prompts": prompts_folder,
+        "sft_model": tiny_model_folder,
+        "checkpoints": str(tmp_path / "checkpoints"),
+    }
     monkeypatch.setattr(local, "_update", dies_in_step_four)
     with pytest.raises(KeyboardInterrupt):
-        run(config, inputs, outputs(tmp_path / "cut"))
+        run(config, **inputs, **outputs(tmp_path / "cut"))
     monkeypatch.setattr(local, "train", keeping("resumed"))
-    run(config, inputs, outputs(tmp_path / "cut"))
+    run(config, **inputs, **outputs(tmp_path / "cut"))
     assert len(calls) == 4 + 2, "steps 3 and 4 were run after the resume"
     assert all(torch.equal(kept["whole"][name], kept["resumed"][name]) for name in kept["whole"])
 
@@ -148,7 +151,7 @@ def test_the_reference_is_read_only_for_a_kl_term(
     calls, log_probs = [], local.token_log_probs
     monkeypatch.setattr(local, "token_log_probs", lambda *a: (calls.append(1), log_probs(*a))[1])
     config = dataclasses.replace(CONFIG, beta=beta, steps=1)
-    run(config, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+    run(config, prompts=prompts_folder, sft_model=tiny_model_folder, **outputs(tmp_path))
     assert len(calls) == passes
 
 
@@ -179,7 +182,7 @@ def test_figures_go_to_mlflow_as_training_goes(
     prompts_folder, tiny_model_folder, tmp_path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
-    run(CONFIG, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+    run(CONFIG, prompts=prompts_folder, sft_model=tiny_model_folder, **outputs(tmp_path))
     client = MlflowClient(tracking_uri)
     (found,) = client.search_runs([client.get_experiment_by_name("recllm-r1").experiment_id])
     rewards = client.get_metric_history(found.info.run_id, "reward")
@@ -191,10 +194,10 @@ def test_figures_go_to_mlflow_as_training_goes(
 
 def test_refusals(prompts_folder, tiny_model_folder, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match=r"train\.parquet: no such file"):
-        run(CONFIG, GrpoInputs(tmp_path, tiny_model_folder), outputs(tmp_path))
+        run(CONFIG, prompts=tmp_path, sft_model=tiny_model_folder, **outputs(tmp_path))
     monkeypatch.setattr(rewards, "wrong_length", lambda *args: float("nan"))
     with pytest.raises(ConfigError, match="weighted sum of the terms is nan"):
-        run(CONFIG, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+        run(CONFIG, prompts=prompts_folder, sft_model=tiny_model_folder, **outputs(tmp_path))
     assert not (tmp_path / "model").exists()
 
 
@@ -203,18 +206,22 @@ def test_a_loss_that_is_not_finite_is_told(
 ) -> None:
     monkeypatch.setattr(local, "group_advantages", lambda rewards: rewards * float("nan"))
     with pytest.raises(TrainingError, match=r"lower grpo\.learning_rate"):
-        run(CONFIG, GrpoInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+        run(CONFIG, prompts=prompts_folder, sft_model=tiny_model_folder, **outputs(tmp_path))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "foreign", "other shapes"])
 def test_a_damaged_checkpoint_is_told_and_training_begins_anew(
     prompts_folder, sft_folder, tmp_path, damage: str, monkeypatch: pytest.MonkeyPatch, caplog
 ) -> None:
-    inputs = GrpoInputs(prompts_folder, sft_folder, str(tmp_path / "checkpoints"))
+    inputs = {
+        "prompts": prompts_folder,
+        "sft_model": sft_folder,
+        "checkpoints": str(tmp_path / "checkpoints"),
+    }
     with monkeypatch.context() as patch:
         patch.setattr(page, "write", _killed)
         with pytest.raises(KeyboardInterrupt):
-            run(CONFIG, inputs, outputs(tmp_path))
+            run(CONFIG, **inputs, **outputs(tmp_path))
     (file,) = tmp_path.glob("checkpoints/*/latest.pt")
     if damage == "truncated":
         file.write_bytes(file.read_bytes()[:-100])
@@ -224,7 +231,7 @@ def test_a_damaged_checkpoint_is_told_and_training_begins_anew(
         torch.save(saved if damage == "other shapes" else {"a": 1}, file)
     updates, update = [], local._update
     monkeypatch.setattr(local, "_update", lambda *args: updates.append(args) or update(*args))
-    run(CONFIG, inputs, outputs(tmp_path))
+    run(CONFIG, **inputs, **outputs(tmp_path))
     assert len(updates) == CONFIG.steps
     assert "latest.pt cannot be used" in caplog.text
 
@@ -232,15 +239,19 @@ def test_a_damaged_checkpoint_is_told_and_training_begins_anew(
 def test_a_checkpoint_that_memory_is_too_small_for_is_not_given_up(
     prompts_folder, sft_folder, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inputs = GrpoInputs(prompts_folder, sft_folder, str(tmp_path / "checkpoints"))
+    inputs = {
+        "prompts": prompts_folder,
+        "sft_model": sft_folder,
+        "checkpoints": str(tmp_path / "checkpoints"),
+    }
     monkeypatch.setattr(page, "write", _killed)
     with pytest.raises(KeyboardInterrupt):
-        run(CONFIG, inputs, outputs(tmp_path))
+        run(CONFIG, **inputs, **outputs(tmp_path))
     (file,) = tmp_path.glob("checkpoints/*/latest.pt")
     before = file.read_bytes()
     monkeypatch.setattr(torch, "load", _too_large)
     with pytest.raises(TrainingError, match="out of memory"):
-        run(CONFIG, inputs, outputs(tmp_path))
+        run(CONFIG, **inputs, **outputs(tmp_path))
     assert file.read_bytes() == before
 
 

@@ -38,7 +38,7 @@ def test_history_is_cut_shortened_and_counted_like_in_training() -> None:
     }
     made = prompt_input(row, SETTINGS)
     assert [one.title for one in made.history] == ["B", "A very…"]  # the last two, cut at a word
-    assert made.history[0].actions == ("view", "save")  # strongest last
+    assert made.history[0].action == "save"  # the strongest
     assert made.interests == [("chess", 2)]  # counted over all of the history, the most frequent one
     assert made.candidates[1] == prompt.Candidate(title="Two", topic="")
     assert made.now == datetime(2026, 1, 5, tzinfo=UTC)

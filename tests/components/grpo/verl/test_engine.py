@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from components.grpo.config import GrpoConfig, VerlConfig
-from components.grpo.job import GrpoInputs, GrpoOutputs, run
+from components.grpo.job import run
 from components.grpo.verl import engine, process
 from components.shared.errors import ConfigError, TrainingError
 from components.shared.prompting.table import read_prompts
@@ -69,11 +69,9 @@ def test_configurations_that_verl_cannot_run(replaced: dict, message: str) -> No
 
 def test_a_cluster_needs_a_folder_that_its_nodes_see(prompts_folder, tiny_model_folder, tmp_path) -> None:
     config = dataclasses.replace(CONFIG, verl=VerlConfig(gpus_per_node=1, ray_address="auto"))
-    outputs = GrpoOutputs(
-        tmp_path / "model", tmp_path / "curves.html", tmp_path / "metrics.json", tmp_path / "alarms.json"
-    )
+    outputs = {name: tmp_path / name for name in ("model", "curves", "metrics", "alarms")}
     with pytest.raises(ConfigError, match="a folder that all of them see"):
-        run(config, GrpoInputs(prompts_folder, tiny_model_folder), outputs)
+        run(config, prompts=prompts_folder, sft_model=tiny_model_folder, **outputs)
 
 
 @pytest.mark.parametrize(

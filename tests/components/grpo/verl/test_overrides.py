@@ -8,9 +8,8 @@ import pytest
 
 from components.grpo.config import RewardWeights, VerlConfig
 from components.grpo.rewards import business_terms, score
-from components.grpo.verl.dataset import row_of, write_dataset
 from components.grpo.verl.overrides import AGENT_LOOP
-from components.grpo.verl.reward import ANSWER_ID
+from components.grpo.verl.reward import ANSWER_ID, row_of, write_dataset
 from components.shared.config import parse
 from components.shared.prompting.table import read_prompts
 

@@ -27,17 +27,15 @@ from data_contracts.tables import ACTIONS
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
 
 
-def interaction(title: str, topic: str, days: float, *actions: str) -> Interaction:
-    return Interaction(
-        title=title, topic=topic, actions=actions or ("view",), timestamp=NOW - timedelta(days=days)
-    )
+def interaction(title: str, topic: str, days: float, action: str = "view") -> Interaction:
+    return Interaction(title=title, topic=topic, action=action, timestamp=NOW - timedelta(days=days))
 
 
 PROMPT = PromptInput(
     profile={"age": 25, "city_tier": "1", "gender": None, "interests": ["tea", "chess"]},
     history=[
         interaction("Old", "tea", 9),
-        interaction("A", "chess", 2, "view", "like"),
+        interaction("A", "chess", 2, "like"),
         interaction("B", "chess", 2),
         interaction("C", "tea", 0.1, "save"),
     ],
