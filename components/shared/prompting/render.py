@@ -71,7 +71,7 @@ class PromptInput:
     answer_length: int
 
 
-def shown_title(item: Mapping[str, Any], settings: PromptSettings) -> str:
+def shown_title(item: Mapping[Any, Any], settings: PromptSettings) -> str:
     """Return how a prompt names an item: its title, shortened, or its id without natural language."""
     if settings.natural_language:
         return shorten(item.get("title") or "", settings.title_chars)
