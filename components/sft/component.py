@@ -20,13 +20,20 @@ def sft(
 
     `fingerprint` names the code; it only keys the cache.
     """
+    from dataclasses import asdict
     from pathlib import Path
 
     from components.sft.config import SftConfig
-    from components.sft.job import SftInputs, SftOutputs, run
+    from components.sft.job import run
+    from components.shared.artifacts.outputs import log_metrics
     from components.shared.config import parse
 
-    inputs = SftInputs(Path(prompts.path), Path(base_model.path), checkpoints)
-    outputs = SftOutputs(Path(model.path), Path(curves.path), Path(metrics.path))
-    for name, value in run(parse(SftConfig, config, "sft"), inputs, outputs).metrics().items():
-        metrics.log_metric(name, value)
+    report = run(
+        parse(SftConfig, config, "sft"),
+        prompts=Path(prompts.path),
+        base_model=Path(base_model.path),
+        model=Path(model.path),
+        curves=Path(curves.path),
+        checkpoints=checkpoints,
+    )
+    log_metrics(metrics, asdict(report))

@@ -3,7 +3,7 @@
 import math
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,82 +12,62 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from components.sft.config import SftConfig
 from components.sft.examples import LeftPadding, answer_loss, encode
-from components.shared.artifacts import checkpoints
-from components.shared.artifacts.outputs import atomic_folder, write_json
+from components.shared.artifacts.checkpoints import directory, latest_trainer_checkpoint
+from components.shared.artifacts.outputs import atomic_folder
 from components.shared.language_model import lora
 from components.shared.language_model.checks import check_finite, check_length, explain_oom
 from components.shared.language_model.dtype import torch_dtype
 from components.shared.language_model.load import check_folder, context_length, load
 from components.shared.logs import logger, progress
+from components.shared.metrics import mean
 from components.shared.prompting.table import read_prompts
 from components.shared.reporting import charts, page
-from components.shared.reporting.page import Block, Figures, Text
+from components.shared.reporting.page import Figures, Text
 from components.shared.tracking import tracker as tracking
 from components.shared.tracking.tracker import Tracker
 
 log = logger("sft")
 
+_TITLE = "Supervised fine-tuning"
 _TRACKED = ("loss", "grad_norm", "learning_rate")
-
-
-@dataclass(frozen=True)
-class SftInputs:
-    """Folders of the prompts table, of the base model and for checkpoints ("" = no checkpoints)."""
-
-    prompts: Path
-    base_model: Path
-    checkpoints: str = ""
-
-
-@dataclass(frozen=True)
-class SftOutputs:
-    """Folder of the trained model, page of its curves, file of its metrics."""
-
-    model: Path
-    curves: Path
-    metrics: Path
 
 
 @dataclass(frozen=True)
 class SftReport:
     """Examples, optimiser steps, mean loss of the first and last tenth of them, seconds."""
 
-    examples: int
-    steps: int
-    first_loss: float
-    last_loss: float
-    seconds: float
-
-    def metrics(self) -> dict[str, float]:
-        """Return the metrics that the Kubeflow UI shows."""
-        return asdict(self)
+    examples: int = 0
+    steps: int = 0
+    first_loss: float = 0.0
+    last_loss: float = 0.0
+    seconds: float = 0.0
 
 
-def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
-    """Train, write the model and return the report; resumes from the latest checkpoint of the same training.
+def run(
+    config: SftConfig, *, prompts: Path, base_model: Path, model: Path, curves: Path, checkpoints: str = ""
+) -> SftReport:
+    """Train, write the folder `model` and the page `curves`; resumes from the latest of the `checkpoints`.
 
-    Raises:
-        DataError: no usable training prompt. ModelError: no usable base model.
-        ConfigError: an example exceeds the model's context.
-        TrainingError: the loss or a weight is not finite, or memory is used up.
+    `prompts` is the folder of the prompts table; without a folder for `checkpoints` there are none.
+
+    Raises: DataError, ModelError, ConfigError; TrainingError if a loss is not finite or memory is used up.
     """
     if not config.epochs:
-        return _copy_base_model(inputs, outputs)
+        return _copy_base_model(base_model, model, curves)
     set_seed(config.seed)
-    lm = load(inputs.base_model, "float32")
-    model, tokenizer = lora.set_trainable(lm.model, config.train_layers, config.lora), lm.tokenizer
-    rows = read_prompts(inputs.prompts, "train", config.max_examples, config.seed)
+    lm = load(base_model, "float32")
+    network, tokenizer = lora.set_trainable(lm.model, config.train_layers, config.lora), lm.tokenizer
+    rows = read_prompts(prompts, "train", config.max_examples, config.seed)
     examples = encode(rows, tokenizer, config.max_length)
     lengths = [len(example["input_ids"]) for example in examples]
     check_length(max(lengths), context_length(lm.model), "lower prompts.max_prompt_tokens")
     log.info("%d examples, %.0f tokens on average", len(examples), sum(lengths) / len(lengths))
-    folders = (inputs.prompts, inputs.base_model)
     with (
-        checkpoints.directory(inputs.checkpoints, "sft", config, *folders) as checkpoint_dir,
+        directory(checkpoints, "sft", config, prompts, base_model) as checkpoint_dir,
         tracking.tracker("sft", checkpoint_dir, config) as tracker,
     ):
         trainer = _AnswerTrainer(
-            model=model,
+            model=network,
             args=_arguments(config, len(examples), checkpoint_dir),
             train_dataset=examples,
             data_collator=LeftPadding(tokenizer.pad_token_id),
@@ -95,39 +75,32 @@ def run(config: SftConfig, inputs: SftInputs, outputs: SftOutputs) -> SftReport:
         )
         started = time.monotonic()
         with explain_oom("lower sft.micro_batch_size or sft.max_length, or set sft.gradient_checkpointing"):
-            trainer.train(resume_from_checkpoint=checkpoints.latest_trainer_checkpoint(checkpoint_dir))
+            trainer.train(resume_from_checkpoint=latest_trainer_checkpoint(checkpoint_dir))
         seconds = time.monotonic() - started
         # No loss is computed after the last update, which may have broken the weights.
-        check_finite("after the last step", "sft", config.learning_rate, network=model)
+        check_finite("after the last step", "sft", config.learning_rate, network=network)
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-        with atomic_folder(outputs.model) as folder:
-            lora.merge_adapters(model).save_pretrained(folder)
+        with atomic_folder(model) as folder:
+            lora.merge_adapters(network).save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-        tenth = max(1, len(losses) // 10)
-        report = SftReport(
-            examples=len(examples),
-            steps=trainer.state.global_step,
-            first_loss=sum(losses[:tenth]) / tenth,
-            last_loss=sum(losses[-tenth:]) / tenth,
-            seconds=seconds,
-        )
-        _write(report, outputs, Figures(charts.curves({"loss (nats per token)": losses})))
-    return report
+        page.write(curves, _TITLE, [Figures(charts.curves({"loss (nats per token)": losses}))])
+    tenth = max(1, len(losses) // 10)
+    return SftReport(
+        examples=len(examples),
+        steps=trainer.state.global_step,
+        first_loss=mean(losses[:tenth]),
+        last_loss=mean(losses[-tenth:]),
+        seconds=seconds,
+    )
 
 
-def _copy_base_model(inputs: SftInputs, outputs: SftOutputs) -> SftReport:
+def _copy_base_model(base_model: Path, model: Path, curves: Path) -> SftReport:
     log.info("no epochs: the base model is returned unchanged")
-    check_folder(inputs.base_model)
-    with atomic_folder(outputs.model) as folder:
-        shutil.copytree(inputs.base_model, folder, dirs_exist_ok=True)
-    report = SftReport(examples=0, steps=0, first_loss=0.0, last_loss=0.0, seconds=0.0)
-    _write(report, outputs, Text("No epochs: the base model is returned unchanged."))
-    return report
-
-
-def _write(report: SftReport, outputs: SftOutputs, block: Block) -> None:
-    page.write(outputs.curves, "Supervised fine-tuning", [block])
-    write_json(outputs.metrics, report.metrics())
+    check_folder(base_model)
+    with atomic_folder(model) as folder:
+        shutil.copytree(base_model, folder, dirs_exist_ok=True)
+    page.write(curves, _TITLE, [Text("No epochs: the base model is returned unchanged.")])
+    return SftReport()
 
 
 def _arguments(config: SftConfig, examples: int, checkpoint_dir: Path) -> TrainingArguments:

@@ -46,10 +46,10 @@ Start = Callable[..., BaseProcess]
 
 
 def sft(prompts: Path, model: Path, folder: Path) -> None:
-    from components.sft.job import SftInputs, SftOutputs, run
+    from components.sft.job import run
 
-    outputs = SftOutputs(folder / "model", folder / "curves.html", folder / "metrics.json")
-    run(SFT, SftInputs(prompts, model, str(folder / "checkpoints")), outputs)
+    outputs = {"model": folder / "model", "curves": folder / "curves.html"}
+    run(SFT, prompts=prompts, base_model=model, checkpoints=str(folder / "checkpoints"), **outputs)
 
 
 def grpo(prompts: Path, model: Path, folder: Path) -> None:

@@ -26,8 +26,8 @@ from components.retrieve.models.tiger.semantic_ids import semantic_ids
 from components.retrieve.networks.text_encoder import encode
 from components.retrieve.networks.training import SequenceNetwork, TrainingLog, train
 from components.retrieve.ranking import Recommender
-from components.shared.artifacts.archives import read_archive
 from components.shared.artifacts.outputs import atomic_file
+from components.shared.artifacts.training_state import read_archive
 from components.shared.errors import ConfigError
 
 

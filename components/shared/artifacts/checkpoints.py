@@ -18,10 +18,6 @@ from components.shared.config import to_json
 from components.shared.errors import ConfigError, TrainingError
 from components.shared.logs import logger
 
-_TRAINERS = re.compile(r"checkpoint-[0-9]+")
-_STATES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
-
-
 log = logger("checkpoints")
 
 
@@ -32,9 +28,7 @@ def directory(root: str, step: str, config: Any, *inputs: Path, also: str = "") 
     `root` "" gives a temporary folder. The directory is removed when the block succeeds, because the step's
     outputs are then written; after an error or a kill it stays for the next attempt.
 
-    Raises:
-        ConfigError: `root` is no folder, or cannot be written to or locked.
-        TrainingError: another process uses the directory.
+    Raises: ConfigError if `root` cannot be written to or locked, TrainingError if another process uses it.
     """
     if "://" in root:
         raise ConfigError(f"checkpoints {root}: must be a folder, on a cluster a mounted volume")
@@ -46,17 +40,6 @@ def directory(root: str, step: str, config: Any, *inputs: Path, also: str = "") 
     key = fingerprint.of_text(to_json(config), also, fingerprint.of_step(step), *contents)
     checkpoint_dir = Path(root) / f"{step}-{key}"
     finished = checkpoint_dir.with_suffix(".finished")
-    with _locked(checkpoint_dir):
-        shutil.rmtree(finished, ignore_errors=True)
-        checkpoint_dir.mkdir(exist_ok=True)
-        clean_folder(checkpoint_dir)
-        yield checkpoint_dir
-        checkpoint_dir.rename(finished)  # a kill during the removal must not leave half a checkpoint
-        shutil.rmtree(finished, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked(checkpoint_dir: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             checkpoint_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -67,24 +50,29 @@ def _locked(checkpoint_dir: Path) -> Iterator[None]:
             ) from error
         except OSError as error:
             raise ConfigError(
-                f"checkpoints {checkpoint_dir.parent}: must be a folder that can be written to and locked "
-                f"({error})"
+                f"checkpoints {root}: must be a folder that can be written to and locked ({error})"
             ) from error
-        yield
+        shutil.rmtree(finished, ignore_errors=True)
+        checkpoint_dir.mkdir(exist_ok=True)
+        clean_folder(checkpoint_dir)
+        yield checkpoint_dir
+        checkpoint_dir.rename(finished)  # a kill during the removal must not leave half a checkpoint
+        shutil.rmtree(finished, ignore_errors=True)
 
 
 def latest_trainer_checkpoint(checkpoint_dir: Path) -> str | None:
     """Return the newest intact checkpoint of transformers' Trainer, or None; the others are removed."""
-    found = [path for path in checkpoint_dir.iterdir() if path.is_dir() and _TRAINERS.fullmatch(path.name)]
+    found = [
+        path
+        for path in checkpoint_dir.iterdir()
+        if path.is_dir() and re.fullmatch(r"checkpoint-[0-9]+", path.name)
+    ]
     found.sort(key=lambda path: int(path.name.split("-")[1]), reverse=True)
-    newest = None
+    newest = next(filter(_is_intact, found), None)  # a kill cuts those off that are being written
     for path in found:
-        if newest is None and _is_intact(path):
-            newest = path
-            continue
-        if newest is None:  # a kill cut it off while it was written
-            log.warning("%s is incomplete and is removed", path)
-        shutil.rmtree(path)
+        if path != newest:
+            log.warning("%s is incomplete or older and is removed", path)
+            shutil.rmtree(path)
     return str(newest) if newest else None
 
 
@@ -101,4 +89,5 @@ def _is_intact(checkpoint: Path) -> bool:
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return False
     # torch writes zip archives, whose directory is at their end.
-    return bool(weights) and all(zipfile.is_zipfile(checkpoint / name) for name in _STATES)
+    states = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+    return bool(weights) and all(zipfile.is_zipfile(checkpoint / name) for name in states)

@@ -4,13 +4,13 @@ import ast
 import functools
 import hashlib
 import importlib.metadata
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 
 _PACKAGES = ("components", "data_contracts")
+_distributions = functools.cache(importlib.metadata.packages_distributions)
 # What people are shown during and after a step; a change of it must not train anew.
 _FOR_PEOPLE = ("components.shared.reporting", "components.shared.logs")
 
@@ -55,13 +55,9 @@ def of_step(step: str) -> str:
                 reached = set(_sources(name)) - files
                 files |= reached
                 waiting += [file for file in reached if file.suffix == ".py"]
-    distributions = _distributions()
-    versions = {
-        f"{distribution} {importlib.metadata.version(distribution)}"
-        for library in libraries - sys.stdlib_module_names
-        for distribution in distributions.get(library, ())
-    }
-    return of_text(of_files(files, ROOT), *sorted(versions))
+    names = {name for library in libraries for name in _distributions().get(library, ())}
+    versions = (f"{name} {importlib.metadata.version(name)}" for name in sorted(names))
+    return of_text(of_files(files, ROOT), *versions)
 
 
 def _imports(file: Path) -> Iterator[str]:
@@ -83,9 +79,3 @@ def _sources(name: str) -> Iterator[Path]:
     for package in (path, *path.parents[: name.count(".")]):
         if (package / "__init__.py").is_file():
             yield package / "__init__.py"
-
-
-@functools.cache
-def _distributions() -> Mapping[str, list[str]]:
-    """Return the installed distributions by the names that they are imported by."""
-    return importlib.metadata.packages_distributions()

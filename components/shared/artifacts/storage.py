@@ -17,12 +17,10 @@ from typing import Any
 
 from components.shared.errors import DataError, UserError, is_full_disk
 
-SCHEMES = ("s3://",)
-
 
 def is_remote(uri: str) -> bool:
     """Return whether `uri` names object storage rather than a local path."""
-    return uri.startswith(SCHEMES)
+    return uri.startswith("s3://")
 
 
 @dataclass(frozen=True)
@@ -45,10 +43,9 @@ class Folder:
             return cls(uri, *fs.FileSystem.from_uri(uri))
 
     def entries(self) -> list[Any]:
-        """Return the entries of the folder (pyarrow FileInfo: name, size, modification time) by path.
+        """Return the entries of the folder (pyarrow's FileInfo) by path.
 
-        Raises:
-            DataError: the folder is missing (in object storage: empty), or the store refuses.
+        Raises: DataError if the folder is missing (in object storage: empty), or the store refuses.
         """
         return self._listing(self.root, recursive=False)
 
@@ -96,20 +93,12 @@ def scratch_folder() -> Path:
 
 
 def stamp(uri: str) -> list[str]:
-    """Return name, size and modification time of every file below `uri`, sorted by name.
-
-    Raises:
-        DataError: no file is there, or the store refuses.
-    """
+    """Return name, size and modification time of every file below `uri`, by name. Raises as `download`."""
     return [f"{file.path} {file.size} {file.mtime_ns}" for file in _files(uri)[1]]
 
 
 def download(uri: str, folder: Path) -> None:
-    """Copy every file below `uri` into `folder`, keeping names.
-
-    Raises:
-        DataError: no file is there, or the store refuses.
-    """
+    """Copy every file below `uri` into `folder`. Raises DataError: no file is there, or the store refuses."""
     from pyarrow import fs
 
     source = _files(uri)[0]

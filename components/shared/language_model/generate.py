@@ -1,7 +1,7 @@
 """Batched sampling that reads each prompt once, however many samples are drawn from it.
 
-Simplified from a serving engine: one device, a growing key-value cache, prompts padded on the left to
-the longest of their batch, finished rows dropped from the batch as soon as enough of them have ended.
+Simplified from a serving engine: one device, prompts padded on the left to the longest of their batch,
+finished rows dropped from the batch as soon as enough of them have ended.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,6 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from components.shared.errors import TrainingError
-from components.shared.language_model.kv_cache import concatenate, growing_cache
 from components.shared.language_model.load import (
     LanguageModel,
     Message,
@@ -143,7 +142,7 @@ def _prefill(
     logits, caches = [], []
     for start in range(0, len(input_ids), rows):
         part = slice(start, start + rows)
-        cache = growing_cache(lm.model.config)
+        cache = DynamicCache(config=lm.model.config)
         output = lm.model(
             input_ids=input_ids[part],
             attention_mask=mask[part],
@@ -154,7 +153,10 @@ def _prefill(
         )
         logits.append(output.logits[:, -1])
         caches.append(cache)
-    return torch.cat(logits), concatenate(caches)
+    for layer, *others in zip(*(cache.layers for cache in caches), strict=True):
+        layer.keys = torch.cat([layer.keys, *(other.keys for other in others)])
+        layer.values = torch.cat([layer.values, *(other.values for other in others)])
+    return torch.cat(logits), caches[0]
 
 
 def pad_left(rows: Sequence[Sequence[int]], value: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

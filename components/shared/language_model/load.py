@@ -42,10 +42,8 @@ class LanguageModel:
 def load(folder: Path, dtype: Dtype = "auto", device: str | None = None) -> LanguageModel:
     """Return the model in `folder` for inference, weights in `dtype`, on a GPU if there is one.
 
-    Raises:
-        ModelError: the folder or its weights are missing or unreadable, or it has no chat template.
+    Raises: ModelError if the folder or its weights are missing or unreadable, or it has no chat template.
     """
-    folder = Path(folder)
     check_folder(folder)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)

@@ -18,16 +18,11 @@ from components.shared.artifacts.outputs import write_text
 from components.shared.config import to_json
 from components.shared.logs import logger
 
-DEFAULT_EXPERIMENT = "recllm-r1"
 PIPELINE_RUN = "RECLLM_PIPELINE_RUN"
 """Environment variable with the pipeline run's key, which becomes the tag `pipeline_run`."""
 
 RETRY_SECONDS = 300.0
 """Pause after a failure: every attempt may cost a server's whole timeout."""
-
-_RUN_FILE = "mlflow_run_id.txt"
-_MAX_NAME, _MAX_VALUE, _MAX_PARAMETERS = 250, 500, 100
-"""Characters of a parameter's name and value, parameters per request: what every MLflow server accepts."""
 
 log = logger("mlflow")
 
@@ -41,35 +36,34 @@ class Tracker:
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """Log the `figures` of `step`; "@" in their names, which MLflow refuses, becomes "_at_"."""
-        if self._client is None or not figures or time.monotonic() < self._silent_until:
+        if self._client is None or time.monotonic() < self._silent_until:
             return
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         metrics = [Metric(name.replace("@", "_at_"), value, now, step) for name, value in figures.items()]
-        self._try(self._client.log_batch, self._run_id, metrics=metrics)
+        if not self._try("log_batch", metrics=metrics):
+            self._silent_until = time.monotonic() + RETRY_SECONDS
 
     def log_config(self, config: Any) -> None:
-        """Log `config`, a dataclass, as parameters; names and values are cut to what MLflow accepts."""
+        """Log the dataclass `config` as parameters, nested names joined by dots."""
         from mlflow.entities import Param
 
-        flat = dict(_flat(json.loads(to_json(config)), ""))
-        params = [Param(name, value) for name, value in flat.items()]
-        for start in range(0, len(params), _MAX_PARAMETERS):
-            self._try(self._client.log_batch, self._run_id, params=params[start : start + _MAX_PARAMETERS])
-        self._silent_until = 0.0  # figures may be accepted all the same
+        params = [Param(name, value) for name, value in _flat(json.loads(to_json(config)))]
+        self._try("log_batch", params=params)
 
     def end(self, status: str) -> None:
         """Set the run's status: FINISHED or FAILED."""
         if self._client is not None:
-            self._try(self._client.set_terminated, self._run_id, status)
+            self._try("set_terminated", status=status)
 
-    def _try(self, call: Any, *arguments: Any, **options: Any) -> None:
+    def _try(self, method: str, **arguments: Any) -> bool:
         try:
-            call(*arguments, **options)
+            getattr(self._client, method)(self._run_id, **arguments)
+            return True
         except Exception as error:
-            self._silent_until = time.monotonic() + RETRY_SECONDS
             _warn(error)
+            return False
 
 
 NO_TRACKING = Tracker()
@@ -101,12 +95,12 @@ def _start(step: str, checkpoint_dir: Path) -> Tracker:
     from components.shared.tracking import mlflow_client
 
     client = mlflow_client.connect("", create=True)
-    file = checkpoint_dir / _RUN_FILE
+    file = checkpoint_dir / "mlflow_run_id.txt"
     if file.is_file():
-        run_id = file.read_text().strip()
+        run_id = file.read_text()
         client.update_run(run_id, "RUNNING")
     else:
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "recllm-r1"
         experiment = mlflow_client.experiment_id(client, name)
         tags = {"step": step}
         if PIPELINE_RUN in os.environ:
@@ -116,14 +110,14 @@ def _start(step: str, checkpoint_dir: Path) -> Tracker:
     return Tracker(client, run_id)
 
 
-def _flat(settings: Mapping[str, Any], section: str) -> Iterator[tuple[str, str]]:
-    """Yield the names of nested settings, joined by dots, in MLflow's characters; and values as text."""
+def _flat(settings: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, str]]:
+    """Yield names, in the characters that MLflow accepts, and values of nested settings."""
     for name, value in settings.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{section}{name}.")
         else:
             text = value if isinstance(value, str) else json.dumps(value)
-            yield re.sub(r"[^A-Za-z0-9_.\- ]", "_", section + name)[:_MAX_NAME], text[:_MAX_VALUE]
+            yield re.sub(r"[^A-Za-z0-9_.\- ]", "_", section + name), text
 
 
 def _warn(error: Exception) -> None:

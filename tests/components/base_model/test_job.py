@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from components.base_model import bundled
+from components.base_model import job
 from components.base_model.config import BaseModelConfig
 from components.base_model.job import run
 from components.shared.errors import ModelError
@@ -47,9 +47,9 @@ def test_weights_that_can_run_code_are_refused(tmp_path: Path) -> None:
 
 def test_another_version_of_the_wheel_is_converted_anew(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(bundled, "_convert", lambda gguf, target: (target / "config.json").write_text("{}"))
-    first = bundled.folder("smollm2-135m")
-    assert bundled.folder("smollm2-135m") == first
+    monkeypatch.setattr(job, "_convert", lambda gguf, target: (target / "config.json").write_text("{}"))
+    first = job.bundled_folder("smollm2-135m")
+    assert job.bundled_folder("smollm2-135m") == first
     monkeypatch.setattr(importlib.metadata, "version", lambda package: "9.9")
-    assert bundled.folder("smollm2-135m") not in (first, None)
+    assert job.bundled_folder("smollm2-135m") not in (first, None)
     assert len(list((tmp_path / "recllm-r1" / "models").glob("*/config.json"))) == 2

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 
 from components.sft.config import SftConfig
 from components.sft.examples import IGNORED, LeftPadding, answer_loss, encode
-from components.sft.job import SftInputs, SftOutputs, run
+from components.sft.job import run
 from components.shared.artifacts.fingerprint import of_folder
 from components.shared.errors import ConfigError, DataError, ModelError, TrainingError
 from components.shared.language_model.load import encode_prompt, load
@@ -22,8 +23,12 @@ from components.shared.prompting.table import read_prompts
 CONFIG = SftConfig(epochs=3, batch_size=4, micro_batch_size=2, learning_rate=5.0e-3, dtype="float32")
 
 
-def outputs(folder: Path) -> SftOutputs:
-    return SftOutputs(folder / "model", folder / "curves.html", folder / "metrics.json")
+def inputs(prompts: Path, base_model: Path, checkpoints: str = "") -> dict[str, Any]:
+    return {"prompts": prompts, "base_model": base_model, "checkpoints": checkpoints}
+
+
+def outputs(folder: Path) -> dict[str, Any]:
+    return {"model": folder / "model", "curves": folder / "curves.html"}
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -61,24 +66,24 @@ def test_the_loss_equals_that_of_unpadded_examples(prompts_folder: Path, tiny_mo
 def test_training_learns_and_repeats_itself(
     prompts_folder, tiny_model_folder, tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inputs = SftInputs(prompts_folder, tiny_model_folder)
+    given = inputs(prompts_folder, tiny_model_folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
-    report = run(CONFIG, inputs, outputs(tmp_path / "a"))
+    report = run(CONFIG, **given, **outputs(tmp_path / "a"))
     client = MlflowClient(tracking_uri)
     (found,) = client.search_runs([client.get_experiment_by_name("recllm-r1").experiment_id])
     assert len(client.get_metric_history(found.info.run_id, "loss")) == 12
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert report.steps == 12
     assert report.last_loss < report.first_loss - 1
-    run(CONFIG, inputs, outputs(tmp_path / "b"))
+    run(CONFIG, **given, **outputs(tmp_path / "b"))
     first, second = weights(tmp_path / "a"), weights(tmp_path / "b")
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert "<svg" in (tmp_path / "a" / "curves.html").read_text()
 
 
 def test_without_epochs_the_base_model_is_returned(prompts_folder, tiny_model_folder, tmp_path: Path) -> None:
-    report = run(SftConfig(epochs=0), SftInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
-    assert (report.steps, report.metrics()["examples"]) == (0, 0)
+    report = run(SftConfig(epochs=0), **inputs(prompts_folder, tiny_model_folder), **outputs(tmp_path))
+    assert (report.steps, report.examples) == (0, 0)
     assert of_folder(tmp_path / "model") == of_folder(tiny_model_folder)
     assert "<p>No epochs: the base model is returned unchanged.</p>" in (tmp_path / "curves.html").read_text()
 
@@ -87,7 +92,7 @@ def test_adapters_learn_and_the_model_handed_on_is_plain(
     prompts_folder, tiny_model_folder, tmp_path: Path
 ) -> None:
     config = dataclasses.replace(CONFIG, lora=LoraConfig(rank=8), learning_rate=2.0e-2)
-    report = run(config, SftInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+    report = run(config, **inputs(prompts_folder, tiny_model_folder), **outputs(tmp_path))
     assert report.last_loss < report.first_loss - 0.1
     before, after = load_file(tiny_model_folder / "model.safetensors"), weights(tmp_path)
     assert before.keys() == after.keys()
@@ -110,8 +115,8 @@ def test_a_killed_training_goes_on_from_its_checkpoint(
         save_steps=3,
         lora=lora,
     )
-    run(config, SftInputs(prompts_folder, tiny_model_folder), outputs(tmp_path / "whole"))
-    inputs = SftInputs(prompts_folder, tiny_model_folder, str(tmp_path / "checkpoints"))
+    run(config, **inputs(prompts_folder, tiny_model_folder), **outputs(tmp_path / "whole"))
+    resuming = inputs(prompts_folder, tiny_model_folder, str(tmp_path / "checkpoints"))
     original, calls = Trainer.training_step, []
 
     def dies_in_step_six(self, *args, **kwargs):
@@ -122,12 +127,12 @@ def test_a_killed_training_goes_on_from_its_checkpoint(
 
     monkeypatch.setattr(Trainer, "training_step", dies_in_step_six)
     with pytest.raises(KeyboardInterrupt):
-        run(config, inputs, outputs(tmp_path / "cut"))
+        run(config, **resuming, **outputs(tmp_path / "cut"))
     assert not (tmp_path / "cut" / "model").exists()
     (place,) = (tmp_path / "checkpoints").iterdir()
     shutil.copytree(place / "checkpoint-3", place / "checkpoint-5")
     (place / "checkpoint-5" / "trainer_state.json").unlink()  # what a kill while saving leaves
-    run(config, inputs, outputs(tmp_path / "cut"))
+    run(config, **resuming, **outputs(tmp_path / "cut"))
     assert len(calls) == 6 + 5, "steps 4 to 8 were run after the resume"
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
@@ -136,14 +141,14 @@ def test_a_killed_training_goes_on_from_its_checkpoint(
 
 def test_refusals(prompts_folder: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"sft\.max_length=50; raise it"):
-        run(SftConfig(max_length=50), SftInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+        run(SftConfig(max_length=50), **inputs(prompts_folder, tiny_model_folder), **outputs(tmp_path))
     with pytest.raises(DataError, match=r"train\.parquet: no such file"):
-        run(CONFIG, SftInputs(tmp_path, tiny_model_folder), outputs(tmp_path))
+        run(CONFIG, **inputs(tmp_path, tiny_model_folder), **outputs(tmp_path))
     with pytest.raises(ModelError, match=r"no config\.json"):
-        run(CONFIG, SftInputs(prompts_folder, tmp_path), outputs(tmp_path))
+        run(CONFIG, **inputs(prompts_folder, tmp_path), **outputs(tmp_path))
     wild = dataclasses.replace(CONFIG, learning_rate=1.0e38, weight_decay=1.0e10)
     with pytest.raises(TrainingError, match=r"lower sft\.learning_rate"):
-        run(wild, SftInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+        run(wild, **inputs(prompts_folder, tiny_model_folder), **outputs(tmp_path))
     assert not (tmp_path / "model").exists()
 
 
@@ -154,7 +159,7 @@ def test_an_example_longer_than_the_context_is_told(
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 40}))
     with pytest.raises(ConfigError, match=r"more than the model's context of 40"):
-        run(CONFIG, SftInputs(prompts_folder, model), outputs(tmp_path))
+        run(CONFIG, **inputs(prompts_folder, model), **outputs(tmp_path))
 
 
 def test_weights_that_the_last_step_broke_are_not_handed_on(
@@ -162,7 +167,7 @@ def test_weights_that_the_last_step_broke_are_not_handed_on(
 ) -> None:
     one_step = SftConfig(batch_size=64, micro_batch_size=64, learning_rate=1.0e38, warmup_ratio=0.0)
     with pytest.raises(TrainingError, match=r"weight is not finite after the last step; lower sft"):
-        run(one_step, SftInputs(prompts_folder, tiny_model_folder), outputs(tmp_path))
+        run(one_step, **inputs(prompts_folder, tiny_model_folder), **outputs(tmp_path))
     assert not (tmp_path / "model").exists()
 
 

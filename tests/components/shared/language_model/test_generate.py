@@ -6,12 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import DynamicCache
 
 from components.shared.errors import ModelError, TrainingError
 from components.shared.language_model import generate
 from components.shared.language_model.generate import complete, sample
-from components.shared.language_model.kv_cache import growing_cache
 from components.shared.language_model.load import encode_completion, encode_prompt, load
 
 CHATS = [[{"role": "user", "content": "word " * n}] for n in (1, 7, 3, 12)]
@@ -83,25 +81,6 @@ def test_an_answer_goes_on_from_the_words_that_it_is_begun_with(lm) -> None:
         )[0, ids.shape[1] :].tolist()
         assert answer.token_ids == theirs
         assert answer.text == prefill + lm.tokenizer.decode(theirs, skip_special_tokens=True)
-
-
-def test_the_cache_grows_in_place_and_holds_what_transformers_holds(lm) -> None:
-    ids = torch.randint(0, 1000, (3, 70), generator=torch.Generator().manual_seed(0))
-    mine, theirs = growing_cache(lm.model.config), DynamicCache(config=lm.model.config)
-    moved = set()
-    with torch.inference_mode():
-        for start, end in [(0, 5), *((n, n + 1) for n in range(5, 70))]:
-            for cache in (mine, theirs):
-                lm.model(ids[:, start:end], past_key_values=cache, use_cache=True)
-            if start == 30:
-                for cache in (mine, theirs):
-                    cache.batch_select_indices(torch.tensor([2, 0]))
-                    cache.batch_repeat_interleave(2)
-                ids = ids[[2, 2, 0, 0]]
-            moved.add(mine.layers[0].keys.data_ptr())
-    for ours, other in zip(mine.layers, theirs.layers, strict=True):
-        assert torch.equal(ours.keys, other.keys) and torch.equal(ours.values, other.values)
-    assert len(moved) <= 5, "a buffer for each of: prompt, first tokens, after the change, two refills"
 
 
 def test_completions_end_with_the_end_token(lm) -> None:
