@@ -90,7 +90,7 @@ def _rank(name: str, generator: CandidateGenerator, figures: RetrieveReport, tab
         lists = recommender.recommend(queries, context.depth)
         if name != ONLINE:
             lists = generator.fill(lists, queries)
-        table.append(split, queries, lists.first(context.config.ranking_depth), model=name)
+        table.append(split, queries, lists, context.config.ranking_depth, name)
         metrics[split] = report.accuracy(lists, queries)
     log.info("%s: test %s", name, ", ".join(f"{k} {v:.4f}" for k, v in metrics["test"].items()))
 
@@ -121,7 +121,7 @@ def _write_candidates(
 ) -> None:
     wanted, exposures, lists = context.config.num_candidates, context.exposures, candidates.lists
     queries = context.data.queries(split)
-    table.append(split, queries, lists.first(wanted), fold=folds)
+    table.append(split, queries, lists, wanted, "", folds)
     hits, labels, cuts = lists.hits(queries), queries.labels.lengths, tuple(sorted({*CEILINGS, wanted}))
     figures.splits[split] = SplitFigures(
         users=len(queries),

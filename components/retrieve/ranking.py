@@ -29,9 +29,6 @@ class RankedLists:
     items: Ints
     scores: npt.NDArray[np.float32]
 
-    def __len__(self) -> int:
-        return len(self.items)
-
     @classmethod
     def empty(cls, rows: int, depth: int) -> "RankedLists":
         """Return empty lists, to be filled."""
@@ -46,10 +43,6 @@ class RankedLists:
         lists.items[:, : items.shape[1]] = np.where(scores == -np.inf, -1, items)
         lists.scores[:, : items.shape[1]] = scores
         return lists
-
-    def first(self, depth: int) -> "RankedLists":
-        """Return the lists cut to their first `depth` items."""
-        return RankedLists(self.items[:, :depth], self.scores[:, :depth])
 
     def hits(self, queries: Queries) -> Bools:
         """Return whether each listed item is one of its query's labels, [rows, depth]."""

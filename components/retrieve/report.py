@@ -1,6 +1,7 @@
 """Figures of retrieval: metrics per model, the candidates' recall ceiling, warnings, and the page."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -95,12 +96,7 @@ def first_label_recall(lists: RankedLists, queries: Queries, cuts: tuple[int, ..
 
 def flags(report: RetrieveReport, exposures: Exposures | None, test: Queries) -> list[str]:
     """Return all warnings; `test` are the queries of that split."""
-    found = candidate_flags(report) + gap_flags(report)
-    if exposures:
-        return found + exposure_flags(report, exposures, test)
-    if ONLINE in report.config.models:
-        found.append(f"'{ONLINE}' is not compared: the log has no exposures of these users.")
-    return found
+    return [*candidate_flags(report), *gap_flags(report), *exposure_flags(report, exposures, test)]
 
 
 def gap_flags(report: RetrieveReport) -> list[str]:
@@ -126,47 +122,47 @@ def gap_flags(report: RetrieveReport) -> list[str]:
     ]
 
 
-def candidate_flags(report: RetrieveReport) -> list[str]:
-    """Return warnings about no prompts, too few candidates, and unused slots for new items."""
+def candidate_flags(report: RetrieveReport) -> Iterator[str]:
+    """Yield warnings about no prompts, too few candidates, and unused slots for new items."""
     config, splits = report.config, report.splits
     queries = sum(figures.users for figures in splits.values())
     if not queries:
-        return ["No user has an interaction to predict: there is no prompt."]
-    found = []
-    if report.short:
-        found.append(
-            f"{report.short:,} of {queries:,} prompts have fewer than {config.num_candidates} candidates: "
-            f"the catalogue has no more items that the user has not seen ({report.num_items:,} in all)."
-        )
-    if config.new_item_slots and not splits["valid"].new_items + splits["test"].new_items:
-        found.append(
+        yield "No user has an interaction to predict: there is no prompt."
+    elif config.new_item_slots and not splits["valid"].new_items + splits["test"].new_items:
+        yield (
             "retrieve.new_item_slots found no new item for any valid or test prompt: none resembles a "
             "history by retrieve.content (shared tags or texts), every item has interactions, or all were "
             "created later."
         )
-    return found
+    if report.short:
+        yield (
+            f"{report.short:,} of {queries:,} prompts have fewer than {config.num_candidates} candidates: "
+            f"the catalogue has no more items that the user has not seen ({report.num_items:,} in all)."
+        )
 
 
-def exposure_flags(report: RetrieveReport, exposures: Exposures, test: Queries) -> list[str]:
-    """Return warnings about exposures: unknown items, prompts without a list, lists that reveal labels."""
-    found = []
+def exposure_flags(report: RetrieveReport, exposures: Exposures | None, test: Queries) -> Iterator[str]:
+    """Yield warnings about no exposures, unknown items, prompts without a list, lists that reveal labels."""
+    if not exposures:
+        if ONLINE in report.config.models:
+            yield f"'{ONLINE}' is not compared: the log has no exposures of these users."
+        return
     if exposures.known_share < LEAST_KNOWN:
-        found.append(f"Only {exposures.known_share:.0%} of the exposed items are in the catalogue.")
+        yield f"Only {exposures.known_share:.0%} of the exposed items are in the catalogue."
     listed = test.take(exposures.latest(test) >= 0)
     held = accuracy(exposures.recommend(listed, 10), listed).get("recall@10", 0.0)
     if held > TOO_GOOD and report.num_items > FEW_ITEMS:
-        found.append(
+        yield (
             f"The first 10 exposed items hold {held:.0%} of their users' test labels. Either users choose "
             "from nothing else, or the log keeps each click as a list, which reveals the label."
         )
     for split, figures in report.splits.items():
         lacking, queries = figures.unlisted or 0, figures.users
         if ONLINE in report.config.sources and lacking > (1 - LEAST_KNOWN) * queries:
-            found.append(
+            yield (
                 f"{lacking:,} of {queries:,} {split} prompts have no exposures by their label's time: other "
                 "models of retrieve.candidates_from, if any, or popularity made their candidates."
             )
-    return found
 
 
 def page(report: RetrieveReport) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -111,14 +112,11 @@ def _texts(items: dict[str, pa.Array]) -> pa.Array:
 
 def _tags(tags: pa.Array, brands: pa.Array) -> Histories:
     """Return each item's distinct tags and its brand, if any, as numbers."""
-    lengths = _ints(pc.fill_null(pc.list_value_length(tags), 0))
-    has_brand = pc.fill_null(pc.not_equal(brands, ""), False)
-    names = pa.concat_arrays([tags.flatten(), brands.filter(has_brand)])
-    numbers = _ints(pc.rank(names, tiebreaker="dense")) - 1
-    rows = np.concatenate([np.repeat(np.arange(len(lengths)), lengths), np.flatnonzero(has_brand)])
-    width = int(numbers.max(initial=0)) + 1
-    rows, numbers = np.divmod(np.unique(rows * width + numbers), width)
-    return Histories.from_lengths(numbers, np.bincount(rows, minlength=len(lengths)))
+    names = pd.concat([tags.to_pandas().explode(), brands.to_pandas().replace("", None)]).dropna()
+    pairs = pd.DataFrame({"item": names.index, "tag": pd.factorize(names, sort=True)[0]})
+    pairs = pairs.drop_duplicates().sort_values(["item", "tag"])
+    lengths = np.bincount(pairs["item"], minlength=len(tags))
+    return Histories.from_lengths(pairs["tag"].to_numpy(), lengths)
 
 
 class RankedListWriter(pq.ParquetWriter):
@@ -129,12 +127,12 @@ class RankedListWriter(pq.ParquetWriter):
         self.user_ids, self.item_ids = pa.array(data.user_ids), pa.array(data.item_ids)
 
     def append(
-        self, split: str, queries: Queries, lists: RankedLists, *, model: str = "", fold: Ints | int = -1
+        self, split: str, queries: Queries, lists: RankedLists, depth: int, model: str, fold: Ints | int = -1
     ) -> None:
-        """Append a row per query; `fold` [rows] is held out of its model, -1 for none."""
+        """Append the first `depth` items per query; `fold` [rows] is held out of its model, -1 for none."""
         for start in range(0, len(queries), ROWS):
             rows = slice(start, start + ROWS)
-            part, items, scores = queries.take(rows), lists.items[rows], lists.scores[rows]
+            part, items, scores = queries.take(rows), lists.items[rows, :depth], lists.scores[rows, :depth]
             real = items >= 0
             offsets = np.concatenate([[0], np.cumsum(real.sum(1))]).astype(np.int32)
             columns = {

@@ -19,21 +19,18 @@ class NewItems:
     def nearest(self, queries: Queries, count: int) -> Ints:
         """Return at most `count` items like the history and older than the query, [rows, count], -1 after."""
         nearest = np.empty((len(queries), count), np.int64)
-        for rows in blocks(len(queries), len(self.items)):
-            nearest[rows] = self._nearest(queries.take(rows), count)
+        for block in blocks(len(queries), len(self.items)):
+            part = queries.take(block)
+            scores = self.content.similarity(part.histories, self.vectors)
+            too_early = self.data.created[self.items] > self.data.query_times(part)[:, None]
+            excluded = torch.from_numpy(too_early) | (scores < self.content.vote_threshold)
+            rows, seen = part.histories.flat()
+            is_new = np.isin(seen, self.items)
+            lengths = np.bincount(rows[is_new], minlength=len(part))
+            seen_new = Histories.from_lengths(np.searchsorted(self.items, seen[is_new]), lengths)
+            columns = top_unseen(scores.masked_fill_(excluded, -torch.inf), seen_new, count).items
+            nearest[block] = np.where(columns >= 0, self.items[columns], -1)
         return nearest
-
-    def _nearest(self, queries: Queries, count: int) -> Ints:
-        scores = self.content.similarity(queries.histories, self.vectors)
-        too_early = self.data.created[self.items] > self.data.query_times(queries)[:, None]
-        excluded = torch.from_numpy(too_early) | (scores < self.content.vote_threshold)
-        scores.masked_fill_(excluded, -torch.inf)
-        rows, seen = queries.histories.flat()
-        is_new = np.isin(seen, self.items)
-        lengths = np.bincount(rows[is_new], minlength=len(queries))
-        seen_new = Histories.from_lengths(np.searchsorted(self.items, seen[is_new]), lengths)
-        columns = top_unseen(scores, seen_new, count).items
-        return np.where(columns >= 0, self.items[columns], -1)
 
     def insert(self, lists: RankedLists, queries: Queries, slots: int, candidates: int) -> RankedLists:
         """Return `lists` with new items in the last `slots` of the first `candidates` ranks.
@@ -42,7 +39,7 @@ class NewItems:
         shorter than `candidates` get their new items at the end.
         """
         depth = lists.items.shape[1]
-        result = RankedLists.empty(len(lists), depth)
+        result = RankedLists.empty(len(queries), depth)
         for row, nearest in enumerate(self.nearest(queries, candidates)):
             listed = lists.items[row][lists.items[row] >= 0]
             new = nearest[(nearest >= 0) & ~np.isin(nearest, listed[: candidates - slots])][:slots]

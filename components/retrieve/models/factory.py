@@ -55,7 +55,7 @@ def fit(
         recommender = content(config, data, train_part, checkpoint_dir)
     else:
         label = name if fold < 0 else f"{name} without fold {fold}"
-        checkpoint = checkpoint_dir / f"{name}-{'all' if fold < 0 else fold}.pt"
+        checkpoint = checkpoint_dir / f"{label}.pt"
         seed = stable_seed(config.seed, f"{name}:{fold}")
         learn = partial(train, histories=train_part, seed=seed, device=device(config))
         ids = tiger_ids(config, data, checkpoint_dir) if name == "tiger" else None

@@ -62,9 +62,8 @@ def rarest_attributes(tags: Histories, num_items: int, number: int, most: int) -
     counts = np.bincount(attributes, minlength=number)
     order = np.lexsort((attributes, counts[attributes], rows))
     rows, attributes = rows[order], attributes[order]
-    lengths = np.bincount(rows, minlength=num_items + 1)
     column = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    table = np.full((num_items + 1, max(1, min(most, lengths.max(initial=0)))), number, np.int64)
+    table = np.full((num_items + 1, max(1, min(most, column.max(initial=0) + 1))), number, np.int64)
     kept = column < table.shape[1]
     table[rows[kept], column[kept]] = attributes[kept]
     return table

@@ -23,7 +23,7 @@ class ItemNetwork(SequenceNetwork):
 
     def __init__(self, num_items: int, config: NextItemConfig, is_binary: bool = False) -> None:
         super().__init__()
-        self.num_items, self.max_length = num_items, config.max_length
+        self.num_items, self.max_length, self.prefixes = num_items, config.max_length, config.prefixes
         self.is_binary, self.negatives, self.temperature = is_binary, config.negatives, config.temperature
         self.items = nn.Embedding(num_items + 1, config.dim)  # the last row stands for padding
 
@@ -58,10 +58,6 @@ class ItemNetwork(SequenceNetwork):
 
 class NextItemNetwork(ItemNetwork):
     """Predicts each item from those before it."""
-
-    def __init__(self, num_items: int, config: NextItemConfig, is_binary: bool = False) -> None:
-        super().__init__(num_items, config, is_binary)
-        self.prefixes = config.prefixes
 
     def training_sequences(self, histories: Histories) -> Histories:
         """Return windows of the histories, or every prefix as a sequence of its own."""

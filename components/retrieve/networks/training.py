@@ -141,17 +141,16 @@ class _Training:
         self.log.valid_ndcg.append(reached)
         return f", valid ndcg@10 {reached:.4f}"
 
-    def resume(self, file: Path) -> bool:
-        """Restore what `save` wrote to `file`; False without a usable state."""
+    def resume(self, file: Path) -> None:
+        """Restore what `save` wrote to `file`, if that is there and usable."""
         rest = training_state.resume(file, self.network.state_dict(), self.optimizer, self._rest())
         if rest is None:
-            return False
+            return
         self.best, self.log = rest["best"], TrainingLog(**rest["log"])
         self.generator.bit_generator.state = json.loads(rest["generator"])
         torch.set_rng_state(rest["torch"])
         if rest["cuda"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(rest["cuda"])
-        return True
 
     def save(self, file: Path) -> None:
         """Write weights, optimizer, best weights, log and random states to `file`, atomically."""
@@ -191,7 +190,8 @@ def train(
     if not len(sequences):
         log.warning("%s: no history of two items to learn from, so it keeps its initial weights", name)
         return network.recommender(), training.log
-    if training.resume(checkpoint):
+    training.resume(checkpoint)
+    if training.epoch:
         log.info("%s: resumes after epoch %d", name, training.epoch)
     seconds_before = training.log.seconds
     while not training.is_done:
