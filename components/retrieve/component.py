@@ -36,7 +36,7 @@ def retrieve(
         candidates=Path(candidates.path),
         rankings=Path(rankings.path),
         report_html=Path(report.path),
-        checkpoint_root=checkpoints,
+        checkpoints=checkpoints,
     ).metrics()
     write_json(Path(metrics.path), figures)
     for name, value in figures.items():

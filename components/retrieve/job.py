@@ -13,7 +13,7 @@ from components.retrieve.models.factory import device, user_folds
 from components.retrieve.ranking import RankedLists
 from components.retrieve.report import CEILINGS, RetrieveReport, SplitFigures
 from components.retrieve.tables import RankedListWriter, load, read_segments
-from components.shared.artifacts import checkpoints
+from components.shared.artifacts.checkpoints import directory
 from components.shared.artifacts.outputs import atomic_folder, write_text
 from components.shared.errors import DataError
 from components.shared.logs import logger
@@ -35,7 +35,7 @@ def run(
     candidates: Path,
     rankings: Path,
     report_html: Path,
-    checkpoint_root: str = "",
+    checkpoints: str = "",
 ) -> RetrieveReport:
     """Write the tables `candidates` of every prompt and `rankings` of every model; return the figures.
 
@@ -58,7 +58,7 @@ def run(
     encoder = Path(config.encoder.source).expanduser()
     contents = [sequences, catalogue, users, exposures, *([encoder] if encoder.is_dir() else [])]
     with (
-        checkpoints.directory(checkpoint_root, "retrieve", config, *contents) as checkpoint_dir,
+        directory(checkpoints, "retrieve", config, *contents) as checkpoint_dir,
         atomic_folder(candidates) as candidates_folder,
         atomic_folder(rankings) as rankings_folder,
     ):
