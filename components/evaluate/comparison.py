@@ -6,7 +6,6 @@ so the interval of a difference is narrower where two models find the same users
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import product
 
 import numpy as np
 
@@ -52,7 +51,9 @@ def compare(scores: Sequence[Scores], sample: Sample) -> tuple[list[Comparator],
             **asdict(interval(means[metric][:, i] - means[metric][:, j], sample.confidence)),
         )
         for i, model in enumerate(scores)
-        for (j, baseline), metric in product(enumerate(scores[:i] if model.answers else ()), COMPARED_METRICS)
+        if model.answers
+        for j, baseline in enumerate(scores[:i])
+        for metric in COMPARED_METRICS
     ]
     return comparators, differences
 

@@ -62,15 +62,15 @@ def run_champion(config: RegisterConfig, folder: Path) -> str | None:
     Without a champion, `folder` holds only `none.txt`, and None is returned.
     """
     version = None
-    client = mlflow_client.connect(config.tracking_uri) if mlflow_client.exists(config.tracking_uri) else None
-    if client:
+    if mlflow_client.exists(config.tracking_uri):
+        client = mlflow_client.connect(config.tracking_uri)
         with mlflow_client.readable_errors(client.tracking_uri):
             version = registry.aliases(client, config.model_name).get(CHAMPION)
     with atomic_folder(folder) as partial:
-        if client is None or version is None:
-            (partial / NO_MODEL).write_text(f"{config.model_name} has no champion yet\n")
-        else:
+        if version:
             _download(client, config.model_name, version, partial)
+        else:
+            (partial / NO_MODEL).write_text(f"{config.model_name} has no champion yet\n")
     champion_log.info("%s: %s", config.model_name, f"version {version}" if version else "none yet")
     return version
 

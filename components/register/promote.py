@@ -21,6 +21,7 @@ from components.shared.errors import ConfigError, UserError
 from components.shared.tracking import mlflow_client
 
 HISTORY = "promotion."
+Action = Literal["promote", "rollback"]
 _ABANDONED = timedelta(minutes=5)  # a change takes seconds; an older claim was left by a killed command
 
 
@@ -29,7 +30,7 @@ class Promotion:
     """One change of the champion."""
 
     model: str
-    action: Literal["promote", "rollback"]
+    action: Action
     version: str
     replaced: str | None
     """The champion before."""
@@ -66,22 +67,18 @@ class Entry:
         client.set_registered_model_tag(self.promotion.model, self.tag, text)
 
 
-def promote(tracking_uri: str, model_name: str, version_or_alias: str = CHALLENGER) -> Promotion:
+def rollback(tracking_uri: str, model_name: str) -> Promotion:
+    """Swap champion and `previous`. Raises as `promote`."""
+    return promote(tracking_uri, model_name, PREVIOUS, action="rollback")
+
+
+def promote(
+    tracking_uri: str, model_name: str, version_or_alias: str = CHALLENGER, *, action: Action = "promote"
+) -> Promotion:
     """Make a version the champion, and the old champion `previous`.
 
     Raises ConfigError: no such registry, model or version; UserError: another change is in progress.
     """
-    return _change(tracking_uri, model_name, "promote", version_or_alias)
-
-
-def rollback(tracking_uri: str, model_name: str) -> Promotion:
-    """Swap champion and `previous`. Raises as `promote`."""
-    return _change(tracking_uri, model_name, "rollback", PREVIOUS)
-
-
-def _change(
-    tracking_uri: str, model_name: str, action: Literal["promote", "rollback"], version_or_alias: str
-) -> Promotion:
     client = mlflow_client.connect(tracking_uri)
     with mlflow_client.readable_errors(tracking_uri):
         number = _settle(client, model_name) + 1
