@@ -26,6 +26,7 @@ def evaluate(
 
     from components.evaluate.config import EvaluateConfig
     from components.evaluate.job import headline_metrics, run
+    from components.shared.artifacts.outputs import log_metrics
     from components.shared.config import parse
     from data_contracts.evaluation import parse_lineage
 
@@ -40,10 +41,8 @@ def evaluate(
         training_alarms=Path(grpo_alarms.path),
         report_json=Path(report.path),
         html=Path(html.path),
-        metrics=Path(metrics.path),
     )
-    for name, value in headline_metrics(written).items():
-        metrics.log_metric(name, value)
+    log_metrics(metrics, headline_metrics(written))
 
 
 @step()

@@ -9,7 +9,7 @@ from components.evaluate.comparison import compare, slices
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.scores import recall_ceiling, score
 from components.evaluate.tables import SPLIT, read_catalogue, read_rankings, sample_prompts
-from components.shared.artifacts.outputs import write_json, write_text
+from components.shared.artifacts.outputs import write_text
 from components.shared.errors import DataError, faults_as
 from components.shared.logs import logger
 from components.shared.metrics import mean
@@ -40,9 +40,8 @@ def run(
     training_alarms: Path,
     report_json: Path,
     html: Path,
-    metrics: Path,
 ) -> EvaluationReport:
-    """Return the report on all comparators, after writing it, its page and its headline metrics.
+    """Return the report on all comparators, after writing it and its page.
 
     `models` are folders by comparator, in the order of training; one with the file `none.txt` is left out.
     """
@@ -86,9 +85,8 @@ def run(
         examples=tuple(examples(config, rows, answers, items)),
         lineage=lineage,
     )
-    # The report file is last: where it exists, all outputs do.
+    # The report file is last: where it exists, the page does.
     page.write(html, report)
-    write_json(metrics, headline_metrics(report))
     write_text(report_json, report.to_json())
     return report
 

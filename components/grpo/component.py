@@ -25,6 +25,7 @@ def grpo(
 
     from components.grpo.config import GrpoConfig
     from components.grpo.job import run
+    from components.shared.artifacts.outputs import log_metrics
     from components.shared.config import parse
 
     report = run(
@@ -33,10 +34,8 @@ def grpo(
         sft_model=Path(sft_model.path),
         model=Path(model.path),
         curves=Path(curves.path),
-        metrics=Path(metrics.path),
         alarms=Path(alarms.path),
         checkpoints=checkpoints,
         fingerprint=fingerprint,
     )
-    for name, value in report.metrics().items():
-        metrics.log_metric(name, value)
+    log_metrics(metrics, report.metrics())

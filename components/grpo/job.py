@@ -12,7 +12,7 @@ from components.grpo.config import GrpoConfig
 from components.grpo.progress import Progress, best_checkpoint, log
 from components.grpo.verl import engine as verl
 from components.shared.artifacts.checkpoints import directory as checkpoint_directory
-from components.shared.artifacts.outputs import atomic_folder, write_json, write_text
+from components.shared.artifacts.outputs import atomic_folder, write_text
 from components.shared.errors import ConfigError, DataError
 from components.shared.language_model.checks import explain_oom
 from components.shared.language_model.load import check_folder
@@ -54,12 +54,11 @@ def run(
     sft_model: Path,
     model: Path,
     curves: Path,
-    metrics: Path,
     alarms: Path,
     checkpoints: str = "",
     fingerprint: str = "",
 ) -> GrpoReport:
-    """Train and write the model, the page of its curves, its figures and alarms.
+    """Train and write the model, the page of its curves and its alarms.
 
     `checkpoints` is the folder to resume from ("": none is kept), `fingerprint` names what else than the
     configuration and the inputs the training depends on: checkpoints of another are not resumed from.
@@ -98,7 +97,6 @@ def run(
         report = _report(state, len(rows), _alarms(config, state))
         write_text(alarms, TrainingAlarms(alarms=report.alarms).to_json())
         page.write(curves, state, valid, report.alarms)
-        write_json(metrics, report.metrics())
     for alarm in report.alarms:
         log.warning("health: %s", health.describe(alarm))
     if not best:

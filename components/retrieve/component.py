@@ -24,10 +24,10 @@ def retrieve(
 
     from components.retrieve.config import RetrieveConfig
     from components.retrieve.job import run
-    from components.shared.artifacts.outputs import write_json
+    from components.shared.artifacts.outputs import log_metrics
     from components.shared.config import parse
 
-    figures = run(
+    written = run(
         parse(RetrieveConfig, config, "retrieve"),
         sequences=Path(sequences.path),
         catalogue=Path(catalogue.path),
@@ -37,7 +37,5 @@ def retrieve(
         rankings=Path(rankings.path),
         report_html=Path(report.path),
         checkpoints=checkpoints,
-    ).metrics()
-    write_json(Path(metrics.path), figures)
-    for name, value in figures.items():
-        metrics.log_metric(name, value)
+    )
+    log_metrics(metrics, written.metrics())

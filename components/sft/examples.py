@@ -1,7 +1,6 @@
 """Prompts and answers as token ids, and batches of them with the loss on the answer alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,8 +16,7 @@ IGNORED = -100  # the label that torch's cross-entropy leaves out
 def encode(rows: Sequence[PromptRow], tokenizer: Any, max_length: int) -> list[dict[str, list[int]]]:
     """Return `input_ids` and `labels` of every row that has an answer; prompt tokens are not learnt.
 
-    Raises:
-        DataError: no row has an answer, or an example is longer than `max_length` tokens.
+    Raises: DataError if no row has an answer, or an example is longer than `max_length` tokens.
     """
     examples = []
     for row in rows:
@@ -40,17 +38,11 @@ def encode(rows: Sequence[PromptRow], tokenizer: Any, max_length: int) -> list[d
     return examples
 
 
-@dataclass(frozen=True)
-class LeftPadding:
-    """Collates examples padded on the left, so that all answers end in the last column."""
-
-    pad_token_id: int
-
-    def __call__(self, examples: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-        """Return input_ids, attention_mask, position_ids and labels, each of shape (batch, longest)."""
-        ids, mask, positions = pad_left([example["input_ids"] for example in examples], self.pad_token_id)
-        labels, _, _ = pad_left([example["labels"] for example in examples], IGNORED)
-        return {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "labels": labels}
+def collate(examples: Sequence[dict[str, list[int]]], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """Return input_ids, attention_mask, position_ids, labels: each (batch, longest), padded on the left."""
+    ids, mask, positions = pad_left([example["input_ids"] for example in examples], pad_token_id)
+    labels, _, _ = pad_left([example["labels"] for example in examples], IGNORED)
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "labels": labels}
 
 
 def answer_loss(model: Any, batch: dict[str, torch.Tensor], num_items: int | None = None) -> torch.Tensor:

@@ -4,6 +4,7 @@ import math
 import shutil
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from components.sft.config import SftConfig
-from components.sft.examples import LeftPadding, answer_loss, encode
+from components.sft.examples import answer_loss, collate, encode
 from components.shared.artifacts.checkpoints import directory, latest_trainer_checkpoint
 from components.shared.artifacts.outputs import atomic_folder
 from components.shared.language_model import lora
@@ -70,7 +71,7 @@ def run(
             model=network,
             args=_arguments(config, len(examples), checkpoint_dir),
             train_dataset=examples,
-            data_collator=LeftPadding(tokenizer.pad_token_id),
+            data_collator=partial(collate, pad_token_id=tokenizer.pad_token_id),
             callbacks=[_Progress(tracker)],
         )
         started = time.monotonic()

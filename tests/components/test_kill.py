@@ -66,7 +66,7 @@ def grpo(prompts: Path, model: Path, folder: Path) -> None:
             super().add_validation({**figures, "valid_ndcg@10": VALID_NDCG[self.step]}, answers)
 
     rollout.score, local.State = vowels, State
-    outputs = {name: folder / name for name in ("model", "curves", "metrics", "alarms")}
+    outputs = {name: folder / name for name in ("model", "curves", "alarms")}
     checkpoints = str(folder / "checkpoints")
     run(GRPO, prompts=prompts, sft_model=model, checkpoints=checkpoints, **outputs)
 

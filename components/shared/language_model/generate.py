@@ -6,6 +6,7 @@ finished rows dropped from the batch as soon as enough of them have ended.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -21,11 +22,6 @@ from components.shared.language_model.load import (
 )
 
 PREFILL_TOKENS = 4096
-
-_NOT_FINITE = (
-    "the model's outputs are not numbers: its weights are broken, or training has diverged; lower the "
-    "learning rate"
-)
 
 
 @dataclass(frozen=True)
@@ -161,26 +157,22 @@ def _prefill(
 
 def pad_left(rows: Sequence[Sequence[int]], value: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return token ids padded with `value`, attention mask and position ids, each (rows, longest)."""
-
-    def pad(padded: list[torch.Tensor], value: int) -> torch.Tensor:
-        return pad_sequence(padded, batch_first=True, padding_value=value, padding_side="left")
-
+    pad = partial(pad_sequence, batch_first=True, padding_side="left")
     ids = [torch.tensor(row, dtype=torch.long) for row in rows]
-    mask = pad([torch.ones_like(row) for row in ids], 0)
-    return pad(ids, value), mask, (mask.cumsum(1) - 1).clamp(min=0)
+    mask = pad([torch.ones_like(row) for row in ids])
+    return pad(ids, padding_value=value), mask, (mask.cumsum(1) - 1).clamp(min=0)
 
 
 def _next_tokens(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:
-    # Checked on what the choice needs anyway: this runs once per token, over the whole vocabulary.
+    if logits.isnan().any():
+        raise TrainingError(
+            "the model's outputs are not numbers: its weights are broken, or training has diverged; "
+            "lower the learning rate"
+        )
     if temperature == 0:
-        best = logits.max(-1)  # NaN counts as the largest
-        if best.values.isnan().any():
-            raise TrainingError(_NOT_FINITE)
-        return best.indices
+        return logits.argmax(-1)
     probabilities = torch.softmax(logits.float() / temperature, -1)
-    if not torch.isfinite(probabilities.sum()):
-        if logits.isnan().any():
-            raise TrainingError(_NOT_FINITE)
+    if probabilities.isnan().any():
         raise TrainingError(
             f"sampling: outputs divided by the temperature {temperature:g} overflow; raise it, or lower "
             "the learning rate if training has diverged"

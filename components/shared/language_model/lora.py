@@ -9,8 +9,6 @@ from pydantic import NonNegativeInt, PositiveInt
 from components.shared.config import strict
 from components.shared.errors import ConfigError
 
-_ADAPTER = "default"
-
 
 @strict
 class LoraConfig:
@@ -30,8 +28,7 @@ def set_trainable(model: Any, layers: int, lora: LoraConfig) -> Any:
     `layers` 0 trains all transformer layers, otherwise the topmost `layers` (without adapters also the last
     norm). Adapters are initialised from torch's random state and do not change what the model computes.
 
-    Raises:
-        ConfigError: the model has fewer layers, or lacks one of the adapters' target layers.
+    Raises: ConfigError if the model has fewer layers, or lacks one of the adapters' target layers.
     """
     if not layers and not lora.rank:
         return model
@@ -43,13 +40,16 @@ def set_trainable(model: Any, layers: int, lora: LoraConfig) -> Any:
     if layers > len(decoder.layers):
         raise ConfigError(f"train_layers is {layers}, but the model has {len(decoder.layers)} layers")
     if lora.rank:
+        import peft
+        from torch.nn import Linear
+
         first = len(decoder.layers) - layers if layers else 0
-        linear = _linear_layers(decoder.layers[first:])
+        modules = decoder.layers[first:].named_modules()
+        # Their names within a layer: "q_proj", "down_proj" …
+        linear = sorted({name.rpartition(".")[2] for name, module in modules if isinstance(module, Linear)})
         targets = lora.targets or linear
         if unknown := [name for name in targets if name not in linear]:
             raise ConfigError(f"lora.targets: no linear layer '{unknown[0]}'; there is {', '.join(linear)}")
-        import peft
-
         adapters = peft.LoraConfig(
             task_type="CAUSAL_LM",
             r=lora.rank,
@@ -57,7 +57,7 @@ def set_trainable(model: Any, layers: int, lora: LoraConfig) -> Any:
             target_modules=list(targets),
             layers_to_transform=list(range(first, len(decoder.layers))),
         )
-        return peft.get_peft_model(model, adapters, adapter_name=_ADAPTER)
+        return peft.get_peft_model(model, adapters)
     model.requires_grad_(False)
     for part in (*decoder.layers[-layers:], getattr(decoder, "norm", None)):
         if part is not None:
@@ -72,15 +72,12 @@ def has_adapters(model: Any) -> bool:
 
 def merged_parameters(model: Any) -> Iterator[Any]:
     """Yield the parameters of `merge_adapters(model)` in its order, without building that model."""
-    if not has_adapters(model):
-        yield from model.parameters()
-        return
-    base = model.get_base_model()
+    base = model.get_base_model() if has_adapters(model) else model
     adapted = {name: module for name, module in base.named_modules() if hasattr(module, "get_delta_weight")}
     for name, parameter in base.named_parameters():
         owner, _, leaf = name.rpartition(".base_layer.")
         if leaf == "weight" and owner in adapted:
-            yield parameter + adapted[owner].get_delta_weight(_ADAPTER)
+            yield parameter + adapted[owner].get_delta_weight("default")
         elif ".lora_" not in name:
             yield parameter
 
@@ -88,11 +85,3 @@ def merged_parameters(model: Any) -> Iterator[Any]:
 def merge_adapters(model: Any) -> Any:
     """Return a plain model: `model` itself, or a copy with the adapters merged into its weights."""
     return copy.deepcopy(model).merge_and_unload() if has_adapters(model) else model
-
-
-def _linear_layers(layers: Any) -> list[str]:
-    """Return the names of the linear layers in transformer layers ("q_proj", "down_proj" …)."""
-    from torch.nn import Linear
-
-    names = (name for name, module in layers.named_modules() if isinstance(module, Linear))
-    return sorted({name.rpartition(".")[2] for name in names})

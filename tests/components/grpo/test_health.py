@@ -90,7 +90,7 @@ def pays_for_digits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def outputs(folder: Path) -> dict[str, Path]:
-    names = {"model": "model", "curves": "curves.html", "metrics": "metrics.json", "alarms": "alarms.json"}
+    names = {"model": "model", "curves": "curves.html", "alarms": "alarms.json"}
     return {output: folder / name for output, name in names.items()}
 
 

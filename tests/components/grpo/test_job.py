@@ -29,7 +29,7 @@ CONFIG = GrpoConfig(
 
 
 def outputs(folder: Path) -> dict[str, Path]:
-    names = {"model": "model", "curves": "curves.html", "metrics": "metrics.json", "alarms": "alarms.json"}
+    names = {"model": "model", "curves": "curves.html", "alarms": "alarms.json"}
     return {output: folder / name for output, name in names.items()}
 
 

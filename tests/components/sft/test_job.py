@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from components.sft.config import SftConfig
-from components.sft.examples import IGNORED, LeftPadding, answer_loss, encode
+from components.sft.examples import IGNORED, answer_loss, collate, encode
 from components.sft.job import run
 from components.shared.artifacts.fingerprint import of_folder
 from components.shared.errors import ConfigError, DataError, ModelError, TrainingError
@@ -51,7 +51,7 @@ def test_the_loss_equals_that_of_unpadded_examples(prompts_folder: Path, tiny_mo
     lm = load(tiny_model_folder, "float32")
     examples = encode(read_prompts(prompts_folder, "train", 3), lm.tokenizer, 1000)
     examples[1] = {name: ids[-60:] for name, ids in examples[1].items()}  # a shorter one: padding matters
-    batch = LeftPadding(lm.tokenizer.pad_token_id)(examples)
+    batch = collate(examples, lm.tokenizer.pad_token_id)
     total, count = 0.0, 0
     for example in examples:
         ids, labels = torch.tensor([example["input_ids"]]), torch.tensor(example["labels"])
