@@ -1,16 +1,13 @@
 """The command line. Heavy imports stand inside the commands, so that `--help` answers at once."""
 
-import contextlib
 import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from pipelines.datasets.importers.output import ImportReport
+from components.shared.errors import DataError, UserError
 
 app = typer.Typer(
     help="RecLLM-R1 on Kubeflow: behaviour logs in, a better LLM recommender out.",
@@ -24,15 +21,30 @@ app.add_typer(importers, name="import")
 profiles_app = typer.Typer(help="Show configurations, with help for every key.", no_args_is_help=True)
 app.add_typer(profiles_app, name="profile")
 
-ProfileOption = Annotated[str, typer.Option("--profile", help="A profile's name or a YAML file.")]
+
+def _refuse_others_files(out: Path) -> Path:
+    """Return the folder `out`, which will be replaced. Raises DataError if it holds more than raw tables."""
+    from data_contracts.tables import RAW
+
+    others = sorted(path.name for path in out.glob("*") if path.name.split(".")[0] not in RAW)
+    if others:
+        raise DataError(f"{out}: holds {', '.join(others[:3])}, which would be lost; name another folder")
+    return out
+
+
+ProfileOption = Annotated[str, typer.Option(help="A profile's name or a YAML file.")]
 DataOption = Annotated[
     str | None,
-    typer.Option(
-        "--data", help="Folder or s3:// URI of users, items, events (and exposures); default: generate."
-    ),
+    typer.Option(help="Folder or s3:// URI of users, items, events (and exposures); default: generate."),
 ]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show all output of the steps.")]
-RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of local runs, their cache and MLflow.")]
+RunsOption = Annotated[Path, typer.Option(help="Folder of local runs, their cache and MLflow.")]
+OutOption = Annotated[Path, typer.Option(help="Folder for the raw tables.", callback=_refuse_others_files)]
+ModelOption = Annotated[str, typer.Option(help="The registered model's name.")]
+TrackingOption = Annotated[
+    str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="Where the model is registered.")
+]
+LOCAL_REGISTRY = "sqlite:///runs/mlflow.db"
 
 
 @app.command()
@@ -45,21 +57,9 @@ def run(
 ) -> None:
     """Run the compiled pipeline on this machine, from logs to a registered model."""
     from pipelines import local, summary
-    from pipelines import profile as profiles
+    from pipelines.profile import load
 
-    with _resumable():
-        finished = local.run(profiles.load(profile), profile, data, runs, cache=cache, verbose=verbose)
-    summary.show(finished)
-
-
-@contextlib.contextmanager
-def _resumable() -> Iterator[None]:
-    """Report an interruption and that the command can resume; the command-line library reports nothing."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo("recllm: interrupted; the same command resumes after the last finished step", err=True)
-        raise typer.Exit(130) from None
+    summary.show(local.run(load(profile), profile, data, runs, cache=cache, verbose=verbose))
 
 
 @app.command()
@@ -77,9 +77,7 @@ def experiment(
         for title, found in experiments.EXPERIMENTS.items():
             typer.echo(f"{title:<20} {found.question} ({', '.join(found.variants)})")
         return
-    with _resumable():
-        folder = experiments.run(name, profile, data, runs, verbose=verbose)
-    summary.show_experiment(folder)
+    summary.show_experiment(experiments.run(name, profile, data, runs, verbose=verbose))
 
 
 @app.command("open")
@@ -91,32 +89,30 @@ def open_(
     """Open the main page of a run in the browser and print its path."""
     import webbrowser
 
-    from components.shared.errors import DataError
-
     pages = [runs / run / "report.html", Path(run) / "report.html"] if run else runs.glob("*/report.html")
-    found = sorted((page for page in pages if page.is_file()), key=lambda page: page.stat().st_mtime)
-    if not found:
+    written = [page.resolve() for page in pages if page.is_file()]
+    if not written:
         raise DataError(f"{runs / run}: no report.html there; a run writes it at its end")
-    page = found[-1].resolve()
-    typer.echo(str(page))
+    newest = max(written, key=lambda page: page.stat().st_mtime)
+    typer.echo(str(newest))
     if browser:
-        webbrowser.open(page.as_uri())
+        webbrowser.open(newest.as_uri())
 
 
 @profiles_app.command("list")
 def list_profiles() -> None:
     """Print the names of the profiles that come with the project."""
-    from pipelines import profile as profiles
+    from pipelines.profile import names
 
-    typer.echo("\n".join(profiles.names()))
+    typer.echo("\n".join(names()))
 
 
 @profiles_app.command()
 def show(name: Annotated[str, typer.Argument(help="A profile's name or a YAML file.")] = "laptop") -> None:
     """Print every key with its value, help and other default, as a profile to save and change."""
-    from pipelines import profile as profiles
+    from pipelines.profile import load, to_yaml
 
-    typer.echo(profiles.to_yaml(profiles.load(name)), nl=False)
+    typer.echo(to_yaml(load(name)), nl=False)
 
 
 @app.command("compile")
@@ -125,10 +121,10 @@ def compile_(
     out: Annotated[Path, typer.Option(help="Where the pipeline's YAML goes.")] = Path("pipeline.yaml"),
 ) -> None:
     """Compile the pipeline of a profile to YAML for Kubeflow."""
-    from pipelines import profile as profiles
     from pipelines.dag import compile_to
+    from pipelines.profile import load
 
-    compile_to(profiles.load(profile), out)
+    compile_to(load(profile), out)
     typer.echo(f"wrote {out}; upload it in the Kubeflow UI or with kfp.Client().upload_pipeline")
 
 
@@ -140,16 +136,16 @@ def validate(
 ) -> None:
     """Check raw tables against their contracts, and nothing else."""
     from components.etl.sources.raw import validate_raw
-    from pipelines import profile as profiles
+    from pipelines.profile import load
 
-    quarantine = validate_raw(profiles.load(profile).sequences, data, page)
+    quarantine = validate_raw(load(profile).sequences, data, page)
     refused = sum(sum(reasons.values()) for reasons in quarantine.reasons.values())
     typer.echo(f"the contracts hold; {refused:,} rows would be quarantined; findings: {page}")
 
 
 @app.command()
 def sample(
-    out: Annotated[Path, typer.Option(help="Folder for users, items, events and exposures.")],
+    out: OutOption,
     users: Annotated[int | None, typer.Option(min=1, help="Default: the laptop profile's.")] = None,
     items: Annotated[int | None, typer.Option(min=1, help="Default: the laptop profile's.")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same log.")] = 0,
@@ -161,7 +157,6 @@ def sample(
     from pipelines.datasets.synthetic.config import SampleConfig
     from pipelines.datasets.synthetic.log import generate
 
-    _refuse_others_files(out)
     default = SampleConfig()
     config = SampleConfig(
         users=users or default.users, items=items or default.items, seed=seed, dirty_share=dirty_share
@@ -174,12 +169,11 @@ def sample(
 def amazon(
     reviews: Annotated[Path, typer.Option(help="reviews_<Domain>_5.json.gz of the 2014 data.")],
     meta: Annotated[Path, typer.Option(help="meta_<Domain>.json.gz of the same domain.")],
-    out: Annotated[Path, typer.Option(help="Folder for the tables users, items and events.")],
+    out: OutOption,
 ) -> None:
     """Import Amazon product reviews of 2014 (5-core) with their metadata."""
     from pipelines.datasets.importers.amazon import import_amazon
 
-    _refuse_others_files(out)
     _imported(import_amazon(reviews, meta, out), out)
 
 
@@ -188,77 +182,43 @@ def movielens(
     users: Annotated[Path, typer.Option(help="users.dat of MovieLens-1M.")],
     movies: Annotated[Path, typer.Option(help="movies.dat of MovieLens-1M.")],
     ratings: Annotated[Path, typer.Option(help="ratings.dat, or a Parquet table of the same columns.")],
-    out: Annotated[Path, typer.Option(help="Folder for the tables users, items and events.")],
+    out: OutOption,
 ) -> None:
     """Import MovieLens-1M, which has user profiles."""
     from pipelines.datasets.importers.movielens import import_movielens
 
-    _refuse_others_files(out)
     _imported(import_movielens(users, movies, ratings, out), out)
 
 
-def _refuse_others_files(out: Path) -> None:
-    """Raise DataError if the folder `out`, which will be replaced, holds anything but raw tables."""
-    from components.shared.errors import DataError
-    from data_contracts.tables import RAW
-
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out}: a file lies there; name a folder")
-    found = [path.name for path in out.iterdir()] if out.is_dir() else []
-    others = [name for name in found if name.split(".")[0] not in RAW]
-    if others:
-        raise DataError(
-            f"{out}: holds {', '.join(sorted(others)[:3])}, which would be lost; name another folder"
-        )
-
-
-def _imported(report: "ImportReport", out: Path) -> None:
+def _imported(report: Any, out: Path) -> None:
     typer.echo(f"wrote {out}: {report.users:,} users, {report.items:,} items, {report.events:,} events")
     if report.without_title:
         typer.echo(f"{report.without_title:,} items have no title; brand and category stand in")
     typer.echo(f"next: recllm run --data {out}")
 
 
-ModelOption = Annotated[str, typer.Option("--model", help="The registered model's name.")]
-TrackingOption = Annotated[
-    str | None,
-    typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="Default: the local runs' database."),
-]
-
-
 @app.command()
 def promote(
     version: Annotated[str, typer.Argument(help="A version's number or an alias.")] = "challenger",
     model: ModelOption = "recllm-r1",
-    tracking_uri: TrackingOption = None,
-    runs: RunsOption = Path("runs"),
+    tracking_uri: TrackingOption = LOCAL_REGISTRY,
 ) -> None:
     """Make a registered version the champion; the old champion becomes `previous`."""
-    from components.register.promote import promote as promote_version
+    from components.register import promote
 
-    typer.echo(str(promote_version(_registry(tracking_uri, runs), model, version)))
+    typer.echo(str(promote.promote(tracking_uri, model, version)))
 
 
 @app.command()
-def rollback(
-    model: ModelOption = "recllm-r1", tracking_uri: TrackingOption = None, runs: RunsOption = Path("runs")
-) -> None:
+def rollback(model: ModelOption = "recllm-r1", tracking_uri: TrackingOption = LOCAL_REGISTRY) -> None:
     """Make `previous` the champion again."""
-    from components.register.promote import rollback as roll_back
+    from components.register import promote
 
-    typer.echo(str(roll_back(_registry(tracking_uri, runs), model)))
-
-
-def _registry(tracking_uri: str | None, runs: Path) -> str:
-    from pipelines.local import registry_of
-
-    return tracking_uri or registry_of(runs)
+    typer.echo(str(promote.rollback(tracking_uri, model)))
 
 
 def main() -> None:
     """Run the command line; a user's mistake ends as one message and exit code 1."""
-    from components.shared.errors import UserError
-
     logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stdout)
     try:
         app()

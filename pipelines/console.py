@@ -35,6 +35,7 @@ class Console:
         self._screen = rich.console.Console(
             file=screen or sys.stdout, soft_wrap=True, highlight=False, markup=False, emoji=False
         )
+        # At a terminal, one bar shows the progress of the running step until all is done.
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -45,6 +46,7 @@ class Console:
             redirect_stderr=False,
             disable=not self._screen.is_terminal,
         )
+        self._bars.add_task("", visible=False, detail="")
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
@@ -60,8 +62,7 @@ class Console:
 
     def say(self, text: str, style: str = "") -> None:
         """Show one line with the seconds since the start."""
-        line = f"[{time.monotonic() - self._started:4.0f} s] {text}"
-        self._screen.print(line, style=style)
+        self._screen.print(f"[{time.monotonic() - self._started:4.0f} s] {text}", style=style)
 
     def failure(self, error: str) -> tuple[str, str]:
         """Return the step that failed first and why.
@@ -91,42 +92,30 @@ class Console:
                 return
 
     def _take(self, event: dict[str, Any]) -> None:
+        (bar,) = self._bars.tasks
         if event["event"] == "started":
-            self._remove_bars()
+            self._bars.update(bar.id, visible=False)
         elif event["event"] == "failed":
             self._failure = self._failure or (event["task"], event["message"])
-        elif not self._verbose and not ("done" in event and self._draw_bar(**event)):
-            self.say(f"{event['step']}: {event['message']}", "" if event["level"] == "INFO" else "yellow")
+        elif not self._verbose:
+            if "done" in event and self._screen.is_terminal:
+                self._draw_bar(**event)
+            if not bar.visible or "done" not in event:
+                self.say(f"{event['step']}: {event['message']}", "" if event["level"] == "INFO" else "yellow")
 
-    def _draw_bar(self, step: str, message: str, done: int, total: int, **_: Any) -> bool:
-        """Return whether a bar shows the progress: at a terminal, until all is done."""
-        bar = next((bar for bar in self._bars.tasks if bar.description == step), None)
-        if not self._screen.is_terminal or done >= total:
-            self._remove_bars(step)
-            return False
-        if bar and done < bar.completed:  # another loop of the same step
-            self._remove_bars(step)
-            bar = None
-        number = bar.id if bar else self._bars.add_task(step, total=total, detail="")
+    def _draw_bar(self, step: str, message: str, done: int, total: int, **_: Any) -> None:
+        (bar,) = self._bars.tasks
+        if bar.description != step or done < bar.completed:  # another loop
+            self._bars.reset(bar.id, description=step, total=total)
         detail = message.removeprefix(f"{done}/{total}")
-        self._bars.update(number, completed=done, total=total, detail=detail)
-        return True
-
-    def _remove_bars(self, step: str = "") -> None:
-        for bar in self._bars.tasks:
-            if bar.description == step or not step:
-                self._bars.remove_task(bar.id)
+        self._bars.update(bar.id, completed=done, detail=detail, visible=done < total)
 
 
 def _new_lines(path: Path) -> Iterator[list[str]]:
     """Yield, each time, the whole lines that were appended to `path` since the last time."""
-    position = 0
-    while True:
-        whole = b""
-        if path.exists():
-            with path.open("rb") as file:
-                file.seek(position)
-                text = file.read()
-                whole = text[: text.rfind(b"\n") + 1]
-                position += len(whole)
-        yield whole.decode("utf-8", errors="replace").splitlines()
+    path.touch()
+    rest = b""
+    with path.open("rb") as file:
+        while True:
+            *lines, rest = (rest + file.read()).split(b"\n")
+            yield [line.decode("utf-8", errors="replace") for line in lines]

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kfp import compiler, dsl
+from kfp.dsl import HTML, Model
 
 from components.base_model.component import base_model
 from components.etl.component import prompts, sequences
@@ -17,9 +18,17 @@ from components.shared.artifacts.fingerprint import of_step
 from components.shared.config import to_json
 from pipelines.profile import Profile
 
-NAME = "recllm-r1"
-CACHED_STEPS = ("sequences", "retrieve", "base-model", "prompts", "sft", "grpo")
-"""Steps whose outputs are reused while data, configuration and code are unchanged."""
+
+class Outputs(NamedTuple):
+    """The pages of the steps, and the base model, which has none."""
+
+    sequences: HTML
+    retrieve: HTML
+    base_model: Model
+    prompts: HTML
+    sft: HTML
+    grpo: HTML
+    evaluate: HTML
 
 
 def build(profile: Profile) -> Callable[..., Any]:
@@ -30,7 +39,7 @@ def build(profile: Profile) -> Callable[..., Any]:
     fingerprints key the cache: contents by parameters, each step's code and libraries by constants.
     """
 
-    @dsl.pipeline(name=NAME, description="Behaviour logs in, a better LLM recommender out.")
+    @dsl.pipeline(name="recllm-r1", description="Behaviour logs in, a better LLM recommender out.")
     def recllm_r1(
         data: str,
         data_fingerprint: str,
@@ -39,7 +48,7 @@ def build(profile: Profile) -> Callable[..., Any]:
         reward_fingerprint: str = "",
         lineage: str = "{}",
         checkpoints: str = "",
-    ):
+    ) -> Outputs:
         sequenced = sequences(
             config=to_json(profile.sequences),
             data=data,
@@ -97,7 +106,7 @@ def build(profile: Profile) -> Callable[..., Any]:
         passed = gate(config=to_json(profile.gate), report=evaluated.outputs["report"])
         with dsl.If(passed.outputs["Output"] == True, name="gate-passed"):  # noqa: E712
             registered = register(
-                config=to_json(profile.register),
+                config=to_json(profile.registration),
                 lineage=lineage,
                 model=improved.outputs["model"],
                 report=evaluated.outputs["report"],
@@ -109,6 +118,15 @@ def build(profile: Profile) -> Callable[..., Any]:
         _track(profile, tuned, improved)
         for task in (reigning, registered):
             task.set_caching_options(enable_caching=False)
+        return Outputs(
+            sequences=sequenced.outputs["data_docs"],
+            retrieve=retrieved.outputs["report"],
+            base_model=base.outputs["model"],
+            prompts=prompted.outputs["data_docs"],
+            sft=tuned.outputs["curves"],
+            grpo=improved.outputs["curves"],
+            evaluate=evaluated.outputs["html"],
+        )
 
     return recllm_r1
 

@@ -6,7 +6,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import unittest.mock
+from collections.abc import Mapping
 from pathlib import Path
 
 from components.base_model.config import BUNDLED as BUNDLED_MODELS
@@ -28,9 +29,6 @@ def of_data(data: str, exposures: str = "") -> str:
     """Return the fingerprint of the raw data: contents of a local folder; names, sizes and times at a URI.
 
     `exposures` is the folder or URI of the table exposures where that lies elsewhere.
-
-    Raises:
-        DataError: nothing is there.
     """
     tables = _contents(data, data, "the raw tables")
     if not exposures:
@@ -86,46 +84,28 @@ def of_reward(weights: RewardWeights) -> str:
     """
     from components.grpo.rewards import business_terms
 
-    with _importable_working_folder():
+    # Modules of the working folder come first, as in the steps, which run as `python -m`.
+    with unittest.mock.patch.object(sys, "path", [os.getcwd(), *sys.path]):
         business_terms(weights)
     found = []
     for name in sorted({re.split("[.:]", name)[0] for name in weights.business if ":" in name}):
         module = sys.modules[name]
         folders = [Path(folder) for folder in getattr(module, "__path__", ())]
-        found += [fingerprint.of_files(folder.rglob("*.py"), folder) for folder in folders]
-        if not folders and (file := getattr(module, "__file__", None)):
-            found.append(fingerprint.of_files([Path(file)], Path(file).parent))
+        found += [fingerprint.of_folder(folder, "**/*.py") for folder in folders]
+        if not folders and module.__file__:
+            found.append(fingerprint.of_text(Path(module.__file__).read_text()))
     return fingerprint.of_text(*found) if found else ""
 
 
-@contextlib.contextmanager
-def _importable_working_folder() -> Iterator[None]:
-    """Look for modules in the working folder first, as the steps do, which run as `python -m`."""
-    before = sys.path[:]
-    sys.path.insert(0, os.getcwd())
-    try:
-        yield
-    finally:
-        sys.path[:] = before
-
-
-def of_code() -> str:
-    """Return one fingerprint of all source files of the project."""
-    files = [p for part in CODE for p in (ROOT / part).rglob("*") if p.suffix in (".py", ".json", ".yaml")]
-    return fingerprint.of_files(files, ROOT)
-
-
 def describe(run_key: str, profile: str, base_model: str, arguments: Mapping[str, str]) -> dict[str, str]:
-    """Return the lineage of a run: the tags of the model version that it registers.
-
-    `arguments` are those of the pipeline.
-    """
+    """Return the tags of the model version that a run with these pipeline arguments registers."""
+    code = [p for part in CODE for p in (ROOT / part).rglob("*") if p.suffix in (".py", ".json", ".yaml")]
     return {
         "run_key": run_key,
         "profile": profile,
         "data": arguments["data"],
         "data_fingerprint": arguments["data_fingerprint"],
-        "code_fingerprint": of_code(),
+        "code_fingerprint": fingerprint.of_files(code, ROOT),
         "git_commit": _git_commit(),
         "prompt_version": PROMPT_VERSION,
         "reward_version": REWARD_VERSION,
@@ -135,13 +115,8 @@ def describe(run_key: str, profile: str, base_model: str, arguments: Mapping[str
 
 
 def _git_commit() -> str:
-    """Return the commit of the checkout, with "-dirty" after uncommitted changes; "" outside git."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(ROOT), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return ""
+    """Return the commit of the checkout, with "-dirty" if a tracked file is changed; "" outside git."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    with contextlib.suppress(OSError):
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return ""

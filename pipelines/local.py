@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import unittest.mock
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,11 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from components.shared.artifacts.fingerprint import of_folder, of_text
 from components.shared.config import to_json
 from components.shared.errors import UserError
 from components.shared.logs import EVENTS
 from components.shared.tracking.tracker import PIPELINE_RUN
+from data_contracts.evaluation import EvaluationReport
 from pipelines import lineage
 from pipelines.console import Console
 from pipelines.profile import Profile
@@ -42,11 +44,6 @@ class LocalRun:
         """Return the path of the main page."""
         return self.folder / "report.html"
 
-    @property
-    def has_registered(self) -> bool:
-        """Return whether the gate let the model pass, so that there is a version of this run."""
-        return any(self.folder.glob("*/register"))
-
     def artifact(self, step: str, name: str) -> Path:
         """Return the path of an artifact of a step that is never cached."""
         return next(self.folder.glob(f"*/{step}/{name}"))
@@ -64,59 +61,46 @@ def run(
 ) -> LocalRun:
     """Run the whole DAG; steps whose inputs, configuration and code are unchanged are not run again.
 
-    `run_name`, by default the profile's, begins the name of the run's folder.
-
-    Raises:
-        RunFailedError: a step failed. UserError: the data is missing. KeyboardInterrupt: no step is left
-        running, and the next run resumes from finished steps and checkpoints.
+    `run_name`, by default the profile's, begins the name of the run's folder. Raises RunFailedError if a
+    step failed. The next run resumes from finished steps and checkpoints.
     """
     runs = runs.resolve()
-    # A wrong path or name is reported before anything is written.
-    lists = profile.sequences.exposures
-    data_fingerprint = lineage.of_data(data, lists) if data else ""
-    reward_fingerprint = lineage.of_reward(profile.grpo.reward)
-    stem = re.sub(r"[^A-Za-z0-9.-]+", "-", run_name or Path(profile_name).stem)[:60]
-    run_key = f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
-    folder = runs / run_key
     try:
-        folder.mkdir(parents=True)
+        runs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = f"cannot be written to ({error.strerror}); name another folder"
         raise UserError(f"--runs {runs}: {reason}") from error
-    tracking_uri = profile.register.tracking_uri or registry_of(runs)
+    data = data or _generate(profile, runs)
+    arguments = {
+        "data": data if "://" in data else str(Path(data).resolve()),
+        "data_fingerprint": lineage.of_data(data, profile.sequences.exposures),
+        "reward_fingerprint": lineage.of_reward(profile.grpo.reward),
+        "base_model_fingerprint": lineage.of_model(profile.base_model),
+        "encoder_fingerprint": lineage.of_model(profile.retrieve.encoder),
+        "checkpoints": str(runs / "checkpoints"),
+    }
+    stem = re.sub(r"[^A-Za-z0-9.-]+", "-", run_name or Path(profile_name).stem)[:60]
+    run_key = f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
+    origin = lineage.describe(run_key, profile_name, profile.base_model.source, arguments)
+    arguments["lineage"] = json.dumps(origin)
+    tracking_uri = profile.register.tracking_uri or f"sqlite:///{runs / 'mlflow.db'}"
     profile = replace(profile, register=replace(profile.register, tracking_uri=tracking_uri))
+    folder = runs / run_key
+    folder.mkdir()
     finished = LocalRun(folder=folder, tracking_uri=tracking_uri, model_name=profile.register.model_name)
-    with Console(folder, verbose=verbose) as console:
+    with Console(folder, verbose=verbose) as console, _stopping_children():
         console.say(f"run {run_key}: everything it writes lies in {folder}")
-        if data is None:
-            data = sample_data(profile, runs, console)
-            data_fingerprint = lineage.of_data(data, lists)
-        arguments = {
-            "data": data if "://" in data else str(Path(data).resolve()),
-            "data_fingerprint": data_fingerprint,
-            "reward_fingerprint": reward_fingerprint,
-            "base_model_fingerprint": lineage.of_model(profile.base_model),
-            "encoder_fingerprint": lineage.of_model(profile.retrieve.encoder),
-            "checkpoints": str(runs / "checkpoints"),
-        }
-        origin = lineage.describe(run_key, profile_name, profile.base_model.source, arguments)
-        arguments["lineage"] = json.dumps(origin)
         _execute(profile, finished, runs / "cache" if cache else None, arguments, console)
     return finished
 
 
-def registry_of(runs: Path) -> str:
-    """Return the tracking URI of the SQLite registry that local runs in `runs` share."""
-    return f"sqlite:///{runs.resolve() / 'mlflow.db'}"
-
-
-def sample_data(profile: Profile, runs: Path, console: Console) -> str:
-    """Return the folder of the profile's generated log, generating it if it is not there yet."""
+def _generate(profile: Profile, runs: Path) -> str:
+    """Return the folder of the profile's generated log, which all runs share."""
     folder = runs / "data" / f"sample-{of_text(to_json(profile.sample), of_folder(GENERATOR, '*.*'))}"
     if not folder.is_dir():
         from pipelines.datasets.synthetic.log import generate
 
-        console.say(f"sample: generating a log of {profile.sample.users} users into {folder}")
+        typer.echo(f"generating a log of {profile.sample.users} users into {folder}")
         generate(profile.sample, folder)
     return str(folder)
 
@@ -128,7 +112,7 @@ def _execute(
     from kfp import local
 
     from pipelines import run_page
-    from pipelines.dag import CACHED_STEPS, compile_to
+    from pipelines.dag import compile_to
 
     # Threads that spin long while they wait slow training down several times on a busy machine; those that
     # sleep at once cost a tenth on an idle one.
@@ -153,43 +137,23 @@ def _execute(
         with (
             console.log.open("a", buffering=1, encoding="utf-8") as log,
             contextlib.redirect_stdout(log),
-            _stopping_children(),
-            _cache_hits() as cached,
         ):
-            pipeline(**arguments)
+            artifacts = pipeline(**arguments).outputs
     except RuntimeError as error:
         step, cause = console.failure(str(error))
         raise RunFailedError(f"step '{step}' failed: {cause}\nThe whole log: {console.log}") from error
-    if unchanged := [step for step in CACHED_STEPS if step in cached]:
-        console.say(f"unchanged, so their outputs were used again: {', '.join(unchanged)}")
-    executed = {path.name: path for path in run.folder.glob("*/*/")}
-    run_page.write(run.folder, {**executed, **cached}, profile.gate)
-
-
-@contextlib.contextmanager
-def _cache_hits() -> Iterator[dict[str, Path]]:
-    """Yield the output folders of cached steps by step; kfp.local itself reports hits only in its log."""
-    from kfp.dsl import Artifact
-    from kfp.local.cache import LocalCache
-
-    folders: dict[str, Path] = {}
-    original = LocalCache.get
-
-    def get(cache: LocalCache, key: str) -> dict[str, Any] | None:
-        outputs = original(cache, key)
-        for artifact in (outputs or {}).values():
-            if isinstance(artifact, Artifact):
-                folder = Path(artifact.path).parent
-                folders[folder.name] = folder
-        return outputs
-
-    with unittest.mock.patch.object(LocalCache, "get", get):
-        yield folders
+    outputs = {step: Path(artifact.path) for step, artifact in artifacts.items()}
+    cached = [step.replace("_", "-") for step in outputs if run.folder not in outputs[step].parents]
+    if cached:
+        console.say(f"unchanged, so their outputs were used again: {', '.join(cached)}")
+    run_page.write(
+        run.folder, outputs, EvaluationReport.read(run.artifact("evaluate", "report")), profile.gate
+    )
 
 
 @contextlib.contextmanager
 def _stopping_children() -> Iterator[None]:
-    """Make SIGINT and SIGTERM end the running step too, wherever the signal came from."""
+    """Make SIGINT and SIGTERM end the running step and this process, and report that it can resume."""
 
     def stop(signum: int, frame: Any) -> None:
         import psutil
@@ -200,7 +164,8 @@ def _stopping_children() -> Iterator[None]:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     end(child)
             _, children = psutil.wait_procs(children, timeout=5)
-        raise KeyboardInterrupt
+        typer.echo("recllm: interrupted; the same command resumes after the last finished step", err=True)
+        raise SystemExit(130)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

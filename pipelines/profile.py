@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import field, fields, is_dataclass, replace
+from dataclasses import asdict, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -12,7 +12,7 @@ from components.base_model.config import BaseModelConfig
 from components.etl.config import PromptsConfig, SequencesConfig
 from components.evaluate.config import EvaluateConfig, GateConfig
 from components.grpo.config import GrpoConfig
-from components.register.config import RegisterConfig, ServingConfig
+from components.register.config import RegisterConfig, RegistryConfig, ServingConfig
 from components.retrieve.config import RetrieveConfig
 from components.sft.config import SftConfig
 from components.shared.config import from_mapping, strict
@@ -35,10 +35,6 @@ class Images:
     """Image of the gate and the registry."""
 
 
-SERVED = {**{setting.name: "prompts" for setting in fields(PromptSettings)}, "max_new_tokens": "evaluate"}
-"""Keys of `register.serving` that take the value of the same key of another section."""
-
-
 @strict
 class Profile:
     """One section per step; `sample` sizes the generated log of a run without data of its own."""
@@ -52,21 +48,15 @@ class Profile:
     grpo: GrpoConfig = field(default_factory=GrpoConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     gate: GateConfig = field(default_factory=GateConfig)
-    register: RegisterConfig = field(default_factory=RegisterConfig)
+    register: RegistryConfig = field(default_factory=RegistryConfig)
     images: Images = field(default_factory=Images)
 
-    def __post_init__(self) -> None:
-        """Make the registered model prompt as it was trained and answer as it was evaluated."""
-        serving, default = self.register.serving, ServingConfig()
-        values = {name: getattr(getattr(self, section), name) for name, section in SERVED.items()}
-        for name, value in values.items():
-            mine, section = getattr(serving, name), SERVED[name]
-            if mine not in (value, getattr(default, name)):
-                raise ValueError(
-                    f"register.serving.{name} is {mine!r} but {section}.{name} is {value!r}; "
-                    f"leave it out: serving follows '{section}'"
-                )
-        object.__setattr__(self, "register", replace(self.register, serving=replace(serving, **values)))
+    @property
+    def registration(self) -> RegisterConfig:
+        """The step `register`: the model prompts as it was trained and answers as it was evaluated."""
+        prompt = {key.name: getattr(self.prompts, key.name) for key in fields(PromptSettings)}
+        serving = ServingConfig(**prompt, max_new_tokens=self.evaluate.max_new_tokens)
+        return RegisterConfig(**asdict(self.register), serving=serving)
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -125,11 +115,7 @@ def _lines(section: Any, default: Any, indent: str = "") -> Iterator[str]:
     for key in fields(section):
         value, usual = getattr(section, key.name), getattr(default, key.name)
         nested = is_dataclass(value)
-        text = _help(type(section), key.name) or (_first_line(value) if nested else "")
-        if isinstance(section, ServingConfig) and key.name in SERVED:
-            yield f"{indent}# {text} Follows {SERVED[key.name]}.{key.name}:"
-            yield f"{indent}# {key.name}: {_inline(value)}"
-            continue
+        text = _help(type(section), key.name) or (type(value).__doc__ or "").partition("\n")[0]
         if get_origin(key.type) is Literal:
             text += f" One of {', '.join(get_args(key.type))}."
         if value != usual and not (nested and usual is not None):
@@ -147,10 +133,6 @@ def _help(section: type, name: str) -> str:
     declared = (vars(kind).get("__pydantic_fields__", {}).get(name) for kind in section.__mro__)
     texts = (found.description for found in declared if found and found.description)
     return " ".join(next(texts, "").split())
-
-
-def _first_line(section: Any) -> str:
-    return (type(section).__doc__ or "").partition("\n")[0]
 
 
 def _inline(value: Any) -> str:

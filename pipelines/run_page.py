@@ -9,31 +9,29 @@ from components.shared.reporting import page
 from data_contracts.evaluation import EvaluationReport
 
 PAGES = {
-    "evaluate": ("html", "Evaluation report"),
-    "sequences": ("data_docs", "Raw tables and sequences"),
-    "retrieve": ("report", "Retrieval"),
-    "prompts": ("data_docs", "Prompts"),
-    "sft": ("curves", "SFT"),
-    "grpo": ("curves", "GRPO"),
+    "evaluate": "Evaluation report",
+    "sequences": "Raw tables and sequences",
+    "retrieve": "Retrieval",
+    "prompts": "Prompts",
+    "sft": "SFT",
+    "grpo": "GRPO",
 }
-"""The HTML artifact of each step that has one, and its title."""
+"""The title of each step's page."""
 
 
-def write(folder: Path, steps: Mapping[str, Path], gate: GateConfig) -> None:
-    """Write `report.html` and the steps' pages into the run's `folder`.
+def write(folder: Path, outputs: Mapping[str, Path], report: EvaluationReport, gate: GateConfig) -> None:
+    """Write `report.html` into the run's `folder`, and copies of the steps' pages with a browser's ending.
 
-    `steps` holds the folder of each step's outputs, which for a cached step lies in another run. The pages
-    are copies that a browser knows by their ending.
+    `outputs` holds the page of each step, which for a cached step lies in another run.
     """
     from components.evaluate.gate import decide
     from components.evaluate.page import lineage, ranking_quality
 
     links = {}
     (folder / "pages").mkdir(exist_ok=True)
-    for step, (artifact, title) in PAGES.items():
+    for step, title in PAGES.items():
         links[title] = f"pages/{step}.html"
-        shutil.copyfile(steps[step] / artifact, folder / links[title])
-    report = EvaluationReport.read(steps["evaluate"] / "report")
+        shutil.copyfile(outputs[step], folder / links[title])
     decision = decide(gate, report)
     verdict = "passed the gate and is registered" if decision.passed else "is not registered"
     outcomes = {True: page.Cell("pass", "good"), False: page.Cell("fail", "bad")}

@@ -19,6 +19,7 @@ def show(run: LocalRun) -> None:
     report = EvaluationReport.read(run.artifact("evaluate", "report"))
     figures = {found.name: found.figures() for found in report.comparators}
     promote = f"recllm promote --model {run.model_name} --tracking-uri {run.tracking_uri}"
+    has_registered = any(run.folder.glob("*/register"))
     _print(
         str(report.sample),
         figures,
@@ -31,7 +32,7 @@ def show(run: LocalRun) -> None:
         "Next:",
         f"  recllm open {run.folder}",
         f"  mlflow ui --backend-store-uri {run.tracking_uri}",
-        f"  {promote if run.has_registered else 'nothing to promote: the gate registered no version'}",
+        f"  {promote if has_registered else 'nothing to promote: the gate registered no version'}",
     )
 
 

@@ -14,11 +14,7 @@ Name = Annotated[str, Field(pattern=r"""^[^/:.%'"\\]+$""")]
 
 @strict
 class ServingConfig(PromptSettings):
-    """How the registered model prompts and answers.
-
-    A profile copies the prompt's settings from `prompts` and `max_new_tokens` from `evaluate`, so that the
-    model gets the prompts it was trained on and answers as it was evaluated.
-    """
+    """How the registered model prompts and answers; `mlflow.pyfunc.load_model` can change it."""
 
     max_new_tokens: PositiveInt = 128
     """Most tokens of an answer."""
@@ -29,7 +25,7 @@ class ServingConfig(PromptSettings):
 
 
 @strict
-class RegisterConfig:
+class RegistryConfig:
     """Where models are registered."""
 
     tracking_uri: str = ""
@@ -38,4 +34,10 @@ class RegisterConfig:
     """Name of the registered model."""
     experiment: Name = "recllm-r1"
     """MLflow experiment of the runs."""
+
+
+@strict
+class RegisterConfig(RegistryConfig):
+    """Where models are registered, and how they serve."""
+
     serving: ServingConfig = field(default_factory=ServingConfig)

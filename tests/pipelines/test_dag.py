@@ -9,8 +9,10 @@ import yaml
 
 from components.shared.artifacts import fingerprint
 from pipelines import profile
-from pipelines.dag import CACHED_STEPS, compile_to
+from pipelines.dag import Outputs, compile_to
 from pipelines.run_page import PAGES
+
+CACHED_STEPS = ("sequences", "retrieve", "base-model", "prompts", "sft", "grpo")
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +112,11 @@ def test_the_main_page_of_a_run_links_the_page_of_every_step(compiled: Path) -> 
         for artifact, output in component.get("outputDefinitions", {}).get("artifacts", {}).items()
         if output["artifactType"]["schemaTitle"] == "system.HTML"
     }
-    assert pages == {(step, artifact) for step, (artifact, _) in PAGES.items()}
+    selected = spec["root"]["dag"]["outputs"]["artifacts"]
+    outputs = {step: found["artifactSelectors"][0] for step, found in selected.items()}
+    linked = {(outputs[step]["producerSubtask"], outputs[step]["outputArtifactKey"]) for step in PAGES}
+    assert pages == linked
+    assert {step.replace("-", "_") for step in CACHED_STEPS} <= set(Outputs._fields)
 
 
 def test_compiling_twice_gives_the_same_file(compiled: Path, tmp_path: Path) -> None:
