@@ -54,13 +54,12 @@ def build(profile: Profile) -> Callable[..., Any]:
             data=data,
             fingerprint=f"{data_fingerprint}-{of_step('etl/sequences')}",
         )
+        tables = {name: sequenced.outputs[name] for name in ("sequences", "catalogue", "users")}
         retrieved = retrieve(
             config=to_json(profile.retrieve),
             fingerprint=f"{encoder_fingerprint}-{of_step('retrieve')}",
             checkpoints=checkpoints,
-            sequences=sequenced.outputs["sequences"],
-            catalogue=sequenced.outputs["catalogue"],
-            users=sequenced.outputs["users"],
+            **tables,
             exposures=sequenced.outputs["exposures"],
         )
         base = base_model(
@@ -70,9 +69,7 @@ def build(profile: Profile) -> Callable[..., Any]:
         prompted = prompts(
             config=to_json(profile.prompts),
             fingerprint=of_step("etl/prompts"),
-            sequences=sequenced.outputs["sequences"],
-            catalogue=sequenced.outputs["catalogue"],
-            users=sequenced.outputs["users"],
+            **tables,
             candidates=retrieved.outputs["candidates"],
             base_model=base.outputs["model"],
         )
@@ -115,9 +112,13 @@ def build(profile: Profile) -> Callable[..., Any]:
         _place(profile.images.spark, sequenced, prompted)
         _place(profile.images.trainer, retrieved, base, tuned, improved, evaluated)
         _place(profile.images.ops, reigning, passed, registered)
-        _track(profile, tuned, improved)
         for task in (reigning, registered):
             task.set_caching_options(enable_caching=False)
+        # A local run sets its database in the environment, outside all cache keys; pods cannot reach it.
+        if profile.register.tracking_uri.startswith("http"):
+            for task in (tuned, improved):
+                task.set_env_variable("MLFLOW_TRACKING_URI", profile.register.tracking_uri)
+                task.set_env_variable("MLFLOW_EXPERIMENT_NAME", profile.register.experiment)
         return Outputs(
             sequences=sequenced.outputs["data_docs"],
             retrieve=retrieved.outputs["report"],
@@ -134,14 +135,6 @@ def build(profile: Profile) -> Callable[..., Any]:
 def _place(image: str, *tasks: dsl.PipelineTask) -> None:
     for task in tasks:
         task.set_container_image(image)
-
-
-def _track(profile: Profile, *trainings: dsl.PipelineTask) -> None:
-    # A local database is no address for pods: a local run sets it in the environment, outside all cache keys.
-    if profile.register.tracking_uri.startswith("http"):
-        for task in trainings:
-            task.set_env_variable("MLFLOW_TRACKING_URI", profile.register.tracking_uri)
-            task.set_env_variable("MLFLOW_EXPERIMENT_NAME", profile.register.experiment)
 
 
 def compile_to(profile: Profile, path: Path) -> None:

@@ -26,62 +26,46 @@ WHEELS = {**BUNDLED_MODELS, **BUNDLED_ENCODERS}
 
 
 def of_data(data: str, exposures: str = "") -> str:
-    """Return the fingerprint of the raw data: contents of a local folder; names, sizes and times at a URI.
-
-    `exposures` is the folder or URI of the table exposures where that lies elsewhere.
-    """
-    tables = _contents(data, data, "the raw tables")
-    if not exposures:
-        return tables
-    lists = _contents(exposures, f"sequences.exposures: {exposures}", "the table exposures")
+    """Return the fingerprint of the raw data, and of the table exposures where that lies elsewhere."""
+    tables, lists = _of_location(data), _of_location(exposures)
+    if not tables:
+        raise DataError(f"{data}: no such folder; it must hold the raw tables")
+    if exposures and not lists:
+        raise DataError(f"sequences.exposures: {exposures}: no such folder; it must hold the table exposures")
     return fingerprint.of_text(tables, lists)
 
 
-def _contents(location: str, shown: str, wanted: str) -> str:
-    if is_remote(location):
-        return fingerprint.of_text(*stamp(location))
-    if not Path(location).is_dir():
-        raise DataError(f"{shown}: no such folder; it must hold {wanted}")
-    return fingerprint.of_folder(Path(location))
-
-
 def of_model(model: BaseModelConfig | EncoderConfig) -> str:
-    """Return the fingerprint of a model: contents of a folder or URI, version of a wheel, commit of a hub id.
+    """Return the fingerprint of a folder or URI, the version of a wheel, or the commit of a hub id.
 
-    It is "" for a model that is missing, which its step reports.
+    It is "" for a model that is missing, which its step reports. Without a network, the commit is that in
+    the hub's local cache.
     """
     source = model.source
     if source.startswith("bundled:"):
         with contextlib.suppress(KeyError, importlib.metadata.PackageNotFoundError):
             return importlib.metadata.version(WHEELS[source.removeprefix("bundled:")])
         return ""
-    if is_remote(source):
-        return fingerprint.of_text(*stamp(source))
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return fingerprint.of_folder(folder)
-    return _hub_commit(source, model.revision) if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) else ""
-
-
-def _hub_commit(repo: str, revision: str) -> str:
-    """Return the commit that `revision` names on the hub or, without a network, in the hub's local cache."""
+    if found := _of_location(os.path.expanduser(source)):
+        return found
     from huggingface_hub import HfApi, snapshot_download
 
     with contextlib.suppress(Exception):  # whatever keeps the hub away
-        return HfApi().model_info(repo, revision=revision, timeout=10).sha or ""
+        return HfApi().model_info(source, revision=model.revision, timeout=10).sha or ""
     with contextlib.suppress(OSError, ValueError):
-        return Path(snapshot_download(repo, revision=revision, local_files_only=True)).name
+        return Path(snapshot_download(source, revision=model.revision, local_files_only=True)).name
     return ""
 
 
+def _of_location(location: str) -> str:
+    """Return the fingerprint of a folder's contents, or of names, sizes and times at a URI; "" for none."""
+    if is_remote(location):
+        return fingerprint.of_text(*stamp(location))
+    return fingerprint.of_folder(Path(location)) if location and Path(location).is_dir() else ""
+
+
 def of_reward(weights: RewardWeights) -> str:
-    """Return the fingerprint of the user's own reward terms; "" without any.
-
-    A term in a package counts with the whole package, any other with its file.
-
-    Raises:
-        ConfigError: a term cannot be imported.
-    """
+    """Return the fingerprint of the user's own reward terms, by their packages or files; "" without any."""
     from components.grpo.rewards import business_terms
 
     # Modules of the working folder come first, as in the steps, which run as `python -m`.

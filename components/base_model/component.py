@@ -7,10 +7,7 @@ from components.step import step
 
 @step()
 def base_model(config: str, fingerprint: str, model: Output[Model]):
-    """Fetch the base model as a safetensors folder; `config` is JSON of BaseModelConfig.
-
-    `fingerprint` names the source's contents and the code; it only keys the cache.
-    """
+    """Fetch the base model in safetensors; `config` is JSON, `fingerprint` only keys the cache."""
     from pathlib import Path
 
     from components.base_model.config import BaseModelConfig
