@@ -112,7 +112,7 @@ def _execute(
     from kfp import local
 
     from pipelines import run_page
-    from pipelines.dag import compile_to
+    from pipelines.dag import Outputs, compile_to
 
     # Threads that spin long while they wait slow training down several times on a busy machine; those that
     # sleep at once cost a tenth on an idle one.
@@ -142,7 +142,7 @@ def _execute(
     except RuntimeError as error:
         step, cause = console.failure(str(error))
         raise RunFailedError(f"step '{step}' failed: {cause}\nThe whole log: {console.log}") from error
-    outputs = {step: Path(artifact.path) for step, artifact in artifacts.items()}
+    outputs = {step: Path(artifacts[step].path) for step in Outputs._fields}
     cached = [step.replace("_", "-") for step in outputs if run.folder not in outputs[step].parents]
     if cached:
         console.say(f"unchanged, so their outputs were used again: {', '.join(cached)}")

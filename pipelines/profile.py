@@ -78,19 +78,15 @@ def load(name: str, changes: Mapping[str, Any] | None = None) -> Profile:
     """Load a profile by its name (see `names`) or by the path of a YAML file.
 
     `changes` are nested like the file: a mapping changes the keys that it names, an empty mapping or
-    any other value replaces.
-
-    Raises:
-        ConfigError: no such profile, not YAML, an unknown key or a wrong type; names file and key.
+    any other value replaces. Mistakes raise ConfigError naming file and key.
     """
     path = FOLDER / f"{name}.yaml" if name in names() else Path(name)
     if not path.is_file():
         raise ConfigError(f"profile '{name}': neither one of {', '.join(names())} nor a YAML file")
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML ({error})") from error
-    values = values or {}
     if changes and isinstance(values, dict):
         values = _changed(values, changes)
     return from_mapping(Profile, values, str(path))

@@ -16,10 +16,7 @@ def sft(
     curves: Output[HTML],
     metrics: Output[Metrics],
 ):
-    """Fine-tune the base model on the answer format; `config` is JSON of SftConfig.
-
-    `fingerprint` names the code; it only keys the cache.
-    """
+    """Fine-tune the base model on answers; `config` is JSON, `fingerprint` only keys the cache."""
     from dataclasses import asdict
     from pathlib import Path
 
