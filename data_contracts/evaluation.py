@@ -196,6 +196,9 @@ class Alarm:
     bound: float
     remedy: str
 
+    def __str__(self) -> str:
+        return f"{self.name} ({self.model}): {self.value:.3g}, bound {self.bound:.3g}; {self.remedy}"
+
 
 @strict
 class TrainingAlarms(_Document):

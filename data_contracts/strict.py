@@ -17,7 +17,6 @@ T = TypeVar("T")
 _SETTINGS = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 _MESSAGES = {
-    "missing": "missing key",
     "greater_than_equal": "must be at least {ge}, got {input}",
     "greater_than": "must be above {gt}, got {input}",
     "less_than_equal": "must be at most {le}, got {input}",
@@ -44,8 +43,7 @@ def strict(cls: type[T]) -> type[T]:
 def decode(kind: type[T], values: Any, source: str) -> T:
     """Return the strict dataclass `kind` built from the JSON or YAML mapping `values`.
 
-    Raises:
-        ValueError: one line per fault, each beginning with `source` and the dotted key.
+    Raises: ValueError with one line per fault, each beginning with `source` and the dotted key.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{source}: expected a mapping of keys, got {_described(values)}")
@@ -97,13 +95,13 @@ def _key(source: str, location: Any) -> str:
 def _fields_at(kind: Any, location: Any) -> list[str]:
     """Return the field names of the dataclass that `location` below `kind` leads to."""
     schema = _adapter(kind).json_schema()
-    place = schema
+    level = schema
     for part in location:
-        place = place["items"] if isinstance(part, int) else place["properties"][part]
-        place = next((option for option in place.get("anyOf", ()) if "$ref" in option), place)
-        if "$ref" in place:
-            place = schema["$defs"][place["$ref"].rpartition("/")[2]]
-    return list(place["properties"])
+        level = level["items"] if isinstance(part, int) else level["properties"][part]
+        level = next((option for option in level.get("anyOf", ()) if "$ref" in option), level)
+        if "$ref" in level:
+            level = schema["$defs"][level["$ref"].rpartition("/")[2]]
+    return list(level["properties"])
 
 
 def _check_json(value: Any, key: str) -> None:

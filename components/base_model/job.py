@@ -5,10 +5,15 @@ import os
 import shutil
 from pathlib import Path
 
+import torch
+from huggingface_hub import snapshot_download
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
+
 from components.base_model.config import BUNDLED, BaseModelConfig, RandomWeights
 from components.shared.artifacts.outputs import atomic_folder
 from components.shared.artifacts.storage import download, is_remote
-from components.shared.errors import DataError, ModelError
+from components.shared.errors import ModelError
+from components.shared.language_model.load import check_folder, load_tokenizer
 from components.shared.language_model.wheels import wheel_folder
 from components.shared.logs import logger
 
@@ -28,8 +33,6 @@ def run(config: BaseModelConfig, output: Path) -> None:
 
     Raises: ModelError if the source is missing, has no safetensors, or has no chat template.
     """
-    from components.shared.language_model.load import check_folder, load_tokenizer
-
     log.info("from %s", config.source)
     with atomic_folder(output) as folder:
         if config.random_weights:
@@ -52,10 +55,7 @@ def _source_folder(config: BaseModelConfig, download_to: Path) -> Path:
     if source.startswith("bundled:"):
         return bundled_folder(source.removeprefix("bundled:"))
     if is_remote(source):
-        try:
-            download(source, download_to)
-        except DataError as error:
-            raise ModelError(f"base_model.source: {error}") from error
+        download(source, download_to)
         return download_to
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -78,9 +78,6 @@ def bundled_folder(name: str) -> Path:
 
 
 def _convert(gguf: Path, target: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     # Reading expanded the 4-bit weights, yet transformers refuses to save what it takes for quantized.
@@ -93,8 +90,6 @@ def _convert(gguf: Path, target: Path) -> None:
 
 
 def _hub_folder(repo: str, revision: str) -> Path:
-    from huggingface_hub import snapshot_download
-
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(HUB_FILES)))
     except (OSError, ValueError, RuntimeError) as error:
@@ -105,11 +100,6 @@ def _hub_folder(repo: str, revision: str) -> Path:
 
 
 def _write_random_model(source: Path, sizes: RandomWeights, folder: Path) -> None:
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    from components.shared.language_model.load import load_tokenizer
-
     tokenizer = load_tokenizer(source)
     torch.manual_seed(sizes.seed)
     config = LlamaConfig(

@@ -142,14 +142,7 @@ def _answers(report: EvaluationReport) -> list[Block]:
 def _alarms(report: EvaluationReport) -> list[Block]:
     if not report.alarms:
         return [Note("No health alarm.", "good")]
-    return [
-        Note(
-            f"{alarm.name} ({alarm.model}): {alarm.value:.3g}, bound {alarm.bound:.3g}. "
-            f"{alarm.remedy[:1].upper() + alarm.remedy[1:]}.",
-            "bad",
-        )
-        for alarm in report.alarms
-    ]
+    return [Note(str(alarm), "bad") for alarm in report.alarms]
 
 
 def _slices(report: EvaluationReport) -> list[Block]:

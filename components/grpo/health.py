@@ -64,11 +64,6 @@ def collapse(bounds: HealthBounds, history: History) -> Alarm | None:
     return next(iter(_failed(checks)), None)
 
 
-def describe(alarm: Alarm) -> str:
-    """Return an alarm as one line."""
-    return f"{alarm.name}: {alarm.value:.4g}, bound {alarm.bound:.4g}; {alarm.remedy}"
-
-
 def _windows(bounds: HealthBounds, history: History) -> tuple[dict[str, float], dict[str, float]]:
     """Return the means over the first and over the last window, by name."""
     first = {name: mean(values[: bounds.window]) for name, values in history.items()}

@@ -98,7 +98,7 @@ def run(
         write_text(alarms, TrainingAlarms(alarms=report.alarms).to_json())
         page.write(curves, state, valid, report.alarms)
     for alarm in report.alarms:
-        log.warning("health: %s", health.describe(alarm))
+        log.warning("health: %s", alarm)
     if not best:
         log.info("no step was better than the SFT model on validation; the output is the SFT model")
     return report

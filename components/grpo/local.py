@@ -81,7 +81,7 @@ def train(
     resumable_best = state.best_step  # the best step that the latest checkpoint names
     while state.step < config.steps:
         if reason := health.collapse(config.health, state.history):
-            log.warning("stopped after step %d: %s", state.step, health.describe(reason))
+            log.warning("stopped after step %d: %s", state.step, reason)
             break
         started = time.monotonic()
         generator = torch.Generator(device=device).manual_seed(config.seed * 1_000_003 + state.step)

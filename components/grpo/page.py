@@ -3,11 +3,10 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from components.grpo import health
 from components.grpo.progress import Progress
 from components.shared.prompting.table import PromptRow
 from components.shared.reporting import charts, page
-from components.shared.reporting.page import Block, Bullets, Details, Figures, Heading, Pre, Text
+from components.shared.reporting.page import Block, Details, Figures, Heading, Note, Pre, Text
 from data_contracts.evaluation import Alarm
 
 
@@ -20,7 +19,7 @@ def write(path: Path, progress: Progress, valid: Sequence[PromptRow], alarms: Se
     best = f"step {progress.best_step}" if progress.best_step else "the SFT model (no step was better)"
     blocks: list[Block] = [
         Text(f"Health: {len(alarms) or 'no'} alarm{'s' if len(alarms) > 1 else ''}."),
-        Bullets([health.describe(alarm) for alarm in alarms]),
+        *(Note(str(alarm), "bad") for alarm in alarms),
         Figures(charts.curves({**validation, **progress.history})),
         Heading("Answers before and after training"),
         *_answers(progress, valid),

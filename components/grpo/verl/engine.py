@@ -13,7 +13,6 @@ from pathlib import Path
 
 from transformers import AutoConfig
 
-from components.grpo import health
 from components.grpo.config import GrpoConfig
 from components.grpo.progress import Progress, best_checkpoint, log
 from components.grpo.rollout import longest_prompt
@@ -102,7 +101,7 @@ def _watch(state: TrainingState, attempt: Attempt, arguments: Sequence[str]) -> 
                 if is_new:
                     state.progress.log_step(state.config.steps)
             if reason := state.collapsed():
-                log.warning("stopped after step %d: %s", state.progress.step, health.describe(reason))
+                log.warning("stopped after step %d: %s", state.progress.step, reason)
                 return
     if code:
         raise process.failure(f"verl ended with exit status {code}", attempt.output)

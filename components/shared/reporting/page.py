@@ -57,13 +57,6 @@ class Pre(Text):
 
 
 @dataclass(frozen=True)
-class Bullets(Block):
-    """A list."""
-
-    items: Sequence[str]
-
-
-@dataclass(frozen=True)
 class Table(Block):
     """A table of figures, or of text with `is_text`; without a header, pairs of name and value."""
 

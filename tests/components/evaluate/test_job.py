@@ -57,7 +57,7 @@ def evaluated(world, models, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 def test_alarms_of_the_training_are_carried_along(evaluated) -> None:
     report, folder = evaluated
     assert report.alarms[0].name == "high_kl"
-    assert "Raise &lt;beta&gt;" in (folder / "report.html").read_text()
+    assert "raise &lt;beta&gt;" in (folder / "report.html").read_text()
 
 
 def test_every_comparator_is_there_and_no_champion(evaluated) -> None:

@@ -126,7 +126,7 @@ def test_a_collapse_stops_the_training_and_the_sft_model_goes_on(
     assert report.steps < config.steps
     assert report.best_step == 0
     assert report.last_reward > report.first_reward
-    assert f": {name}: " in caplog.text.partition("stopped after step")[2]
+    assert f": {name} (" in caplog.text.partition("stopped after step")[2]
     local.load(tmp_path / "model")
 
 
@@ -138,4 +138,4 @@ def test_a_frozen_model_whose_answers_are_all_alike_raises_the_alarm(
     assert TrainingAlarms.read(tmp_path / "alarms.json").alarms == report.alarms
     assert {alarm.model for alarm in report.alarms} == {"grpo (not kept)"}, "the SFT model goes on"
     assert "no_task_variance" in {alarm.name for alarm in report.alarms}
-    assert "<li>no_task_variance: 1, bound 0.9;" in (tmp_path / "curves.html").read_text()
+    assert ">no_task_variance (grpo (not kept)): 1, bound 0.9;" in (tmp_path / "curves.html").read_text()

@@ -8,7 +8,6 @@ import pytest
 from components.shared.reporting import charts, page
 from components.shared.reporting.page import (
     Block,
-    Bullets,
     Cell,
     Details,
     Figures,
@@ -30,7 +29,6 @@ ESCAPED = "&lt;b onclick=&#39;x&#39;&gt;&amp;"
         pytest.param(Text(EVIL), f"<p>{ESCAPED}</p>", id="text"),
         pytest.param(Text("a", "faint"), '<p class="faint">a</p>', id="text with a tone"),
         pytest.param(Note(EVIL, "bad"), f'<div class="note bad">{ESCAPED}</div>', id="note"),
-        pytest.param(Bullets([EVIL, "b"]), f"<ul><li>{ESCAPED}</li><li>b</li></ul>", id="bullets"),
         pytest.param(Pre(f"{EVIL}\nb"), f"<pre>{ESCAPED}\nb</pre>", id="pre"),
         pytest.param(
             Table(["a", Cell(EVIL, "warn")], [[Cell("x", href="other.html?a=1&b"), EVIL]], EVIL),
