@@ -22,21 +22,24 @@ def sequences(
 
     `fingerprint` names the data's contents and the code; it only keys the cache.
     """
+    from pathlib import Path
+
     from components.etl.config import SequencesConfig
-    from components.etl.outputs import folder_of, log_report, table_of
-    from components.etl.sequences.job import SequencesOutputs, run_sequences
+    from components.etl.outputs import log_report, table_of
+    from components.etl.sequences.job import run_sequences
     from components.shared.config import parse
 
     settings = parse(SequencesConfig, config, "sequences")
-    tables = {
-        "sequences": sequences,
-        "catalogue": catalogue,
-        "users": users,
-        "exposures": exposures,
-        "quarantine": quarantine,
-    }
-    folders = {name: table_of(artifact, settings.spark) for name, artifact in tables.items()}
-    report = run_sequences(settings, data, SequencesOutputs(**folders, data_docs=folder_of(data_docs)))
+    report = run_sequences(
+        settings,
+        data,
+        sequences=table_of(sequences, settings.spark),
+        catalogue=table_of(catalogue, settings.spark),
+        users=table_of(users, settings.spark),
+        exposures=table_of(exposures, settings.spark),
+        quarantine=table_of(quarantine, settings.spark),
+        page=Path(data_docs.path),
+    )
     log_report(report, metrics)
 
 
@@ -57,8 +60,10 @@ def prompts(
 
     `fingerprint` names the code; it only keys the cache.
     """
+    from pathlib import Path
+
     from components.etl.config import PromptsConfig
-    from components.etl.outputs import folder_of, log_report, table_of
+    from components.etl.outputs import log_report, table_of
     from components.etl.prompts.job import run_prompts
     from components.shared.config import parse
 
@@ -68,9 +73,9 @@ def prompts(
     report = run_prompts(
         settings,
         **folders,
-        base_model=folder_of(base_model),
-        prompts=folder_of(prompts),
-        page=folder_of(data_docs),
+        base_model=Path(base_model.path),
+        prompts=Path(prompts.path),
+        page=Path(data_docs.path),
         staging=None if settings.spark.is_local else f"{table_of(prompts, settings.spark)}-staging",
     )
     log_report(report, metrics)

@@ -10,19 +10,13 @@ from components.shared.artifacts.storage import is_remote
 from components.shared.errors import ConfigError
 
 
-def folder_of(artifact: Any) -> Path:
-    """Return the path of an artifact on this machine."""
-    return Path(artifact.path)
-
-
 def table_of(artifact: Any, config: SparkConfig) -> str | Path:
     """Return where Spark reads or writes a table: the artifact's folder, its URI for remote executors.
 
-    Raises:
-        ConfigError: executors are remote, and the pipeline root is no object storage.
+    Raises ConfigError: executors are remote, and the pipeline root is no object storage.
     """
     if config.is_local:
-        return folder_of(artifact)
+        return Path(artifact.path)
     if not is_remote(artifact.uri):
         raise ConfigError(
             f"spark.master={config.master!r} works on other machines, which cannot see {artifact.uri}; "
@@ -33,12 +27,9 @@ def table_of(artifact: Any, config: SparkConfig) -> str | Path:
 
 def log_report(report: Any, metrics: Any) -> None:
     """Log the numbers of a report dataclass as metrics; a mapping's entries become `name/key`."""
-    numbers: dict[str, float] = {}
-    for name, value in dataclasses.asdict(report).items():
-        if isinstance(value, dict):
-            numbers |= {f"{name}/{key}": number for key, number in value.items()}
-        else:
-            numbers[name] = value
+    numbers = dataclasses.asdict(report)
+    reasons = numbers.pop("reasons", {})
+    numbers |= {f"reasons/{reason}": rows for reason, rows in reasons.items()}
     for name, value in numbers.items():
         metrics.log_metric(name, value)
     write_json(Path(metrics.path), numbers)  # without a file there, KFP's local cache never hits

@@ -140,14 +140,14 @@ def _generate(task: dict) -> int:
 def _spark(task: dict, contracts: bool) -> int:
     from components.etl.config import SequencesConfig, SparkConfig
     from components.etl.sequences import job
-    from components.etl.sources.quarantine import Quarantine
+    from components.etl.sources.raw import Quarantine
 
     if not contracts:  # as polars: no expectations, no counts of faulty users and items
 
         def count_rows(config, raw, docs, counted):
-            names = [name for name in raw.present() if name in counted]
+            names = [name for name in raw if name in counted]
             rows = {n: pq.read_metadata(Path(task["data"]) / f"{n}.parquet").num_rows for n in names}
-            return Quarantine(max_share=1, rows=rows, reasons={name: {} for name in rows})
+            return Quarantine(docs, max_share=1, rows=rows, reasons={name: {} for name in rows})
 
         job.check_raw = count_rows
         job.check = lambda *_: None
@@ -155,9 +155,7 @@ def _spark(task: dict, contracts: bool) -> int:
     config = SequencesConfig(spark=spark)
     out = Path(task["out"])
     folders = {name: out / name for name in ("sequences", "catalogue", "users", "exposures", "quarantine")}
-    report = job.run_sequences(
-        config, task["data"], job.SequencesOutputs(**folders, data_docs=out / "docs.html")
-    )
+    report = job.run_sequences(config, task["data"], **folders, page=out / "docs.html")
     return report.events_kept
 
 

@@ -176,7 +176,7 @@ def prepare(folder: Path, prompts: int, tokens: int, smoke: bool) -> list[list[d
         (folder / name).write_text(json.dumps(settings))
     found = []
     for n in range(prompts):
-        messages = [{"role": "user", "content": f"{n} {WORDS * 60}"}]
+        messages = [{"role": "user", "content": f"{n} {WORDS * (tokens // 15)}"}]
         while len(encode_prompt(tokenizer, messages)) > tokens:
             messages[0]["content"] = messages[0]["content"].rsplit(" ", 1)[0]
         found.append(messages)

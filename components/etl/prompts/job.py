@@ -21,9 +21,8 @@ from components.etl.prompts.cases import count_train, label_cases, sample_cases
 from components.etl.prompts.rows import CatalogueStatistics, render
 from components.etl.prompts.tokens import token_counter, within_tasks
 from components.etl.sequences.views import candidates_view, prompts_view
-from components.etl.spark.parts import read_by_tasks, read_parts, write_parts, written_by_tasks
+from components.etl.spark.parts import conform, read_parts, relaxed, shared_with_tasks, write_parts
 from components.etl.spark.session import readable, session
-from components.etl.spark.types import conform, relaxed
 from components.shared.artifacts.outputs import atomic_folder
 from components.shared.errors import ConfigError, DataError, LeakageError
 from components.shared.logs import logger
@@ -100,7 +99,7 @@ def run_prompts(
         _stage(config, frames, cases, base_model, staged, staging)
         with atomic_folder(prompts) as folder:
             written = {split: _write_split(staged, split, folder) for split in tables.SPLITS}
-            with read_by_tasks(folder, staging) as shared_folder:
+            with shared_with_tasks(folder, staging) as shared_folder:
                 check(docs, "prompts", prompts_view(read_parts(spark, shared_folder, tables.PROMPTS)))
             train, test = written["train"], written["test"]
             longest = pc.max(pc.list_value_length(train["candidates"])).as_py() or 0
@@ -129,7 +128,7 @@ def _stage(
     """Render the sampled cases into part files in `staged`; raise what went wrong in any of them."""
     chosen = sample_cases(config, cases).persist()  # read twice: for the items it names, and to be rendered
     try:
-        with written_by_tasks(staged, staging) as folder:
+        with shared_with_tasks(staged, staging) as folder:
             write_parts(_rendered(config, frames, chosen, model), RENDERED, folder)
     finally:
         chosen.unpersist()

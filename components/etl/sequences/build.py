@@ -6,20 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from components.etl.config import SequencesConfig
 from data_contracts.tables import ACTIONS, EVENT, SEQUENCES, TIMESTAMP
-
-
-@dataclass(frozen=True, kw_only=True)
-class SequenceRules:
-    """Rules of a sequence; times are µs since the epoch, used by the temporal split only."""
-
-    min_interactions: int
-    temporal: bool
-    valid_from: int
-    test_from: int
-    action_weights: tuple[float, ...]  # in the order of ACTIONS
-    dwell_weight: float
-    full_dwell_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +20,12 @@ class SequenceChunk:
     events: int
 
 
-def build(events: pa.Table, rules: SequenceRules) -> SequenceChunk:
+def build(events: pa.Table, config: SequencesConfig, cuts: tuple[int, int] | None = None) -> SequenceChunk:
     """Return the sequences of whole users from their events (columns of EVENTS, in any order).
 
-    Users are sorted by id, their events by (timestamp, ordinal, item_id, action, dwell), nulls first. A
-    repeated event (same user, item, action and time) counts once. Users with fewer than
-    `min_interactions` distinct items are dropped. No rows give no rows.
+    `cuts` are the starts of validation and test of a temporal split, µs since the epoch. Users are sorted by
+    id, their events by (timestamp, ordinal, item_id, action, dwell), nulls first. A repeated event (same
+    user, item, action and time) counts once. Users with too few distinct items are dropped.
     """
     events = events.combine_chunks()
     users, user = _ranked(single(events.column("user_id")))
@@ -61,13 +49,20 @@ def build(events: pa.Table, rules: SequenceRules) -> SequenceChunk:
     slot[by_time] = np.arange(len(by_time))
     slot, first = slot[inverse], first[by_time]
 
-    weight = np.array(rules.action_weights)[action] + rules.dwell_weight * _dwell_share(dwell, rules)
+    weights = np.array([config.action_weights.get(name, 0.0) for name in ACTIONS])
+    seconds = np.nan_to_num(pc.fill_null(dwell, 0.0).to_numpy(zero_copy_only=False))
+    dwell_share = np.clip(seconds / config.full_dwell_seconds, 0.0, 1.0)
+    weight = weights[action] + config.dwell_weight * dwell_share
     engagement = np.bincount(slot, weights=weight, minlength=len(first)).astype(np.float64)
     lengths = np.bincount(user[first], minlength=len(users)) if len(first) else np.zeros(len(users), np.int64)
-    keep = lengths >= rules.min_interactions
+    keep = lengths >= config.min_interactions
     kept_slots, kept_events = keep[user[first]], keep[user]
     starts = np.cumsum(lengths) - lengths
-    train_end, valid_end = _ends(rules, lengths, user[first], time[first])
+    train_end, valid_end = lengths - 2, lengths - 1
+    if cuts:
+        train_end, valid_end = (
+            np.bincount(user[first][time[first] < cut], minlength=len(users)) for cut in cuts
+        )
 
     lists = _offsets(lengths[keep])
     event_lists = _offsets(np.bincount(user, minlength=len(users))[keep])
@@ -147,22 +142,6 @@ def _first_of_each(
     fresh[rows] = False
     fresh[rows[first]] = True
     return fresh
-
-
-def _dwell_share(dwell: pa.Array, rules: SequenceRules) -> np.ndarray:
-    seconds = np.nan_to_num(pc.fill_null(dwell, 0.0).to_numpy(zero_copy_only=False))
-    return np.clip(seconds / rules.full_dwell_seconds, 0.0, 1.0)
-
-
-def _ends(
-    rules: SequenceRules, lengths: np.ndarray, owner: np.ndarray, time: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return `train_end` and `valid_end` of each user."""
-    if not rules.temporal:
-        return lengths - 2, lengths - 1
-    users = len(lengths)
-    before = [np.bincount(owner[time < cut], minlength=users) for cut in (rules.valid_from, rules.test_from)]
-    return before[0], before[1]
 
 
 def single(column: pa.ChunkedArray) -> pa.Array:

@@ -5,29 +5,27 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from components.etl.config import SequencesConfig, parse_time
 from components.etl.contracts import check
 from components.etl.data_docs import data_docs
-from components.etl.sequences.build import SequenceRules, build
+from components.etl.sequences.build import build
 from components.etl.sequences.catalogue import catalogue_rows, with_train_counts
 from components.etl.sequences.k_core import k_core
 from components.etl.sequences.views import sequences_view
 from components.etl.sources import faults
 from components.etl.sources.faults import FAULT, ROW
 from components.etl.sources.files import approximate_rows
-from components.etl.sources.quarantine import Quarantine
-from components.etl.sources.raw import RawTables, check_raw, locate_tables, read_raw
-from components.etl.spark.parts import PartWriter, atomic_table, read_parts, write_parts
-from components.etl.spark.session import batches_of_short_rows, readable, session
+from components.etl.sources.raw import check_raw, locate_tables, read_raw
+from components.etl.spark.parts import atomic_table, part_writer, read_parts, write_parts
+from components.etl.spark.session import readable, session
 from components.shared.artifacts.storage import remove
 from components.shared.errors import DataError
 from components.shared.logs import logger
@@ -36,20 +34,10 @@ from data_contracts import tables
 log = logger("sequences")
 
 PART_ROWS, LEAST_PARTS = 500_000, 4
+ROW_GROUP = 50_000
+DAY_US = 86_400_000_000
 FAULTY, DUPLICATES = "faulty", "duplicates"  # folders below the quarantine while the step runs
 REFUSED = "refused "  # prefix of a reason among the counts of the events' pass
-
-
-@dataclass(frozen=True, kw_only=True)
-class SequencesOutputs:
-    """Folders (or s3:// URIs) of the step's tables, and the HTML file of its data docs."""
-
-    sequences: str | Path
-    catalogue: str | Path
-    users: str | Path
-    exposures: str | Path
-    quarantine: str | Path
-    data_docs: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,58 +54,64 @@ class SequencesReport:
     reasons: dict[str, int]
 
 
-def run_sequences(config: SequencesConfig, data: str, out: SequencesOutputs) -> SequencesReport:
-    """Read the raw tables in `data` (a folder or an s3:// URI) and write every output, whole or not at all.
+def run_sequences(
+    config: SequencesConfig,
+    data: str,
+    *,
+    sequences: str | Path,
+    catalogue: str | Path,
+    users: str | Path,
+    exposures: str | Path,
+    quarantine: str | Path,
+    page: Path,
+) -> SequencesReport:
+    """Write every table (a folder or an s3:// URI) from the raw ones in `data`, whole or not at all.
 
-    Raises:
-        DataError: a table is missing, unreadable, empty, or lacks a column.
-        ContractError: a critical expectation failed, or more than `max_quarantine_share` of the rows
-            of a table are faulty.
+    Raises DataError: a table is missing, unreadable, empty, or lacks a column. Raises ContractError: a
+    critical expectation failed, or more than `max_quarantine_share` of the rows of a table are faulty.
     """
-    with readable(data), data_docs(out.data_docs, "Raw data and sequences") as docs, ExitStack() as stack:
-        found = stack.enter_context(locate_tables(config, data))  # before Spark takes its seconds to start
+    with readable(data), data_docs(page, "Raw data and sequences") as docs, ExitStack() as stack:
+        found = locate_tables(config, data)  # before Spark takes its seconds to start
         spark = session(config.spark, "sequences")
+        # A limit in bytes makes Spark add up a batch's size after every row: half of mapInArrow's time. The
+        # largest value switches that off; rows of this step are some hundred bytes at most.
+        spark.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", str(2**31 - 1))
         raw = read_raw(spark, config, found)
-        quarantine = check_raw(config, raw, docs, counted=("users", "items", "exposures"))
-        folders = {
-            name: stack.enter_context(atomic_table(getattr(out, name)))
-            for name in ("sequences", "catalogue", "users", "exposures", "quarantine")
+        refused = check_raw(config, raw, docs, counted=("users", "items", "exposures"))
+        sequences, catalogue, users, exposures, quarantine = (
+            stack.enter_context(atomic_table(table))
+            for table in (sequences, catalogue, users, exposures, quarantine)
+        )
+        partitions = _parts(config, approximate_rows(found["events"]))
+        counts = _write_sequences(config, raw["events"], partitions, sequences, quarantine)
+        reasons = {
+            name.removeprefix(REFUSED): count
+            for name, count in sorted(counts.items())
+            if name.startswith(REFUSED) and count
         }
-        partitions = parts_for(config, approximate_rows(found["events"]))
-        counts = _write_sequences(config, raw.events, partitions, folders["sequences"], folders["quarantine"])
-        quarantine.record("events", counts["rows"], _reasons(counts))
-        docs.counts.update(quarantine.sections())
-        quarantine.check("events", raw.events)
+        refused.record("events", counts["rows"], reasons)
+        refused.check("events", raw["events"])
         if not counts["users"] + counts["dropped"]:
-            refused = quarantine.reasons["events"]
             window = f"as_of={config.as_of!r}, core={config.core}"
-            raise DataError(f"{data}: no usable event is left ({window}; refused: {refused})")
+            raise DataError(f"{data}: no usable event is left ({window}; refused: {reasons})")
         if not counts["users"]:
             raise DataError(
                 f"{data}: no user has {config.min_interactions} distinct items; lower min_interactions, "
                 "or bring a longer log"
             )
         log.info(f"{counts['users']:,} users kept, {counts['dropped']:,} dropped")
-        _write_quarantine(raw, folders["quarantine"])
-        sequences = read_parts(spark, folders["sequences"], tables.SEQUENCES)
-        check(docs, "sequences", sequences_view(sequences), {"min_interactions": config.min_interactions})
-        parts = parts_for(config, quarantine.rows["items"])
-        items = _write_catalogue(config, raw, sequences, parts, folders["catalogue"])
-        _write_users(raw, sequences, parts_for(config, quarantine.rows["users"]), folders["users"])
-        parts = parts_for(config, quarantine.rows.get("exposures", 0))
-        _write_exposures(config, raw, sequences, parts, folders["exposures"])
-    return _report(quarantine, counts, items)
-
-
-def parts_for(config: SequencesConfig, rows: int) -> int:
-    """Return the number of part files of a table of `rows` rows."""
-    return config.partitions or max(LEAST_PARTS, math.ceil(rows / PART_ROWS))
-
-
-def _report(quarantine: Quarantine, counts: dict[str, int], items: int) -> SequencesReport:
-    reasons = quarantine.reasons["events"]
+        _write_quarantine(raw, quarantine)
+        kept = read_parts(spark, sequences, tables.SEQUENCES)
+        check(docs, "sequences", sequences_view(kept), {"min_interactions": config.min_interactions})
+        items = _write_catalogue(config, raw["items"], refused.rows["items"], kept, catalogue)
+        _write_users(config, raw["users"], refused.rows["users"], kept, users)
+        if "exposures" in raw:
+            _write_exposures(config, raw["exposures"], refused.rows["exposures"], kept, exposures)
+        else:
+            empty = spark.createDataFrame([], from_arrow_schema(tables.EXPOSURES))
+            write_parts(empty, tables.EXPOSURES, exposures)
     return SequencesReport(
-        events_read=quarantine.rows["events"],
+        events_read=counts["rows"],
         events_kept=counts["events"],
         events_quarantined=sum(reasons.values()),
         users=counts["users"],
@@ -128,19 +122,8 @@ def _report(quarantine: Quarantine, counts: dict[str, int], items: int) -> Seque
     )
 
 
-def rules(config: SequencesConfig, as_of: datetime) -> SequenceRules:
-    """Return the rules of `config` for a data window that ends at `as_of`."""
-    test_from = as_of - timedelta(days=config.test_days)
-    valid_from = test_from - timedelta(days=config.valid_days)
-    return SequenceRules(
-        min_interactions=config.min_interactions,
-        temporal=config.split == "temporal",
-        valid_from=_microseconds(valid_from),
-        test_from=_microseconds(test_from),
-        action_weights=tuple(config.action_weights.get(action, 0.0) for action in tables.ACTIONS),
-        dwell_weight=config.dwell_weight,
-        full_dwell_seconds=config.full_dwell_seconds,
-    )
+def _parts(config: SequencesConfig, rows: int) -> int:
+    return config.partitions or max(LEAST_PARTS, math.ceil(rows / PART_ROWS))
 
 
 def _write_sequences(
@@ -155,31 +138,31 @@ def _write_sequences(
     as_of = parse_time("as_of", config.as_of) if config.as_of else None
     if as_of:
         marked = marked.where(F.col(FAULT).isNotNull() | (F.col("timestamp") < F.lit(as_of)))
-    elif config.split == "temporal":
-        as_of = _after_last(faults.valid_rows(events))
+    cuts = None
+    if config.split == "temporal":
+        end = round(as_of.timestamp() * 1e6) if as_of else _after_last(faults.valid_rows(events))
+        test_from = end - config.test_days * DAY_US
+        cuts = test_from - config.valid_days * DAY_US, test_from
     if config.core:
         is_valid = F.col(FAULT).isNull()
         marked = k_core(marked.where(is_valid), config.core).unionByName(marked.where(~is_valid))
-    sequence_rules = rules(config, as_of or datetime(1970, 1, 1, tzinfo=UTC))
     folder, faulty, duplicates = str(out), f"{quarantine}/{FAULTY}", f"{quarantine}/{DUPLICATES}"
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         valid, counts = [tables.EVENTS.empty_table()], Counter[str]()
-        with PartWriter(faulty, tables.QUARANTINE) as faulty_part:
+        with part_writer(faulty, tables.QUARANTINE) as faulty_part:
             for batch in batches:
                 rows, refused = faults.split_by_fault(pa.Table.from_batches([batch]))
-                faulty_part.write(refused)
+                faulty_part.write_table(refused)
                 valid.append(rows.cast(tables.EVENTS))
                 counts["rows"] += batch.num_rows
                 for found in refused.column("reason").value_counts().to_pylist():
                     counts[REFUSED + found["values"]] += found["counts"]
-        chunk = build(pa.concat_tables(valid), sequence_rules)
-        with (
-            PartWriter(folder, tables.SEQUENCES) as part,
-            PartWriter(duplicates, tables.EVENTS) as duplicates_part,
-        ):
-            part.write(chunk.sequences)
-            duplicates_part.write(chunk.duplicates)
+        chunk = build(pa.concat_tables(valid), config, cuts)
+        with part_writer(folder, tables.SEQUENCES) as part:
+            part.write_table(chunk.sequences, row_group_size=ROW_GROUP)
+        with part_writer(duplicates, tables.EVENTS) as part:
+            part.write_table(chunk.duplicates)
         counts.update(
             {
                 "users": chunk.sequences.num_rows,
@@ -196,32 +179,23 @@ def _write_sequences(
     # come along to spare a pass; many lack a user, so they are distributed by their text.
     by_user = marked.repartition(partitions, F.coalesce(ROW, "user_id"))
     summed = by_user.mapInArrow(write, "name string, count long").groupBy("name").agg(F.sum("count"))
-    with batches_of_short_rows(events.sparkSession):
-        counts = Counter(dict(map(tuple, summed.collect())))
+    counts = Counter(dict(map(tuple, summed.collect())))
     if config.as_of or config.core:
         counts["rows"] = events.count()  # the share of faulty rows refers to all rows
     return counts
 
 
-def _reasons(counts: dict[str, int]) -> dict[str, int]:
-    found = {name.removeprefix(REFUSED): n for name, n in counts.items() if name.startswith(REFUSED) and n}
-    return dict(sorted(found.items()))
-
-
-def _after_last(events: DataFrame) -> datetime:
+def _after_last(events: DataFrame) -> int:
     """Return the end of the data window without `as_of`: 1 µs after the last event."""
-    last = events.agg(F.unix_micros(F.max("timestamp"))).collect()[0][0]
-    if last is None:
-        raise DataError("no usable event, so the temporal split has no end; see the quarantine table")
-    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=last + 1)
+    return (events.agg(F.unix_micros(F.max("timestamp"))).collect()[0][0] or 0) + 1
 
 
-def _write_quarantine(raw: RawTables, out: str | Path) -> None:
+def _write_quarantine(raw: dict[str, DataFrame], out: str | Path) -> None:
     """Write the refused rows of all tables to one file; those of the events are staged in `out`."""
-    spark: SparkSession = raw.events.sparkSession
+    spark = raw["events"].sparkSession
     duplicates = read_parts(spark, f"{out}/{DUPLICATES}", tables.EVENTS).withColumn(FAULT, F.lit("duplicate"))
     union = read_parts(spark, f"{out}/{FAULTY}", tables.QUARANTINE)
-    for table, frame in {**raw.present(), "events": duplicates}.items():
+    for table, frame in {**raw, "events": duplicates}.items():
         union = union.union(faults.faulty_rows(table, frame))
     write_parts(union.repartition(1).sortWithinPartitions("table", "reason", "row"), tables.QUARANTINE, out)
     for staged in (FAULTY, DUPLICATES):
@@ -229,44 +203,31 @@ def _write_quarantine(raw: RawTables, out: str | Path) -> None:
 
 
 def _write_catalogue(
-    config: SequencesConfig, raw: RawTables, sequences: DataFrame, partitions: int, out: str | Path
+    config: SequencesConfig, items: DataFrame, rows: int, sequences: DataFrame, out: str | Path
 ) -> int:
     keep_emoji = config.emoji == "keep"
-    frame = with_train_counts(faults.valid_rows(raw.items), sequences).repartition(partitions, "item_id")
-    return write_parts(
-        frame.sortWithinPartitions("item_id"),
-        tables.CATALOGUE,
-        out,
-        lambda items: catalogue_rows(items, keep_emoji),
-    )
+    counted = with_train_counts(faults.valid_rows(items), sequences)
+    ordered = counted.repartition(_parts(config, rows), "item_id").sortWithinPartitions("item_id")
+    return write_parts(ordered, tables.CATALOGUE, out, lambda items: catalogue_rows(items, keep_emoji))
 
 
-def _write_users(raw: RawTables, sequences: DataFrame, partitions: int, out: str | Path) -> None:
+def _write_users(
+    config: SequencesConfig, users: DataFrame, rows: int, sequences: DataFrame, out: str | Path
+) -> None:
     """Write the raw users, and a row of nulls for users of sequences without one."""
-    known = faults.valid_rows(raw.users)
-    missing = sequences.select("user_id").join(known.select("user_id"), "user_id", "left_anti")
-    everyone = known.unionByName(missing, allowMissingColumns=True)
-    write_parts(
-        everyone.repartition(partitions, "user_id").sortWithinPartitions("user_id"), tables.USERS, out
-    )
+    valid = faults.valid_rows(users)
+    missing = sequences.select("user_id").join(valid.select("user_id"), "user_id", "left_anti")
+    everyone = valid.unionByName(missing, allowMissingColumns=True)
+    ordered = everyone.repartition(_parts(config, rows), "user_id").sortWithinPartitions("user_id")
+    write_parts(ordered, tables.USERS, out)
 
 
 def _write_exposures(
-    config: SequencesConfig, raw: RawTables, sequences: DataFrame, partitions: int, out: str | Path
+    config: SequencesConfig, exposures: DataFrame, rows: int, sequences: DataFrame, out: str | Path
 ) -> None:
-    """Write the lists of the sequences' users within the data window; an empty table if there are none."""
-    spark: SparkSession = raw.events.sparkSession
-    if raw.exposures is None:
-        write_parts(spark.createDataFrame([], from_arrow_schema(tables.EXPOSURES)), tables.EXPOSURES, out)
-        return
-    lists = faults.valid_rows(raw.exposures).join(sequences.select("user_id"), "user_id", "left_semi")
+    """Write the lists of the sequences' users within the data window."""
+    lists = faults.valid_rows(exposures).join(sequences.select("user_id"), "user_id", "left_semi")
     if config.as_of:
         lists = lists.where(F.col("timestamp") < F.lit(parse_time("as_of", config.as_of)))
-    ordered = lists.repartition(partitions, "user_id").sortWithinPartitions(
-        "user_id", "timestamp", "item_ids"
-    )
-    write_parts(ordered, tables.EXPOSURES, out)
-
-
-def _microseconds(time: datetime) -> int:
-    return int((time - datetime.fromtimestamp(0, UTC)) / timedelta(microseconds=1))
+    by_user = lists.repartition(_parts(config, rows), "user_id")
+    write_parts(by_user.sortWithinPartitions("user_id", "timestamp", "item_ids"), tables.EXPOSURES, out)

@@ -35,21 +35,17 @@ class Source:
     folder: Folder
     files: tuple[str, ...]  # relative to the folder
 
-    def uri(self, file: str) -> str:
-        """Return the address of `file` for messages."""
-        return self.folder.shown(file)
-
     @functools.cached_property
     def footers(self) -> dict[str, pq.FileMetaData]:
         """Return the footers of the Parquet files. Raises DataError."""
         footers = {}
         for file in self.files:
+            path = f"{self.folder.root}/{file}"
             try:
-                path = f"{self.folder.root}/{file}"
                 footers[file] = pq.read_metadata(path, filesystem=self.folder.store)
             except (OSError, pa.ArrowException) as error:
                 raise DataError(
-                    f"{self.uri(file)}: not a readable Parquet file ({error}); export it again"
+                    f"{self.folder.shown(file)}: not a readable Parquet file ({error}); export it again"
                 ) from error
         return footers
 
@@ -66,16 +62,13 @@ class Source:
                 return list(itertools.islice(filter(str.strip, lines), 2))
         except (OSError, EOFError, UnicodeDecodeError, pa.ArrowException) as error:
             raise DataError(
-                f"{self.uri(file)}: not readable as UTF-8 text ({error}); is it another encoding, or cut off?"
+                f"{self.folder.shown(file)}: not readable as UTF-8 text ({error}); "
+                "is it another encoding, or cut off?"
             ) from error
 
 
 def locate(folder: Folder, table: str) -> Source:
-    """Return the files of `table` in `folder`.
-
-    Raises:
-        DataError: none, several, an unknown ending, or formats mixed.
-    """
+    """Return the files of `table` in `folder`. Raises DataError: none, several, or formats mixed."""
     if found := find(folder, table):
         return found
     raise DataError(
@@ -121,17 +114,14 @@ def _format(name: str) -> str | None:
 
 
 def check(source: Source) -> None:
-    """Check columns and types of every file by its footer or first line.
+    """Check columns and types of every file by its footer or first line; raise DataError if one is unusable.
 
-    Raises:
-        DataError: a missing column, a wrong type, an unreadable file or an empty table; names file,
-            column and remedy. The values of text files are checked later, row by row.
+    The values of text files are checked later, row by row.
     """
     check_file = _check_parquet if source.format == "parquet" else _check_text
     if not sum(check_file(source, file) for file in source.files):
-        raise DataError(
-            f"{source.uri(source.files[0])}: the {source.table} table has no rows; is the export complete?"
-        )
+        first = source.folder.shown(source.files[0])
+        raise DataError(f"{first}: the {source.table} table has no rows; is the export complete?")
 
 
 def approximate_rows(source: Source) -> int:
@@ -146,11 +136,11 @@ def _check_parquet(source: Source, file: str) -> int:
     """Return the number of rows."""
     found = source.footers[file].schema.to_arrow_schema()
     _check_columns(source, file, found.names)
-    for wanted in tables.RAW[source.table]:
-        if wanted.name in found.names and not _fits(found.field(wanted.name).type, wanted.type):
+    for name, wanted in zip(tables.RAW[source.table].names, tables.RAW[source.table].types, strict=True):
+        if name in found.names and not _fits(kind := found.field(name).type, wanted):
             raise DataError(
-                f"{source.uri(file)}: column '{wanted.name}' has type {found.field(wanted.name).type}, "
-                f"expected {wanted.type}; cast it when you export the table"
+                f"{source.folder.shown(file)}: column '{name}' has type {kind}, expected {wanted}; "
+                "cast it when you export the table"
             )
     return source.footers[file].num_rows
 
@@ -168,22 +158,28 @@ def _check_text(source: Source, file: str) -> int:
     except json.JSONDecodeError:
         return 1  # quarantined later, as any other malformed line
     if not isinstance(row, dict):
-        raise DataError(f"{source.uri(file)}: line 1 is not a JSON object; expected one object per line")
+        raise DataError(
+            f"{source.folder.shown(file)}: line 1 is not a JSON object; expected one object per line"
+        )
     _check_columns(source, file, list(row), only_ids=True)  # a writer may leave out keys with null values
     return 1
 
 
 def _check_columns(source: Source, file: str, found: list[str], only_ids: bool = False) -> None:
     if MALFORMED in found:
-        raise DataError(f"{source.uri(file)}: the column name '{MALFORMED}' is reserved; rename or drop it")
+        raise DataError(
+            f"{source.folder.shown(file)}: the column name '{MALFORMED}' is reserved; rename or drop it"
+        )
     counts = Counter(name.lower() for name in found)  # Spark ignores the case of names
     if twice := [name for name in found if counts[name.lower()] > 1]:
-        raise DataError(f"{source.uri(file)}: column '{twice[0]}' stands there twice; rename or drop one")
+        raise DataError(
+            f"{source.folder.shown(file)}: column '{twice[0]}' stands there twice; rename or drop one"
+        )
     required = tables.REQUIRED_COLUMNS[source.table]
     for column in required:
         if column not in found and not (only_ids and not column.endswith("_id")):
             raise DataError(
-                f"{source.uri(file)}: column '{column}' is missing (found: {', '.join(found)}); "
+                f"{source.folder.shown(file)}: column '{column}' is missing (found: {', '.join(found)}); "
                 f"the {source.table} table needs {', '.join(required)}"
             )
 

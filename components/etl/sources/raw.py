@@ -1,9 +1,7 @@
-"""The raw tables of a data folder: read, faults named, contracts checked."""
+"""The raw tables of a data folder: read, faults named, contracts checked, refused rows counted."""
 
-import tempfile
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,15 +9,15 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from components.etl.config import SequencesConfig, SparkConfig, parse_time
-from components.etl.contracts import check
+from components.etl.contracts import SAMPLES, check
 from components.etl.data_docs import DataDocs, data_docs
 from components.etl.sources import faults, files
+from components.etl.sources.faults import FAULT
 from components.etl.sources.files import Source
-from components.etl.sources.quarantine import Quarantine
 from components.etl.sources.readers import read
 from components.etl.spark.session import readable, session
-from components.shared.artifacts.storage import Folder, download, is_remote
-from components.shared.errors import ContractError
+from components.shared.artifacts.storage import Folder, download, is_remote, scratch_folder
+from components.shared.errors import ContractError, DataError
 from components.shared.logs import logger
 
 log = logger("sequences")
@@ -27,126 +25,129 @@ log = logger("sequences")
 TABLES = ("users", "items", "events", "exposures")
 
 
-@dataclass(frozen=True, kw_only=True)
-class RawTables:
-    """The raw tables in the contract's types, with `_malformed` and `fault`."""
+@dataclass
+class Quarantine:
+    """Rows read and refused (by reason) per raw table; `max_share` of a table's rows may be refused."""
 
-    users: DataFrame
-    items: DataFrame
-    events: DataFrame
-    exposures: DataFrame | None = None
+    docs: DataDocs
+    max_share: float
+    rows: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, dict[str, int]] = field(default_factory=dict)
 
-    def present(self) -> dict[str, DataFrame]:
-        """Return the tables that exist, by name."""
-        return {name: getattr(self, name) for name in TABLES if getattr(self, name) is not None}
+    def count(self, table: str, frame: DataFrame) -> None:
+        """Count the rows and faults of `frame` in one pass; raises as `check` does."""
+        found = {row[FAULT]: row["count"] for row in frame.groupBy(FAULT).count().collect()}
+        valid = found.pop(None, 0)
+        self.record(table, valid + sum(found.values()), dict(sorted(found.items())))
+        if not self.rows[table]:
+            raise DataError(f"the {table} table has no rows; is the export complete?")
+        self.check(table, frame)
+        if not valid:
+            raise DataError(f"no row of the {table} table is usable: {self.reasons[table]}")
+
+    def record(self, table: str, rows: int, reasons: dict[str, int]) -> None:
+        """Record the counts of `table`, here and for the data docs: all rows, and refused rows by reason."""
+        self.rows[table], self.reasons[table] = rows, reasons
+        refused = {f"refused: {reason}": count for reason, count in reasons.items()}
+        self.docs.counts[f"Table {table}"] = {"rows read": rows, **refused}
+        log.info(f"{table}: {rows:,} rows, {sum(reasons.values()):,} refused")
+
+    def check(self, table: str, frame: DataFrame) -> None:
+        """Raise ContractError, with sample rows of `frame`, if more than `max_share` are refused."""
+        refused, rows = sum(self.reasons[table].values()), self.rows[table]
+        if refused <= self.max_share * rows:
+            return
+        rows_shown = faults.faulty_rows(table, frame).limit(SAMPLES).collect()
+        samples = "; sample rows: " + " ".join(f"[{row.reason}] {row.row}" for row in rows_shown)
+        listed = ", ".join(f"{reason} {count:,}" for reason, count in self.reasons[table].items())
+        raise ContractError(
+            f"contract 'raw_{table}' is broken: {refused:,} of {rows:,} rows are faulty ({listed}), more "
+            f"than max_quarantine_share={self.max_share:g}{samples if rows_shown else ''}; "
+            "correct the export, or raise max_quarantine_share"
+        )
 
 
-@contextmanager
-def locate_tables(config: SequencesConfig, data: str) -> Iterator[dict[str, Source]]:
-    """Yield the checked files of the raw tables in `data` by table; exposures may be missing.
+def locate_tables(config: SequencesConfig, data: str) -> dict[str, Source]:
+    """Return the checked files of the raw tables in `data` by table; exposures may be missing.
 
-    Raises:
-        DataError: a table is missing, unreadable, empty, or lacks a column.
+    Raises DataError: a table is missing, unreadable, empty, or lacks a column.
     """
-    with ExitStack() as copies:
-        folder = copies.enter_context(_readable_folder(config.spark, data))
-        found = {table: files.locate(folder, table) for table in ("users", "items", "events")}
-        if config.exposures:
-            elsewhere = copies.enter_context(_readable_folder(config.spark, config.exposures))
-            found["exposures"] = files.locate(elsewhere, "exposures")
-        elif lists := files.find(folder, "exposures"):
-            found["exposures"] = lists
-        for source in found.values():
-            files.check(source)
-        yield found
+    folder = _readable_folder(config.spark, data)
+    found = {table: files.locate(folder, table) for table in ("users", "items", "events")}
+    if config.exposures:
+        found["exposures"] = files.locate(_readable_folder(config.spark, config.exposures), "exposures")
+    elif lists := files.find(folder, "exposures"):
+        found["exposures"] = lists
+    for source in found.values():
+        files.check(source)
+    return found
 
 
-@contextmanager
-def _readable_folder(config: SparkConfig, data: str) -> Iterator[Folder]:
-    """Yield the folder `data`, or a copy if it is in object storage and Spark is local."""
+def _readable_folder(config: SparkConfig, data: str) -> Folder:
     # Executors on a cluster have a client for object storage; local Spark has none.
     if not is_remote(data) or not config.is_local:
-        yield Folder.at(data)
-        return
-    with tempfile.TemporaryDirectory(prefix="recllm-data-") as folder:
-        log.info(f"copying {data}")
-        download(data, Path(folder))
-        yield Folder.at(folder)
+        return Folder.at(data)
+    log.info(f"copying {data}")
+    copy = scratch_folder()
+    download(data, copy)
+    return Folder.at(copy)
 
 
 def validate_raw(config: SequencesConfig, data: str, page: Path) -> Quarantine:
     """Return the counts of refused rows in `data`; `page` shows the findings of the contracts.
 
-    Raises:
-        DataError, ContractError: as the sequences step raises them.
+    Raises DataError or ContractError as the sequences step does.
     """
     # Only `recllm validate` calls this; it is here because it is the step's own check without the rest.
-    with (
-        readable(data),
-        data_docs(page, "Raw data") as docs,
-        locate_tables(config, data) as found,  # before Spark takes its seconds to start
-    ):
+    with readable(data), data_docs(page, "Raw data") as docs:
+        found = locate_tables(config, data)  # before Spark takes its seconds to start
         raw = read_raw(session(config.spark, "validate"), config, found)
         quarantine = check_raw(config, raw, docs)
-        _count_duplicates(quarantine, raw.events)  # the sequences step finds them on its way
-        docs.counts.update(quarantine.sections())
-        quarantine.check("events", raw.events)
+        events = raw["events"]  # the sequences step finds duplicates on its way
+        same = faults.valid_rows(events).groupBy("user_id", "item_id", "action", "timestamp").count()
+        if repeated := same.agg(F.sum(F.col("count") - 1)).collect()[0][0]:
+            reasons = {**quarantine.reasons["events"], "duplicate": repeated}
+            quarantine.record("events", quarantine.rows["events"], reasons)
+        quarantine.check("events", events)
         return quarantine
 
 
-def read_raw(spark: SparkSession, config: SequencesConfig, found: Mapping[str, Source]) -> RawTables:
-    """Return the tables of `found` with every row's fault."""
-    users = faults.keyed_faults(read(spark, found["users"]), "user_id")
-    items = faults.keyed_faults(read(spark, found["items"]), "item_id")
+def read_raw(
+    spark: SparkSession, config: SequencesConfig, found: Mapping[str, Source]
+) -> dict[str, DataFrame]:
+    """Return the tables of `found` in the contract's types, with `_malformed` and every row's `fault`."""
+    raw = {table: read(spark, source) for table, source in found.items()}
     latest = parse_time("latest", config.latest) if config.latest else datetime.now(UTC) + timedelta(days=1)
-    events = faults.event_faults(
-        read(spark, found["events"]),
+    for table, key in (("users", "user_id"), ("items", "item_id")):
+        raw[table] = faults.keyed_faults(raw[table], key)
+    raw["events"] = faults.event_faults(
+        raw["events"],
         latest,
-        faults.valid_rows(items).select("item_id"),
-        faults.valid_rows(users).select("user_id") if config.unknown_users == "quarantine" else None,
+        faults.valid_rows(raw["items"]).select("item_id"),
+        faults.valid_rows(raw["users"]).select("user_id") if config.unknown_users == "quarantine" else None,
     )
-    lists = found.get("exposures")
-    exposures = faults.exposure_faults(read(spark, lists), latest) if lists else None
-    return RawTables(users=users, items=items, events=events, exposures=exposures)
+    if "exposures" in raw:
+        raw["exposures"] = faults.exposure_faults(raw["exposures"], latest)
+    return raw
 
 
 def check_raw(
-    config: SequencesConfig, raw: RawTables, docs: DataDocs, counted: Collection[str] = TABLES
+    config: SequencesConfig, raw: Mapping[str, DataFrame], docs: DataDocs, counted: Collection[str] = TABLES
 ) -> Quarantine:
     """Return counts of the `counted` tables' refused rows; the contracts' findings go to `docs`.
 
     Other tables are counted by a later pass, or here if their contract is broken.
-
-    Raises:
-        ContractError: too many faulty rows, or a critical expectation failed.
+    Raises ContractError: too many faulty rows, or a critical expectation failed.
     """
-    quarantine = Quarantine(max_share=config.max_quarantine_share)
-
-    def count(table: str) -> None:
-        try:
-            quarantine.count(table, getattr(raw, table))
-        finally:
-            docs.counts.update(quarantine.sections())
-
-    for table, frame in raw.present().items():
+    quarantine = Quarantine(docs, config.max_quarantine_share)
+    for table, frame in raw.items():
         if table in counted:
-            count(table)
+            quarantine.count(table, frame)
         try:
             check(docs, f"raw_{table}", frame, {"clean_share": 1 - config.max_quarantine_share})
         except ContractError:
             if table not in counted:
-                count(table)
+                quarantine.count(table, frame)
             raise
-        if table in counted:
-            refused = sum(quarantine.reasons[table].values())
-            log.info(f"{table}: {quarantine.rows[table]:,} rows, {refused:,} refused")
         log.info(f"{table}: contract holds")
     return quarantine
-
-
-def _count_duplicates(quarantine: Quarantine, events: DataFrame) -> None:
-    same = faults.valid_rows(events).groupBy("user_id", "item_id", "action", "timestamp").count()
-    repeated = same.agg(F.sum(F.col("count") - 1)).collect()[0][0]
-    if repeated:
-        reasons = {**quarantine.reasons["events"], "duplicate": repeated}
-        quarantine.record("events", quarantine.rows["events"], reasons)

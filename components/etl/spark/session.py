@@ -21,19 +21,7 @@ from components.shared.errors import ConfigError, DataError
 BATCH_ROWS = 65_536  # rows of an Arrow batch between the JVM and Python
 
 _UNREADABLE = re.compile(r"(?:while reading file|Could not read (?:footer for|or parse) file:?) (\S+?)\.? ")
-_CAUSES = (
-    "Unexpected end of input stream",
-    "not a Parquet file",
-    "incorrect data check",
-    "incorrect header check",
-    "invalid distance",
-    "Expected magic number",
-    "EOFException",
-    "could not read page",
-)
-
-LOG_SETTINGS = """rootLogger.level = error
-rootLogger.appenderRef.console.ref = console
+LOG_SETTINGS = """rootLogger = error, console
 appender.console.type = Console
 appender.console.name = console
 appender.console.target = SYSTEM_ERR
@@ -46,9 +34,7 @@ def session(config: SparkConfig, name: str) -> SparkSession:
     """Return the process's Spark session, starting it on the first call.
 
     A running session keeps its master and memory: these are fixed when the JVM starts.
-
-    Raises:
-        ConfigError: no usable Java, or Spark refuses the configuration.
+    Raises ConfigError: no usable Java, or Spark refuses the configuration.
     """
     starting = SparkSession.getActiveSession() is None
     if starting:
@@ -69,20 +55,6 @@ def session(config: SparkConfig, name: str) -> SparkSession:
 
 
 @contextmanager
-def batches_of_short_rows(spark: SparkSession) -> Iterator[None]:
-    """Limit Arrow batches by rows alone within the block, for rows of some hundred bytes at most."""
-    key = "spark.sql.execution.arrow.maxBytesPerBatch"
-    before = spark.conf.get(key) or ""
-    # A limit in bytes makes Spark add up a batch's size after every row: half of mapInArrow's time. The
-    # largest value switches that off.
-    spark.conf.set(key, str(2**31 - 1))
-    try:
-        yield
-    finally:
-        spark.conf.set(key, before)
-
-
-@contextmanager
 def readable(source: str) -> Iterator[None]:
     """Turn Spark's errors about unreadable files and full disks into a DataError about `source`."""
     try:
@@ -95,17 +67,12 @@ def readable(source: str) -> Iterator[None]:
                 "spark.conf to a larger disk"
             ) from error
         if found := _UNREADABLE.search(text):
-            innermost = text.rpartition("Caused by: ")[2].splitlines()[0]
-            unknown = f"or of a kind unknown to Spark: {innermost}"
-            cause = next((hint for hint in _CAUSES if hint in text), unknown)
+            path = re.sub("^file:/+", "/", unquote(found[1]))
+            cause = text.rpartition("Caused by: ")[2].splitlines()[0]
             raise DataError(
-                f"{_path(found[1])}: unreadable or cut off ({cause}); export or download it again"
+                f"{path}: unreadable or cut off ({cause}); export or download it again"
             ) from error
         raise
-
-
-def _path(uri: str) -> str:
-    return re.sub("^file:/+", "/", unquote(uri))
 
 
 def _defaults(config: SparkConfig) -> dict[str, str]:
@@ -155,15 +122,12 @@ def _prepare_environment(config: SparkConfig) -> None:
 
 
 def _java_options(config: SparkConfig) -> str:
-    options = [f"-Dlog4j2.configurationFile=file:{_log_settings()}"]
-    if not re.search(r"-XX:\+Use\w+GC", config.conf.get("spark.driver.extraJavaOptions", "")):
+    own = config.conf.get("spark.driver.extraJavaOptions", "")
+    file = scratch_folder() / "log4j2.properties"
+    file.write_text(LOG_SETTINGS)
+    options = [f"-Dlog4j2.configurationFile=file:{file}"]
+    if not re.search(r"-XX:\+Use\w+GC", own):
         options.append("-XX:+UseParallelGC")  # throughput counts here, pauses do not
     if config.quick_start:
         options.append("-XX:TieredStopAtLevel=1")
-    return " ".join([*options, config.conf.get("spark.driver.extraJavaOptions", "")])
-
-
-def _log_settings() -> Path:
-    file = scratch_folder() / "log4j2.properties"
-    file.write_text(LOG_SETTINGS)
-    return file
+    return " ".join([*options, own])

@@ -1,21 +1,16 @@
 """Importer of the official Amazon 2014 files: 5-core reviews (JSON lines) and metadata (Python literals)."""
 
 import ast
-import gzip
 import json
 import re
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from components.shared.errors import DataError
 from data_contracts import tables
-from pipelines.datasets.importers.output import Faults, ImportReport, text_or_none, write_tables
-
-BAD_LINE = "line that is no object of the official format"
+from pipelines.datasets.importers.output import Faults, ImportReport, read_lines, text_or_none, write_tables
 
 
 def import_amazon(reviews: Path, meta: Path, out: Path) -> ImportReport:
@@ -25,9 +20,7 @@ def import_amazon(reviews: Path, meta: Path, out: Path) -> ImportReport:
     of a run counts it. `ordinal` is the number of the review, because times have the granularity of a day
     and ties keep the order of the file. Items are those with a review; what is unusable of their metadata is
     null. Faults are counted, and logged with an example.
-
-    Raises:
-        DataError: a file is missing or a corrupt gzip, or no review is usable.
+    Raises DataError: a file is missing or a corrupt gzip, or no review is usable.
     """
     faults = Faults()
     events = _events(Path(reviews), faults)
@@ -42,20 +35,15 @@ def _events(reviews: Path, faults: Faults) -> pa.Table:
     items: list[str | None] = []
     times: list[int | None] = []
     for number, row in _rows(reviews, json.loads, faults):
-        user, item = text_or_none(row.get("reviewerID")), text_or_none(row.get("asin"))
+        users.append(text_or_none(row.get("reviewerID")))
+        items.append(text_or_none(row.get("asin")))
         seconds = str(row.get("unixReviewTime")).removesuffix(".0")
-        is_time = re.fullmatch(r"-?[0-9]{1,11}", seconds) is not None
-        if row:
-            for name, is_usable in (("reviewerID", user), ("asin", item), ("unixReviewTime", is_time)):
-                if not is_usable:
-                    faults.add(f"review without a usable {name}", reviews, number, row)
-        users.append(user)
-        items.append(item)
-        times.append(int(seconds) * 1_000_000 if is_time else None)
-    usable = sum(None not in row for row in zip(users, items, times, strict=True))
+        times.append(int(seconds) * 1_000_000 if re.fullmatch(r"-?[0-9]{1,11}", seconds) else None)
+        for name, column in (("reviewerID", users), ("asin", items), ("unixReviewTime", times)):
+            if row and column[-1] is None:
+                faults.add(f"review without a usable {name}", reviews, number, row)
     expected = "reviewerID, asin and unixReviewTime (whole seconds), as in the official 5-core reviews"
-    faults.check_usable(reviews, usable, expected)
-    return pa.table(
+    events = pa.table(
         {
             "user_id": pa.array(users, pa.string()),
             "item_id": pa.array(items, pa.string()),
@@ -64,6 +52,8 @@ def _events(reviews: Path, faults: Faults) -> pa.Table:
             "ordinal": range(len(users)),
         }
     )
+    faults.check_usable(reviews, len(events.drop_null()), expected)
+    return events
 
 
 def _items(reviewed: list[str], meta: Path, faults: Faults) -> pa.Table:
@@ -90,26 +80,12 @@ def _categories(paths: list[list[Any]]) -> list[str]:
 
 def _rows(path: Path, parse: Callable[[str], Any], faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield number and object of each line that is not blank; {} for an unusable line, which is counted."""
-    number = 0
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield number, _parse(line, parse) or _count(faults, path, number, line)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: unreadable after line {number} ({error}); download it again") from error
-
-
-def _parse(line: bytes, parse: Callable[[str], Any]) -> dict[str, Any] | None:
-    try:
-        row = parse(line.decode())
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        return None
-    return row if isinstance(row, dict) else None
-
-
-def _count(faults: Faults, path: Path, number: int, line: bytes) -> dict[str, Any]:
-    faults.add(BAD_LINE, path, number, line.decode(errors="replace"))
-    return {}
+    for number, line in read_lines(path):
+        try:
+            row = parse(line.decode())
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            row = None
+        if not isinstance(row, dict) or not row:
+            faults.add("line that is no object of the official format", path, number, line)
+            row = {}
+        yield number, row

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from components.shared.errors import DataError
 from data_contracts import tables
-from pipelines.datasets.importers.output import Faults, ImportReport, write_tables
+from pipelines.datasets.importers.output import Faults, ImportReport, read_lines, write_tables
 
 SEPARATOR = "::"
 GENDERS = {"F": "female", "M": "male"}
@@ -30,9 +30,7 @@ def import_movielens(users: Path, movies: Path, ratings: Path, out: Path) -> Imp
 
     An unusable line of `users` or `movies` is left out; an unusable rating has null fields, so that the
     quarantine of a run counts it. Both are counted, and logged with an example.
-
-    Raises:
-        DataError: a file is missing or unreadable, lacks a column, or has no usable row.
+    Raises DataError: a file is missing or unreadable, lacks a column, or has no usable row.
     """
     faults = Faults()
     people = _records(Path(users), 5, faults, "UserID::Gender::Age::Occupation::Zip-code")
@@ -46,13 +44,8 @@ def import_movielens(users: Path, movies: Path, ratings: Path, out: Path) -> Imp
         {"item_id": number, "title": title, "tags": [g for g in genres.split("|") if g], "categories": []}
         for number, title, genres in films
     ]
-    return write_tables(
-        out,
-        faults,
-        pa.Table.from_pylist(profiles, schema=tables.USERS),
-        pa.Table.from_pylist(items, schema=tables.ITEMS),
-        events,
-    )
+    users_table = pa.Table.from_pylist(profiles, schema=tables.USERS)
+    return write_tables(out, faults, users_table, pa.Table.from_pylist(items, schema=tables.ITEMS), events)
 
 
 def _records(path: Path, fields: int, faults: Faults, expected: str) -> list[list[str]]:
@@ -69,15 +62,8 @@ def _records(path: Path, fields: int, faults: Faults, expected: str) -> list[lis
 
 def _split(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield number and fields of each line that is not blank."""
-    try:
-        text = path.read_text(encoding="latin-1")
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}); give the file of MovieLens-1M"
-        ) from error
-    for number, line in enumerate(text.split("\n"), start=1):  # splitlines knows more line breaks
-        if line.strip():
-            yield number, line.rstrip("\r").split(SEPARATOR)
+    for number, line in read_lines(path):
+        yield number, line.decode("latin-1").rstrip("\r\n").split(SEPARATOR)
 
 
 def _events(path: Path, faults: Faults) -> pa.Table:

@@ -1,6 +1,9 @@
 """What an import writes and reports; shared by the importers."""
 
+import gzip
+import zlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,22 +36,18 @@ class Faults:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self._examples: dict[str, str] = {}
+        self.examples: dict[str, str] = {}
 
     def add(self, kind: str, path: Path, number: int, line: object) -> None:
         """Count a fault in line `number` of the file `path`."""
         self.counts[kind] += 1
-        self._examples.setdefault(kind, f"{path}, line {number}: {str(line).strip()[:EXAMPLE_CHARS]!r}")
-
-    def log(self) -> None:
-        """Log a warning per kind of fault."""
-        for kind, count in self.counts.items():
-            log.warning(f"{kind}: {count:,} times, such as {self._examples[kind]}")
+        text = line.decode(errors="replace") if isinstance(line, bytes) else str(line)
+        self.examples.setdefault(kind, f"{path}, line {number}: {text.strip()[:EXAMPLE_CHARS]!r}")
 
     def check_usable(self, path: Path, usable: int, expected: str) -> None:
         """Raise DataError if no row of the file `path` is usable."""
         if not usable:
-            examples = "; ".join(f"{kind}: {example}" for kind, example in self._examples.items())
+            examples = "; ".join(f"{kind}: {example}" for kind, example in self.examples.items())
             raise DataError(f"{path}: no usable row ({examples or 'it is empty'}); expected {expected}")
 
 
@@ -59,16 +58,16 @@ def write_tables(
 
     Columns that a table lacks are null. Nulls in required columns are left to the quarantine of a run.
     """
-    found = {"users": users, "items": items, "events": events}
     with atomic_folder(Path(out)) as folder:
-        for name, table in found.items():
+        for name, table in (("users", users), ("items", items), ("events", events)):
             columns = [
                 (table[f.name] if f.name in table.column_names else pa.nulls(len(table))).cast(f.type)
                 for f in tables.RAW[name]
             ]
             nullable = pa.schema([f.with_nullable(True) for f in tables.RAW[name]])
             pq.write_table(pa.Table.from_arrays(columns, schema=nullable), folder / f"{name}.parquet")
-    faults.log()
+    for kind, count in faults.counts.items():
+        log.warning(f"{kind}: {count:,} times, such as {faults.examples[kind]}")
     return ImportReport(
         users=len(users),
         items=len(items),
@@ -76,6 +75,20 @@ def write_tables(
         without_title=items["title"].null_count,
         faults=dict(faults.counts),
     )
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield number and bytes of each line of `path` (also .gz) that is not blank. Raises DataError."""
+    number = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield number, line
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: unreadable after line {number} ({error}); download it again") from error
 
 
 def text_or_none(value: object) -> str | None:

@@ -15,6 +15,7 @@ _WORDS = yaml.safe_load(Path(__file__).with_name("vocabulary.yaml").read_text(en
 TOPICS, STYLES, FORMS = _WORDS["topics"], _WORDS["styles"], _WORDS["forms"]
 NAMES = list(TOPICS)
 SUBTOPICS = 3  # of each topic
+TOPIC_GROUPS = len(STYLES) * SUBTOPICS
 
 
 class SampleItems:
@@ -23,64 +24,54 @@ class SampleItems:
     def __init__(self, config: SampleConfig) -> None:
         rng = np.random.default_rng([config.seed, 0])
         share = rng.dirichlet(np.full(len(NAMES), 8.0))
-        topic = np.sort(rng.choice(len(NAMES), config.items, p=share))
+        self.topic = np.sort(rng.choice(len(NAMES), config.items, p=share))
         subtopic = rng.integers(0, SUBTOPICS, config.items)
         style = rng.integers(0, len(STYLES), config.items)
-        self._group = (topic * len(STYLES) + style) * SUBTOPICS + subtopic
-        order = np.argsort(self._group, kind="stable")
-        self._group = self._group[order]
-        self.topic, self.subtopic, self.style = topic, subtopic[order], style[order]
+        group = _group(self.topic, style, subtopic)
+        order = np.argsort(group, kind="stable")
+        self.style = style[order]
         self.ids = ids("i", rng.permutation(config.items), config.items)
-        start = start_us(config)
-        self._created = start - rng.integers(0, 730 * DAY_US, config.items)
-        self._rng = rng
-        groups = len(NAMES) * SUBTOPICS * len(STYLES)
-        self._starts = np.searchsorted(self._group, np.arange(groups + 1))
-        self._topic_starts = np.searchsorted(topic, np.arange(len(NAMES) + 1))
+        self._starts = np.searchsorted(group[order], np.arange(len(NAMES) * TOPIC_GROUPS + 1))
+        self.table = self._table(config, subtopic[order], rng)
 
     def pick(
         self, topic: np.ndarray, subtopic: np.ndarray, style: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
         """Return an item index per wish; an empty group falls back to topic and style, topic, then all."""
-        group = (topic * len(STYLES) + style) * SUBTOPICS + subtopic
-        low, high = self._starts[group], self._starts[group + 1]
-        empty = low == high
-        wider = group - subtopic  # every subtopic of this topic and style
-        low, high = (
-            np.where(empty, self._starts[wider], low),
-            np.where(empty, self._starts[wider + SUBTOPICS], high),
-        )
-        empty = low == high
-        low, high = (
-            np.where(empty, self._topic_starts[topic], low),
-            np.where(empty, self._topic_starts[topic + 1], high),
-        )
-        empty = low == high
-        low, high = np.where(empty, 0, low), np.where(empty, len(self.topic), high)
+        low, high = np.zeros_like(topic), np.full_like(topic, len(self.topic))
+        for first, groups in (
+            (_group(topic, 0, 0), TOPIC_GROUPS),
+            (_group(topic, style, 0), SUBTOPICS),
+            (_group(topic, style, subtopic), 1),
+        ):
+            start, stop = self._starts[first], self._starts[first + groups]
+            low, high = np.where(start < stop, (start, stop), (low, high))
         return low + ((high - low) * rng.random(len(topic)) ** 2.0).astype(np.int64)
 
-    def table(self) -> pa.Table:
-        """Return the items table."""
-        rng, count = self._rng, len(self.topic)
-        subtopics = [list(TOPICS[name]) for name in NAMES]
-        objects = [[TOPICS[name][sub] for sub in TOPICS[name]] for name in NAMES]
-        number = rng.integers(0, 1_000, count)
-        form = rng.integers(0, len(FORMS), count)
+    def _table(self, config: SampleConfig, subtopic: np.ndarray, rng: np.random.Generator) -> pa.Table:
+        created = start_us(config) - rng.integers(0, 730 * DAY_US, config.items)
+        number = rng.integers(0, 1_000, config.items)
+        form = rng.integers(0, len(FORMS), config.items)
         titles, tags = [], []
-        for t, s, style, n, f in zip(self.topic, self.subtopic, self.style, number, form, strict=True):
-            titles.append(f"{STYLES[style]} {objects[t][s][n % len(objects[t][s])]} {FORMS[f]}")
-            tags.append([NAMES[t], subtopics[t][s]])
+        for t, s, style, n, f in zip(self.topic, subtopic, self.style, number, form, strict=True):
+            name, objects = list(TOPICS[NAMES[t]].items())[s]
+            titles.append(f"{STYLES[style]} {objects[n % len(objects)]} {FORMS[f]}")
+            tags.append([NAMES[t], name])
         return pa.table(
             {
                 "item_id": pa.array(self.ids),
                 "title": titles,
                 "tags": tags,
-                "categories": pa.array([[name] for name in np.array(NAMES)[self.topic]]),
-                "brand": pa.nulls(count, pa.string()),
-                "created_at": pa.array(self._created).cast(pa.timestamp("us")).cast(tables.TIMESTAMP),
+                "categories": [[name] for name, _ in tags],
+                "brand": pa.nulls(config.items, pa.string()),
+                "created_at": pa.array(created).cast(tables.TIMESTAMP),
             },
             schema=tables.ITEMS,
         )
+
+
+def _group(topic: np.ndarray, style: np.ndarray | int, subtopic: np.ndarray | int) -> np.ndarray:
+    return topic * TOPIC_GROUPS + style * SUBTOPICS + subtopic
 
 
 def ids(prefix: str, numbers: np.ndarray, count: int) -> np.ndarray:

@@ -19,7 +19,6 @@ from components.shared.artifacts.outputs import atomic_folder
 from components.shared.logs import logger, progress
 from data_contracts import tables
 from pipelines.datasets.synthetic.config import SampleConfig
-from pipelines.datasets.synthetic.dirt import add_dirt
 from pipelines.datasets.synthetic.items import NAMES, STYLES, SUBTOPICS, SampleItems, ids, start_us
 
 log = logger("sample")
@@ -34,6 +33,8 @@ NEW_SESSION = 0.12  # chance that an item opens a new session: about eight items
 KEEP_SESSION_INTENT = 0.70  # a new session keeps the last one's intent
 FUNNEL_SECONDS = 15.0  # all events on one item happen within this time
 EXPOSED = 10  # items of an exposure list
+HOURS = np.array([1, 0.5, 0.3, 0.2, 0.2, 0.3, 1, 2, 3, 3, 3, 3, 4, 4, 3, 3, 3, 4, 5, 7, 9, 9, 7, 3])
+CENTURY_US = 100 * 365 * 86_400_000_000
 
 
 def generate(config: SampleConfig, folder: Path) -> None:
@@ -42,30 +43,25 @@ def generate(config: SampleConfig, folder: Path) -> None:
     The same configuration gives the same bytes. Events may hold nulls if `dirty_share` > 0.
     """
     catalogue = SampleItems(config)
-    with atomic_folder(folder) as partial:
-        pq.write_table(catalogue.table(), partial / "items.parquet")
-        with ExitStack() as stack:
-            writers = {
-                name: stack.enter_context(pq.ParquetWriter(partial / f"{name}.parquet", schema))
-                for name, schema in _schemas(config).items()
-            }
-            written = 0
-            for first in range(0, config.users, config.chunk_users):
-                users = np.arange(first, min(first + config.chunk_users, config.users))
-                rng = np.random.default_rng([config.seed, 1, first])
-                chunk = _chunk(config, catalogue, users, rng, written)
-                for name, writer in writers.items():
-                    writer.write_table(pa.table(chunk[name], schema=writer.schema))
-                written += len(chunk["events"]["action"])
-                progress(log, int(users[-1]) + 1, config.users, f"{written:,} events")
-
-
-def _schemas(config: SampleConfig) -> dict[str, pa.Schema]:
-    """Return the schemas of the tables written chunk by chunk."""
     is_dirty = config.dirty_share > 0
     events = pa.schema([field.with_nullable(field.nullable or is_dirty) for field in tables.EVENTS])
-    exposures = {"exposures": tables.EXPOSURES} if config.exposures else {}
-    return {"users": tables.USERS, "events": events, **exposures}
+    schemas = {"users": tables.USERS, "events": events, "exposures": tables.EXPOSURES}
+    if not config.exposures:
+        del schemas["exposures"]
+    with atomic_folder(folder) as partial, ExitStack() as stack:
+        pq.write_table(catalogue.table, partial / "items.parquet")
+        writers = {
+            name: stack.enter_context(pq.ParquetWriter(partial / f"{name}.parquet", schema))
+            for name, schema in schemas.items()
+        }
+        written = 0
+        for first in range(0, config.users, config.chunk_users):
+            users = np.arange(first, min(first + config.chunk_users, config.users))
+            chunk = _chunk(config, catalogue, users, np.random.default_rng([config.seed, 1, first]), written)
+            for name, writer in writers.items():
+                writer.write_table(pa.table(chunk[name], schema=writer.schema))
+            written += len(chunk["events"]["action"])
+            progress(log, int(users[-1]) + 1, config.users, f"{written:,} events")
 
 
 def _chunk(
@@ -81,17 +77,20 @@ def _chunk(
     user = np.repeat(np.arange(count), lengths)
     position = np.arange(len(user)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     late = position >= np.repeat(lengths, lengths) // 2
-    session = _sessions(position, rng)
-    intent, subtopic = _intents(user, session, late, tastes, rng)
-    item, topic_fits = _items(catalogue, user, intent, subtopic, style, tastes, rng)
-    times = _times(config, user, session, rng)
+    opens = (position == 0) | (rng.random(len(position)) < NEW_SESSION)
+    # Of each session the first row, and of each row the number of its session.
+    first, session = np.flatnonzero(opens), np.cumsum(opens) - 1
+    intent, subtopic = (found[session] for found in _intents(user[first], late[first], tastes, rng))
+    item, topic_fits = _items(catalogue, user, intent, subtopic, style[user], rng)
+    times = _times(config, user, first, session, rng)
     match = topic_fits.astype(np.int64) + (catalogue.style[item] == style[user])
     events = _funnel(user, item, times, match, rng)
-    events = add_dirt(events, config, rng) if config.dirty_share else events
-    names = {"user_id": user_ids, "item_id": catalogue.ids}
-    columns["events"] = _event_columns(events, names, written)
+    events = _add_dirt(events, config, rng) if config.dirty_share else events
+    columns["events"] = _event_columns(events, user_ids, catalogue.ids, written)
     if config.exposures:
-        columns["exposures"] = _exposures(catalogue, user_ids, user, session, item, times, tastes, rng)
+        columns["exposures"] = _exposures(
+            catalogue, user_ids, user[first], item[first], times[first], tastes, rng
+        )
     return columns
 
 
@@ -124,23 +123,17 @@ def _users(
     }
 
 
-def _sessions(position: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the session number of each item, counted through the chunk."""
-    return np.cumsum((position == 0) | (rng.random(len(position)) < NEW_SESSION)) - 1
-
-
 def _intents(
-    user: np.ndarray, session: np.ndarray, late: np.ndarray, tastes: np.ndarray, rng: np.random.Generator
+    owner: np.ndarray, late: np.ndarray, tastes: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the topic and subtopic that each item's session is about."""
-    first = np.flatnonzero(np.r_[True, session[1:] != session[:-1]])
-    owner, drifted = user[first], late[first]
-    column = rng.choice(4, len(first), p=[0.4, 0.3, 0.2, 0.1])
-    column = np.where(drifted & (column == 0), 4, column)  # drift: the strongest topic gives way to a new one
-    topic, subtopic = tastes[owner, column], rng.integers(0, SUBTOPICS, len(first))
-    keeps = (rng.random(len(first)) < KEEP_SESSION_INTENT) & np.r_[False, owner[1:] == owner[:-1]]
-    source = np.maximum.accumulate(np.where(keeps, 0, np.arange(len(first))))
-    return topic[source][session], subtopic[source][session]
+    """Return the topic and subtopic that each session of the users `owner` is about."""
+    count = len(owner)
+    column = rng.choice(4, count, p=[0.4, 0.3, 0.2, 0.1])
+    column = np.where(late & (column == 0), 4, column)  # drift: the strongest topic gives way to a new one
+    topic, subtopic = tastes[owner, column], rng.integers(0, SUBTOPICS, count)
+    keeps = (rng.random(count) < KEEP_SESSION_INTENT) & np.r_[False, owner[1:] == owner[:-1]]
+    source = np.maximum.accumulate(np.where(keeps, 0, np.arange(count)))
+    return topic[source], subtopic[source]
 
 
 def _items(
@@ -149,46 +142,36 @@ def _items(
     intent: np.ndarray,
     subtopic: np.ndarray,
     style: np.ndarray,
-    tastes: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return an item per position and whether it follows the intent; repeats of a user are redrawn."""
+    """Return an item per row and whether it follows the intent; repeats of a user are redrawn."""
     count = len(user)
     follows = rng.random(count) < KEEP_INTENT
     topic = np.where(follows, intent, rng.integers(0, len(NAMES), count))
     item = np.full(count, -1, dtype=np.int64)
-    open_slots = np.arange(count)
+    redrawn = np.arange(count)
     for _ in range(6):
-        wish_sub = np.where(
-            rng.random(len(open_slots)) < KEEP_SUBTOPIC,
-            subtopic[open_slots],
-            rng.integers(0, SUBTOPICS, len(open_slots)),
-        )
-        wish_style = np.where(
-            rng.random(len(open_slots)) < KEEP_STYLE,
-            style[user[open_slots]],
-            rng.integers(0, len(STYLES), len(open_slots)),
-        )
-        item[open_slots] = catalogue.pick(topic[open_slots], wish_sub, wish_style, rng)
+        size = len(redrawn)
+        keeps = rng.random(size) < KEEP_SUBTOPIC
+        wish_subtopic = np.where(keeps, subtopic[redrawn], rng.integers(0, SUBTOPICS, size))
+        keeps = rng.random(size) < KEEP_STYLE
+        wish_style = np.where(keeps, style[redrawn], rng.integers(0, len(STYLES), size))
+        item[redrawn] = catalogue.pick(topic[redrawn], wish_subtopic, wish_style, rng)
         _, firsts = np.unique(user * len(catalogue.topic) + item, return_index=True)
-        repeated = np.ones(count, dtype=bool)
-        repeated[firsts] = False
-        open_slots = np.flatnonzero(repeated)
-        if not len(open_slots):
+        redrawn = np.setdiff1d(np.arange(count), firsts, assume_unique=True)
+        if not len(redrawn):
             break
     return item, follows
 
 
 def _times(
-    config: SampleConfig, user: np.ndarray, session: np.ndarray, rng: np.random.Generator
+    config: SampleConfig, user: np.ndarray, first: np.ndarray, session: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Return the time of each item's first event (µs since the epoch), rising within a user."""
-    first = np.flatnonzero(np.r_[True, session[1:] != session[:-1]])
-    owner = user[first]
     day = rng.integers(0, config.days, len(first))
-    hour = rng.choice(24, len(first), p=_hours())
+    hour = rng.choice(24, len(first), p=HOURS / HOURS.sum())
     start = day * 24.0 + hour + rng.random(len(first)) * 0.3
-    start = start[np.lexsort((start, owner))]  # sessions of a user in time order
+    start = start[np.lexsort((start, user[first]))]  # sessions of a user in time order
     gap = rng.exponential(90.0, len(user)) + FUNNEL_SECONDS  # seconds between two items of a session
     total = np.cumsum(gap)
     since = total - total[first][session]
@@ -199,48 +182,61 @@ def _times(
     return start_us(config) + (rising * 1e6).astype(np.int64)
 
 
-def _hours() -> np.ndarray:
-    weight = np.array([1, 0.5, 0.3, 0.2, 0.2, 0.3, 1, 2, 3, 3, 3, 3, 4, 4, 3, 3, 3, 4, 5, 7, 9, 9, 7, 3])
-    return weight / weight.sum()
-
-
 def _funnel(
     user: np.ndarray, item: np.ndarray, times: np.ndarray, match: np.ndarray, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
     """Return an event per step of the funnel taken: arrays of user, item, action, dwell and time."""
     chance = np.clip(DEEPER[None, :] + MATCH_BONUS * (match[:, None] - 1), 0, 1)
-    deep = np.cumprod(rng.random(chance.shape) < chance, axis=1).sum(axis=1)
-    rows = np.repeat(np.arange(len(user)), deep + 1)
-    step = np.arange(len(rows)) - np.repeat(np.cumsum(deep + 1) - (deep + 1), deep + 1)
-    dwell = np.where(
-        step == 0, rng.uniform(0.5, 5.0, len(rows)), rng.lognormal(2.8 + 0.4 * match[rows], 0.7, len(rows))
-    )
-    dwell = np.where(step <= 1, np.round(dwell, 1), np.nan)  # only views and clicks last
+    steps = 1 + np.cumprod(rng.random(chance.shape) < chance, axis=1).sum(axis=1)
+    rows = np.repeat(np.arange(len(user)), steps)
+    starts = np.repeat(np.cumsum(steps) - steps, steps)
+    step = np.arange(len(rows)) - starts
+    views, longer = rng.uniform(0.5, 5.0, len(rows)), rng.lognormal(2.8 + 0.4 * match[rows], 0.7, len(rows))
+    dwell = np.where(step == 0, views, longer)
     later = np.cumsum(rng.uniform(0.5, 2.0, len(rows)))
-    later -= np.repeat(later[np.cumsum(deep + 1) - (deep + 1)], deep + 1)
     return {
         "user": user[rows],
         "item": item[rows],
         "action": step,
-        "dwell": dwell,
-        "time": times[rows] + (later * 1e6).astype(np.int64),
+        "dwell": np.where(step <= 1, np.round(dwell, 1), np.nan),  # only views and clicks last
+        "time": times[rows] + ((later - later[starts]) * 1e6).astype(np.int64),
     }
 
 
+def _add_dirt(
+    events: dict[str, np.ndarray], config: SampleConfig, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Return `events` and broken copies of random ones: `dirty_share` of all, to try the quarantine.
+
+    Index -1 means null; an index one past the end, an unknown item or action.
+    """
+    clean = len(events["user"])
+    count = round(clean * config.dirty_share / (1 - config.dirty_share))
+    chosen = rng.integers(0, clean, count)
+    copies = {name: values[chosen] for name, values in events.items()}
+    kind = rng.integers(0, 8, count)  # 7 is a mere repetition
+    copies["user"] = np.where(kind == 0, -1, copies["user"])
+    copies["item"] = np.where(kind == 1, -1, np.where(kind == 2, config.items, copies["item"]))
+    copies["action"] = np.where(kind == 3, len(FUNNEL), copies["action"])
+    copies["dwell"] = np.where(kind == 4, -1.0, copies["dwell"])
+    copies["time"] += np.where(kind == 5, CENTURY_US, np.where(kind == 6, -CENTURY_US, 0))
+    return {name: np.concatenate([values, copies[name]]) for name, values in events.items()}
+
+
 def _event_columns(
-    events: dict[str, np.ndarray], names: dict[str, np.ndarray], written: int
+    events: dict[str, np.ndarray], user_ids: np.ndarray, item_ids: np.ndarray, written: int
 ) -> dict[str, Any]:
-    def named(index: np.ndarray, names: np.ndarray, unknown: str) -> pa.Array:
-        listed = pa.array([*names, unknown])
-        return pa.DictionaryArray.from_arrays(pa.array(index, mask=index < 0), listed).dictionary_decode()
+    def named(index: np.ndarray, *names: str) -> pa.Array:
+        indices = pa.array(index, mask=index < 0)
+        return pa.DictionaryArray.from_arrays(indices, pa.array(names)).dictionary_decode()
 
     dwell = events["dwell"]
     return {
-        "user_id": named(events["user"], names["user_id"], ""),
-        "item_id": named(events["item"], names["item_id"], "no-such-item"),
-        "action": named(events["action"], np.array(FUNNEL), "teleport"),
+        "user_id": named(events["user"], *user_ids),
+        "item_id": named(events["item"], *item_ids, "no-such-item"),
+        "action": named(events["action"], *FUNNEL, "teleport"),
         "dwell_seconds": pa.array(dwell, mask=np.isnan(dwell)),
-        "timestamp": pa.array(events["time"]).cast(pa.timestamp("us")).cast(tables.TIMESTAMP),
+        "timestamp": pa.array(events["time"]).cast(tables.TIMESTAMP),
         "ordinal": np.arange(written, written + len(dwell)),
     }
 
@@ -249,26 +245,21 @@ def _exposures(
     catalogue: SampleItems,
     user_ids: np.ndarray,
     user: np.ndarray,
-    session: np.ndarray,
     item: np.ndarray,
     times: np.ndarray,
     tastes: np.ndarray,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """Return the list shown at the begin of each session: guesses, sometimes with a hit."""
-    first = np.flatnonzero(np.r_[True, session[1:] != session[:-1]])
-    owner = np.repeat(user[first], EXPOSED)
-    wishes = (
-        tastes[owner, rng.integers(0, 4, len(owner))],
-        rng.integers(0, SUBTOPICS, len(owner)),
-        rng.integers(0, len(STYLES), len(owner)),
-    )
-    shown = catalogue.pick(*wishes, rng).reshape(-1, EXPOSED)
-    hit = rng.random(len(first)) < 0.5
-    shown[hit, rng.integers(0, EXPOSED, hit.sum())] = item[first][hit]
+    """Return the list shown before each session's first `item`: guesses, sometimes with a hit."""
+    owner = np.repeat(user, EXPOSED)
+    topic = tastes[owner, rng.integers(0, 4, len(owner))]
+    subtopic, style = (rng.integers(0, kinds, len(owner)) for kinds in (SUBTOPICS, len(STYLES)))
+    shown = catalogue.pick(topic, subtopic, style, rng).reshape(-1, EXPOSED)
+    hit = rng.random(len(user)) < 0.5
+    shown[hit, rng.integers(0, EXPOSED, hit.sum())] = item[hit]
     offsets = np.arange(0, shown.size + 1, EXPOSED, dtype=np.int32)
     return {
-        "user_id": pa.array(user_ids[user[first]]),
-        "timestamp": pa.array(times[first] - 1_000_000).cast(pa.timestamp("us")).cast(tables.TIMESTAMP),
+        "user_id": pa.array(user_ids[user]),
+        "timestamp": pa.array(times - 1_000_000).cast(tables.TIMESTAMP),
         "item_ids": pa.ListArray.from_arrays(offsets, pa.array(catalogue.ids[shown.ravel()])),
     }

@@ -48,11 +48,11 @@ def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(data: Path, folder: Path, **changes):
     """Run the sequences step on `data` into `folder` with changes to a small configuration."""
-    from components.etl.sequences.job import SequencesOutputs, run_sequences
+    from components.etl.sequences.job import run_sequences
 
     config = SequencesConfig(**{"spark": SPARK, "partitions": 2, **changes})
     outputs = {name: folder / name for name in ("sequences", "catalogue", "users", "exposures", "quarantine")}
-    return run_sequences(config, str(data), SequencesOutputs(**outputs, data_docs=folder / "docs.html"))
+    return run_sequences(config, str(data), **outputs, page=folder / "docs.html")
 
 
 @pytest.fixture(scope="session")

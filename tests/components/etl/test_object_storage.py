@@ -58,7 +58,7 @@ import sys
 from pathlib import Path
 from components.etl.config import PromptsConfig, SequencesConfig, SparkConfig
 from components.etl.prompts.job import run_prompts
-from components.etl.sequences.job import SequencesOutputs, run_sequences
+from components.etl.sequences.job import run_sequences
 lake, out, model = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 conf = {
     "spark.driver.host": "127.0.0.1",
@@ -68,11 +68,7 @@ conf = {
 }
 spark = SparkConfig(master="local-cluster[2,1,1024]", memory="1g", shuffle_partitions=2, conf=conf)
 places = {name: f"{lake}/{name}" for name in ("sequences", "catalogue", "users", "exposures", "quarantine")}
-run_sequences(
-    SequencesConfig(partitions=2, spark=spark),
-    f"{lake}/data",
-    SequencesOutputs(**places, data_docs=out / "docs.html"),
-)
+run_sequences(SequencesConfig(partitions=2, spark=spark), f"{lake}/data", **places, page=out / "docs.html")
 del places["exposures"], places["quarantine"]
 run_prompts(
     PromptsConfig(valid_prompts=10, spark=spark),

@@ -8,25 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.etl.config import ACTION_WEIGHTS
-from components.etl.sequences.build import SequenceRules, build
+from components.etl.config import ACTION_WEIGHTS, SequencesConfig
+from components.etl.sequences.build import build
 from data_contracts.tables import ACTIONS, EVENTS
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 ORDER = ["user_id", "timestamp", "ordinal", "item_id", "action", "dwell_seconds"]
 
 
-def rules(**changes) -> SequenceRules:
-    values = {
-        "min_interactions": 3,
-        "temporal": False,
-        "valid_from": 0,
-        "test_from": 0,
-        "action_weights": tuple(ACTION_WEIGHTS[action] for action in ACTIONS),
-        "dwell_weight": 1.0,
-        "full_dwell_seconds": 60.0,
-    }
-    return SequenceRules(**{**values, **changes})
+CONFIG = SequencesConfig(min_interactions=3)
 
 
 def log(rows: list[tuple]) -> pd.DataFrame:
@@ -81,7 +71,7 @@ def test_build_equals_pandas(rows, numbered, chance):
         frame["ordinal"] = pd.NA  # ties fall to item, action and dwell
     shuffled = list(range(len(frame)))
     chance.shuffle(shuffled)
-    chunk = build(as_arrow(frame.iloc[shuffled]), rules())
+    chunk = build(as_arrow(frame.iloc[shuffled]), CONFIG)
     found = {row["user_id"]: row for row in chunk.sequences.to_pylist()}
     expected = reference(frame, 3)
     assert list(found) == sorted(expected)
@@ -99,7 +89,7 @@ def test_build_equals_pandas(rows, numbered, chance):
 
 def test_ties_in_time_keep_the_order_of_the_log():
     frame = log([("u", item, "purchase", None, 0) for item in ("z", "a", "m")])
-    (row,) = build(as_arrow(frame), rules()).sequences.to_pylist()
+    (row,) = build(as_arrow(frame), CONFIG).sequences.to_pylist()
     assert row["item_ids"] == ["z", "a", "m"]
 
 
@@ -112,7 +102,7 @@ def test_engagement_is_the_sum_of_action_weights_and_dwell():
             ("u", "c", "view", None, 3),
         ]
     )
-    (row,) = build(as_arrow(frame), rules()).sequences.to_pylist()
+    (row,) = build(as_arrow(frame), CONFIG).sequences.to_pylist()
     # a: view 0.1 + 30/60 + save 2.0; b: view 0.1 + at most 1.0; c: view 0.1
     assert row["engagement"] == pytest.approx([2.6, 1.1, 0.1])
 
@@ -129,13 +119,12 @@ def test_engagement_is_the_sum_of_action_weights_and_dwell():
 def test_temporal_cuts_are_global(valid_from, test_from, ends):
     frame = log([("u", f"i{second}", "view", None, second) for second in range(4)])
     cuts = [int((START + timedelta(seconds=s)).timestamp() * 1e6) for s in (valid_from, test_from)]
-    chosen = rules(temporal=True, valid_from=cuts[0], test_from=cuts[1])
-    (row,) = build(as_arrow(frame), chosen).sequences.to_pylist()
+    (row,) = build(as_arrow(frame), CONFIG, (cuts[0], cuts[1])).sequences.to_pylist()
     assert (row["train_end"], row["valid_end"]) == ends
 
 
 def test_no_events_give_no_sequences():
-    chunk = build(EVENTS.empty_table(), rules())
+    chunk = build(EVENTS.empty_table(), CONFIG)
     assert (chunk.sequences.num_rows, chunk.dropped_users, chunk.events) == (0, 0, 0)
 
 
@@ -152,7 +141,7 @@ def test_a_user_of_100_000_events_is_no_special_case():
         },
         schema=EVENTS,
     )
-    (row,) = build(events, rules()).sequences.to_pylist()
+    (row,) = build(events, CONFIG).sequences.to_pylist()
     assert row["item_ids"] == [f"i{n:05d}" for n in range(40_000)]
     assert [row["engagement"][0], row["engagement"][-1]] == pytest.approx([0.3, 0.2])
 
@@ -170,7 +159,7 @@ def test_times_far_apart_are_sorted_too():
             "ordinal": None,
         }
     )
-    chunk = build(pa.Table.from_pandas(frame, schema=EVENTS, preserve_index=False), rules())
+    chunk = build(pa.Table.from_pandas(frame, schema=EVENTS, preserve_index=False), CONFIG)
     assert chunk.sequences.column("user_id").to_pylist() == [f"u{n:03d}" for n in range(500)]
     for number, items in enumerate(chunk.sequences.column("item_ids").to_pylist()):
         assert items == [f"i{number + 500 * turn}" for turn in (3, 2, 1, 0)]

@@ -19,13 +19,11 @@ RUN = """
 import sys
 from pathlib import Path
 from components.etl.config import SequencesConfig, SparkConfig
-from components.etl.sequences.job import SequencesOutputs, run_sequences
+from components.etl.sequences.job import run_sequences
 data, out = sys.argv[1], Path(sys.argv[2])
 spark = SparkConfig(master="local[2]", memory="1g", shuffle_partitions=2)
 places = {n: out / n for n in ("sequences", "catalogue", "users", "exposures", "quarantine")}
-run_sequences(
-    SequencesConfig(partitions=2, spark=spark), data, SequencesOutputs(**places, data_docs=out / "docs.html")
-)
+run_sequences(SequencesConfig(partitions=2, spark=spark), data, **places, page=out / "docs.html")
 print("done", flush=True)
 """
 
