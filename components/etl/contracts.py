@@ -1,8 +1,9 @@
-"""Running the expectation suites of data_contracts/expectations on Spark frames with Great Expectations."""
+"""The expectation suites of data_contracts/expectations on Spark frames, and the page of what they found."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,10 +12,10 @@ from pyspark.sql import functions as F
 
 import data_contracts
 from components.shared.errors import ContractError
+from components.shared.reporting.page import Block, Cell, Heading, Note, Table, Text, write
 
 SUITES = Path(data_contracts.__file__).parent / "expectations"
 SAMPLES = 5
-Format = Literal["BOOLEAN_ONLY", "SUMMARY"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,53 @@ class Finding:
     def is_broken(self) -> bool:
         """Return whether a critical expectation failed."""
         return not self.success and self.severity == "critical"
+
+    @property
+    def verdict(self) -> Cell:
+        """Return the verdict as the data docs show it."""
+        if self.success:
+            return Cell("holds", "good")
+        return Cell("broken", "bad" if self.is_broken else "warn")
+
+
+@dataclass
+class DataDocs:
+    """Counts (heading -> name -> count) and findings, in the order in which they were made."""
+
+    findings: list[Finding] = field(default_factory=list)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def blocks(self) -> list[Block]:
+        """Return the page's content: a verdict, the counts, and a section per contract."""
+        critical = sum(f.is_broken for f in self.findings)
+        warnings = sum(not f.success for f in self.findings) - critical
+        verdict = (
+            f"{len(self.findings)} expectations checked: {critical} critical failures, {warnings} warnings."
+        )
+        blocks: list[Block] = [Note(verdict, "bad" if critical else "good")]
+        for heading, numbers in self.counts.items():
+            blocks += [Heading(heading), Table((), [(name, f"{count:,}") for name, count in numbers.items()])]
+        for suite in dict.fromkeys(f.suite for f in self.findings):
+            meta = load_suite(suite)["meta"]
+            rows = [
+                (f.verdict, f.severity, f.expectation, f.detail) for f in self.findings if f.suite == suite
+            ]
+            blocks += [
+                Heading(f"Contract {suite}, version {meta['version']}"),
+                Text(meta["about"]),
+                Table(("Result", "Severity", "Expectation", "Found"), rows, is_text=True),
+            ]
+        return blocks
+
+
+@contextmanager
+def data_docs(path: Path, title: str) -> Iterator[DataDocs]:
+    """Yield the page to fill; it is written when the block ends, also by an error, whose cause it shows."""
+    docs = DataDocs()
+    try:
+        yield docs
+    finally:
+        write(path, title, docs.blocks())
 
 
 def load_suite(name: str) -> dict[str, Any]:
@@ -57,12 +105,11 @@ def validate(frame: DataFrame, name: str, parameters: Mapping[str, Any] | None =
     ]
 
 
-def check(docs: Any, name: str, frame: DataFrame, parameters: Mapping[str, Any] | None = None) -> None:
+def check(docs: DataDocs, name: str, frame: DataFrame, parameters: Mapping[str, Any] | None = None) -> None:
     """Add the findings of the suite `name` on `frame` to `docs`.
 
-    Raises:
-        ContractError: a critical expectation failed; names it with count and sample rows (those with a
-            `fault` where the frame has that column).
+    Raises ContractError, with counts and sample rows (with a `fault`, if there is such a column): a critical
+    expectation failed.
     """
     findings = validate(frame, name, parameters)
     docs.findings += findings
@@ -75,7 +122,10 @@ def check(docs: Any, name: str, frame: DataFrame, parameters: Mapping[str, Any] 
 
 
 def _run(
-    frame: DataFrame, suite: Mapping[str, Any], parameters: Mapping[str, Any] | None, result_format: Format
+    frame: DataFrame,
+    suite: Mapping[str, Any],
+    parameters: Mapping[str, Any] | None,
+    result_format: Literal["BOOLEAN_ONLY", "SUMMARY"],
 ) -> list[Any]:
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig

@@ -14,8 +14,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from components.etl.config import PromptsConfig
-from components.etl.contracts import check
-from components.etl.data_docs import data_docs
+from components.etl.contracts import check, data_docs
 from components.etl.prompts import leakage
 from components.etl.prompts.cases import count_train, label_cases, sample_cases
 from components.etl.prompts.rows import CatalogueStatistics, render

@@ -14,8 +14,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from components.etl.config import SequencesConfig, parse_time
-from components.etl.contracts import check
-from components.etl.data_docs import data_docs
+from components.etl.contracts import check, data_docs
 from components.etl.sequences.build import build
 from components.etl.sequences.catalogue import catalogue_rows, with_train_counts
 from components.etl.sequences.k_core import k_core

@@ -9,8 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from components.etl.config import SequencesConfig, SparkConfig, parse_time
-from components.etl.contracts import SAMPLES, check
-from components.etl.data_docs import DataDocs, data_docs
+from components.etl.contracts import SAMPLES, DataDocs, check, data_docs
 from components.etl.sources import faults, files
 from components.etl.sources.faults import FAULT
 from components.etl.sources.files import Source
