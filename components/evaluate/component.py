@@ -22,25 +22,18 @@ def evaluate(
     metrics: Output[Metrics],
 ):
     """Compare all models on the test users; `config` is JSON of EvaluateConfig, `lineage` a JSON mapping."""
-    from pathlib import Path
-
     from components.evaluate.config import EvaluateConfig
     from components.evaluate.job import headline_metrics, run
-    from components.shared.artifacts.outputs import log_metrics
+    from components.shared.artifacts.outputs import log_metrics, paths
     from components.shared.config import parse
     from data_contracts.evaluation import parse_lineage
 
-    artifacts = {"champion": champion, "base": base_model, "sft": sft_model, "grpo": grpo_model}
     written = run(
         parse(EvaluateConfig, config, "evaluate"),
-        prompts=Path(prompts.path),
-        catalogue=Path(catalogue.path),
-        rankings=Path(rankings.path),
-        models={name: Path(artifact.path) for name, artifact in artifacts.items()},
+        **paths(prompts=prompts, catalogue=catalogue, rankings=rankings, training_alarms=grpo_alarms),
+        **paths(report_json=report, html=html),
+        models=paths(champion=champion, base=base_model, sft=sft_model, grpo=grpo_model),
         lineage=parse_lineage(lineage),
-        training_alarms=Path(grpo_alarms.path),
-        report_json=Path(report.path),
-        html=Path(html.path),
     )
     log_metrics(metrics, headline_metrics(written))
 

@@ -21,20 +21,14 @@ def grpo(
 
     `fingerprint` names the user's own reward terms and the code; it keys the cache and the checkpoints.
     """
-    from pathlib import Path
-
     from components.grpo.config import GrpoConfig
     from components.grpo.job import run
-    from components.shared.artifacts.outputs import log_metrics
+    from components.shared.artifacts.outputs import log_metrics, paths
     from components.shared.config import parse
 
     report = run(
         parse(GrpoConfig, config, "grpo"),
-        prompts=Path(prompts.path),
-        sft_model=Path(sft_model.path),
-        model=Path(model.path),
-        curves=Path(curves.path),
-        alarms=Path(alarms.path),
+        **paths(prompts=prompts, sft_model=sft_model, model=model, curves=curves, alarms=alarms),
         checkpoints=checkpoints,
         fingerprint=fingerprint,
     )

@@ -27,17 +27,14 @@ def register(
     version_info: Output[Markdown],
 ) -> str:
     """Register the model as challenger; return its version. `lineage` is JSON with a `run_key`."""
-    from pathlib import Path
-
     from components.register.config import RegisterConfig
     from components.register.job import run
+    from components.shared.artifacts.outputs import paths
     from components.shared.config import parse
     from data_contracts.evaluation import parse_lineage
 
     return run(
         parse(RegisterConfig, config, "register"),
-        model=Path(model.path),
-        report=Path(report.path),
+        **paths(model=model, report=report, version_info=version_info),
         lineage=parse_lineage(lineage),
-        version_info=Path(version_info.path),
     )

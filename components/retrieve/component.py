@@ -20,22 +20,15 @@ def retrieve(
     metrics: Output[Metrics],
 ):
     """Train the recommenders and list candidates; `config` is JSON, `fingerprint` only keys the cache."""
-    from pathlib import Path
-
     from components.retrieve.config import RetrieveConfig
     from components.retrieve.job import run
-    from components.shared.artifacts.outputs import log_metrics
+    from components.shared.artifacts.outputs import log_metrics, paths
     from components.shared.config import parse
 
     written = run(
         parse(RetrieveConfig, config, "retrieve"),
-        sequences=Path(sequences.path),
-        catalogue=Path(catalogue.path),
-        users=Path(users.path),
-        exposures=Path(exposures.path),
-        candidates=Path(candidates.path),
-        rankings=Path(rankings.path),
-        report_html=Path(report.path),
+        **paths(sequences=sequences, catalogue=catalogue, users=users, exposures=exposures),
+        **paths(candidates=candidates, rankings=rankings, report_html=report),
         checkpoints=checkpoints,
     )
     log_metrics(metrics, written.metrics())

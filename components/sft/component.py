@@ -18,19 +18,15 @@ def sft(
 ):
     """Fine-tune the base model on answers; `config` is JSON, `fingerprint` only keys the cache."""
     from dataclasses import asdict
-    from pathlib import Path
 
     from components.sft.config import SftConfig
     from components.sft.job import run
-    from components.shared.artifacts.outputs import log_metrics
+    from components.shared.artifacts.outputs import log_metrics, paths
     from components.shared.config import parse
 
     report = run(
         parse(SftConfig, config, "sft"),
-        prompts=Path(prompts.path),
-        base_model=Path(base_model.path),
-        model=Path(model.path),
-        curves=Path(curves.path),
+        **paths(prompts=prompts, base_model=base_model, model=model, curves=curves),
         checkpoints=checkpoints,
     )
     log_metrics(metrics, asdict(report))

@@ -120,6 +120,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def paths(**artifacts: Any) -> dict[str, Path]:
+    """Return the paths of KFP artifacts on this machine, by the artifacts' names."""
+    return {name: Path(artifact.path) for name, artifact in artifacts.items()}
+
+
 def log_metrics(artifact: Any, figures: Mapping[str, float]) -> None:
     """Log `figures` to the KFP artifact of type Metrics, and write them to its file."""
     for name, value in figures.items():
