@@ -18,28 +18,18 @@ def sequences(
     data_docs: Output[HTML],
     metrics: Output[Metrics],
 ):
-    """Clean, order and split the raw tables at `data`; `config` is JSON of SequencesConfig.
-
-    `fingerprint` names the data's contents and the code; it only keys the cache.
-    """
+    """Clean, order and split the raw tables; `config` is JSON, `fingerprint` only keys the cache."""
     from pathlib import Path
 
     from components.etl.config import SequencesConfig
-    from components.etl.outputs import log_report, table_of
+    from components.etl.outputs import log_report, tables
     from components.etl.sequences.job import run_sequences
     from components.shared.config import parse
 
     settings = parse(SequencesConfig, config, "sequences")
-    report = run_sequences(
-        settings,
-        data,
-        sequences=table_of(sequences, settings.spark),
-        catalogue=table_of(catalogue, settings.spark),
-        users=table_of(users, settings.spark),
-        exposures=table_of(exposures, settings.spark),
-        quarantine=table_of(quarantine, settings.spark),
-        page=Path(data_docs.path),
-    )
+    out = tables(settings.spark, sequences=sequences, catalogue=catalogue, users=users, exposures=exposures)
+    out |= tables(settings.spark, quarantine=quarantine)
+    report = run_sequences(settings, data, **out, page=Path(data_docs.path))
     log_report(report, metrics)
 
 
@@ -56,26 +46,22 @@ def prompts(
     data_docs: Output[HTML],
     metrics: Output[Metrics],
 ):
-    """Render chat prompts with their answer keys; `config` is JSON of PromptsConfig.
-
-    `fingerprint` names the code; it only keys the cache.
-    """
-    from pathlib import Path
-
+    """Render chat prompts with their answer keys; `config` is JSON, `fingerprint` only keys the cache."""
     from components.etl.config import PromptsConfig
-    from components.etl.outputs import log_report, table_of
+    from components.etl.outputs import log_report, tables
     from components.etl.prompts.job import run_prompts
+    from components.shared.artifacts.outputs import paths
     from components.shared.config import parse
 
     settings = parse(PromptsConfig, config, "prompts")
-    tables = {"sequences": sequences, "catalogue": catalogue, "users": users, "candidates": candidates}
-    folders = {name: table_of(artifact, settings.spark) for name, artifact in tables.items()}
+    read = tables(
+        settings.spark, sequences=sequences, catalogue=catalogue, users=users, candidates=candidates
+    )
+    written = tables(settings.spark, prompts=prompts)["prompts"]
     report = run_prompts(
         settings,
-        **folders,
-        base_model=Path(base_model.path),
-        prompts=Path(prompts.path),
-        page=Path(data_docs.path),
-        staging=None if settings.spark.is_local else f"{table_of(prompts, settings.spark)}-staging",
+        **read,
+        **paths(base_model=base_model, prompts=prompts, page=data_docs),
+        staging=None if settings.spark.is_local else f"{written}-staging",
     )
     log_report(report, metrics)

@@ -1,35 +1,29 @@
 """Between a step's report and the artifacts that show it."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 from components.etl.config import SparkConfig
-from components.shared.artifacts.outputs import write_json
+from components.shared.artifacts.outputs import log_metrics, paths
 from components.shared.artifacts.storage import is_remote
 from components.shared.errors import ConfigError
 
 
-def table_of(artifact: Any, config: SparkConfig) -> str | Path:
-    """Return where Spark reads or writes a table: the artifact's folder, its URI for remote executors.
-
-    Raises ConfigError: executors are remote, and the pipeline root is no object storage.
-    """
+def tables(config: SparkConfig, **artifacts: Any) -> dict[str, Any]:
+    """Return where Spark reads or writes tables: artifacts' folders, their URIs for remote executors."""
     if config.is_local:
-        return Path(artifact.path)
-    if not is_remote(artifact.uri):
+        return paths(**artifacts)
+    uris = {name: artifact.uri for name, artifact in artifacts.items()}
+    if local := [uri for uri in uris.values() if not is_remote(uri)]:
         raise ConfigError(
-            f"spark.master={config.master!r} works on other machines, which cannot see {artifact.uri}; "
+            f"spark.master={config.master!r} works on other machines, which cannot see {local[0]}; "
             "give the pipeline an s3:// root"
         )
-    return artifact.uri
+    return uris
 
 
 def log_report(report: Any, metrics: Any) -> None:
     """Log the numbers of a report dataclass as metrics; a mapping's entries become `name/key`."""
     numbers = dataclasses.asdict(report)
     reasons = numbers.pop("reasons", {})
-    numbers |= {f"reasons/{reason}": rows for reason, rows in reasons.items()}
-    for name, value in numbers.items():
-        metrics.log_metric(name, value)
-    write_json(Path(metrics.path), numbers)  # without a file there, KFP's local cache never hits
+    log_metrics(metrics, numbers | {f"reasons/{reason}": rows for reason, rows in reasons.items()})

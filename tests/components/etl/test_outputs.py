@@ -6,7 +6,7 @@ import pytest
 from kfp.dsl import Dataset
 
 from components.etl.config import SparkConfig
-from components.etl.outputs import table_of
+from components.etl.outputs import tables
 from components.etl.spark.parts import atomic_table
 from components.shared.errors import ConfigError
 
@@ -15,10 +15,10 @@ HERE, CLUSTER = SparkConfig(), SparkConfig(master="k8s://https://kubernetes.defa
 
 def test_executors_elsewhere_read_and_write_the_uri(tmp_path):
     stored = Dataset(uri="s3://lake/run/sequences")
-    assert table_of(stored, CLUSTER) == "s3://lake/run/sequences"
-    assert isinstance(table_of(stored, HERE), Path)
+    assert tables(CLUSTER, sequences=stored) == {"sequences": "s3://lake/run/sequences"}
+    assert isinstance(tables(HERE, sequences=stored)["sequences"], Path)
     with pytest.raises(ConfigError, match="give the pipeline an s3:// root"):
-        table_of(Dataset(uri=str(tmp_path)), CLUSTER)
+        tables(CLUSTER, sequences=Dataset(uri=str(tmp_path)))
 
 
 @pytest.mark.parametrize(
