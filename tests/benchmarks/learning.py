@@ -28,7 +28,7 @@ from components.grpo import local
 from components.grpo.config import GrpoConfig
 from components.grpo.rewards import business_terms, score
 from components.grpo.rollout import validation_scores
-from components.shared.artifacts.fingerprint import of_text
+from components.shared.artifacts.fingerprint import of_step, of_text
 from components.shared.config import to_json
 from components.shared.language_model.dtype import torch_dtype
 from components.shared.language_model.generate import complete
@@ -37,7 +37,6 @@ from components.shared.language_model.lora import merge_adapters
 from components.shared.prompting.table import PromptRow, read_prompts, sample_indices
 from pipelines import local as pipeline
 from pipelines import profile as profiles
-from pipelines.lineage import of_code
 
 CHANGES = {
     "sample": {"users": 6400},
@@ -67,7 +66,8 @@ SAMPLES = 4
 def prepared(runs: Path) -> tuple[Path, Path]:
     """Return the folders of the prompts table and the SFT model, made if they are not there."""
     laptop = profiles.load("laptop", CHANGES)
-    name = f"learning-{of_text(to_json(laptop), of_code())}"
+    code = map(of_step, ("etl", "retrieve", "base_model", "sft"))
+    name = f"learning-{of_text(to_json(laptop), *code)}"
     if not any(runs.glob(f"{name}-*/*/evaluate/report")):
         pipeline.run(laptop, "laptop", None, runs, cache=False, verbose=False, run_name=name)
     found = [report.parents[1] / "sft" / "model" for report in runs.glob(f"{name}-*/*/evaluate/report")]

@@ -1,7 +1,9 @@
 """Cleaning of titles and tags, a column at a time. Ids are never cleaned: items could merge."""
 
+import functools
 import html
 import unicodedata
+from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,31 +33,19 @@ def clean(texts: pa.Array, keep_emoji: bool = True) -> pa.Array:
 
 
 def _clean_once(texts: pa.Array, keep_emoji: bool) -> pa.Array:
-    texts = _unescaped(texts)
+    texts = _replaced(texts, pc.match_substring(texts, "&"), html.unescape)
     texts = pc.replace_substring_regex(texts, _SPACES, " ")
     texts = pc.replace_substring_regex(texts, _CONTROLS, "")
     if not keep_emoji:
         texts = pc.replace_substring_regex(texts, _EMOJI, "")
-    texts = _composed(texts)
+    # Arrow's own utf8_normalize leaves characters beyond ASCII decomposed.
+    beyond_ascii = pc.invert(pc.string_is_ascii(texts))
+    texts = _replaced(texts, beyond_ascii, functools.partial(unicodedata.normalize, "NFC"))
     return pc.utf8_trim(pc.replace_substring_regex(texts, _SPACES, " "), " ")
 
 
-def _composed(texts: pa.Array) -> pa.Array:
-    """Return composed strings (Arrow's own utf8_normalize leaves those beyond ASCII decomposed)."""
-    wide = pc.fill_null(pc.invert(pc.string_is_ascii(texts)), False)
-    some = texts.filter(wide)
-    if not len(some):
-        return texts
-    composed = [unicodedata.normalize("NFC", text) for text in some.to_pylist()]
-    return pc.replace_with_mask(texts, wide, pa.array(composed, pa.string()))
-
-
-def _unescaped(texts: pa.Array) -> pa.Array:
-    """Return strings with entities resolved, which only those with an ampersand can have."""
-    has = pc.fill_null(pc.match_substring(texts, "&"), False)
-    some = texts.filter(has)
-    if not len(some):
-        return texts
-    return pc.replace_with_mask(
-        texts, has, pa.array([html.unescape(text) for text in some.to_pylist()], pa.string())
-    )
+def _replaced(texts: pa.Array, mask: pa.Array, function: Callable[[str], str]) -> pa.Array:
+    """Return strings with `function` applied to those where `mask` is true."""
+    mask = pc.fill_null(mask, False)
+    replaced = [function(text) for text in texts.filter(mask).to_pylist()]
+    return pc.replace_with_mask(texts, mask, pa.array(replaced, pa.string()))

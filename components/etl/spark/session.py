@@ -80,9 +80,7 @@ def _defaults(config: SparkConfig) -> dict[str, str]:
         "spark.driver.memory": config.memory,
         "spark.sql.shuffle.partitions": str(config.shuffle_partitions),
         "spark.sql.session.timeZone": "UTC",
-        "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(BATCH_ROWS),
-        "spark.sql.ansi.enabled": "true",
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         # A Parquet time without a zone is read as UTC, not refused.
         "spark.sql.parquet.inferTimestampNTZ.enabled": "false",
@@ -111,7 +109,6 @@ def _defaults(config: SparkConfig) -> dict[str, str]:
 def _prepare_environment(config: SparkConfig) -> None:
     os.environ["JAVA_HOME"] = str(java.java_home())
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     if config.is_local:
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     # Python workers import this project's modules from wherever the driver found them.
