@@ -39,12 +39,14 @@ DataOption = Annotated[
 ]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show all output of the steps.")]
 RunsOption = Annotated[Path, typer.Option(help="Folder of local runs, their cache and MLflow.")]
-OutOption = Annotated[Path, typer.Option(help="Folder for the raw tables.", callback=_refuse_others_files)]
+OutOption = Annotated[
+    Path, typer.Option(help="Folder for the raw tables.", file_okay=False, callback=_refuse_others_files)
+]
 ModelOption = Annotated[str, typer.Option(help="The registered model's name.")]
 TrackingOption = Annotated[
-    str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="Where the model is registered.")
+    str | None,
+    typer.Option(envvar="MLFLOW_TRACKING_URI", help="Where models are registered; default: the local runs'."),
 ]
-LOCAL_REGISTRY = "sqlite:///runs/mlflow.db"
 
 
 @app.command()
@@ -201,20 +203,25 @@ def _imported(report: Any, out: Path) -> None:
 def promote(
     version: Annotated[str, typer.Argument(help="A version's number or an alias.")] = "challenger",
     model: ModelOption = "recllm-r1",
-    tracking_uri: TrackingOption = LOCAL_REGISTRY,
+    tracking_uri: TrackingOption = None,
+    runs: RunsOption = Path("runs"),
 ) -> None:
     """Make a registered version the champion; the old champion becomes `previous`."""
     from components.register import promote
+    from pipelines.local import local_registry
 
-    typer.echo(str(promote.promote(tracking_uri, model, version)))
+    typer.echo(str(promote.promote(tracking_uri or local_registry(runs), model, version)))
 
 
 @app.command()
-def rollback(model: ModelOption = "recllm-r1", tracking_uri: TrackingOption = LOCAL_REGISTRY) -> None:
+def rollback(
+    model: ModelOption = "recllm-r1", tracking_uri: TrackingOption = None, runs: RunsOption = Path("runs")
+) -> None:
     """Make `previous` the champion again."""
     from components.register import promote
+    from pipelines.local import local_registry
 
-    typer.echo(str(promote.rollback(tracking_uri, model)))
+    typer.echo(str(promote.rollback(tracking_uri or local_registry(runs), model)))
 
 
 def main() -> None:

@@ -64,34 +64,43 @@ def run(
     `run_name`, by default the profile's, begins the name of the run's folder. Raises RunFailedError if a
     step failed. The next run resumes from finished steps and checkpoints.
     """
-    runs = runs.resolve()
+    runs, exposures = runs.resolve(), profile.sequences.exposures
+    # Wrong paths and names are reported before anything is written.
+    data_fingerprint = lineage.of_data(data, exposures) if data else ""
+    reward_fingerprint = lineage.of_reward(profile.grpo.reward)
+    stem = re.sub(r"[^A-Za-z0-9.-]+", "-", run_name or Path(profile_name).stem)[:60]
+    run_key = f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
+    folder = runs / run_key
     try:
-        runs.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True)
     except OSError as error:
         reason = f"cannot be written to ({error.strerror}); name another folder"
         raise UserError(f"--runs {runs}: {reason}") from error
-    data = data or _generate(profile, runs)
+    if not data:
+        data = _generate(profile, runs)
+        data_fingerprint = lineage.of_data(data, exposures)
     arguments = {
         "data": data if "://" in data else str(Path(data).resolve()),
-        "data_fingerprint": lineage.of_data(data, profile.sequences.exposures),
-        "reward_fingerprint": lineage.of_reward(profile.grpo.reward),
+        "data_fingerprint": data_fingerprint,
+        "reward_fingerprint": reward_fingerprint,
         "base_model_fingerprint": lineage.of_model(profile.base_model),
         "encoder_fingerprint": lineage.of_model(profile.retrieve.encoder),
         "checkpoints": str(runs / "checkpoints"),
     }
-    stem = re.sub(r"[^A-Za-z0-9.-]+", "-", run_name or Path(profile_name).stem)[:60]
-    run_key = f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
     origin = lineage.describe(run_key, profile_name, profile.base_model.source, arguments)
     arguments["lineage"] = json.dumps(origin)
-    tracking_uri = profile.register.tracking_uri or f"sqlite:///{runs / 'mlflow.db'}"
+    tracking_uri = profile.register.tracking_uri or local_registry(runs)
     profile = replace(profile, register=replace(profile.register, tracking_uri=tracking_uri))
-    folder = runs / run_key
-    folder.mkdir()
     finished = LocalRun(folder=folder, tracking_uri=tracking_uri, model_name=profile.register.model_name)
     with Console(folder, verbose=verbose) as console, _stopping_children():
         console.say(f"run {run_key}: everything it writes lies in {folder}")
         _execute(profile, finished, runs / "cache" if cache else None, arguments, console)
     return finished
+
+
+def local_registry(runs: Path) -> str:
+    """Return the tracking URI of the registry that local runs in `runs` share."""
+    return f"sqlite:///{runs.resolve() / 'mlflow.db'}"
 
 
 def _generate(profile: Profile, runs: Path) -> str:

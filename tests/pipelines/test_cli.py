@@ -55,7 +55,12 @@ def test_help_lists_the_commands_without_loading_anything_heavy(tmp_path: Path) 
         pytest.param(
             ["run", "--profile", "tiny", "--data", ".", "--runs", "/dev/null/runs"],
             "--runs /dev/null/runs: cannot be written to",
-            id="no place for runs",
+            id="runs cannot be made",
+        ),
+        pytest.param(
+            ["run", "--profile", "tiny", "--data", ".", "--runs", "/proc"],
+            "--runs /proc: cannot be written to",
+            id="runs cannot be written to",
         ),
         pytest.param(
             ["run", "--profile", "lists.yaml", "--data", "."],
@@ -73,6 +78,7 @@ def test_help_lists_the_commands_without_loading_anything_heavy(tmp_path: Path) 
         pytest.param(["open"], "runs: no report.html there", id="nothing to open"),
         pytest.param(["open", "mine"], "runs/mine: no report.html there", id="no such run"),
         pytest.param(["promote"], "no database at", id="nothing to promote"),
+        pytest.param(["rollback", "--runs", "mine"], "mine/mlflow.db", id="nothing to roll back"),
         pytest.param(
             ["import", "amazon", "--reviews", "r.json.gz", "--meta", "m.json.gz", "--out", "out"],
             "r.json.gz",
@@ -87,13 +93,17 @@ def test_a_mistake_is_one_message(arguments: list[str], message: str, tmp_path: 
     assert finished.stderr.startswith("recllm: ")
     assert message in finished.stderr
     assert "Traceback" not in finished.stderr
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists() and not (tmp_path / "runs").exists()
 
 
 def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    told = recllm("sample", "--users", "5", "--out", ".", cwd=tmp_path)
-    assert told.returncode == 1 and "holds notes.txt, which would be lost" in told.stderr + told.stdout
+    refused = recllm("sample", "--users", "5", "--out", ".", cwd=tmp_path)
+    assert (
+        refused.returncode == 1 and "holds notes.txt, which would be lost" in refused.stderr + refused.stdout
+    )
+    refused = recllm("sample", "--users", "5", "--out", "notes.txt", cwd=tmp_path)
+    assert refused.returncode and "notes.txt" in refused.stderr
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
