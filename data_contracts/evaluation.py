@@ -75,7 +75,7 @@ class _Document:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Return the document in the file at `path`. Raises ValueError naming the file and the key."""
+        """Return the document in the file `path`. Raises ValueError naming file and key."""
         try:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
@@ -93,7 +93,7 @@ class Interval:
 
 @strict
 class AnswerStatistics:
-    """How a language model answered: shares of users in [0, 1], costs as means per user."""
+    """How a language model answered: shares of users in [0, 1], mean costs per user."""
 
     valid_share: float
     """Answers that keep every rule of the format."""
@@ -142,7 +142,7 @@ class Comparator:
 
 @strict
 class Difference:
-    """Mean of `model` minus mean of `baseline` on one metric, over the same users, with its interval."""
+    """Mean of `model` minus `baseline` on one metric and the same users, with its interval."""
 
     model: str
     baseline: str
@@ -188,7 +188,7 @@ class Slice:
 
 @strict
 class Alarm:
-    """A failure signature that was seen: the value, the bound it broke, and what to do."""
+    """A failure signature that was seen: its value, the broken bound, and a remedy."""
 
     name: str
     model: str

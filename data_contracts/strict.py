@@ -105,7 +105,7 @@ def _fields_at(kind: Any, location: Any) -> list[str]:
 
 
 def _check_json(value: Any, key: str) -> None:
-    """Raise ValueError for what YAML reads and JSON lacks: dates, NaN, keys that are no text."""
+    """Raise ValueError for YAML values that JSON lacks: dates, NaN, keys other than text."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             if not isinstance(name, str):

@@ -19,7 +19,7 @@ _CAUSE_LINES = 3
 
 
 class Console:
-    """Shows the events of a run while it lasts: bars at a terminal, plain lines elsewhere.
+    """Shows a run's events while it lasts: bars at a terminal, plain lines elsewhere.
 
     Use it as a context manager. `verbose` shows every line of the log in place of the events.
     """

@@ -32,7 +32,7 @@ _ACCURACY_ALONE: Changes = {**dict.fromkeys(_SHAPING, 0.0), "business": {}}
 
 
 def _business(**weights: float) -> Changes:
-    """Return these weights for the built-in business terms, 0 for the others; the user's own terms stay."""
+    """Return these weights for built-in business terms, else 0; the user's own terms stay."""
     return {"grpo": {"reward": {"business": {"ilad": 0.0, "novelty": 0.0, "fresh": 0.0, **weights}}}}
 
 

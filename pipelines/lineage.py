@@ -25,7 +25,7 @@ WHEELS = {**BUNDLED_MODELS, **BUNDLED_ENCODERS}
 
 
 def of_data(data: str, exposures: str = "") -> str:
-    """Return the fingerprint of the raw data, and of the table exposures where that lies elsewhere."""
+    """Return the fingerprint of the raw data, and of exposures that lie elsewhere."""
     tables, lists = _of_location(data), _of_location(exposures)
     if not tables:
         raise DataError(f"{data}: no such folder; it must hold the raw tables")
@@ -35,7 +35,7 @@ def of_data(data: str, exposures: str = "") -> str:
 
 
 def of_model(model: BaseModelConfig | EncoderConfig) -> str:
-    """Return the fingerprint of a folder or URI, the version of a wheel, or the commit of a hub id.
+    """Return the fingerprint of a folder or URI, a wheel's version, or a hub commit.
 
     It is "" for a model that is missing, which its step reports. Without a network, the commit is that in
     the hub's local cache.
@@ -57,14 +57,14 @@ def of_model(model: BaseModelConfig | EncoderConfig) -> str:
 
 
 def _of_location(location: str) -> str:
-    """Return the fingerprint of a folder's contents, or of names, sizes and times at a URI; "" for none."""
+    """Return the fingerprint of a folder's contents, or a URI's file stamps; "" for none."""
     if is_remote(location):
         return fingerprint.of_text(*stamp(location))
     return fingerprint.of_folder(Path(location)) if location and Path(location).is_dir() else ""
 
 
 def of_reward(weights: RewardWeights) -> str:
-    """Return the fingerprint of the user's own reward terms, by their packages or files; "" without any."""
+    """Return the fingerprint of the code of the user's own reward terms; "" without any."""
     from components.grpo.rewards import business_terms
 
     # Modules of the working folder come first, as in the steps, which run as `python -m`.
@@ -101,7 +101,7 @@ def describe(run_key: str, profile: str, base_model: str, arguments: Mapping[str
 
 
 def _git_commit() -> str:
-    """Return the commit of the checkout, with "-dirty" if a tracked file is changed; "" outside git."""
+    """Return the checkout's commit, with "-dirty" if tracked files changed; "" outside git."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     with contextlib.suppress(OSError):
         return subprocess.run(command, capture_output=True, text=True).stdout.strip()

@@ -37,7 +37,7 @@ class Images:
 
 @strict
 class Profile:
-    """One section per step; `sample` sizes the generated log of a run without data of its own."""
+    """One section per step; `sample` sizes the generated log of runs without their own data."""
 
     sample: SampleConfig = field(default_factory=SampleConfig)
     sequences: SequencesConfig = field(default_factory=SequencesConfig)
@@ -53,7 +53,7 @@ class Profile:
 
     @property
     def registration(self) -> RegisterConfig:
-        """The step `register`: the model prompts as it was trained and answers as it was evaluated."""
+        """The configuration of `register`: prompts as in training, answers as in evaluation."""
         prompt = {key.name: getattr(self.prompts, key.name) for key in fields(PromptSettings)}
         serving = ServingConfig(**prompt, max_new_tokens=self.evaluate.max_new_tokens)
         return RegisterConfig(**asdict(self.register), serving=serving)
@@ -75,7 +75,7 @@ def names() -> list[str]:
 
 
 def load(name: str, changes: Mapping[str, Any] | None = None) -> Profile:
-    """Load a profile by its name (see `names`) or by the path of a YAML file.
+    """Return the profile called `name` (see `names`), or read from that YAML file.
 
     `changes` are nested like the file: a mapping changes the keys that it names, an empty mapping or
     any other value replaces. Mistakes raise ConfigError naming file and key.
@@ -125,7 +125,7 @@ def _lines(section: Any, default: Any, indent: str = "") -> Iterator[str]:
 
 
 def _help(section: type, name: str) -> str:
-    """Return the docstring of a key on one line; pydantic keeps it in the class that declares the key."""
+    """Return a key's docstring on one line; pydantic keeps it in the declaring class."""
     declared = (vars(kind).get("__pydantic_fields__", {}).get(name) for kind in section.__mro__)
     texts = (found.description for found in declared if found and found.description)
     return " ".join(next(texts, "").split())

@@ -20,7 +20,7 @@ PAGES = {
 
 
 def write(folder: Path, outputs: Mapping[str, Path], report: EvaluationReport, gate: GateConfig) -> None:
-    """Write `report.html` into the run's `folder`, and copies of the steps' pages with a browser's ending.
+    """Write `report.html` and copies of the steps' pages into the run's `folder`.
 
     `outputs` holds the page of each step, which for a cached step lies in another run.
     """

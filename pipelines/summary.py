@@ -46,7 +46,7 @@ def show_experiment(folder: Path) -> None:
 
 
 def _print(title: str, figures: Mapping[str, Mapping[str, str]], *lines: str) -> None:
-    """Print a table of `figures`, a row per name and a column per header; then the lines."""
+    """Print `figures` as a table, a row per name, a column per header; then `lines`."""
     screen = Console(width=max(WIDTH, Console().width), soft_wrap=True, highlight=False)
     table = Table("", title=title, title_justify="left")
     for header in next(iter(figures.values())):

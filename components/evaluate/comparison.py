@@ -80,7 +80,7 @@ def interval(means: Values, confidence: float) -> Interval:
 
 
 def slices(prompts: Sequence[PromptRow], scores: Sequence[Scores], catalogue: Catalogue) -> list[Slice]:
-    """Return NDCG@10 for users with short histories and for tail items; empty slices are left out."""
+    """Return NDCG@10 for users with short histories and for tail items, without empty slices."""
     positions = np.array([prompt.position for prompt in prompts])
     short = int(np.quantile(positions, 1 / 3, method="lower"))
     tail = np.array([catalogue.head.isdisjoint(prompt.label_items) for prompt in prompts])

@@ -21,7 +21,7 @@ def evaluate(
     html: Output[HTML],
     metrics: Output[Metrics],
 ):
-    """Compare all models on the test users; `config` is JSON of EvaluateConfig, `lineage` a JSON mapping."""
+    """Compare all models on the test users; `config` (EvaluateConfig) and `lineage` are JSON."""
     from components.evaluate.config import EvaluateConfig
     from components.evaluate.job import headline_metrics, run
     from components.shared.artifacts.outputs import log_metrics, paths
@@ -40,7 +40,7 @@ def evaluate(
 
 @step()
 def gate(config: str, report: Input[Artifact], decision: Output[Markdown]) -> bool:
-    """Return whether the report passes the rules; `config` is JSON of GateConfig. Failing is no error."""
+    """Return whether the report passes the rules; `config` is JSON of GateConfig."""
     from pathlib import Path
 
     from components.evaluate.config import GateConfig

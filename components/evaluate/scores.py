@@ -33,7 +33,7 @@ def score(
     catalogue: Catalogue,
     answers: AnswerStatistics | None = None,
 ) -> Scores:
-    """Return the scores of `rankings` (item ids, best first, one per prompt) against the prompts' labels.
+    """Return the scores of `rankings` (per prompt, item ids best first) against the labels.
 
     A label outside the ranking is a miss. Items that the catalogue lacks have no tags and the novelty
     of an item without interactions.

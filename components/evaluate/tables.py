@@ -20,7 +20,7 @@ DEPTH = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """Of each item id: title, tags, and novelty in bits; `head` holds the most popular fifth."""
+    """Titles, tags and novelty (bits) by item id; `head` is the most popular fifth."""
 
     titles: dict[str, str]
     tags: dict[str, Set[str]]
@@ -32,7 +32,7 @@ class Catalogue:
 
 
 def sample_prompts(folder: Path, max_users: int, seed: int) -> tuple[list[PromptRow], int]:
-    """Return at most `max_users` (0: all) test prompts, seeded and in table order, and how many there are."""
+    """Return a seeded sample of `max_users` (0: all) test prompts, and the number of all."""
     rows, path = read_prompts(folder, SPLIT), f"{folder / SPLIT}.parquet"
     if not rows:
         raise DataError(f"{path}: no rows, so there are no users to evaluate on")

@@ -82,7 +82,7 @@ class VerlConfig:
 
 @strict
 class GrpoConfig:
-    """How the SFT model is improved by reinforcement learning (paper: G = 12, AdamW, lr 1e-4)."""
+    """How reinforcement learning improves the SFT model (paper: G = 12, AdamW, lr 1e-4)."""
 
     engine: Literal["local", "verl"] = "local"
     """Engine: "local" trains on one device, "verl" on one or more nodes of GPUs, sampling with vLLM."""

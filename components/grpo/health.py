@@ -53,7 +53,7 @@ def alarms(bounds: HealthBounds, history: History, validations: Validations) -> 
 
 
 def collapse(bounds: HealthBounds, history: History) -> Alarm | None:
-    """Return why training should stop, or None: half of the answers' format lost, or KL out of bounds."""
+    """Return why training should stop (format rate halved, KL out of bounds), or None."""
     if len(history.get("reward", ())) < bounds.window:
         return None
     first, last = _windows(bounds, history)

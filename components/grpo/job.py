@@ -105,14 +105,14 @@ def run(
 
 
 def _sample(prompts: Path, split: str, limit: int, seed: int) -> list[PromptRow]:
-    """Return prompts with a retrieved label, if any: no answer to the others earns a reward or NDCG."""
+    """Return sampled prompts with a retrieved label, if any: others earn no reward or NDCG."""
     rows = read_prompts(prompts, split)
     rows = [row for row in rows if row.labels] or rows
     return [rows[i] for i in sample_indices(len(rows), limit, seed)]
 
 
 def _alarms(config: GrpoConfig, state: Progress) -> list[Alarm]:
-    """Return the alarms of the whole training; the model of those that the best step lacks is NOT_KEPT."""
+    """Return the whole training's alarms; those the best step lacks get model NOT_KEPT."""
     best = state.until(state.best_step)
     of_best = {alarm.name for alarm in health.alarms(config.health, best.history, best.validations)}
     found = health.alarms(config.health, state.history, state.validations)

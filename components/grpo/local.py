@@ -144,7 +144,7 @@ class _Sampler:
 
 
 class _Reference:
-    """The initial policy, for the KL term: a frozen copy, or the policy without its adapters."""
+    """The initial policy for the KL term: a frozen copy, or the policy without adapters."""
 
     def __init__(self, policy: Any, dtype: torch.dtype) -> None:
         self.policy, self.dtype = policy, dtype

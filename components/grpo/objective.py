@@ -28,7 +28,7 @@ def k3(log_probs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
 
 
 def sequence_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Return the mean over answers of each answer's token mean; values and mask are (B, T)."""
+    """Return the mean over answers of their token means; both inputs are (B, T)."""
     return ((values * mask).sum(1) / mask.sum(1).clamp(min=1)).mean()
 
 

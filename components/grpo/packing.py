@@ -11,7 +11,7 @@ import torch
 
 
 def packed_inputs(prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-    """Return input_ids, position_ids (1, S) and the boolean attention_mask (1, 1, S, S) of the row."""
+    """Return the row's input_ids, position_ids (1, S) and boolean attention_mask (1, 1, S, S)."""
     ids = [*prompt, *(token for answer in answers for token in answer)]
     segments = [0] * len(prompt) + [i for i, answer in enumerate(answers, 1) for _ in answer]
     positions = [*range(len(prompt)), *(len(prompt) + t for answer in answers for t in range(len(answer)))]
@@ -26,7 +26,7 @@ def packed_inputs(prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> di
 
 
 def predecessors(prompt_length: int, lengths: Sequence[int]) -> torch.Tensor:
-    """Return, for each answer token in row order, the index of the token whose logits predict it."""
+    """Return, per answer token in row order, the index of the token that predicts it."""
     indices, start = [], prompt_length
     for length in lengths:
         indices += [prompt_length - 1, *range(start, start + length - 1)]

@@ -29,7 +29,7 @@ def write(path: Path, progress: Progress, valid: Sequence[PromptRow], alarms: Se
 
 
 def _answers(progress: Progress, valid: Sequence[PromptRow]) -> Iterator[Block]:
-    """Yield the first validation prompts with the answers of the SFT model and of the best step."""
+    """Yield the first validation prompts with the SFT model's and the best step's answers."""
     if not any(progress.answers):
         yield Text("No step was better than the SFT model, so there are none after training.")
     for n, row in enumerate(valid[: len(progress.answers[0])]):

@@ -29,7 +29,7 @@ class Progress:
 
     @property
     def best_step(self) -> int:
-        """Return the step of the best validation; the earliest of equals, so a tie keeps the SFT model."""
+        """Return the step of the best validation; the earliest on a tie (0: SFT model)."""
         return max(self.validations, key=lambda step: (self.validations[step]["valid_ndcg@10"], -step))
 
     def add_step(self, figures: Mapping[str, float]) -> None:
@@ -39,7 +39,7 @@ class Progress:
             self.history.setdefault(name, []).append(value)
 
     def add_validation(self, figures: Mapping[str, float], answers: Sequence[str]) -> None:
-        """Add the validation of the model after `step`; `answers` in the order of the validation prompts."""
+        """Add the validation of the model after `step`; `answers` are in prompt order."""
         self.validations[self.step] = dict(figures)
         self.answers[self.step] = list(answers[:EXAMPLES])
         self.answers = {step: texts for step, texts in self.answers.items() if step in (0, self.best_step)}
@@ -70,7 +70,7 @@ class Progress:
 
     @staticmethod
     def from_state(state: Mapping[str, Any]) -> "Progress":
-        """Return the progress of a `state_dict`, also of one read from JSON, whose keys are text."""
+        """Return the progress of a `state_dict`, also one from JSON (keys are text)."""
         by_step = {
             name: {int(n): value for n, value in state[name].items()} for name in ("validations", "answers")
         }
@@ -78,5 +78,5 @@ class Progress:
 
 
 def best_checkpoint(checkpoint_dir: Path, step: int) -> Path:
-    """Return the folder of the model of `step`, which was the best when it was validated."""
+    """Return the folder of the model of `step`, the best when it was validated."""
     return checkpoint_dir / f"best-{step}"

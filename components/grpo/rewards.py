@@ -30,7 +30,7 @@ Term = Callable[[Answer, PromptRow], float]
 
 
 def lcs(ranking: Sequence[int], labels: Sequence[int], weights: Sequence[float] | None = None) -> float:
-    """Return the best common subsequence, as a share of the best that any ranking attains; 0 without labels.
+    """Return the best common subsequence's share of the best attainable; 0 without labels.
 
     A common item counts its label's weight (of `weights`; default: all equal) / log2(rank in `ranking` + 1).
     """
@@ -49,7 +49,7 @@ def lcs(ranking: Sequence[int], labels: Sequence[int], weights: Sequence[float] 
 
 
 def _best_attainable(weights: Sequence[float]) -> float:
-    """Return the best sum of `lcs`: over the subsequences of the labels, ranked first in their order."""
+    """Return the best sum of `lcs`: any subsequence of the labels ranked first, in order."""
     best = [0.0]  # best[n]: the best that n of the labels so far attain at ranks 1 to n
     for weight in weights:
         longer = [taken + weight / math.log2(rank + 1) for rank, taken in enumerate(best, start=1)]
@@ -58,9 +58,9 @@ def _best_attainable(weights: Sequence[float]) -> float:
 
 
 def reasoning(answer: Answer, tags: Sequence[Sequence[str]]) -> float:
-    """Return 1/2 for reasoning of REASONING_WORDS, and 1/2 more if it names a tag of the first candidate.
+    """Return 1/2 for reasoning of REASONING_WORDS, plus 1/2 for a tag of the first candidate.
 
-    `tags[number - 1]` are those of a candidate.
+    `tags[number - 1]` are those of a candidate. Without the first half there is no second.
     """
     words = answer.reasoning.split()
     if not REASONING_WORDS[0] <= len(words) <= REASONING_WORDS[1]:
@@ -82,13 +82,13 @@ def outside(numbers: Sequence[int], num_candidates: int) -> float:
 
 
 def already_seen(ranking: Sequence[int], seen: Sequence[bool]) -> float:
-    """Return the share of ranked candidates that the history holds (`seen[number - 1]`); 0 for none."""
+    """Return the share of ranked candidates that the history holds; 0 if none is ranked."""
     # The project's retrievers leave out what was seen: this is for candidates of others.
     return mean([float(seen[number - 1]) for number in ranking])
 
 
 def wrong_length(numbers: Sequence[int], answer_length: int) -> float:
-    """Return how far the count of numbers is off, relative to the length asked for, at most 1."""
+    """Return the relative distance of the number count from `answer_length`, at most 1."""
     return min(1.0, abs(len(numbers) - answer_length) / answer_length)
 
 

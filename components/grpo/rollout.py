@@ -28,7 +28,7 @@ class Group:
 def longest_prompt(
     config: GrpoConfig, tokenizer: Any, rows: Sequence[PromptRow], limits: Mapping[str, int | None]
 ) -> int:
-    """Return the tokens of the longest prompt; raise ConfigError if it exceeds a limit with its answer."""
+    """Return the longest prompt's token count. Raises ConfigError if, answer included, it exceeds a limit."""
     longest = max(len(encode_prompt(tokenizer, row.messages)) for row in rows)
     for name, limit in limits.items():
         remedy = "lower prompts.max_prompt_tokens or grpo.max_new_tokens"
@@ -63,7 +63,7 @@ def sample_groups(
 
 
 def rollout_figures(groups: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, float]:
-    """Return the mean of every term over all answers, and the share of groups whose task reward is flat."""
+    """Return every term's mean over answers, and the share of groups with flat task reward."""
     answers = [scores for group in groups for scores in group]
     flat = [len({scores["lcs"] for scores in group}) == 1 for group in groups]
     return {

@@ -78,7 +78,7 @@ def run_champion(config: RegisterConfig, folder: Path) -> str | None:
 def _create(
     client: MlflowClient, config: RegisterConfig, model: Path, report: EvaluationReport, lineage: Lineage
 ) -> str:
-    """Write a run with metrics and files, then the version that points to them; return the version."""
+    """Return the new version; its run, with metrics and files, is written first."""
     texts = {name: text if isinstance(text, str) else json.dumps(text) for name, text in lineage.items()}
     tags = {_name(name): text[:_LONGEST_TAG] for name, text in texts.items()}
     key, experiment = tags[RUN_KEY], mlflow_client.experiment_id(client, config.experiment)
@@ -120,7 +120,7 @@ def _name(text: str) -> str:
 
 
 def _set_challenger(client: MlflowClient, name: str, version: str) -> None:
-    """Point `challenger` at the version unless a newer one has it or this one was champion."""
+    """Make the version `challenger` unless a newer one is, or this one was champion."""
     aliases = registry.aliases(client, name)
     was_champion = version in (aliases.get(CHAMPION), aliases.get(PREVIOUS))
     if not was_champion and int(aliases.get(CHALLENGER, 0)) < int(version):

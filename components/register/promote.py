@@ -130,7 +130,7 @@ def _claim(client: MlflowClient, entry: Entry) -> None:
 
 
 def _settle(client: MlflowClient, model_name: str) -> int:
-    """Close the claims of killed commands; return the number of the last entry that is done."""
+    """Close the claims of killed commands; return the number of the last finished entry."""
     last = 0
     for entry in read_entries(client, model_name):
         age = datetime.now(UTC) - datetime.fromisoformat(entry.promotion.at)

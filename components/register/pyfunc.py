@@ -60,7 +60,7 @@ class RankingModel(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Return one ranking per row of `model_input`. Raises DataError naming the row that is no request."""
+        """Return one ranking per row of `model_input`. Raises DataError naming the bad row."""
         from components.shared.language_model.generate import complete
 
         rows = model_input.to_dict(orient="records")
@@ -88,7 +88,7 @@ class RankingModel(PythonModel):
 
 
 def prompt_input(row: Row, settings: PromptSettings) -> prompt.PromptInput:
-    """Return the content of a request's prompt, as the prompts step takes it from the log."""
+    """Return a request's prompt content, as the prompts step takes it from the log."""
     candidates = _list(row, "candidates")
     if not candidates:
         raise ValueError("candidates is empty; send the retriever's list")

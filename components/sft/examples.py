@@ -14,7 +14,7 @@ IGNORED = -100  # the label that torch's cross-entropy leaves out
 
 
 def encode(rows: Sequence[PromptRow], tokenizer: Any, max_length: int) -> list[dict[str, list[int]]]:
-    """Return `input_ids` and `labels` of every row that has an answer; prompt tokens are not learnt.
+    """Return `input_ids` and `labels` per row with an answer; prompt tokens are not learnt.
 
     Raises: DataError if no row has an answer, or an example is longer than `max_length` tokens.
     """

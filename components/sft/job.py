@@ -47,7 +47,7 @@ class SftReport:
 def run(
     config: SftConfig, *, prompts: Path, base_model: Path, model: Path, curves: Path, checkpoints: str = ""
 ) -> SftReport:
-    """Train, write the folder `model` and the page `curves`; resumes from the latest of the `checkpoints`.
+    """Train, write `model` and the page `curves`; resume from the latest of the `checkpoints`.
 
     `prompts` is the folder of the prompts table; without a folder for `checkpoints` there are none.
 
@@ -143,7 +143,7 @@ class _AnswerTrainer(Trainer):
 
 
 class _Progress(TrainerCallback):
-    """Logs the training, about twenty times and every step to MLflow; stops it at a loss of NaN."""
+    """Logs the training about twenty times, to MLflow every step; stops at NaN loss."""
 
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker

@@ -30,7 +30,7 @@ def parse(section: type[T], text: str, source: str = "config") -> T:
 
 
 def to_json(section: Any) -> str:
-    """Return the section as JSON with sorted keys, so equal sections give equal text (cache keys)."""
+    """Return the section as JSON with sorted keys: equal sections give equal cache keys."""
     return json.dumps(dataclasses.asdict(section), sort_keys=True)
 
 

@@ -13,7 +13,7 @@ class UserError(ValueError):
 
 
 class ConfigError(UserError):
-    """A profile or a configuration section that cannot be read; names the file and the key."""
+    """A profile or configuration section that cannot be read; names file and key."""
 
 
 class DataError(UserError):

@@ -20,13 +20,13 @@ EVENTS = "RECLLM_EVENTS"
 
 
 def logger(name: str) -> logging.Logger:
-    """Return the logger of the step (or part of one) called `name`, as people read it."""
+    """Return the logger of the step (or part of one) called `name`."""
     _attach_events()
     return logging.getLogger(f"recllm.{name}")
 
 
 def progress(log: logging.Logger, done: int, total: int, detail: str = "") -> None:
-    """Log that `done` of `total` units of work are done; a local run draws it as a bar."""
+    """Log that `done` of `total` units are done; a local run draws a bar."""
     log.info("%d/%d%s", done, total, f", {detail}" if detail else "", extra={"done": done, "total": total})
 
 
@@ -58,7 +58,7 @@ class _Events(logging.FileHandler):
 
 
 def _task() -> str:
-    """Return the KFP task that this process executes, as the DAG names it; "" outside KFP."""
+    """Return the DAG's name for the KFP task of this process; "" outside KFP."""
     flag = "--function_to_execute"
     name = sys.argv[sys.argv.index(flag) + 1] if flag in sys.argv[:-1] else ""
     return name.replace("_", "-")

@@ -11,7 +11,7 @@ Item = Hashable
 
 
 def recall_at_k(ranked: Sequence[Item], relevant: Set[Item], k: int) -> float:
-    """Return the share of `relevant` among the first k; 0 if `relevant` is empty. In [0, 1]."""
+    """Return the share of `relevant` among the first k; 0 if `relevant` is empty."""
     if not relevant:
         return 0.0
     return len(relevant & set(ranked[:k])) / len(relevant)

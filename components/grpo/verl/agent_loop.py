@@ -14,7 +14,7 @@ from components.grpo.verl.reward import ANSWER_ID
 
 
 class OneTurn(SingleTurnAgentLoop):
-    """verl's single turn with the default builder of tokens; each answer carries its id to the reward."""
+    """verl's single turn with the default token builder; answers carry their ids to the reward."""
 
     def __init__(self, *args: Any, hf_model_type: str | None = None, **options: Any) -> None:
         super().__init__(*args, hf_model_type=None, **options)

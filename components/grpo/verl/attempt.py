@@ -14,7 +14,7 @@ _SECONDS_TO_WRITE = 60
 
 
 class Attempt:
-    """The folder of one run of verl, so that an earlier run's lines are never taken for its."""
+    """The folder of one verl run, so it never reads an earlier run's lines."""
 
     def __init__(self, folder: Path) -> None:
         self.log = folder / "log.jsonl"  # lines {"step": int, "data": {name: figure}}
@@ -35,7 +35,7 @@ class Attempt:
 
 
 def read_answers(path: Path, count: int, alive: Callable[[], bool]) -> list[dict[str, Any]]:
-    """Return the `count` answers that verl writes to `path` in a thread, once all are written.
+    """Return the `count` answers in `path`, once verl's thread has written them all.
 
     They have "output", "uid" ({prompt}_{sample}_{turn}) and "gts", the index of the row. Raises LookupError:
     some are missing and verl is not `alive`.
@@ -52,7 +52,7 @@ def read_answers(path: Path, count: int, alive: Callable[[], bool]) -> list[dict
 
 
 def whole_lines(path: Path, start: int) -> Iterator[bytes]:
-    """Yield the lines from byte `start` that are complete; none if there is no file yet."""
+    """Yield the complete lines from byte `start`; none if there is no file yet."""
     if path.is_file():
         with path.open("rb") as file:
             file.seek(start)

@@ -32,7 +32,7 @@ def overrides(
     longest_prompt: int,
     answer_prefix: str,
 ) -> dict[str, Any]:
-    """Return verl's keys with our values; "+" before a key adds it, as Hydra wants it.
+    """Return verl's keys with our values; Hydra adds the keys that start with "+".
 
     The loss is `components/grpo/objective.py`: mean over answers of token means, k3 KL in the loss, one
     update per sample. `config.verl.overrides` comes last and wins. `checkpoints` is the folder of verl's

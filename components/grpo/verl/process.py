@@ -26,7 +26,7 @@ _LINES_SHOWN = 30
 
 @contextlib.contextmanager
 def running(module: str, arguments: Sequence[str], output: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a module; at the end of the block it, and all that it started, is stopped."""
+    """Run a module; the end of the block stops it and all that it started."""
     # Events are of this step's own process, not of verl's many.
     inherited = {name: value for name, value in os.environ.items() if name != EVENTS}
     with output.open("ab") as file:
@@ -46,7 +46,7 @@ def running(module: str, arguments: Sequence[str], output: Path) -> Iterator[sub
 
 
 def failure(what: str, output: Path) -> TrainingError:
-    """Return an error with the end of verl's output, and the knob to turn where the cause is known."""
+    """Return an error with the end of verl's output, and a remedy if known."""
     lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
     text = "\n".join(lines[-_LINES_SHOWN:])
     advice = ""
@@ -67,6 +67,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _die_with_parent() -> None:
-    """Ask Linux to end this process with its parent, even when that is killed: it could not be watched."""
+    """Ask Linux to end this process with its parent, even if that is killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -27,7 +27,7 @@ ANSWER_ID = "recllm_answer_id"
 
 
 def write_dataset(path: Path, rows: Sequence[PromptRow]) -> None:
-    """Write `rows` as Parquet; as ground truth, verl's dumps name the index of the row they belong to."""
+    """Write `rows` as Parquet; the ground truth is the row's index, for verl's dumps."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

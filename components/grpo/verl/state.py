@@ -139,7 +139,7 @@ class TrainingState:
     def _scored_groups(
         self, answers: Sequence[Mapping[str, Any]], attempt: Attempt
     ) -> list[list[dict[str, float]]]:
-        """Return the terms of a step's answers by prompt. Raises KeyError: some are missing after a crash."""
+        """Return the terms of a step's answers by prompt. Raises KeyError: a crash lost some."""
         for file in attempt.terms.glob("*.jsonl"):  # an answer's terms are written before the answer
             for line in whole_lines(file, self._terms_read[file]):
                 self._terms_read[file] += len(line)
@@ -161,7 +161,7 @@ class TrainingState:
             shutil.copytree(self.checkpoint(step) / "actor", folder, ignore=others, dirs_exist_ok=True)
 
     def _save(self) -> None:
-        """Write the progress, then remove the weights that it does not need: the latest and the best stay."""
+        """Write the progress, then remove all weights but the latest and the best."""
         write_json(self.checkpoint_dir / "progress.json", self.progress.state_dict())
         if not self.progress.validations:
             return

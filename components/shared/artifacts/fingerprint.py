@@ -39,7 +39,7 @@ def of_folder(folder: Path, pattern: str = "**/*") -> str:
 
 
 def of_step(step: str) -> str:
-    """Return 16 hex digits that name the code of `step` and the versions of the libraries it imports.
+    """Return 16 hex digits naming the code of `step` and its libraries' versions.
 
     The code is every module of components/`step` and what these import from the project, anywhere in them.
     Left out are component.py, which KFP's own cache key covers, and what only serves people (pages, logs).
@@ -61,7 +61,7 @@ def of_step(step: str) -> str:
 
 
 def _imports(file: Path) -> Iterator[str]:
-    """Yield the dotted names that the module `file` imports; of `from a import b`, both a and a.b."""
+    """Yield the module names that `file` imports; for `from a import b`, a and a.b."""
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -71,7 +71,7 @@ def _imports(file: Path) -> Iterator[str]:
 
 
 def _sources(name: str) -> Iterator[Path]:
-    """Yield the files of the project's module `name`, if it is one, and of the packages around it."""
+    """Yield the files of the project's module `name`, if any, and of its packages."""
     path = ROOT / name.replace(".", "/")
     yield from path.rglob("*.json")  # the expectation suites come with the package that they lie in
     if path.with_suffix(".py").is_file():

@@ -94,7 +94,7 @@ def _beside(path: Path, kind: str) -> Path:
 
 
 def _clean(path: Path) -> None:
-    """Remove what an unfinished write left beside `path`; put the older output back if it was moved."""
+    """Remove what an unfinished write left beside `path`; restore the older output if moved."""
     _remove(_beside(path, "partial"))
     old = _beside(path, "old")
     if old.exists() and not path.exists():

@@ -50,7 +50,7 @@ class Folder:
         return self._listing(self.root, recursive=False)
 
     def files(self, name: str = "") -> list[Any]:
-        """Return every file below the folder (or its folder `name`) at any depth, as `entries` does."""
+        """Return every file below the folder (or its folder `name`) at any depth, like `entries`."""
         root = f"{self.root}/{name}" if name else self.root
         if is_remote(self.uri) or not Path(root).is_dir():
             return [entry for entry in self._listing(root, recursive=True) if entry.is_file]
@@ -79,7 +79,7 @@ class Folder:
         return f"{self.uri}/{name}"
 
     def spark(self, name: str = "") -> str:
-        """Return the path of the folder or its file `name` for Spark and Hadoop: s3a:// in object storage."""
+        """Return the path of the folder or its file `name` for Spark: s3a:// if remote."""
         path = f"{self.root}/{name}" if name else self.root
         # Hadoop reads every path as a pattern.
         return ("s3a://" if is_remote(self.uri) else "") + re.sub(r"([\[\]{}*?\\])", r"\\\1", path)
@@ -93,12 +93,12 @@ def scratch_folder() -> Path:
 
 
 def stamp(uri: str) -> list[str]:
-    """Return name, size and modification time of every file below `uri`, by name. Raises as `download`."""
+    """Return name, size and modification time of every file below `uri`. Raises as `download`."""
     return [f"{file.path} {file.size} {file.mtime_ns}" for file in _files(uri)[1]]
 
 
 def download(uri: str, folder: Path) -> None:
-    """Copy every file below `uri` into `folder`. Raises DataError: no file is there, or the store refuses."""
+    """Copy every file below `uri` into `folder`. Raises DataError without files or access."""
     from pyarrow import fs
 
     source = _files(uri)[0]

@@ -22,7 +22,7 @@ def save(
     optimizer: torch.optim.Optimizer,
     rest: Mapping[str, Any],
 ) -> None:
-    """Write the three (`rest`: tensors and plain values) to `file`. Raises OutputError: a disk is full."""
+    """Write the state to `file`; `rest` holds tensors and plain values. Raises OutputError: disk full."""
     saved = {"weights": dict(weights), "optimizer": optimizer.state_dict(), "rest": dict(rest)}
     # Into a file opened here: the system's reason for a failed write is then part of torch's error.
     with atomic_file(file) as partial, partial.open("wb") as opened:
@@ -64,7 +64,7 @@ def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
 
 
 def read_archive(file: Path, read: Callable[[Path], T]) -> T | None:
-    """Return `read(file)`; None if there is no such file, or a corrupt one, which is logged."""
+    """Return `read(file)`; None for a missing file, or a corrupt one, which is logged."""
     if not file.is_file():
         return None
     try:

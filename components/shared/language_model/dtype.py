@@ -9,7 +9,7 @@ from components.shared.config import Dtype
 
 
 def torch_dtype(dtype: Dtype, device: torch.device | None = None) -> torch.dtype:
-    """Return the torch type; "auto" is bfloat16 if `device` (None: the best one) multiplies it faster."""
+    """Return the torch type; "auto" is bfloat16 where `device` (None: the best) multiplies it faster."""
     if dtype == "auto":
         # Of CPUs those with matrix tiles (AMX): with AVX-512 alone bfloat16 took twice float32's time.
         on_gpu = device.type == "cuda" if device else torch.cuda.is_available()

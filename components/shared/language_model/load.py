@@ -40,7 +40,7 @@ class LanguageModel:
 
 
 def load(folder: Path, dtype: Dtype = "auto", device: str | None = None) -> LanguageModel:
-    """Return the model in `folder` for inference, weights in `dtype`, on a GPU if there is one.
+    """Return the model in `folder` for inference, in `dtype`, on a GPU if present.
 
     Raises: ModelError if the folder or its weights are missing or unreadable, or it has no chat template.
     """
@@ -115,7 +115,7 @@ def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
 
 
 def answer_prefix(tokenizer: Any) -> str:
-    """Return the beginning of the answer that the chat template adds ("<think>" for R1 models, or "")."""
+    """Return the answer's beginning from the chat template: "<think>" for R1 models, else ""."""
     rendered = tokenizer.apply_chat_template(
         [{"role": "user", "content": "x"}], add_generation_prompt=True, tokenize=False
     )

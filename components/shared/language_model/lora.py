@@ -23,7 +23,7 @@ class LoraConfig:
 
 
 def set_trainable(model: Any, layers: int, lora: LoraConfig) -> Any:
-    """Return `model` with gradients for its trainable weights only, wrapped by peft if there are adapters.
+    """Return `model` with gradients for trainable weights only, wrapped by peft if there are adapters.
 
     `layers` 0 trains all transformer layers, otherwise the topmost `layers` (without adapters also the last
     norm). Adapters are initialised from torch's random state and do not change what the model computes.
@@ -83,5 +83,5 @@ def merged_parameters(model: Any) -> Iterator[Any]:
 
 
 def merge_adapters(model: Any) -> Any:
-    """Return a plain model: `model` itself, or a copy with the adapters merged into its weights."""
+    """Return a plain model: `model` itself, or a copy with the adapters merged in."""
     return copy.deepcopy(model).merge_and_unload() if has_adapters(model) else model

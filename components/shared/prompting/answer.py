@@ -13,7 +13,7 @@ _NUMBERS = re.compile(r"\s*[0-9]{1,6}(?:\s*,\s*[0-9]{1,6})*\s*")
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a completion says: its reasoning, and every number in its order, also repeated or unknown ones.
+    """A completion's reasoning and all its numbers in order, repeated or unknown ones included.
 
     Well-formed: exactly one think block, then one answer block of ASCII numbers separated by commas, and
     nothing else. Otherwise reasoning and numbers are empty.
@@ -43,7 +43,7 @@ def parse(text: str) -> Answer:
 
 
 def final_ranking(text: str, candidates: Sequence[str]) -> list[str]:
-    """Return all `candidates` as the completion orders them: those it names first, the rest as they were.
+    """Return all `candidates`: first those the completion ranks, then the rest in their order.
 
     An unusable completion therefore keeps the candidates' order.
     """

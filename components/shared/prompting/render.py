@@ -72,7 +72,7 @@ class PromptInput:
 
 
 def shown_title(item: Mapping[Any, Any], settings: PromptSettings) -> str:
-    """Return how a prompt names an item: its title, shortened, or its id without natural language."""
+    """Return the item's shortened title, or its id if `natural_language` is off."""
     if settings.natural_language:
         return shorten(item.get("title") or "", settings.title_chars)
     return item.get("item_id") or ""
@@ -115,12 +115,12 @@ def messages(prompt: PromptInput, settings: PromptSettings | None = None) -> lis
 
 
 def before_candidates(content: str) -> str:
-    """Return the part of a message that stands before the candidate list; all of it if there is none."""
+    """Return the message up to the candidate list; all of it if there is none."""
     return content.partition(f"\n{CANDIDATES_HEADING}\n")[0]
 
 
 def completion(prompt: PromptInput, labels: Sequence[int], rationale: bool = True) -> str:
-    """Return the answer that SFT teaches: ordered by matched cues, the labels first among their equals.
+    """Return the answer that SFT teaches: most matched cues first, labels winning ties.
 
     `labels` are candidate numbers (1-based) in label order. The rationale is built from what the prompt
     shows, never from the label.
@@ -137,7 +137,7 @@ def completion(prompt: PromptInput, labels: Sequence[int], rationale: bool = Tru
 
 
 def _best(prompt: PromptInput, matches: Sequence[int]) -> list[str]:
-    """Return the first two of the candidates that match most cues, as the prompt names them."""
+    """Return the first two candidates with the most matched cues, as the prompt names them."""
     most = max(matches, default=0)
     found = [number for number, count in enumerate(matches, start=1) if count == most > 0]
     return [_numbered(number, prompt.candidates[number - 1]) for number in found[:2]]
@@ -159,9 +159,9 @@ def recent_topic(history: Sequence[Interaction]) -> list[str]:
 
 
 def recurring_words(history: Sequence[Interaction]) -> list[str]:
-    """Return the word that most titles share, at least two of them; of equals the latest; none if none is.
+    """Return the word in the most titles, at least two; the latest on a tie.
 
-    It is a taste that crosses topics: a brand, a style. The topics' own words do not count.
+    It is a taste that crosses topics: a brand, a style. Topics' own words do not count. May be [].
     """
     topical = {word for past in history for word in _words(past.topic)}
     seen: dict[str, str] = {}
@@ -175,7 +175,7 @@ def recurring_words(history: Sequence[Interaction]) -> list[str]:
 
 
 def _words(text: str) -> dict[str, str]:
-    """Return the words of four letters or more, by their case-folded form, in the order of the text."""
+    """Return the words of four letters or more, in text order, by case-folded form."""
     return {word.casefold(): word for word in re.findall(r"[^\W\d_]{4,}", text)}
 
 
@@ -207,7 +207,7 @@ def fit(
 
 
 def shorten(title: str, max_chars: int) -> str:
-    """Return `title` cut at a word so that it has at most `max_chars` characters, "…" included."""
+    """Return `title` cut between words to at most `max_chars` characters, "…" included."""
     if len(title) <= max_chars:
         return title
     head = title[: max_chars - 1]
@@ -233,7 +233,7 @@ def _history_lines(history: Sequence[Interaction], now: datetime) -> list[str]:
 
 
 def relative_time(then: datetime, now: datetime) -> str:
-    """Return how long ago `then` was, in the coarse words of a person ("today", "3 days ago")."""
+    """Return how long ago `then` was, in coarse words ("today", "3 days ago")."""
     days = (now - then).days
     if days < 1:
         return "today"

@@ -34,7 +34,7 @@ class PromptRow:
 
 
 def read_prompts(folder: Path, split: str, limit: int = 0, seed: int = 0) -> list[PromptRow]:
-    """Return the prompts of `split` in table order, a seeded sample of `limit` of them if it is positive.
+    """Return the prompts of `split` in table order, a seeded sample if `limit` is positive.
 
     Raises DataError: the file is missing or is not a prompts table.
     """
@@ -56,7 +56,7 @@ def read_prompts(folder: Path, split: str, limit: int = 0, seed: int = 0) -> lis
 
 
 def sample_indices(size: int, limit: int, seed: int) -> list[int]:
-    """Return the sorted indices of a seeded sample of `limit` of `size` rows; all if `limit` is 0."""
+    """Return sorted indices of a seeded sample of `limit` rows; all if `limit` is 0."""
     if not 0 < limit < size:
         return list(range(size))
     return sorted(random.Random(seed).sample(range(size), limit))

@@ -32,7 +32,7 @@ _SETTINGS: Any = {
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """One row of a chart of intervals; `tone` is a comparator's kind, or better, worse, undecided."""
+    """A row of a chart of intervals; `tone` is a key of `_COLOURS`."""
 
     label: str
     value: float
@@ -60,7 +60,7 @@ def curves(named: Mapping[str, Curve]) -> dict[str, str]:
 
 
 def intervals(marks: Sequence[Mark], *, from_zero: bool = False) -> str:
-    """Return one row per mark: a dot and its interval, beside a line at zero; or a bar from zero."""
+    """Return a row per mark: a dot with its interval, or a bar from zero."""
     with rc_context(_SETTINGS):
         figure = Figure(figsize=(8, 0.5 + 0.32 * len(marks)), layout="constrained")
         axes = _axes(figure)

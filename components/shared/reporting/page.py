@@ -58,7 +58,7 @@ class Pre(Text):
 
 @dataclass(frozen=True)
 class Table(Block):
-    """A table of figures, or of text with `is_text`; without a header, pairs of name and value."""
+    """A table of figures (text with `is_text`); without a header, pairs of name and value."""
 
     header: Sequence[str | Cell]
     rows: Sequence[Sequence[str | Cell]]

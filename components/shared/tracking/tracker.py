@@ -88,7 +88,7 @@ def tracker(step: str, checkpoint_dir: Path, config: Any) -> Iterator[Tracker]:
 
 
 def _start(step: str, checkpoint_dir: Path) -> Tracker:
-    """Return the tracker of a new run, or of the one that an earlier attempt began."""
+    """Return the tracker of a new run, or of an earlier attempt's run."""
     # By default MLflow's client waits minutes for a server that does not answer.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")

@@ -14,7 +14,7 @@ from pipelines.datasets.importers.output import Faults, ImportReport, read_lines
 
 
 def import_amazon(reviews: Path, meta: Path, out: Path) -> ImportReport:
-    """Write users, items and events of one Amazon category to the folder `out`, whole or not at all.
+    """Write one Amazon category's users, items and events to `out`, whole or not at all.
 
     Every review is a `purchase`, also an unusable one: its unusable fields are null, so that the quarantine
     of a run counts it. `ordinal` is the number of the review, because times have the granularity of a day
@@ -72,14 +72,14 @@ def _items(reviewed: list[str], meta: Path, faults: Faults) -> pa.Table:
 
 
 def _categories(paths: list[list[Any]]) -> list[str]:
-    """Return the names of all paths; last the leaf of the longest one, by which history is grouped."""
+    """Return the names of all paths; last the longest's leaf, which groups the history."""
     sorted_paths = sorted(([name for name in path if text_or_none(name)] for path in paths), key=len)
     leaf = sorted_paths[-1][-1:] if sorted_paths else []
     return [n for n in dict.fromkeys(n for path in sorted_paths for n in path) if n not in leaf] + leaf
 
 
 def _rows(path: Path, parse: Callable[[str], Any], faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield number and object of each line that is not blank; {} for an unusable line, which is counted."""
+    """Yield number and object of each non-blank line; {} for unusable lines, which are counted."""
     for number, line in read_lines(path):
         try:
             row = parse(line.decode())

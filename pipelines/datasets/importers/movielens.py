@@ -88,7 +88,7 @@ def _events(path: Path, faults: Faults) -> pa.Table:
 
 
 def _read_dat(path: Path) -> dict[str, pa.Array]:
-    """Return the columns of ratings.dat: null where a line lacks the field, or has too many fields."""
+    """Return the columns of ratings.dat: null for missing fields and in lines with too many."""
     rows = [row + [""] * 4 if len(row) <= 4 else [""] * 4 for _, row in _split(path)]
     return {
         name: pa.array([row[at] or None for row in rows], pa.string())

@@ -78,7 +78,7 @@ def write_tables(
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield number and bytes of each line of `path` (also .gz) that is not blank. Raises DataError."""
+    """Yield number and bytes of each non-blank line of `path` (also .gz). Raises DataError."""
     number = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:

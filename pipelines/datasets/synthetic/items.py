@@ -19,7 +19,7 @@ TOPIC_GROUPS = len(STYLES) * SUBTOPICS
 
 
 class SampleItems:
-    """Items sorted by (topic, style, subtopic); within such a group the first are the most popular."""
+    """Items sorted by (topic, style, subtopic), within a group the most popular first."""
 
     def __init__(self, config: SampleConfig) -> None:
         rng = np.random.default_rng([config.seed, 0])
@@ -37,7 +37,7 @@ class SampleItems:
     def pick(
         self, topic: np.ndarray, subtopic: np.ndarray, style: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Return an item index per wish; an empty group falls back to topic and style, topic, then all."""
+        """Return an item index per wish; empty groups widen to (topic, style), topic, then all."""
         low, high = np.zeros_like(topic), np.full_like(topic, len(self.topic))
         for first, groups in (
             (_group(topic, 0, 0), TOPIC_GROUPS),
@@ -75,7 +75,7 @@ def _group(topic: np.ndarray, style: np.ndarray | int, subtopic: np.ndarray | in
 
 
 def ids(prefix: str, numbers: np.ndarray, count: int) -> np.ndarray:
-    """Return an id per number, all of one width, so that they sort as the numbers do."""
+    """Return an id per number, of equal width, so they sort as the numbers do."""
     width = len(str(count - 1))
     return np.array([f"{prefix}{n:0{width}d}" for n in numbers], dtype=object)
 

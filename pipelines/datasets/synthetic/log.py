@@ -95,7 +95,7 @@ def _chunk(
 
 
 def _tastes(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return topics [count, 5]: 0-3 of the first half (repeats weigh more), 4 the new one."""
+    """Return topics [count, 5]: four of the first half (repeats weigh more), one new."""
     tastes = np.argsort(rng.random((count, len(NAMES))), axis=1)[:, :5]
     many = rng.integers(2, 5, count)  # two to four topics; the other columns repeat the first two
     for column in (2, 3):
@@ -144,7 +144,7 @@ def _items(
     style: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return an item per row and whether it follows the intent; repeats of a user are redrawn."""
+    """Return each row's item and whether it follows the intent; repeats per user are redrawn."""
     count = len(user)
     follows = rng.random(count) < KEEP_INTENT
     topic = np.where(follows, intent, rng.integers(0, len(NAMES), count))
@@ -167,7 +167,7 @@ def _items(
 def _times(
     config: SampleConfig, user: np.ndarray, first: np.ndarray, session: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return the time of each item's first event (µs since the epoch), rising within a user."""
+    """Return each item's first event time (µs since the epoch), rising per user."""
     day = rng.integers(0, config.days, len(first))
     hour = rng.choice(24, len(first), p=HOURS / HOURS.sum())
     start = day * 24.0 + hour + rng.random(len(first)) * 0.3
@@ -185,7 +185,7 @@ def _times(
 def _funnel(
     user: np.ndarray, item: np.ndarray, times: np.ndarray, match: np.ndarray, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Return an event per step of the funnel taken: arrays of user, item, action, dwell and time."""
+    """Return an event per funnel step taken: arrays of user, item, action, dwell, time."""
     chance = np.clip(DEEPER[None, :] + MATCH_BONUS * (match[:, None] - 1), 0, 1)
     steps = 1 + np.cumprod(rng.random(chance.shape) < chance, axis=1).sum(axis=1)
     rows = np.repeat(np.arange(len(user)), steps)
