@@ -116,7 +116,7 @@ class PromptsConfig(PromptSettings):
 
 
 def parse_time(name: str, text: str) -> datetime:
-    """Return the ISO 8601 `text` as a UTC time; a time without a zone is UTC. Raises ValueError."""
+    """Return the ISO 8601 `text` as a UTC time (default zone: UTC). Raises ValueError."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:

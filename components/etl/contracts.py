@@ -43,7 +43,7 @@ class Finding:
 
 @dataclass
 class DataDocs:
-    """Counts (heading -> name -> count) and findings, in the order in which they were made."""
+    """Counts (heading -> name -> count) and findings, in the order they were made."""
 
     findings: list[Finding] = field(default_factory=list)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class DataDocs:
 
 @contextmanager
 def data_docs(path: Path, title: str) -> Iterator[DataDocs]:
-    """Yield the page to fill; it is written when the block ends, also by an error, whose cause it shows."""
+    """Yield the page to fill; it is written even on error, to show its cause."""
     docs = DataDocs()
     try:
         yield docs
@@ -154,7 +154,7 @@ def _run(
 
 
 def _exception(info: Mapping[str, Any]) -> str:
-    """Return the message of an expectation that raised, itself or in one of its metrics; "" if none did."""
+    """Return the error message of an expectation or its metrics; "" if none raised."""
     infos = [info, *(value for value in info.values() if isinstance(value, dict))]
     return next((i["exception_message"] for i in infos if i.get("raised_exception")), "")
 

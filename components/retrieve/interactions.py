@@ -97,7 +97,7 @@ class Queries:
 
 @dataclass(frozen=True)
 class Interactions:
-    """All users' items in time order; users and catalogue are sorted by id; times in microseconds."""
+    """All users' items in time order; users and catalogue sorted by id; times in microseconds."""
 
     user_ids: list[str]
     item_ids: list[str]

@@ -81,7 +81,7 @@ def run(
 
 
 def _rank(name: str, generator: CandidateGenerator, figures: RetrieveReport, table: RankedListWriter) -> None:
-    """Write the lists of model `name` for valid and test, and add its metrics to `figures`."""
+    """Write valid and test lists of model `name`; add its metrics to `figures`."""
     context = generator.context
     recommender, figures.seconds[name] = generator.fit(name)
     metrics = figures.models[name] = {}
@@ -96,7 +96,7 @@ def _rank(name: str, generator: CandidateGenerator, figures: RetrieveReport, tab
 
 
 def _cross_fit(context: RetrievalContext) -> tuple[Candidates, Ints]:
-    """Return the candidates of train prompts, from models that did not see the user, and their folds."""
+    """Return (candidates, folds) of train prompts, from models trained without the prompt's user."""
     config, data = context.config, context.data
     queries = data.queries("train")
     fold_of_user = user_folds(data.user_ids, config.folds, config.seed)

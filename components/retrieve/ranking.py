@@ -36,7 +36,7 @@ class RankedLists:
 
     @classmethod
     def best(cls, items: Ints, scores: npt.NDArray, depth: int) -> "RankedLists":
-        """Return the `depth` best by (score descending, item ascending); those of score -inf are left out."""
+        """Return the `depth` best by (score descending, item ascending), without those of score -inf."""
         order = np.lexsort((items, -scores), axis=1)[:, :depth]
         items, scores = np.take_along_axis(items, order, 1), np.take_along_axis(scores, order, 1)
         lists = cls.empty(len(items), depth)

@@ -83,7 +83,7 @@ def accuracy(lists: RankedLists, queries: Queries) -> dict[str, float]:
 
 
 def ceilings(hits: Bools, labels: Ints, cuts: tuple[int, ...]) -> dict[int, float]:
-    """Return the mean recall of the first N, for each N of `cuts`; empty without rows."""
+    """Return the mean recall of the first N per N of `cuts`; empty without rows."""
     return {n: float(recall(hits, labels, n).mean()) for n in cuts} if len(hits) else {}
 
 

@@ -129,7 +129,7 @@ class RankedListWriter(pq.ParquetWriter):
     def append(
         self, split: str, queries: Queries, lists: RankedLists, depth: int, model: str, fold: Ints | int = -1
     ) -> None:
-        """Append the first `depth` items per query; `fold` [rows] is held out of its model, -1 for none."""
+        """Append the first `depth` items per query; `fold` was held out of training (-1: none)."""
         for start in range(0, len(queries), ROWS):
             rows = slice(start, start + ROWS)
             part, items, scores = queries.take(rows), lists.items[rows, :depth], lists.scores[rows, :depth]

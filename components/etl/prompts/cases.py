@@ -34,14 +34,14 @@ def _at(column: str, index: Column) -> Column:
 
 
 def count_train(cases: DataFrame) -> tuple[int, int]:
-    """Return how many training cases there are, and of how many no label is among the candidates."""
+    """Return the number of training cases, and of those without a label among the candidates."""
     train = cases.where(F.col("split") == "train")
     row = train.agg(F.count("*"), F.count_if(~F.col("retrieved"))).collect()[0]
     return row[0], row[1]
 
 
 def sample_cases(config: PromptsConfig, cases: DataFrame) -> DataFrame:
-    """Return the seeded sample of each split: the users with the smallest seeded hash of their id."""
+    """Return a sample per split: cases of the users with the smallest seeded id hashes."""
     sizes = {"train": config.train_prompts, "valid": config.valid_prompts, "test": config.test_prompts}
     parts = []
     for split, size in sizes.items():

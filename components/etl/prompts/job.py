@@ -72,7 +72,7 @@ def run_prompts(
     page: Path,
     staging: str | None = None,
 ) -> PromptsReport:
-    """Render and check the prompts of all three splits; write one file each to `prompts`, or none.
+    """Render and check all prompts; write one file per split to `prompts`, or none.
 
     Tables are folders or s3:// URIs; executors that do not share this disk leave their rows at `staging`.
     """
@@ -124,7 +124,7 @@ def _stage(
     staged: Path,
     staging: str | None,
 ) -> None:
-    """Render the sampled cases into part files in `staged`; raise what went wrong in any of them."""
+    """Render the sampled cases into part files in `staged`; raise the first problem or leak."""
     chosen = sample_cases(config, cases).persist()  # read twice: for the items it names, and to be rendered
     try:
         with shared_with_tasks(staged, staging) as folder:
@@ -190,7 +190,7 @@ def _rendered(
 def _render(
     case: dict[str, Any], config: PromptsConfig, statistics: CatalogueStatistics, count: Callable[..., int]
 ) -> dict[str, Any]:
-    """Render one case; an error becomes its `problem`, as a task's traceback does not help a user."""
+    """Return the rendered case; an error becomes its `problem`, clearer than a task's traceback."""
     case["items"] = {item["item_id"]: item for item in case["items"] or []}
     case["profile"] = case["profile"] or {}
     try:

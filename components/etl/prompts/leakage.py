@@ -56,7 +56,7 @@ def _row_leaks(
 def _text_leaks(
     case: Row, row: Row, history_positions: Sequence[int], settings: PromptSettings
 ) -> Iterator[str]:
-    """Look for the labels' ids and titles (whole and shortened) in all text but the candidates."""
+    """Yield a finding per label id or title (whole or shortened) before the candidates."""
     texts = [before_candidates(message["content"]) for message in row["messages"]]
     own = [case["items"].get(case["item_ids"][p]) for p in history_positions]
     shown = [text for item in own if item for text in (*_titles(item, settings), item["item_id"])]
@@ -83,7 +83,7 @@ def _says(text: str, phrase: str) -> bool:
 
 
 def position_leak(label_numbers: Sequence[int], candidates: int) -> str | None:
-    """Return how the labels' numbers (1-based) among `candidates` of many prompts give them away, or None."""
+    """Return how the labels' 1-based numbers among `candidates` give them away, or None."""
     if candidates < 2 or len(label_numbers) < GIVEAWAY_LEAST:
         return None
     number, count = Counter(label_numbers).most_common(1)[0]

@@ -35,7 +35,7 @@ class CatalogueStatistics:
 
 
 def history_before(position: int, events: Sequence[Row]) -> list[Row]:
-    """Return the events before the first one on the item at `position`, in the user's event order."""
+    """Return the user's events before the first one on the item at `position`."""
     for index, event in enumerate(events):
         if event["position"] == position:
             return list(events[:index])
@@ -129,12 +129,12 @@ def _interactions(history: Sequence[Row], case: Row, config: PromptsConfig) -> l
 
 
 def _age_days(created_at: datetime | None, now: datetime) -> float | None:
-    """Return how old an item is at `now`; one that is used before it was created has age 0."""
+    """Return an item's age in days at `now`, 0 if it was created later."""
     return None if created_at is None else max(0.0, (now - created_at).total_seconds() / 86_400)
 
 
 def _novelty(case: Row, candidates: Sequence[str], statistics: CatalogueStatistics) -> list[float]:
-    """Return the self-information of each candidate in the train part, the prompt's own labels left out."""
+    """Return each candidate's self-information in the train part, without the prompt's own labels."""
     own = case["split"] == "train"
     labels = {case["item_ids"][p] for p in case["label_positions"]} if own else set()
     return [

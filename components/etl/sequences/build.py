@@ -131,7 +131,7 @@ def _ties(user: np.ndarray, time: np.ndarray) -> np.ndarray:
 def _first_of_each(
     user: np.ndarray, item: np.ndarray, action: np.ndarray, time: np.ndarray, items: int
 ) -> np.ndarray:
-    """Return a mask of the first event of each (user, item, action, time), in the given order."""
+    """Return a mask of the first event per (user, item, action, time) in given order."""
     fresh = np.ones(len(user), dtype=bool)
     if not len(user):
         return fresh

@@ -64,10 +64,11 @@ def run_sequences(
     quarantine: str | Path,
     page: Path,
 ) -> SequencesReport:
-    """Write every table (a folder or an s3:// URI) from the raw ones in `data`, whole or not at all.
+    """Write every table from the raw ones in `data`, whole or not at all.
 
-    Raises DataError: a table is missing, unreadable, empty, or lacks a column. Raises ContractError: a
-    critical expectation failed, or more than `max_quarantine_share` of the rows of a table are faulty.
+    Tables are folders or s3:// URIs. Raises DataError: a table is missing, unreadable, empty, or lacks a
+    column. Raises ContractError: a critical expectation failed, or more than `max_quarantine_share` of the
+    rows of a table are faulty.
     """
     with readable(data), data_docs(page, "Raw data and sequences") as docs, ExitStack() as stack:
         found = locate_tables(config, data)  # before Spark takes its seconds to start
@@ -190,7 +191,7 @@ def _after_last(events: DataFrame) -> int:
 
 
 def _write_quarantine(raw: dict[str, DataFrame], out: str | Path) -> None:
-    """Write the refused rows of all tables to one file; those of the events are staged in `out`."""
+    """Write all tables' refused rows to one file; those of events are staged in `out`."""
     spark = raw["events"].sparkSession
     duplicates = read_parts(spark, f"{out}/{DUPLICATES}", tables.EVENTS).withColumn(FAULT, F.lit("duplicate"))
     union = read_parts(spark, f"{out}/{FAULTY}", tables.QUARANTINE)

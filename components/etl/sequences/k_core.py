@@ -4,9 +4,9 @@ from pyspark.sql import DataFrame
 
 
 def k_core(events: DataFrame, k: int) -> DataFrame:
-    """Return the events of users with at least `k` distinct items and items with at least `k` distinct users.
+    """Return the k-core: each user has at least `k` distinct items, each item `k` users.
 
-    Both hold for the result, which may be empty. Rows are in no particular order.
+    The result may be empty. Rows are in no particular order.
     """
     pairs = events.select("user_id", "item_id").distinct().localCheckpoint()
     before, remaining = -1, pairs.count()

@@ -73,7 +73,7 @@ def faulty_rows(table: str, frame: DataFrame) -> DataFrame:
 
 
 def with_faulty_json(events: DataFrame) -> DataFrame:
-    """Return EVENTS' columns with `fault` and `row`: a faulty row as JSON, null for a valid one."""
+    """Return EVENTS' columns with `fault` and `row`: a faulty row as JSON, else null."""
     row = F.when(F.col(FAULT).isNotNull(), _as_json(events))
     return events.select(*EVENTS.names, FAULT, row.alias(ROW))
 

@@ -28,7 +28,7 @@ LINE_BYTES, PACKED_LINE_BYTES = 50, 8  # least length of a line of text, as a ru
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The files of one raw table in `folder`, all of one format ("parquet", "jsonl" or "csv")."""
+    """The files of one raw table, all of one format ("parquet", "jsonl" or "csv")."""
 
     table: str
     format: str
@@ -114,7 +114,7 @@ def _format(name: str) -> str | None:
 
 
 def check(source: Source) -> None:
-    """Check columns and types of every file by its footer or first line; raise DataError if one is unusable.
+    """Check columns and types of every file by its footer or first line. Raises DataError.
 
     The values of text files are checked later, row by row.
     """
@@ -125,7 +125,7 @@ def check(source: Source) -> None:
 
 
 def approximate_rows(source: Source) -> int:
-    """Return the number of rows: from Parquet footers, or estimated by the size of text files."""
+    """Return the number of rows, from Parquet footers or estimated from text file sizes."""
     if source.format == "parquet":
         return sum(footer.num_rows for footer in source.footers.values())
     infos = source.folder.store.get_file_info([f"{source.folder.root}/{file}" for file in source.files])

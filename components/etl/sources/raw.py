@@ -26,7 +26,7 @@ TABLES = ("users", "items", "events", "exposures")
 
 @dataclass
 class Quarantine:
-    """Rows read and refused (by reason) per raw table; `max_share` of a table's rows may be refused."""
+    """Rows read and refused (by reason) per raw table; at most `max_share` may be refused."""
 
     docs: DataDocs
     max_share: float
@@ -45,7 +45,7 @@ class Quarantine:
             raise DataError(f"no row of the {table} table is usable: {self.reasons[table]}")
 
     def record(self, table: str, rows: int, reasons: dict[str, int]) -> None:
-        """Record the counts of `table`, here and for the data docs: all rows, and refused rows by reason."""
+        """Record rows read and refused (by reason) of `table`, here and in the data docs."""
         self.rows[table], self.reasons[table] = rows, reasons
         refused = {f"refused: {reason}": count for reason, count in reasons.items()}
         self.docs.counts[f"Table {table}"] = {"rows read": rows, **refused}
@@ -67,7 +67,7 @@ class Quarantine:
 
 
 def locate_tables(config: SequencesConfig, data: str) -> dict[str, Source]:
-    """Return the checked files of the raw tables in `data` by table; exposures may be missing.
+    """Return the checked files per raw table in `data`; exposures may be missing.
 
     Raises DataError: a table is missing, unreadable, empty, or lacks a column.
     """

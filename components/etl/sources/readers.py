@@ -74,7 +74,7 @@ def _read_files(spark: SparkSession, source: Source, files: list[str]) -> DataFr
 
 
 def _stored_schema(source: Source, file: str) -> StructType | None:
-    """Return the contract's columns as the Parquet `file` stores them, or None to let Spark infer all.
+    """Return the contract's columns as the Parquet `file` stores them, None if Spark must infer.
 
     With a schema, Spark starts no job to find it, and may not know the types of unused columns.
     """

@@ -17,7 +17,7 @@ from components.shared.errors import DataError
 
 @contextmanager
 def part_writer(folder: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """Yield the writer of the running task's part file in `folder` (or an s3:// URI); a retry replaces it."""
+    """Yield the writer of the task's part file in `folder`; a retry replaces it."""
     target, context = Folder.at(folder), TaskContext.get()
     if not is_remote(folder):
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ def part_writer(folder: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
 
 @contextmanager
 def atomic_table(table: str | Path) -> Iterator[str | Path]:
-    """Yield the folder for the part files of a table that appears at `table` whole or not at all."""
+    """Yield a folder for the part files of `table`: all of them appear, or none."""
     if not is_remote(str(table)):
         with atomic_folder(Path(table)) as folder:
             yield folder
@@ -115,5 +115,5 @@ def relaxed(kind: pa.DataType) -> pa.DataType:
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return the columns of `schema`, with its exact types. Raises ValueError: a required field is null."""
+    """Return `schema`'s columns in its exact types. Raises ValueError: a required field is null."""
     return table.select(schema.names).cast(schema)

@@ -21,10 +21,11 @@ BLOCK = 1 << 16
 
 @dataclass(frozen=True)
 class Exposures(Recommender):
-    """Recommends the user's latest list made no later than the label: a later one may reveal it.
+    """Recommends the user's latest list made no later than the label.
 
-    `lists` hold item indices in the order shown, UNKNOWN_ITEM for items that the catalogue lacks; they are
-    sorted by `times` (microseconds). `known_share` is the share of items in the catalogue.
+    A later list may reveal the label. `lists` hold item indices in the order shown, UNKNOWN_ITEM for items
+    that the catalogue lacks; they are sorted by `times` (microseconds). `known_share` is the share of items
+    in the catalogue.
     """
 
     data: Interactions
@@ -55,7 +56,7 @@ class Exposures(Recommender):
         return rows[usable], items[usable]
 
     def latest(self, queries: Queries) -> Ints:
-        """Return the index in `lists` of each query's list, [rows], -1 where there is none by then."""
+        """Return the index [rows] in `lists` of each query's latest list, -1 without one."""
         times = pd.DataFrame({"user": queries.users, "time": self.data.query_times(queries)})
         lists = pd.DataFrame({"user": self.users, "time": self.times, "list": np.arange(len(self.users))})
         latest = pd.merge_asof(times.reset_index().sort_values("time"), lists, on="time", by="user")
@@ -63,7 +64,7 @@ class Exposures(Recommender):
 
 
 def load_exposures(path: Path, data: Interactions) -> Exposures | None:
-    """Return the table EXPOSURES for users with a sequence; None if there are none. Raises DataError."""
+    """Return the EXPOSURES of users with a sequence, None without any. Raises DataError."""
     user_ids, item_ids = pa.array(data.user_ids), pa.array(data.item_ids)
     users, times, lengths, items, example = [], [], [], [], "they are empty"
     try:
@@ -94,7 +95,7 @@ def load_exposures(path: Path, data: Interactions) -> Exposures | None:
 
 
 def _order(users: Ints, times: Ints, lists: Histories) -> Ints:
-    """Return the order by time and, for lists of one user and time, by items: no matter the rows' order."""
+    """Return the order by time, ties of one user by items, whatever the rows' order."""
     tied = np.flatnonzero(pd.DataFrame({"user": users, "time": times}).duplicated(keep=False))
     by_items = np.zeros(len(users), np.int64)
     # Big-endian bytes sort like the numbers and take a fifth of what tuples take.

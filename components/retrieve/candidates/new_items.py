@@ -17,7 +17,7 @@ class NewItems:
         self.vectors = content.vectors.index_select(0, torch.from_numpy(self.items))
 
     def nearest(self, queries: Queries, count: int) -> Ints:
-        """Return at most `count` items like the history and older than the query, [rows, count], -1 after."""
+        """Return up to `count` similar items older than the query, [rows, count], padded with -1."""
         nearest = np.empty((len(queries), count), np.int64)
         for block in blocks(len(queries), len(self.items)):
             part = queries.take(block)

@@ -14,7 +14,7 @@ from components.retrieve.ranking import Scorer
 
 
 def tag_vectors(tags: Histories, num_items: int) -> Tensor:
-    """Return TF-IDF vectors (Salton & Buckley 1988) of items' tags, of length 1, sparse [items, tags]."""
+    """Return sparse unit vectors [items, tags]: TF-IDF of the items' tags (Salton & Buckley 1988)."""
     rows, columns = tags.flat()
     width = max(int(columns.max(initial=-1)) + 1, 1)
     weights = np.log(num_items / np.bincount(columns, minlength=width)[columns]) + 1.0

@@ -37,7 +37,7 @@ class Pretraining(SequenceNetwork):
         return self.network.recommender()
 
     def loss(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Return the weighted sum of the losses of equations 5 to 8 over sequences [rows, length]."""
+        """Return the weighted sum of the losses of equations 5 to 8."""
         real = torch.arange(items.shape[1], device=items.device) < lengths[:, None]
         masked = sample_mask(items, lengths, self.mask_share)
         states = self._encode(items, masked, real)[masked]

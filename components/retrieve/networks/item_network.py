@@ -66,7 +66,7 @@ class NextItemNetwork(ItemNetwork):
 
     @abc.abstractmethod
     def encode(self, items: Tensor, at: Tensor | None = None) -> Tensor:
-        """Return causal states [rows, length, dim] of items [rows, length], or [rows, dim] at `at` [rows]."""
+        """Return the causal states of `items`: [rows, length, dim], or [rows, dim] at positions `at`."""
 
     def user_vectors(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Return the states of the last item of each history."""

@@ -19,7 +19,7 @@ CHUNK = 8192  # texts sorted by length together
 
 @torch.no_grad()
 def encode(texts: Sequence[str], config: EncoderConfig, device: torch.device) -> npt.NDArray[np.float32]:
-    """Return the mean of the last layer's states for each text, of length 1, [texts, dim]."""
+    """Return unit vectors [texts, dim]: the mean of the last layer's states per text."""
     tokenizer, model = _load(config)
     model.to(device)
     vectors = np.empty((len(texts), model.config.hidden_size), np.float32)

@@ -110,7 +110,7 @@ class _Training:
         return self.epoch >= self.config.epochs or 0 < self.config.patience <= stale
 
     def run_epoch(self, sequences: Histories) -> float:
-        """Train on every sequence once, or until a loss is not finite; return the mean loss."""
+        """Train one epoch, or until a loss is not finite; return the mean loss."""
         config, network, device = self.config, self.network.train(), self.device
         losses: list[float] = []
         for group in self.optimizer.param_groups:
@@ -177,10 +177,11 @@ def train(
     device: torch.device,
     checkpoint: Path,
 ) -> tuple[Recommender, TrainingLog]:
-    """Train `network` on `histories`; return it with its best weights by `valid`, the last ones without.
+    """Train `network`; return its recommender, at the best weights by `valid`, and its log.
 
     `name` is for people, `key` says where `config` stands in the profile's section retrieve. The state is
     saved in `checkpoint` after every epoch; a stopped training resumes and ends as if it had never stopped.
+    Without queries in `valid`, the last weights are kept.
     """
     started = time.monotonic()
     training, sequences = _Training(network, config, seed, device), network.training_sequences(histories)

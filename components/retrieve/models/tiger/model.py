@@ -22,10 +22,10 @@ BEAMS = 8192
 
 
 class CodeTree(nn.Module):
-    """The prefix tree of the catalogue's semantic ids; an edge per code word, sorted by parent.
+    """The prefix tree of the catalogue's semantic ids, with one edge per code word.
 
-    Per level: `first` [nodes + 1] is a parent's first edge, `word` [edges] the code word, `child` [edges] the
-    next level's node, at the last level the item.
+    Per level, edges are sorted by parent: `first` [nodes + 1] is a parent's first edge, `word` [edges] the
+    code word, `child` [edges] the next level's node, at the last level the item.
     """
 
     def __init__(self, ids: Ints) -> None:
@@ -215,5 +215,5 @@ class TigerRecommender(Recommender):
 
 
 def _beams(histories: Histories, depth: int) -> int:
-    """Return the beams of a search: for `depth` items beside those of the history, at most twice `depth`."""
+    """Return the beam width that leaves `depth` unseen items, at most twice `depth`."""
     return depth + min(depth, int(histories.lengths.max(initial=0)))

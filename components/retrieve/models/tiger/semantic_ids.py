@@ -75,7 +75,7 @@ def _layers(sizes: tuple[int, ...]) -> nn.Sequential:
 
 
 def semantic_ids(vectors: Tensor, config: SemanticIdConfig, seed: int, device: torch.device) -> Ints:
-    """Return code words [items, levels + 1] of `vectors` [items, width]; the last ones break ties."""
+    """Return code words [items, levels + 1] of `vectors`; the last ones break ties."""
     x, generator = vectors.to(device), np.random.default_rng(seed)
     network = ResidualAutoencoder(x.shape[1], config).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=0.0, fused=True)
