@@ -23,7 +23,7 @@ app.add_typer(profiles_app, name="profile")
 
 
 def _refuse_others_files(out: Path) -> Path:
-    """Return the folder `out`, which will be replaced. Raises DataError if it holds more than raw tables."""
+    """Return the folder `out`. Raises DataError if it holds more than raw tables."""
     from data_contracts.tables import RAW
 
     others = sorted(path.name for path in out.glob("*") if path.name.split(".")[0] not in RAW)

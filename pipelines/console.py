@@ -56,9 +56,12 @@ class Console:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._read_to_the_end()
+        self._bars.stop()
+
+    def _read_to_the_end(self) -> None:
         self._ended.set()
         self._thread.join()
-        self._bars.stop()
 
     def say(self, text: str, style: str = "") -> None:
         """Show one line with the seconds since the start."""
@@ -70,6 +73,7 @@ class Console:
         The cause is the step's own message; without one (a killed step, a failed import), the last lines of
         its log. `error` is kfp's message, which names the step.
         """
+        self._read_to_the_end()  # a failing step's event is its last, and KFP returns right after it
         if self._failure:
             return self._failure
         step = _ANSI.sub("", error).partition("Inner task failed: '")[2].partition("'")[0]

@@ -90,6 +90,7 @@ def build(profile: Profile) -> Callable[..., Any]:
         reigning = champion(config=to_json(profile.register))
         evaluated = evaluate(
             config=to_json(profile.evaluate),
+            fingerprint=of_step("evaluate"),
             lineage=lineage,
             prompts=prompted.outputs["prompts"],
             catalogue=sequenced.outputs["catalogue"],
@@ -100,7 +101,11 @@ def build(profile: Profile) -> Callable[..., Any]:
             champion=reigning.outputs["champion"],
             grpo_alarms=improved.outputs["alarms"],
         )
-        passed = gate(config=to_json(profile.gate), report=evaluated.outputs["report"])
+        passed = gate(
+            config=to_json(profile.gate),
+            fingerprint=of_step("evaluate"),
+            report=evaluated.outputs["report"],
+        )
         with dsl.If(passed.outputs["Output"] == True, name="gate-passed"):  # noqa: E712
             registered = register(
                 config=to_json(profile.registration),

@@ -33,7 +33,7 @@ class RunFailedError(UserError):
 
 @dataclass(frozen=True, kw_only=True)
 class LocalRun:
-    """A finished run: its folder, its registry, and the model that it may have registered a version of."""
+    """A finished run: its folder, registry and the name of its registered model."""
 
     folder: Path
     tracking_uri: str
@@ -59,7 +59,7 @@ def run(
     verbose: bool,
     run_name: str = "",
 ) -> LocalRun:
-    """Run the whole DAG; steps whose inputs, configuration and code are unchanged are not run again.
+    """Return the finished run of the whole DAG; unchanged steps come out of the cache.
 
     `run_name`, by default the profile's, begins the name of the run's folder. Raises RunFailedError if a
     step failed. The next run resumes from finished steps and checkpoints.
@@ -162,7 +162,7 @@ def _execute(
 
 @contextlib.contextmanager
 def _stopping_children() -> Iterator[None]:
-    """Make SIGINT and SIGTERM end the running step and this process, and report that it can resume."""
+    """Make SIGINT and SIGTERM end the running step and this process."""
 
     def stop(signum: int, frame: Any) -> None:
         import psutil

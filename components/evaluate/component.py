@@ -8,6 +8,7 @@ from components.step import step
 @step()
 def evaluate(
     config: str,
+    fingerprint: str,
     lineage: str,
     prompts: Input[Dataset],
     catalogue: Input[Dataset],
@@ -21,7 +22,7 @@ def evaluate(
     html: Output[HTML],
     metrics: Output[Metrics],
 ):
-    """Compare all models on the test users; `config` (EvaluateConfig) and `lineage` are JSON."""
+    """Compare all models on the test users; `config`, `lineage` are JSON, `fingerprint` a cache key."""
     from components.evaluate.config import EvaluateConfig
     from components.evaluate.job import headline_metrics, run
     from components.shared.artifacts.outputs import log_metrics, paths
@@ -39,8 +40,8 @@ def evaluate(
 
 
 @step()
-def gate(config: str, report: Input[Artifact], decision: Output[Markdown]) -> bool:
-    """Return whether the report passes the rules; `config` is JSON of GateConfig."""
+def gate(config: str, fingerprint: str, report: Input[Artifact], decision: Output[Markdown]) -> bool:
+    """Return whether the report passes the rules; `config` is JSON, `fingerprint` keys the cache."""
     from pathlib import Path
 
     from components.evaluate.config import GateConfig

@@ -19,7 +19,7 @@ def retrieve(
     report: Output[HTML],
     metrics: Output[Metrics],
 ):
-    """Train the recommenders and list candidates; `config` is JSON, `fingerprint` only keys the cache."""
+    """Train the recommenders and list candidates; `config` is JSON, `fingerprint` keys cache and checkpoints."""
     from components.retrieve.config import RetrieveConfig
     from components.retrieve.job import run
     from components.shared.artifacts.outputs import log_metrics, paths
@@ -30,5 +30,6 @@ def retrieve(
         **paths(sequences=sequences, catalogue=catalogue, users=users, exposures=exposures),
         **paths(candidates=candidates, rankings=rankings, report_html=report),
         checkpoints=checkpoints,
+        fingerprint=fingerprint,
     )
     log_metrics(metrics, written.metrics())

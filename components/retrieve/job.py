@@ -36,6 +36,7 @@ def run(
     rankings: Path,
     report_html: Path,
     checkpoints: str = "",
+    fingerprint: str = "",
 ) -> RetrieveReport:
     """Write the tables `candidates` of every prompt and `rankings` of every model; return the figures.
 
@@ -55,10 +56,10 @@ def run(
     )
     segments = read_segments(users, data.user_ids, config.segments)
     figures = RetrieveReport(config, data.num_items)
-    encoder = Path(config.encoder.source).expanduser()
-    contents = [sequences, catalogue, users, exposures, *([encoder] if encoder.is_dir() else [])]
+    inputs = (sequences, catalogue, users, exposures)
     with (
-        directory(checkpoints, "retrieve", config, *contents) as checkpoint_dir,
+        # The fingerprint names the encoder, whose vectors are saved there.
+        directory(checkpoints, "retrieve", config, *inputs, also=fingerprint) as checkpoint_dir,
         atomic_folder(candidates) as candidates_folder,
         atomic_folder(rankings) as rankings_folder,
     ):

@@ -78,6 +78,16 @@ def test_the_cause_is_that_of_the_first_failed_step_with_all_its_lines(show) -> 
     assert console.failure("") == ("sequences", "events.csv: column action is missing\n  row 3: {...}")
 
 
+def test_the_cause_is_known_as_soon_as_the_step_has_ended(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv(EVENTS, str(tmp_path / "events.jsonl"))
+    (tmp_path / "run.log").write_text("")
+    body = STEP.format(step="sft", body="raise DataError('no row')")
+    with Console(tmp_path, io.StringIO()) as console:
+        command = [sys.executable, "-c", body, "--function_to_execute", "sft"]
+        subprocess.run(command, check=False, capture_output=True)
+        assert console.failure("") == ("sft", "no row")
+
+
 def test_an_unforeseen_error_shows_its_last_line(show) -> None:
     console, _ = show(("sft", "1 / 0"))
     assert console.failure("") == ("sft", "ZeroDivisionError: division by zero")

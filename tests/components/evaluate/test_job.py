@@ -222,6 +222,7 @@ def test_the_components_write_every_output(world, models, tmp_path) -> None:
     page = HTML(uri=str(tmp_path / "page"))
     component.evaluate.python_func(
         config=to_json(dataclasses.replace(CONFIG, max_users=4)),
+        fingerprint="x",
         lineage=json.dumps({"run_key": "k"}),
         prompts=Dataset(uri=str(world.prompts)),
         catalogue=Dataset(uri=str(world.catalogue)),
@@ -240,6 +241,6 @@ def test_the_components_write_every_output(world, models, tmp_path) -> None:
     assert metrics.metadata["users"] == 4
     decision = Markdown(uri=str(tmp_path / "decision"))
     easy = GateConfig(beats=(), min_valid_share=0.0, refuse_alarms=False)
-    assert component.gate.python_func(to_json(easy), report, decision) is True
-    assert component.gate.python_func(to_json(GateConfig()), report, decision) is False
+    assert component.gate.python_func(to_json(easy), "x", report, decision) is True
+    assert component.gate.python_func(to_json(GateConfig()), "x", report, decision) is False
     assert "is not registered" in Path(decision.path).read_text()
