@@ -19,7 +19,7 @@ def retrieve(
     report: Output[HTML],
     metrics: Output[Metrics],
 ):
-    """Train the recommenders and list candidates; `config` is JSON, `fingerprint` keys cache and checkpoints."""
+    """Train the recommenders, list candidates; `config` is JSON, `fingerprint` keys cache and checkpoints."""
     from components.retrieve.config import RetrieveConfig
     from components.retrieve.job import run
     from components.shared.artifacts.outputs import log_metrics, paths
