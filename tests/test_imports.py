@@ -1,4 +1,4 @@
-"""The rules of the house, read off the source files: who may import whom, and where things stand."""
+"""The rules of the house, read off the source files: imports, where things stand, docstrings."""
 
 import ast
 import re
@@ -108,3 +108,15 @@ def test_only_the_shared_template_and_stylesheet_hold_markup() -> None:
 def test_a_folder_has_at_most_12_modules() -> None:
     modules = Counter(path.parent for path in FILES if path.name != "__init__.py")
     assert {str(folder.relative_to(ROOT)): number for folder, number in modules.items() if number > 12} == {}
+
+
+def test_a_docstring_begins_with_at_most_15_words() -> None:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    long = []
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            # The docstring of a command is its help at the terminal.
+            if isinstance(node, kinds) and not any(".command" in ast.unparse(d) for d in node.decorator_list):
+                first = (ast.get_docstring(node) or "").partition("\n")[0]
+                long += [f"{path.relative_to(ROOT)}:{node.lineno} {first}"] if len(first.split()) > 15 else []
+    assert long == []
