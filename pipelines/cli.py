@@ -111,7 +111,7 @@ def list_profiles() -> None:
 
 @profiles_app.command()
 def show(name: Annotated[str, typer.Argument(help="A profile's name or a YAML file.")] = "laptop") -> None:
-    """Print every key with its value, help and other default, as a profile to save and change."""
+    """Print every key with its value, default and help, as a profile to save and change."""
     from pipelines.profile import load, to_yaml
 
     typer.echo(to_yaml(load(name)), nl=False)

@@ -103,7 +103,7 @@ def _changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 
 
 def to_yaml(profile: Profile) -> str:
-    """Return every key as YAML with its help, and with its default where that differs."""
+    """Return every key as YAML with its help and its default."""
     return "\n".join(_lines(profile, Profile())) + "\n"
 
 
@@ -114,7 +114,7 @@ def _lines(section: Any, default: Any, indent: str = "") -> Iterator[str]:
         text = _help(type(section), key.name) or (type(value).__doc__ or "").partition("\n")[0]
         if get_origin(key.type) is Literal:
             text += f" One of {', '.join(get_args(key.type))}."
-        if value != usual and not (nested and usual is not None):
+        if not nested or usual is None:
             text += f" Default: {_inline(usual)}"
         yield f"{indent}# {text}"
         if nested:
