@@ -87,7 +87,7 @@ def build(profile: Profile) -> Callable[..., Any]:
             prompts=prompted.outputs["prompts"],
             sft_model=tuned.outputs["model"],
         )
-        reigning = champion(config=to_json(profile.register))
+        current_champion = champion(config=to_json(profile.register))
         evaluated = evaluate(
             config=to_json(profile.evaluate),
             fingerprint=of_step("evaluate"),
@@ -98,7 +98,7 @@ def build(profile: Profile) -> Callable[..., Any]:
             base_model=base.outputs["model"],
             sft_model=tuned.outputs["model"],
             grpo_model=improved.outputs["model"],
-            champion=reigning.outputs["champion"],
+            champion=current_champion.outputs["champion"],
             grpo_alarms=improved.outputs["alarms"],
         )
         passed = gate(
@@ -116,8 +116,8 @@ def build(profile: Profile) -> Callable[..., Any]:
 
         _place(profile.images.spark, sequenced, prompted)
         _place(profile.images.trainer, retrieved, base, tuned, improved, evaluated)
-        _place(profile.images.ops, reigning, passed, registered)
-        for task in (reigning, registered):
+        _place(profile.images.ops, current_champion, passed, registered)
+        for task in (current_champion, registered):
             task.set_caching_options(enable_caching=False)
         # A local run sets its database in the environment, outside all cache keys; pods cannot reach it.
         if profile.register.tracking_uri.startswith("http"):

@@ -46,15 +46,15 @@ def verdict(rows: Mapping[str, Row]) -> str:
     if len(rows) < 2:
         return "There is nothing to compare before two variants are finished."
     if len({tuple(row[metric] for metric in METRICS) for row in rows.values()}) == 1:
-        return "All variants have the same figures: nothing tells them apart."
+        return "All variants have the same figures: there is no difference."
     best = max(rows, key=lambda title: rows[title]["ndcg@10"])
     low = rows[best]["ndcg@10_interval"][0]
     close = [title for title, row in rows.items() if title != best and row["ndcg@10_interval"][1] >= low]
     highest = f"'{best}' has the highest NDCG@10, {rows[best]['ndcg@10']:.4f}"
     if close:
         return (
-            f"{highest}; its interval overlaps with that of {', '.join(close)}: undecided between them, as "
-            "far as intervals tell (they do not compare user by user)."
+            f"{highest}; its interval overlaps with that of {', '.join(close)}: undecided between them "
+            "by their intervals (they do not compare user by user)."
         )
     return f"{highest}, and its interval lies above all others."
 

@@ -1,7 +1,7 @@
 """Log-probabilities of a group's answers from one packed row: the prompt once, then every answer.
 
 The row is `prompt + answer_1 + … + answer_G`; each answer sees the prompt and itself, and its positions
-go on from the prompt's. That is the same computation as G padded rows at a fraction of the tokens.
+continue from the prompt's. That is the same computation as G padded rows at a fraction of the tokens.
 """
 
 from collections.abc import Sequence

@@ -49,7 +49,7 @@ class Promotion:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A numbered entry of the history: a claim until `done`. `nonce` tells rival claims apart."""
+    """A numbered entry of the history: a claim until `done`. `nonce` distinguishes concurrent claims."""
 
     number: int
     nonce: str

@@ -100,4 +100,4 @@ def test_verdict(others: dict, said: str) -> None:
 
 def test_equal_figures_decide_nothing() -> None:
     same = row(0.3, 0.4, 0.5)
-    assert "nothing tells them apart" in experiment_report.verdict({"a": same, "b": same})
+    assert "there is no difference" in experiment_report.verdict({"a": same, "b": same})

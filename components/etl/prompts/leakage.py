@@ -69,9 +69,9 @@ def _text_leaks(
         for title in _titles(item, settings) if item else ():
             is_specific = title not in topics and (" " in title or len(title) >= SHORT_TITLE)
             if is_specific and any(_says(text, title) for text in texts):
-                yield f"the label's title {title!r} stands in the text before the candidates"
+                yield f"the label's title {title!r} appears in the text before the candidates"
         if not (label.isdigit() and len(label) < 5) and any(_says(text, label) for text in texts):
-            yield f"the label's id {label!r} stands in the text before the candidates"
+            yield f"the label's id {label!r} appears in the text before the candidates"
 
 
 def _titles(item: Row, settings: PromptSettings) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Reading a model's answer. Never raises: bad text is a finding, scored by who asked."""
+"""Reading a model's answer. Never raises: bad text is a finding that the caller scores."""
 
 import re
 from collections.abc import Sequence

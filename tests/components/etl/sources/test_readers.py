@@ -288,7 +288,7 @@ def _table(folder, name="events.parquet", **columns):
         pytest.param(lambda f: _table(f, user_id=["u"]), "column 'item_id' is missing", id="missing column"),
         pytest.param(
             lambda f: _table(f, user_id=["u"], USER_ID=["u"]),
-            "stands there twice",
+            "appears twice",
             id="names alike but for case",
         ),
         pytest.param(
