@@ -57,6 +57,11 @@ def is_full_disk(error: BaseException | None) -> bool:
         return True
     # These two keep the system's reason in the text alone.
     by_text = type(error).__module__.partition(".")[0] in ("mlflow", "safetensors")
-    if by_text and any(os.strerror(number) in str(error) for number in _DISK_FULL):
+    if by_text and names_full_disk(str(error)):
         return True
     return is_full_disk(error.__cause__ or error.__context__)
+
+
+def names_full_disk(text: str) -> bool:
+    """Return whether an error's `text` holds the system's words for a full disk or a used-up quota."""
+    return any(os.strerror(number) in text for number in _DISK_FULL)

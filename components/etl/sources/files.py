@@ -172,9 +172,7 @@ def _check_columns(source: Source, file: str, found: list[str], only_ids: bool =
         )
     counts = Counter(name.lower() for name in found)  # Spark ignores the case of names
     if twice := [name for name in found if counts[name.lower()] > 1]:
-        raise DataError(
-            f"{source.folder.shown(file)}: column '{twice[0]}' appears twice; rename or drop one"
-        )
+        raise DataError(f"{source.folder.shown(file)}: column '{twice[0]}' appears twice; rename or drop one")
     required = tables.REQUIRED_COLUMNS[source.table]
     for column in required:
         if column not in found and not (only_ids and not column.endswith("_id")):

@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from components.etl.config import SparkConfig
 from components.etl.spark import java
 from components.shared.artifacts.storage import scratch_folder
-from components.shared.errors import ConfigError, DataError
+from components.shared.errors import ConfigError, DataError, OutputError, names_full_disk
 
 BATCH_ROWS = 65_536  # rows of an Arrow batch between the JVM and Python
 
@@ -56,13 +56,16 @@ def session(config: SparkConfig, name: str) -> SparkSession:
 
 @contextmanager
 def readable(source: str) -> Iterator[None]:
-    """Turn Spark's errors about unreadable files and full disks into a DataError about `source`."""
+    """Turn Spark's errors about `source` into errors that a user can act on.
+
+    Raises DataError: a file is unreadable. Raises OutputError: a disk is full.
+    """
     try:
         yield
     except (Py4JJavaError, PySparkException, OSError) as error:
         text = str(error)
-        if "No space left on device" in text:
-            raise DataError(
+        if names_full_disk(text):
+            raise OutputError(
                 f"{source}: the disk is full; free some space, or set spark.local.dir in "
                 "spark.conf to a larger disk"
             ) from error

@@ -62,7 +62,6 @@ class Table(Block):
 
     header: Sequence[str | Cell]
     rows: Sequence[Sequence[str | Cell]]
-    caption: str = ""
     is_text: bool = False
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from components.shared.errors import DataError
+from components.shared.errors import OutputError
 
 ROOT = Path(__file__).resolve().parents[4]
 TABLES = ("sequences", "catalogue", "users", "exposures", "quarantine")
@@ -78,6 +78,6 @@ def digest_one(folder):
 
 
 def test_a_full_disk_is_named(prepared, run_step, small_disk):
-    with pytest.raises(DataError, match="disk is full"):
+    with pytest.raises(OutputError, match="disk is full"):
         run_step(prepared.data, small_disk / "out")
     assert not any(name.startswith(TABLES) for name in os.listdir(small_disk / "out"))

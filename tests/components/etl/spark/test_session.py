@@ -1,13 +1,17 @@
 """Finding a Java, and Spark on the one that travels in a wheel."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pyspark.errors import PySparkException
 
 from components.etl.spark import java
 from components.etl.spark import session as spark
+from components.shared.errors import OutputError
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -67,6 +71,13 @@ def test_a_collector_of_ones_own_is_the_only_one():
     own = SparkConfig(conf={"spark.driver.extraJavaOptions": "-XX:+UseG1GC"})
     assert "ParallelGC" in spark._java_options(SparkConfig())
     assert "ParallelGC" not in spark._java_options(own)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_an_error_of_the_output(number):
+    cause = PySparkException(f"Job aborted: java.io.IOException: {os.strerror(number)}")
+    with pytest.raises(OutputError, match="the input: the disk is full"), spark.readable("the input"):
+        raise cause
 
 
 def test_other_errors_pass_through():
