@@ -119,6 +119,18 @@ def test_a_corrupt_gzip_names_the_file(tmp_path: Path) -> None:
     assert "Traceback" not in finished.stderr
 
 
+def test_an_import_reports_faults_with_an_example(tmp_path: Path) -> None:
+    (tmp_path / "users.dat").write_text("1::F::old::4::48067\n")
+    (tmp_path / "movies.dat").write_text("7::Heat::Crime\n")
+    (tmp_path / "ratings.dat").write_text("1::7::5::86400\n")
+    files = (argument for name in ("users", "movies", "ratings") for argument in (f"--{name}", f"{name}.dat"))
+    finished = recllm("import", "movielens", *files, "--out", "out", cwd=tmp_path)
+    assert finished.stdout.splitlines()[:2] == [
+        "recllm.import: user without a usable age: 1 times, such as users.dat, line 1: '1::F::old::4::48067'",
+        "wrote out: 1 users, 1 items, 1 events",
+    ]
+
+
 def test_sample_and_compile_write_what_they_say(tmp_path: Path) -> None:
     arguments = ("--out", "log", "--users", "30", "--items", "40", "--dirty-share", "0.2")
     assert recllm("sample", *arguments, cwd=tmp_path).returncode == 0

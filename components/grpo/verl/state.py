@@ -78,6 +78,8 @@ class TrainingState:
         self._save()
         for folder in self.checkpoint_dir.glob("attempt-*"):
             shutil.rmtree(folder, ignore_errors=True)
+        self._terms.clear()
+        self._terms_read.clear()
         if step:
             log.info("verl resumes after step %d", step)
 
@@ -109,11 +111,14 @@ class TrainingState:
         file, samples = f"{step}.jsonl", self.config.prompts_per_step * self.config.group_size
         sampled = read_answers(attempt.rollouts / file, samples, alive) if is_step else []
         greedy = read_answers(attempt.validations / file, len(self.valid), alive) if is_validation else []
+        self._read_terms(attempt)
         if is_step:
-            figures = {"kl": 0.0, **figures, **rollout_figures(self._scored_groups(sampled, attempt))}
+            figures = {"kl": 0.0, **figures, **rollout_figures(self._scored_groups(sampled))}
             self.progress.add_step(figures)
             self.tracker.log(step, figures)
         if is_validation:
+            for answer_id in _answer_ids(greedy):
+                self._terms.pop(answer_id, None)  # a validation's figures come from the texts
             by_row = {answer["gts"]: self.prefix + answer["output"] for answer in greedy}
             texts = [by_row[index] for index in range(len(self.valid))]
             figures = validation_figures(texts, self.valid)
@@ -136,17 +141,16 @@ class TrainingState:
         """Return the folder of the weights of `step`, when best, as verl saved them."""
         return self.checkpoint_dir / f"best-{step}.shards"
 
-    def _scored_groups(
-        self, answers: Sequence[Mapping[str, Any]], attempt: Attempt
-    ) -> list[list[dict[str, float]]]:
-        """Return the terms of a step's answers by prompt. Raises KeyError: a crash lost some."""
+    def _read_terms(self, attempt: Attempt) -> None:
         for file in attempt.terms.glob("*.jsonl"):  # an answer's terms are written before the answer
             for line in whole_lines(file, self._terms_read[file]):
                 self._terms_read[file] += len(line)
                 terms = json.loads(line)
                 self._terms[terms.pop(ANSWER_ID)] = terms
-        uids = [answer["uid"] for answer in answers if not answer["uid"].startswith(PADDING)]
-        ids = [uid.rpartition("_")[0] for uid in uids]
+
+    def _scored_groups(self, answers: Sequence[Mapping[str, Any]]) -> list[list[dict[str, float]]]:
+        """Return the terms of a step's answers by prompt. Raises KeyError: a crash lost some."""
+        ids = _answer_ids(answers)
         groups: defaultdict[str, list[dict[str, float]]] = defaultdict(list)
         for answer_id in ids:
             groups[answer_id.partition("_")[0]].append(self._terms[answer_id])
@@ -187,6 +191,11 @@ class TrainingState:
             if _step_of(folder) > newest:
                 shutil.rmtree(folder)
         return newest
+
+
+def _answer_ids(answers: Sequence[Mapping[str, Any]]) -> list[str]:
+    uids = [answer["uid"] for answer in answers if not answer["uid"].startswith(PADDING)]
+    return [uid.rpartition("_")[0] for uid in uids]
 
 
 def _step_of(folder: Path) -> int:

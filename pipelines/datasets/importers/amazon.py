@@ -34,7 +34,7 @@ def _events(reviews: Path, faults: Faults) -> pa.Table:
     users: list[str | None] = []
     items: list[str | None] = []
     times: list[int | None] = []
-    for number, row in _rows(reviews, json.loads, faults):
+    for number, row in _rows(reviews, "review", json.loads, faults):
         users.append(text_or_none(row.get("reviewerID")))
         items.append(text_or_none(row.get("asin")))
         seconds = str(row.get("unixReviewTime")).removesuffix(".0")
@@ -58,7 +58,7 @@ def _events(reviews: Path, faults: Faults) -> pa.Table:
 
 def _items(reviewed: list[str], meta: Path, faults: Faults) -> pa.Table:
     wanted, found = set(reviewed), {}
-    for number, row in _rows(meta, ast.literal_eval, faults):
+    for number, row in _rows(meta, "metadata", ast.literal_eval, faults):
         asin = text_or_none(row.get("asin"))
         if asin in wanted:
             texts = {name: text_or_none(row.get(name)) for name in ("title", "brand")}
@@ -78,7 +78,9 @@ def _categories(paths: list[list[Any]]) -> list[str]:
     return [n for n in dict.fromkeys(n for path in sorted_paths for n in path) if n not in leaf] + leaf
 
 
-def _rows(path: Path, parse: Callable[[str], Any], faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows(
+    path: Path, role: str, parse: Callable[[str], Any], faults: Faults
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield number and object of each non-blank line; {} for unusable lines, which are counted."""
     for number, line in read_lines(path):
         try:
@@ -86,6 +88,6 @@ def _rows(path: Path, parse: Callable[[str], Any], faults: Faults) -> Iterator[t
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             row = None
         if not isinstance(row, dict) or not row:
-            faults.add("line that is no object of the official format", path, number, line)
+            faults.add(f"{role} line that is no object of the official format", path, number, line)
             row = {}
         yield number, row

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -28,32 +28,37 @@ def import_movielens(users: Path, movies: Path, ratings: Path, out: Path) -> Imp
     row_in_ratings_dat. A rating is a `click`: it says that the user engaged with the film, not how much.
     Age is the lower end of the age band; genres become tags.
 
-    An unusable line of `users` or `movies` is left out; an unusable rating has null fields, so that the
-    quarantine of a run counts it. Both are counted, and logged with an example.
+    An unusable line of `users` or `movies` is left out; an unusable age or gender is null. An unusable
+    rating has null fields, so that the quarantine of a run counts it. All are counted, and logged with an
+    example.
     Raises DataError: a file is missing or unreadable, lacks a column, or has no usable row.
     """
     faults = Faults()
     people = _records(Path(users), 5, faults, "UserID::Gender::Age::Occupation::Zip-code")
     films = _records(Path(movies), 3, faults, "MovieID::Title::Genres")
     events = _events(Path(ratings), faults)
-    profiles = [
-        {"user_id": number, "age": int(age) if AGE.fullmatch(age) else None, "gender": GENDERS.get(gender)}
-        for number, gender, age, *_ in people
-    ]
+    profiles = []
+    for line, row in people:
+        number, gender, age, *_ = row
+        for name, is_usable in (("gender", gender in GENDERS), ("age", AGE.fullmatch(age))):
+            if not is_usable:
+                faults.add(f"user without a usable {name}", Path(users), line, SEPARATOR.join(row))
+        years = int(age) if AGE.fullmatch(age) else None
+        profiles.append({"user_id": number, "age": years, "gender": GENDERS.get(gender)})
     items = [
         {"item_id": number, "title": title, "tags": [g for g in genres.split("|") if g], "categories": []}
-        for number, title, genres in films
+        for _, (number, title, genres) in films
     ]
     users_table = pa.Table.from_pylist(profiles, schema=tables.USERS)
     return write_tables(out, faults, users_table, pa.Table.from_pylist(items, schema=tables.ITEMS), events)
 
 
-def _records(path: Path, fields: int, faults: Faults, expected: str) -> list[list[str]]:
-    """Return the fields of each usable line."""
+def _records(path: Path, fields: int, faults: Faults, expected: str) -> list[tuple[int, list[str]]]:
+    """Return number and fields of each usable line."""
     records = []
     for number, row in _split(path):
         if len(row) == fields and row[0]:
-            records.append(row)
+            records.append((number, row))
         else:
             faults.add(f"line without {expected}", path, number, SEPARATOR.join(row))
     faults.check_usable(path, len(records), expected)
@@ -67,8 +72,14 @@ def _split(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _events(path: Path, faults: Faults) -> pa.Table:
-    found = _read_parquet(path) if path.suffix == ".parquet" else _read_dat(path)
-    count = len(found["timestamp"])
+    numbers: Sequence[int]
+    if path.suffix == ".parquet":
+        found, unit = _read_parquet(path), "row"
+        numbers = range(1, len(found["timestamp"]) + 1)
+    else:
+        numbers, found = _read_dat(path)
+        unit = "line"
+    count = len(numbers)
     ordinal = next((found[name] for name in ORDINALS if name in found), pa.array(range(count)))
     try:
         columns = {name: found[name].cast(pa.string()) for name in ("user_id", "item_id")}
@@ -78,25 +89,28 @@ def _events(path: Path, faults: Faults) -> pa.Table:
         raise DataError(f"{path}: a column has a wrong type ({error})") from error
     is_usable = functools.reduce(pc.and_, map(pc.is_valid, columns.values()))
     events = pa.table({**columns, "action": pa.repeat("click", count), "ordinal": ordinal})
-    for number in pc.indices_nonzero(pc.invert(is_usable)).to_pylist():
-        row = {name: column[number].as_py() for name, column in columns.items()}
+    for index in pc.indices_nonzero(pc.invert(is_usable)).to_pylist():
+        row = {name: column[index].as_py() for name, column in columns.items()}
         missing = ", ".join(name for name, value in row.items() if value is None)
-        faults.add(f"rating without a usable {missing}", path, number + 1, row)
+        faults.add(f"rating without a usable {missing}", path, numbers[index], row, unit)
     expected = "UserID::MovieID::Rating::Timestamp, or columns user_id, item_id and timestamp (Unix seconds)"
     faults.check_usable(path, pc.sum(is_usable).as_py() or 0, expected)
     return events
 
 
-def _read_dat(path: Path) -> dict[str, pa.Array]:
-    """Return the columns of ratings.dat: null for missing fields and in lines with too many."""
-    rows = [row + [""] * 4 if len(row) <= 4 else [""] * 4 for _, row in _split(path)]
-    return {
+def _read_dat(path: Path) -> tuple[list[int], dict[str, pa.Array]]:
+    """Return line numbers and columns of ratings.dat: null for missing fields and in lines with too many."""
+    numbers, rows = [], []
+    for number, row in _split(path):
+        numbers.append(number)
+        rows.append(row + [""] * 4 if len(row) <= 4 else [""] * 4)
+    return numbers, {
         name: pa.array([row[at] or None for row in rows], pa.string())
         for name, at in (("user_id", 0), ("item_id", 1), ("timestamp", 3))
     }
 
 
-def _read_parquet(path: Path) -> dict[str, pa.ChunkedArray]:
+def _read_parquet(path: Path) -> dict[str, pa.Array | pa.ChunkedArray]:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:

@@ -4,7 +4,7 @@ import gzip
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,13 +22,12 @@ EXAMPLE_CHARS = 120
 
 @dataclass(frozen=True, kw_only=True)
 class ImportReport:
-    """Rows per table; `without_title` counts items, `faults` unusable lines or fields by what is wrong."""
+    """Rows per table; `without_title` counts items."""
 
     users: int
     items: int
     events: int
     without_title: int = 0
-    faults: dict[str, int] = field(default_factory=dict)
 
 
 class Faults:
@@ -38,11 +37,11 @@ class Faults:
         self.counts: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
 
-    def add(self, kind: str, path: Path, number: int, line: object) -> None:
-        """Count a fault in line `number` of the file `path`."""
+    def add(self, kind: str, path: Path, number: int, line: object, unit: str = "line") -> None:
+        """Count a fault in line (or another `unit`) `number` of the file `path`."""
         self.counts[kind] += 1
         text = line.decode(errors="replace") if isinstance(line, bytes) else str(line)
-        self.examples.setdefault(kind, f"{path}, line {number}: {text.strip()[:EXAMPLE_CHARS]!r}")
+        self.examples.setdefault(kind, f"{path}, {unit} {number}: {text.strip()[:EXAMPLE_CHARS]!r}")
 
     def check_usable(self, path: Path, usable: int, expected: str) -> None:
         """Raise DataError if no row of the file `path` is usable."""
@@ -73,7 +72,6 @@ def write_tables(
         items=len(items),
         events=len(events),
         without_title=items["title"].null_count,
-        faults=dict(faults.counts),
     )
 
 

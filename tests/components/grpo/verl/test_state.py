@@ -132,6 +132,16 @@ def test_each_answer_is_scored_once_by_the_reward_that_verl_calls(
     assert recalled(left, 2).progress.history["format"] == [0.5, 0.5]
 
 
+def test_terms_are_kept_until_their_answers_are_counted(left: Left) -> None:
+    state = left.checkpoint(2).steps(3).state
+    for line in left.attempt.log.read_bytes().splitlines():
+        state.read(json.loads(line), left.attempt)
+    assert state.progress.step == 3 and list(state.progress.validations) == [0, 2]
+    assert not state._terms
+    left.log(4)
+    assert not recalled(left, 2)._terms
+
+
 def test_answers_whose_terms_are_lost_end_the_attempt_before_their_step(left: Left) -> None:
     left.checkpoint(2).steps(3)
     (file,) = left.attempt.terms.iterdir()

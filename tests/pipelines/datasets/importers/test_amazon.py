@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 
 import pyarrow.parquet as pq
 import pytest
@@ -111,9 +112,9 @@ def test_a_bad_review_is_counted_and_left_to_the_quarantine(tmp_path, caplog, li
     _, meta = write(tmp_path)
     reviews = write_lines(tmp_path / "bad.json.gz", [REVIEW, line, "\n\n", REVIEW])
     report = import_amazon(reviews, meta, tmp_path / "out")
-    (kind,) = report.faults
-    assert fault in kind and report.faults[kind] == 1 and report.events == 3
-    assert f"{kind}: 1 times, such as {reviews}, line 2: " in caplog.text
+    (message,) = caplog.messages
+    assert re.match(f"review .*{fault}.*: 1 times, such as {re.escape(str(reviews))}, line 2: ", message)
+    assert report.events == 3
     rows = pq.read_table(tmp_path / "out/events.parquet").to_pylist()
     time = rows[1]["timestamp"] and int(rows[1]["timestamp"].timestamp())
     assert (rows[1]["user_id"], rows[1]["item_id"], time) == kept
@@ -133,14 +134,26 @@ def test_a_bad_review_is_counted_and_left_to_the_quarantine(tmp_path, caplog, li
         pytest.param("{{}: 1}", {"title": None}, id="no key"),
     ],
 )
-def test_bad_metadata_is_counted_and_costs_its_fields_alone(tmp_path, line, found):
+def test_bad_metadata_is_counted_and_costs_its_fields_alone(tmp_path, caplog, line, found):
     reviews, _ = write(tmp_path)
     meta = write_lines(tmp_path / "bad.json.gz", ["{'asin': 'B2', 'title': 'Tea'}\n", line, "\n"])
     report = import_amazon(reviews, meta, tmp_path / "out")
-    assert list(report.faults.values()) == [1] and (report.items, report.events) == (2, 3)
+    (message,) = caplog.messages
+    assert re.match(f"metadata .*: 1 times, such as {re.escape(str(meta))}, line [23]: ", message)
+    assert (report.items, report.events) == (2, 3)
     items = {row["item_id"]: row for row in pq.read_table(tmp_path / "out/items.parquet").to_pylist()}
     assert items["B2"]["title"] == "Tea"
     assert {name: items["B1"][name] for name in found} == found
+
+
+def test_faults_of_both_files_are_counted_apart(tmp_path, caplog):
+    reviews = write_lines(tmp_path / "r.json.gz", [REVIEW, "[1]\n", "[2]\n"])
+    meta = write_lines(tmp_path / "m.json.gz", ["\n", "nothing\n"])
+    import_amazon(reviews, meta, tmp_path / "out")
+    assert caplog.messages == [
+        f"review line that is no object of the official format: 2 times, such as {reviews}, line 2: '[1]'",
+        f"metadata line that is no object of the official format: 1 times, such as {meta}, line 2: 'nothing'",
+    ]
 
 
 def test_a_file_without_any_usable_review_is_an_error(tmp_path):

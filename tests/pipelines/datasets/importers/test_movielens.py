@@ -63,25 +63,31 @@ def test_interactions_from_parquet_keep_missing_times_as_null(files):
     ],
 )
 def test_a_bad_rating_is_counted_and_left_to_the_quarantine(files, caplog, line, kept):
-    (files / "ratings.dat").write_text(f"1::7::5::86400\r\n{line}\n\n2::8::3::86401\n")
+    (files / "ratings.dat").write_text(f"1::7::5::86400\r\n\n\n{line}\n\n2::8::3::86401\n")
     report = import_movielens(*paths(files))
-    assert list(report.faults.values()) == [1] and report.events == 3
-    assert f"{files / 'ratings.dat'}, line 2: " in caplog.text
+    (message,) = caplog.messages
+    assert f": 1 times, such as {files / 'ratings.dat'}, line 4: " in message and report.events == 3
     bad = rows(files, "events")[1]
     assert (bad["user_id"], bad["item_id"], bad["timestamp"] is None) == kept
     assert [row["ordinal"] for row in rows(files, "events")] == [0, 1, 2]
 
 
-def test_bad_users_and_movies_are_counted_and_left_out(files):
+def test_bad_users_and_movies_are_counted_and_left_out(files, caplog):
     with (files / "users.dat").open("a") as users, (files / "movies.dat").open("a") as movies:
-        users.write("3::F\n4::F::old::4::48067\n")
+        users.write("3::F\n\n4::X::old::4::48067\n")
         movies.write("9::Alien\n::Nameless::Drama\n")
-    report = import_movielens(*paths(files))
-    assert list(report.faults.values()) == [1, 2]
-    assert [(row["user_id"], row["age"]) for row in rows(files, "users")] == [
-        ("1", 18),
-        ("2", 56),
-        ("4", None),
+    import_movielens(*paths(files))
+    assert caplog.messages == [
+        f"line without UserID::Gender::Age::Occupation::Zip-code: 1 times, such as {files}/users.dat, "
+        "line 3: '3::F'",
+        f"line without MovieID::Title::Genres: 2 times, such as {files}/movies.dat, line 3: '9::Alien'",
+        f"user without a usable gender: 1 times, such as {files}/users.dat, line 5: '4::X::old::4::48067'",
+        f"user without a usable age: 1 times, such as {files}/users.dat, line 5: '4::X::old::4::48067'",
+    ]
+    assert [(row["user_id"], row["age"], row["gender"]) for row in rows(files, "users")] == [
+        ("1", 18, "female"),
+        ("2", 56, "male"),
+        ("4", None, None),
     ]
     assert [row["item_id"] for row in rows(files, "items")] == ["7", "8"]
 
@@ -94,10 +100,11 @@ def test_bad_users_and_movies_are_counted_and_left_out(files):
         pytest.param({"user_id": [1, None], "timestamp": [86400, 86400]}, ["1970-01-02"] * 2, id="no user"),
     ],
 )
-def test_bad_rows_of_a_parquet_table_are_counted(files, columns, events):
+def test_bad_rows_of_a_parquet_table_are_counted(files, caplog, columns, events):
     pq.write_table(pa.table({"user_id": [1, 2], "item_id": [7, 8], **columns}), files / "ratings.parquet")
-    report = import_movielens(*paths(files, "ratings.parquet"))
-    assert list(report.faults.values()) == [1]
+    import_movielens(*paths(files, "ratings.parquet"))
+    (message,) = caplog.messages
+    assert f": 1 times, such as {files / 'ratings.parquet'}, row 2: " in message
     times = [row["timestamp"] for row in rows(files, "events")]
     assert [time and time.strftime("%Y-%m-%d") for time in times] == events
 
