@@ -51,7 +51,8 @@ def decode(kind: type[T], values: Any, source: str) -> T:
     try:
         return _adapter(kind).validate_json(json.dumps(values))  # type: ignore[arg-type]
     except ValidationError as error:
-        raise ValueError("\n".join(_message(kind, fault, source) for fault in error.errors())) from error
+        faults = _without_consequences(error.errors())
+        raise ValueError("\n".join(_message(kind, fault, source) for fault in faults)) from error
 
 
 def decode_json(kind: type[T], text: str, source: str) -> T:
@@ -68,6 +69,15 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
+def _without_consequences(faults: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Return the faults without those of values that hold another fault.
+
+    A list whose only item is refused would also have too few items.
+    """
+    parents = {fault["loc"][:depth] for fault in faults for depth in range(len(fault["loc"]))}
+    return [fault for fault in faults if fault["loc"] not in parents]
+
+
 def _message(kind: Any, fault: ErrorDetails, source: str) -> str:
     *parents, last = fault["loc"] or ("",)
     if fault["type"] == "unexpected_keyword_argument":
@@ -82,9 +92,16 @@ def _message(kind: Any, fault: ErrorDetails, source: str) -> str:
         text = template.format(**context, input=fault["input"], got=_described(fault["input"]))
     else:
         text = f"{fault['msg']}, got {_described(fault['input'])}"
-    if fault["type"] == "float_type" and isinstance(fault["input"], str):
+    if fault["type"] == "float_type" and _is_number(fault["input"]):
         text += "; YAML reads 1e-5 as text, write 1.0e-5"
     return f"{_key(source, fault['loc'])}: {text}"
+
+
+def _is_number(text: Any) -> bool:
+    try:
+        return isinstance(text, str) and math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _key(source: str, location: Any) -> str:

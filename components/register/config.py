@@ -3,13 +3,20 @@
 from dataclasses import field
 from typing import Annotated
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, PositiveInt
 
 from components.shared.config import Dtype, strict
 from components.shared.prompting.settings import PromptSettings
 
-# MLflow refuses some of these in names and misreads others in URIs.
-Name = Annotated[str, Field(pattern=r"""^[^/:.%'"\\]+$""")]
+
+def _check_name(name: str) -> str:
+    # MLflow refuses some of these in names and misreads others in URIs.
+    if not name or set(name) & set("""/:.%'"\\"""):
+        raise ValueError(f"must not be empty or hold any of / : . % quotes or backslashes, got {name!r}")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
 
 
 @strict
@@ -17,7 +24,7 @@ class ServingConfig(PromptSettings):
     """How the registered model prompts and answers; `mlflow.pyfunc.load_model` can change it."""
 
     max_new_tokens: PositiveInt = 128
-    """Most tokens of an answer."""
+    """Maximum tokens per answer."""
     batch_size: PositiveInt = 16
     """Requests answered together."""
     dtype: Dtype = "auto"
@@ -29,7 +36,7 @@ class RegistryConfig:
     """Where models are registered."""
 
     tracking_uri: str = ""
-    """MLflow's tracking URI; empty = MLFLOW_TRACKING_URI of the environment."""
+    """MLflow's tracking URI; empty = MLFLOW_TRACKING_URI, in a local run the runs folder's own database."""
     model_name: Name = "recllm-r1"
     """Name of the registered model."""
     experiment: Name = "recllm-r1"

@@ -3,9 +3,10 @@
 import math
 from dataclasses import field
 from datetime import date
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import Field
 
 from components.shared.config import from_mapping, parse, strict, to_json
 from components.shared.errors import ConfigError
@@ -27,6 +28,7 @@ class Outer:
     flag: bool = False
     mode: Literal["x", "y"] = "x"
     sizes: tuple[int, ...] = ()
+    some: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
     weights: dict[str, float] = field(default_factory=dict)
     inner: Inner = field(default_factory=Inner)
     maybe: float | None = None
@@ -65,6 +67,21 @@ def test_whole_numbers_are_accepted_where_a_float_is_expected() -> None:
 def test_refusals_name_the_key(values: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         from_mapping(Outer, values, "p")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        pytest.param(
+            {"rate": 1.0, "some": ["x"]}, "p.some[0]: expected int, got str 'x'", id="not also too few"
+        ),
+        pytest.param({"rate": "fast"}, "p.rate: expected float, got str 'fast'", id="text is no number"),
+    ],
+)
+def test_a_fault_is_one_line_without_false_hints(values: dict, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        from_mapping(Outer, values, "p")
+    assert str(refused.value) == message
 
 
 def test_text_that_is_not_json_is_refused() -> None:
