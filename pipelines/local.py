@@ -17,7 +17,7 @@ import typer
 from components.shared.artifacts.fingerprint import of_folder, of_text
 from components.shared.config import to_json
 from components.shared.errors import UserError
-from components.shared.logs import EVENTS
+from components.shared.logs import EVENTS_VARIABLE
 from components.shared.tracking.tracker import PIPELINE_RUN
 from data_contracts.evaluation import EvaluationReport
 from pipelines import lineage
@@ -126,7 +126,7 @@ def _execute(
     # Threads that spin long while they wait slow training down several times on a busy machine; those that
     # sleep at once cost a tenth on an idle one.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    os.environ[EVENTS] = str(console.events)
+    os.environ[EVENTS_VARIABLE] = str(console.events)
     os.environ["MLFLOW_TRACKING_URI"] = run.tracking_uri  # where steps log as they train
     os.environ["MLFLOW_EXPERIMENT_NAME"] = profile.register.experiment
     os.environ[PIPELINE_RUN] = run.folder.name

@@ -1,7 +1,7 @@
 """Logging of the steps: plain lines in a pod, records for the console of a local run.
 
-KFP's executor prints what is logged. Where RECLLM_EVENTS names a file, every record is also appended to it
-as a line of JSON: from these `recllm run` draws its progress and learns why a step failed.
+KFP's executor prints what is logged. Where RECLLM_EVENTS names a file, every record of a KFP task is also
+appended to it as a line of JSON: from these `recllm run` draws its progress and learns why a step failed.
 """
 
 import functools
@@ -15,7 +15,7 @@ from typing import Any
 
 from components.shared.errors import UserError
 
-EVENTS = "RECLLM_EVENTS"
+EVENTS_VARIABLE = "RECLLM_EVENTS"
 """Environment variable with the file that events are appended to."""
 
 
@@ -34,7 +34,8 @@ def progress(log: logging.Logger, done: int, total: int, detail: str = "") -> No
 def _attach_events() -> None:
     root = logging.getLogger("recllm")
     root.setLevel(logging.INFO)
-    if file := os.environ.get(EVENTS):
+    # A task's helper processes (Spark's workers, verl) inherit the variable, but are no tasks.
+    if _task() and (file := os.environ.get(EVENTS_VARIABLE)):
         handler = _Events(file)
         root.addHandler(handler)
         handler.append(event="started")

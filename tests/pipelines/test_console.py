@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.shared.logs import EVENTS
+from components.shared.logs import EVENTS_VARIABLE
 from pipelines.console import Console
 
 # As KFP starts a step: its name is on the command line, and an error ends the process.
@@ -34,7 +34,7 @@ def show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         *steps: tuple[str, str], screen: io.StringIO | None = None, log: str = "", verbose: bool = False
     ) -> tuple[Console, str]:
         screen = screen or io.StringIO()
-        monkeypatch.setenv(EVENTS, str(tmp_path / "events.jsonl"))
+        monkeypatch.setenv(EVENTS_VARIABLE, str(tmp_path / "events.jsonl"))
         (tmp_path / "run.log").write_text(log)
         with Console(tmp_path, screen, verbose) as console:
             for step, body in steps:
@@ -79,7 +79,7 @@ def test_the_cause_is_that_of_the_first_failed_step_with_all_its_lines(show) -> 
 
 
 def test_the_cause_is_known_as_soon_as_the_step_has_ended(tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv(EVENTS, str(tmp_path / "events.jsonl"))
+    monkeypatch.setenv(EVENTS_VARIABLE, str(tmp_path / "events.jsonl"))
     (tmp_path / "run.log").write_text("")
     body = STEP.format(step="sft", body="raise DataError('no row')")
     with Console(tmp_path, io.StringIO()) as console:

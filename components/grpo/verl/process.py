@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from components.shared.errors import TrainingError
-from components.shared.logs import EVENTS
 
 PROJECT = Path(__file__).parents[3]
 """Folder of the project's packages: verl's workers import the reward from it."""
@@ -27,15 +26,13 @@ _LINES_SHOWN = 30
 @contextlib.contextmanager
 def running(module: str, arguments: Sequence[str], output: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a module; the end of the block stops it and all that it started."""
-    # Events are of this step's own process, not of verl's many.
-    inherited = {name: value for name, value in os.environ.items() if name != EVENTS}
     with output.open("ab") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdout=file,
             stderr=subprocess.STDOUT,
             cwd=output.parent,  # verl leaves Hydra's folder where it runs
-            env={"RAY_USAGE_STATS_ENABLED": "0", **inherited, **ENVIRONMENT},
+            env={"RAY_USAGE_STATS_ENABLED": "0", **os.environ, **ENVIRONMENT},
             start_new_session=True,
             preexec_fn=_die_with_parent,
         )

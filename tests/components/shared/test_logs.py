@@ -29,7 +29,7 @@ def events(tmp_path: Path, code: str, *arguments: str) -> tuple[list[dict], subp
     file.write_text('{"event": "of another task"}\n')
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
-        env={**os.environ, logs.EVENTS: str(file)},
+        env={**os.environ, logs.EVENTS_VARIABLE: str(file)},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -69,10 +69,15 @@ def test_records_and_progress_are_appended_as_json(tmp_path: Path) -> None:
 def test_a_failure_is_the_last_event_and_keeps_its_traceback(
     tmp_path: Path, failure: str, message: str
 ) -> None:
-    found, done = events(tmp_path, STEP + failure)
-    assert found[-1] == {"task": "", "event": "failed", "message": message}
+    found, done = events(tmp_path, STEP + failure, "--function_to_execute", "sft")
+    assert found[-1] == {"task": "sft", "event": "failed", "message": message}
     assert done.returncode == 1
     assert "Traceback (most recent call last)" in done.stderr
+
+
+def test_a_process_that_is_no_task_appends_nothing(tmp_path: Path) -> None:
+    found, done = events(tmp_path, STEP + "{}['key']")
+    assert found == [] and "KeyError" in done.stderr
 
 
 def test_without_a_file_records_go_where_logging_sends_them(caplog: pytest.LogCaptureFixture) -> None:
