@@ -68,11 +68,14 @@ def latest_trainer_checkpoint(checkpoint_dir: Path) -> str | None:
         if path.is_dir() and re.fullmatch(r"checkpoint-[0-9]+", path.name)
     ]
     found.sort(key=lambda path: int(path.name.split("-")[1]), reverse=True)
-    newest = next(filter(_is_intact, found), None)  # a kill cuts those off that are being written
+    newest: Path | None = None
     for path in found:
-        if path != newest:
-            log.warning("%s is incomplete or older and is removed", path)
-            shutil.rmtree(path)
+        if newest is None and _is_intact(path):
+            newest = path
+            continue
+        if newest is None:  # a kill cut it off while it was written
+            log.warning("%s is corrupt and is removed", path)
+        shutil.rmtree(path)
     return str(newest) if newest else None
 
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 _PACKAGES = ("components", "data_contracts")
 _distributions = functools.cache(importlib.metadata.packages_distributions)
-# What people are shown during and after a step; a change of it must not train anew.
+# What people are shown during and after a step; a change of it must not retrain.
 _FOR_PEOPLE = ("components.shared.reporting", "components.shared.logs")
 
 
@@ -42,10 +42,14 @@ def of_step(step: str) -> str:
     """Return 16 hex digits naming the code of `step` and its libraries' versions.
 
     The code is every module of components/`step` and what these import from the project, anywhere in them.
-    Left out are component.py, which KFP's own cache key covers, and what only serves people (pages, logs).
+    Left out are component.py, which KFP's own cache key covers, and components.shared.reporting and .logs.
+
+    Raises: ValueError if there is no such step.
     """
-    found = (ROOT / "components" / step).rglob("*.py")
-    waiting = [file for file in found if file.name != "component.py"]
+    folder = ROOT / "components" / step
+    if not folder.is_dir():
+        raise ValueError(f"step '{step}': no folder {folder}")
+    waiting = [file for file in folder.rglob("*.py") if file.name != "component.py"]
     files, libraries = set(waiting), set()
     while waiting:
         for name in _imports(waiting.pop()):

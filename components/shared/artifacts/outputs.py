@@ -1,4 +1,7 @@
-"""Outputs that appear whole or not at all: written beside their path, then renamed."""
+"""Outputs that appear whole or not at all: written beside their path, then renamed.
+
+Only replacing an existing folder takes two renames, between which the path is missing; see `atomic_folder`.
+"""
 
 import json
 import os
@@ -21,6 +24,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a fresh folder beside `path` that replaces `path` when the block succeeds.
 
     A killed or failed block leaves `path` as it was. Another process that writes `path` is waited for.
+    An existing folder is renamed away first: for a moment there is no `path`. After a kill in that moment
+    the next write restores the older folder.
     Raises OutputError: a disk is full.
     """
     with _replacing(Path(path)) as partial:

@@ -96,7 +96,9 @@ def trainers_checkpoint(folder: Path) -> Path:
     "file", ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"]
 )
 @pytest.mark.parametrize("fault", ["truncated", "missing"])
-def test_only_the_newest_whole_checkpoint_of_trainer_stays(tmp_path: Path, file: str, fault: str) -> None:
+def test_only_the_newest_whole_checkpoint_of_trainer_stays(
+    tmp_path: Path, file: str, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
     assert checkpoints.latest_trainer_checkpoint(tmp_path) is None
     for step in (2, 9):
         trainers_checkpoint(tmp_path / f"checkpoint-{step}")
@@ -110,6 +112,7 @@ def test_only_the_newest_whole_checkpoint_of_trainer_stays(tmp_path: Path, file:
     assert checkpoints.latest_trainer_checkpoint(tmp_path) == str(tmp_path / "checkpoint-9")
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"checkpoint-9", "checkpoint-mine", "checkpoint-11"}
+    assert caplog.messages == [f"{tmp_path / 'checkpoint-10'} is corrupt and is removed"]
 
 
 def test_code_of_its_own_that_changed_begins_anew(

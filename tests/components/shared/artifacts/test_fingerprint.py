@@ -1,4 +1,4 @@
-"""A step's fingerprint: what changes it, and what must not train anew."""
+"""A step's fingerprint: what changes it, and what must not retrain."""
 
 import importlib.metadata
 from pathlib import Path
@@ -71,6 +71,11 @@ def test_a_librarys_version_changes_the_steps_that_import_it(
         versions[library] = "2.0"
         seen.add(fingerprint.of_step("sft"))
         assert len(seen) == number, library
+
+
+def test_an_unknown_step_is_refused() -> None:
+    with pytest.raises(ValueError, match="step 'stf': no folder"):
+        fingerprint.of_step("stf")
 
 
 @pytest.mark.parametrize("step", ["base_model", "etl", "evaluate", "grpo", "register", "retrieve", "sft"])
