@@ -150,7 +150,7 @@ def sample(
     out: OutOption,
     users: Annotated[int | None, typer.Option(min=1, help="Default: the laptop profile's.")] = None,
     items: Annotated[int | None, typer.Option(min=1, help="Default: the laptop profile's.")] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same log.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, same log.")] = 0,
     dirty_share: Annotated[
         float, typer.Option(min=0, max=0.9, help="Share of faulty events, to see the contracts at work.")
     ] = 0.0,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.evaluate.config import CHALLENGER
+from components.evaluate.config import TRAINED_MODEL
 from components.shared.artifacts.outputs import write_json
 from data_contracts.evaluation import GLOSSARY, TITLES, EvaluationReport, format_metric
 
@@ -26,9 +26,9 @@ def write(folder: Path, document: Mapping[str, Any]) -> None:
 
 def row_of(report: EvaluationReport) -> dict[str, Any]:
     """Return the figures of the trained model."""
-    model, sft = report.comparator(CHALLENGER), report.comparator("sft")
+    model, sft = report.comparator(TRAINED_MODEL), report.comparator("sft")
     if model is None or model.answers is None:
-        raise ValueError(f"the report has no answers of '{CHALLENGER}'")
+        raise ValueError(f"the report has no answers of '{TRAINED_MODEL}'")
     interval = model.ndcg_at_10_interval
     return {
         **{metric: model.metrics[metric] for metric in METRICS},
@@ -37,7 +37,7 @@ def row_of(report: EvaluationReport) -> dict[str, Any]:
         "tokens_per_user": model.answers.tokens_per_user,
         "ranks_as_sft": sft is not None and sft.metrics == model.metrics,
         "reasoning_ignored_share": model.answers.reasoning_ignored_share,
-        "alarms": [alarm.name for alarm in report.alarms if alarm.model == CHALLENGER],
+        "alarms": [alarm.name for alarm in report.alarms if alarm.model == TRAINED_MODEL],
     }
 
 
@@ -94,7 +94,7 @@ def _write_page(path: Path, document: Mapping[str, Any]) -> None:
             page.Text(GLOSSARY, "faint"),
             page.Text(f"Profile {lineage.get('profile')}, data {lineage.get('data')}."),
             page.Text(
-                f"Model: {CHALLENGER}, what training ended with. {sample}, the same for all variants; "
+                f"Model: {TRAINED_MODEL}, what training ended with. {sample}, the same for all variants; "
                 "bootstrap intervals. Tokens: of an answer. Ranks as SFT: the figures are the SFT model's, "
                 "which is the output where no step of GRPO was better. Reasoning ignored: answers that "
                 "another user's reasoning leaves unchanged; blank without a valid answer.",

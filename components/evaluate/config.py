@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from components.shared.config import Dtype, Share, strict
+from components.shared.config import Dtype, Seed, Share, strict
 
-CHALLENGER = "grpo"
+TRAINED_MODEL = "grpo"
 """The comparator that the gate judges: the trained model, which register takes if it passes."""
 
 
@@ -32,7 +32,7 @@ class EvaluateConfig:
     max_users: NonNegativeInt = 0
     """Test users in the seeded sample; 0 = all."""
     max_new_tokens: PositiveInt = 128
-    """Most tokens of an answer."""
+    """Maximum tokens per answer."""
     batch_size: PositiveInt = 16
     """Prompts decoded together."""
     temperature: NonNegativeFloat = 0.0
@@ -47,7 +47,7 @@ class EvaluateConfig:
     """Prompts shown with all answers in the report."""
     reasoning_probes: NonNegativeInt = 20
     """Answers generated again after another user's reasoning, to see whether reasoning matters; 0 = none."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the sample, of decoding and of the bootstrap."""
     health: HealthConfig = field(default_factory=HealthConfig)
 
@@ -72,5 +72,5 @@ class GateConfig:
     """Apply the rules and let nothing pass: for experiments."""
 
     def __post_init__(self) -> None:
-        if CHALLENGER in self.beats:
-            raise ValueError(f"beats holds '{CHALLENGER}', the model that is judged")
+        if TRAINED_MODEL in self.beats:
+            raise ValueError(f"beats holds '{TRAINED_MODEL}', the model that is judged")

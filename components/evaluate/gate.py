@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.evaluate.config import CHALLENGER, GateConfig
+from components.evaluate.config import TRAINED_MODEL, GateConfig
 from components.shared.artifacts.outputs import write_text
 from components.shared.errors import ConfigError, DataError, faults_as
 from components.shared.logs import logger
@@ -52,14 +52,14 @@ def decide(config: GateConfig, report: EvaluationReport) -> Decision:
 
     A missing champion is no error, as there is none before the first promotion; any other opponent is.
     """
-    model = report.comparator(CHALLENGER)
+    model = report.comparator(TRAINED_MODEL)
     if model is None or model.answers is None:
-        raise ConfigError(f"gate: the report has no answers of '{CHALLENGER}'; it has {_names(report)}")
+        raise ConfigError(f"gate: the report has no answers of '{TRAINED_MODEL}'; it has {_names(report)}")
     rules = [_beats(config, report, opponent) for opponent in config.beats]
     valid, name = model.answers.valid_share, f"valid answers at least {config.min_valid_share:.0%}"
     rules.append(Rule(name=name, figure=f"{valid:.1%}", passed=valid >= config.min_valid_share))
     if config.refuse_alarms:
-        alarms = [alarm for alarm in report.alarms if alarm.model == CHALLENGER]
+        alarms = [alarm for alarm in report.alarms if alarm.model == TRAINED_MODEL]
         figure = "; ".join(f"{alarm.name} {alarm.value:.3g} (bound {alarm.bound:.3g})" for alarm in alarms)
         rules.append(Rule(name="no health alarm", figure=figure or "none", passed=not alarms))
     if config.dry_run:
@@ -73,7 +73,7 @@ def to_markdown(decision: Decision, report: EvaluationReport) -> str:
     verdict = "passes and may be registered" if decision.passed else "is not registered"
     rules = "\n".join(f"- {rule}" for rule in decision.rules)
     sample = f"{report.sample}; {report.sample.confidence:.0%} intervals by paired bootstrap."
-    return f"## Gate: {CHALLENGER} {verdict}\n\n{rules}\n\n{sample}\n"
+    return f"## Gate: {TRAINED_MODEL} {verdict}\n\n{rules}\n\n{sample}\n"
 
 
 def _beats(config: GateConfig, report: EvaluationReport, selector: str) -> Rule:
@@ -91,10 +91,10 @@ def _beats(config: GateConfig, report: EvaluationReport, selector: str) -> Rule:
     name = f"beats {title} on {TITLES[config.metric]}, {what} above {bound}"
     if opponent is None:
         return Rule(name=name, figure="there is none yet", passed=True)
-    found = report.difference(CHALLENGER, opponent.name, config.metric)
+    found = report.difference(TRAINED_MODEL, opponent.name, config.metric)
     if found is None:
         raise ConfigError(
-            f"gate.beats: the report does not compare '{CHALLENGER}' with '{opponent.name}' on "
+            f"gate.beats: the report does not compare '{TRAINED_MODEL}' with '{opponent.name}' on "
             f"{config.metric}; a model is compared with those evaluated before it: {_names(report)}"
         )
     decisive = found.low if config.significant else found.mean

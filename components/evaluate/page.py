@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from components.evaluate.config import CHALLENGER
+from components.evaluate.config import TRAINED_MODEL
 from components.shared.reporting import charts, page
 from components.shared.reporting.page import Block, Cell, Heading, Note, Table, Text, Tone
 from data_contracts.evaluation import (
@@ -55,13 +55,13 @@ def write(path: Path, report: EvaluationReport) -> None:
 
 
 def _verdict(report: EvaluationReport) -> Block:
-    model, best = report.comparator(CHALLENGER), report.best_conventional("ndcg@10")
-    difference = report.difference(CHALLENGER, best.name, "ndcg@10")
+    model, best = report.comparator(TRAINED_MODEL), report.best_conventional("ndcg@10")
+    difference = report.difference(TRAINED_MODEL, best.name, "ndcg@10")
     if model is None or difference is None:
-        return Note(f"{CHALLENGER} was not evaluated.")
+        return Note(f"{TRAINED_MODEL} was not evaluated.")
     outcome = _outcome(difference)
     text = (
-        f"{CHALLENGER} reaches NDCG@10 {model.metrics['ndcg@10']:.4f}; the best conventional model, "
+        f"{TRAINED_MODEL} reaches NDCG@10 {model.metrics['ndcg@10']:.4f}; the best conventional model, "
         f"{best.name}, {best.metrics['ndcg@10']:.4f}. {_VERDICTS[outcome]}"
     )
     return Note(text, "" if outcome == "undecided" else _TONES[outcome])

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from components.shared.config import Dtype, Fraction, strict
+from components.shared.config import Dtype, Fraction, Seed, strict
 
 ModelName = Literal[
     "popularity", "item_to_item", "content", "gru4rec", "bert4rec", "fdsa", "sasrec", "sasrec_bce", "s3rec",
@@ -218,7 +218,7 @@ class RetrieveConfig:
     """Items kept of each model's ranking of the full catalogue."""
     folds: Annotated[int, Field(ge=2)] = 2
     """User folds that cross-fit training prompts; more are closer to the final model, one training each."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of folds and trainings."""
     ceiling_gap: NonNegativeFloat = 0.3
     """Relative difference of train and test candidate recall above which both are flagged."""

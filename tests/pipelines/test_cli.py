@@ -96,6 +96,12 @@ def test_a_mistake_is_one_message(arguments: list[str], message: str, tmp_path: 
     assert not (tmp_path / "out").exists() and not (tmp_path / "runs").exists()
 
 
+def test_a_negative_seed_is_refused(tmp_path: Path) -> None:
+    finished = recllm("sample", "--seed", "-1", "--out", "out", cwd=tmp_path)
+    assert finished.returncode == 2
+    assert "Invalid value for '--seed'" in finished.stderr and not (tmp_path / "out").exists()
+
+
 def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     refused = recllm("sample", "--users", "5", "--out", ".", cwd=tmp_path)

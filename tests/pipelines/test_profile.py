@@ -40,6 +40,13 @@ def test_every_profile_loads_and_serves_as_it_trained_and_judged(name: str) -> N
             "sft: {}\ngrpo: {}\nsft: {}", r"mine\.yaml: not valid YAML \(key 'sft' twice", id="twice"
         ),
         pytest.param("sft: {learning_rate: .nan}", r"sft\.learning_rate: nan is not a finite", id="NaN"),
+        pytest.param(
+            "register: {model_name: a/b}", r"register\.model_name: must not .*, got 'a/b'$", id="name"
+        ),
+        pytest.param(
+            "retrieve: {models: [x]}", r"^\S*mine\.yaml\.retrieve\.models\[0\]: 'x' is not .*$", id="model"
+        ),
+        pytest.param("retrieve: {seed: -1}", r"retrieve\.seed: must be at least 0, got -1", id="seed"),
         pytest.param("- sft", r"mine\.yaml: expected a mapping", id="a list"),
     ],
 )

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 
 from components.etl.config import parse_time
-from components.shared.config import Share, strict
+from components.shared.config import Seed, Share, strict
 
 
 @strict
@@ -30,7 +30,7 @@ class SampleConfig:
     """Faulty rows added to the events, as a share, in each way that the quarantine knows."""
     chunk_users: PositiveInt = 20_000
     """Users generated at once, which bounds memory."""
-    seed: int = 0
+    seed: Seed = 0
     """Same seed, same log."""
 
     def __post_init__(self) -> None:
