@@ -1,7 +1,9 @@
 """The rules of the house, read off the source files: imports, where things stand, docstrings."""
 
 import ast
+import importlib.metadata
 import re
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -120,3 +122,16 @@ def test_a_docstring_begins_with_at_most_15_words() -> None:
                 first = (ast.get_docstring(node) or "").partition("\n")[0]
                 long += [f"{path.relative_to(ROOT)}:{node.lineno} {first}"] if len(first.split()) > 15 else []
     assert long == []
+
+
+def test_every_imported_distribution_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = {re.split(r"[<>=\[]", entry)[0] for group in groups for entry in group}
+    modules = {name.split(".")[0] for path in FILES for name in imports(path, top_level=False)}
+    installed = importlib.metadata.packages_distributions()  # verl has an environment of its own
+    found = {
+        module: {name.lower().replace("_", "-") for name in installed.get(module, ())} for module in modules
+    }
+    own = {"components", "data_contracts", "pipelines"}
+    assert [name for name in sorted(modules - own) if found[name] and not found[name] & declared] == []
