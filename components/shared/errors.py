@@ -63,5 +63,5 @@ def is_full_disk(error: BaseException | None) -> bool:
 
 
 def names_full_disk(text: str) -> bool:
-    """Return whether an error's `text` holds the system's words for a full disk or a used-up quota."""
+    """Return whether `text` holds the system's words for a full disk or used-up quota."""
     return any(os.strerror(number) in text for number in _DISK_FULL)

@@ -99,7 +99,7 @@ def _events(path: Path, faults: Faults) -> pa.Table:
 
 
 def _read_dat(path: Path) -> tuple[list[int], dict[str, pa.Array]]:
-    """Return line numbers and columns of ratings.dat: null for missing fields and in lines with too many."""
+    """Return line numbers and columns of ratings.dat; null where a line's fields do not fit."""
     numbers, rows = [], []
     for number, row in _split(path):
         numbers.append(number)
