@@ -9,7 +9,7 @@ from components.evaluate.config import EvaluateConfig
 from components.shared.language_model.generate import Completion
 
 
-class Asked:
+class FakeModel:
     """In place of the model: follows the first digit of the reasoning, or never changes its mind."""
 
     def __init__(self, follows: bool) -> None:
@@ -32,8 +32,8 @@ def text(number: int) -> str:
     return f"<think>best is {number}</think><answer>{number}</answer>"
 
 
-def ignored(monkeypatch, asked, texts, probes=20):
-    monkeypatch.setattr(answers, "complete", asked)
+def ignored(monkeypatch, model, texts, probes=20):
+    monkeypatch.setattr(answers, "complete", model)
     rows = [Row(n) for n in range(1, len(texts) + 1)]
     config = EvaluateConfig(max_new_tokens=8, batch_size=4, reasoning_probes=probes)
     return answers.ignored_share(config, None, rows, texts)
@@ -41,13 +41,13 @@ def ignored(monkeypatch, asked, texts, probes=20):
 
 @pytest.mark.parametrize(("follows", "share"), [(True, 0.0), (False, 1.0)])
 def test_a_model_that_follows_its_reasoning_and_one_that_does_not(monkeypatch, follows, share) -> None:
-    asked = Asked(follows)
-    assert ignored(monkeypatch, asked, [text(n) for n in range(1, 6)]) == (share, 5)
-    assert sorted(asked.prefills) == [f"<think>best is {n}</think><answer>" for n in range(1, 6)]
+    model = FakeModel(follows)
+    assert ignored(monkeypatch, model, [text(n) for n in range(1, 6)]) == (share, 5)
+    assert sorted(model.prefills) == [f"<think>best is {n}</think><answer>" for n in range(1, 6)]
 
 
 def test_only_usable_answers_with_other_reasoning_are_tried(monkeypatch) -> None:
-    assert ignored(monkeypatch, Asked(True), ["nonsense", text(2), "<think>"]) == (None, 0)
-    assert ignored(monkeypatch, Asked(True), [text(1), text(1)]) == (None, 0)
-    assert ignored(monkeypatch, Asked(True), [text(1), text(2), text(3)], probes=2)[1] == 2
-    assert ignored(monkeypatch, Asked(True), [text(1), text(2)], probes=0) == (None, 0)
+    assert ignored(monkeypatch, FakeModel(True), ["nonsense", text(2), "<think>"]) == (None, 0)
+    assert ignored(monkeypatch, FakeModel(True), [text(1), text(1)]) == (None, 0)
+    assert ignored(monkeypatch, FakeModel(True), [text(1), text(2), text(3)], probes=2)[1] == 2
+    assert ignored(monkeypatch, FakeModel(True), [text(1), text(2)], probes=0) == (None, 0)

@@ -15,7 +15,8 @@ from data_contracts.evaluation import Alarm, Difference, EvaluationReport
 
 def change_difference(report: EvaluationReport, baseline: str, **values: float) -> EvaluationReport:
     changed = tuple(
-        dataclasses.replace(one, **values) if one.baseline == baseline else one for one in report.differences
+        dataclasses.replace(difference, **values) if difference.baseline == baseline else difference
+        for difference in report.differences
     )
     return dataclasses.replace(report, differences=changed)
 
@@ -145,8 +146,8 @@ def test_alarms_have_bounds(make_report, share, value, users, names) -> None:
     grpo = make_report().comparators[-1]
     grpo = dataclasses.replace(grpo, answers=dataclasses.replace(grpo.answers, **{share: value}))
     found = alarms(HealthConfig(), [grpo], [], users)
-    assert [one.name for one in found] == names
-    assert all(one.value == value for one in found)
+    assert [alarm.name for alarm in found] == names
+    assert all(alarm.value == value for alarm in found)
 
 
 @pytest.mark.parametrize(
@@ -157,12 +158,12 @@ def test_reasoning_that_changes_nothing_is_an_alarm(make_report, share, probes, 
     grpo = make_report().comparators[-1]
     probed = {"reasoning_ignored_share": share, "reasoning_probes": probes}
     grpo = dataclasses.replace(grpo, answers=dataclasses.replace(grpo.answers, **probed))
-    assert [one.name for one in alarms(HealthConfig(), [grpo], [], 100)] == names
+    assert [alarm.name for alarm in alarms(HealthConfig(), [grpo], [], 100)] == names
 
 
 def test_grpo_below_sft_is_an_alarm() -> None:
     lost = Difference(model="grpo", baseline="sft", metric="ndcg@10", mean=-0.05, low=-0.08, high=-0.02)
-    assert [one.name for one in alarms(HealthConfig(), [], [lost], 100)] == ["worse_than_sft"]
+    assert [alarm.name for alarm in alarms(HealthConfig(), [], [lost], 100)] == ["worse_than_sft"]
     tied = dataclasses.replace(lost, high=0.01)
     assert alarms(HealthConfig(), [], [tied], 100) == []
 

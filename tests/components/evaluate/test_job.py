@@ -62,21 +62,21 @@ def test_alarms_of_the_training_are_carried_along(evaluated) -> None:
 
 def test_every_comparator_is_there_and_no_champion(evaluated) -> None:
     report, _ = evaluated
-    assert [(one.name, one.kind) for one in report.comparators] == [
+    assert [(comparator.name, comparator.kind) for comparator in report.comparators] == [
         ("popularity", "conventional"),
         ("sasrec", "conventional"),
         ("candidates", "conventional"),
         ("base", "llm"),
         ("grpo", "llm"),
     ]
-    assert all(set(one.metrics) == set(METRICS) for one in report.comparators)
+    assert all(set(comparator.metrics) == set(METRICS) for comparator in report.comparators)
     assert report.sample.users == report.sample.users_available == 24
     assert report.sample.recall_ceiling == 18 / 24  # one label in four is not retrieved
 
 
 def test_a_model_that_says_nothing_usable_scores_like_the_candidates(evaluated) -> None:
     report, _ = evaluated
-    by_name = {one.name: one for one in report.comparators}
+    by_name = {comparator.name: comparator for comparator in report.comparators}
     assert by_name["grpo"].answers.valid_share == 0.0
     assert by_name["grpo"].metrics == by_name["candidates"].metrics
     difference = report.difference("grpo", "candidates", "ndcg@10")
@@ -85,10 +85,12 @@ def test_a_model_that_says_nothing_usable_scores_like_the_candidates(evaluated) 
 
 def test_a_difference_is_the_difference_of_the_means(evaluated) -> None:
     report, _ = evaluated
-    for one in report.differences:
-        model, baseline = report.comparator(one.model), report.comparator(one.baseline)
-        assert one.mean == pytest.approx(model.metrics[one.metric] - baseline.metrics[one.metric])
-        assert one.low <= one.mean <= one.high
+    for difference in report.differences:
+        model, baseline = report.comparator(difference.model), report.comparator(difference.baseline)
+        assert difference.mean == pytest.approx(
+            model.metrics[difference.metric] - baseline.metrics[difference.metric]
+        )
+        assert difference.low <= difference.mean <= difference.high
 
 
 def test_the_report_file_is_the_report(evaluated) -> None:
@@ -139,9 +141,10 @@ def test_equal_inputs_give_equal_figures(evaluated, world, models, tmp_path) -> 
     def timeless(report: EvaluationReport) -> EvaluationReport:
         stopped = tuple(
             dataclasses.replace(
-                one, answers=one.answers and dataclasses.replace(one.answers, seconds_per_user=0)
+                comparator,
+                answers=comparator.answers and dataclasses.replace(comparator.answers, seconds_per_user=0),
             )
-            for one in report.comparators
+            for comparator in report.comparators
         )
         return dataclasses.replace(report, comparators=stopped, examples=())
 
@@ -153,7 +156,7 @@ def test_a_champion_is_compared_before_the_new_models(world, tiny_model_folder, 
     inputs = {**tables(world), "models": models, "training_alarms": no_alarms}
     config = dataclasses.replace(CONFIG, max_users=6)
     report = run(config, **inputs, lineage={}, **outputs(tmp_path))
-    assert [one.name for one in report.comparators][-2:] == ["champion", "grpo"]
+    assert [comparator.name for comparator in report.comparators][-2:] == ["champion", "grpo"]
     assert report.difference("grpo", "champion", "ndcg@10") is not None
     assert report.sample.users == 6
 

@@ -115,8 +115,8 @@ def test_recall_and_ndcg_equal_ranx() -> None:
     )
     prompts = [row("", "") for _ in labels]
     prompts = [
-        dataclasses.replace(one, label_items=label, label_weights=[1.0] * len(label))
-        for one, label in zip(prompts, labels, strict=True)
+        dataclasses.replace(prompt, label_items=label, label_weights=[1.0] * len(label))
+        for prompt, label in zip(prompts, labels, strict=True)
     ]
     ours = score("m", "conventional", rankings, prompts, catalogue)
     qrels = Qrels({str(u): dict.fromkeys(label, 1) for u, label in enumerate(labels)})

@@ -62,7 +62,7 @@ def test_rollback_goes_back_and_a_second_one_forth(client, tracking_uri) -> None
     assert reigning(client) == ("1", "2")
     rollback(tracking_uri, MODEL)
     assert reigning(client) == ("2", "1")
-    changes = [(one.action, one.version, one.replaced) for one in history(tracking_uri, MODEL)]
+    changes = [(change.action, change.version, change.replaced) for change in history(tracking_uri, MODEL)]
     assert changes == [
         ("promote", "1", None),
         ("promote", "2", "1"),
@@ -92,7 +92,8 @@ def test_racing_promotions_leave_one_line_of_champions(client, tracking_uri) -> 
             list(pool.map(attempt, ["1", "2", "3", "4"]))
     changes = history(tracking_uri, MODEL)
     # Each champion replaced the one before it: no change was made behind another's back.
-    assert [one.replaced for one in changes] == [None, *(one.version for one in changes)][: len(changes)]
+    champions = [None, *(change.version for change in changes)]
+    assert [change.replaced for change in changes] == champions[: len(changes)]
     if changes:
         assert reigning(client) == (changes[-1].version, changes[-1].replaced)
     last = promote(tracking_uri, MODEL, "3").version
@@ -133,7 +134,7 @@ def test_the_claim_of_a_killed_command_lapses(client, tracking_uri, moved, chang
     if moved:
         client.set_registered_model_alias(MODEL, "champion", "3")
     promote(tracking_uri, MODEL, "2")
-    assert [(one.version, one.replaced) for one in history(tracking_uri, MODEL)] == changes
+    assert [(change.version, change.replaced) for change in history(tracking_uri, MODEL)] == changes
     assert all(json.loads(tag)["done"] for tag in client.get_registered_model(MODEL).tags.values())
 
 

@@ -37,7 +37,8 @@ def test_history_is_cut_shortened_and_counted_like_in_training() -> None:
         "now": "2026-01-05T00:00:00+00:00",
     }
     made = prompt_input(row, SETTINGS)
-    assert [one.title for one in made.history] == ["B", "A very…"]  # the last two, cut at a word
+    # The last two, cut at a word.
+    assert [interaction.title for interaction in made.history] == ["B", "A very…"]
     assert made.history[0].action == "save"  # the strongest
     assert made.interests == [("chess", 2)]  # counted over all of the history, the most frequent one
     assert made.candidates[1] == prompt.Candidate(title="Two", topic="")
@@ -65,8 +66,8 @@ def test_ids_stand_for_titles_where_the_model_was_trained_so() -> None:
     settings = dataclasses.replace(SETTINGS, natural_language=False)
     history = [{**seen("A", "chess", 1, "view"), "item_id": "i9"}]
     made = prompt_input({"candidates": CANDIDATES, "history": history}, settings)
-    assert [one.title for one in made.history] == ["i9"]
-    assert [one.title for one in made.candidates] == ["i1", "i2", "i3"]
+    assert [interaction.title for interaction in made.history] == ["i9"]
+    assert [candidate.title for candidate in made.candidates] == ["i1", "i2", "i3"]
 
 
 @pytest.mark.parametrize(

@@ -129,9 +129,9 @@ def test_a_killed_training_goes_on_from_its_checkpoint(
     with pytest.raises(KeyboardInterrupt):
         run(config, **resuming, **outputs(tmp_path / "cut"))
     assert not (tmp_path / "cut" / "model").exists()
-    (place,) = (tmp_path / "checkpoints").iterdir()
-    shutil.copytree(place / "checkpoint-3", place / "checkpoint-5")
-    (place / "checkpoint-5" / "trainer_state.json").unlink()  # what a kill while saving leaves
+    (checkpoint_dir,) = (tmp_path / "checkpoints").iterdir()
+    shutil.copytree(checkpoint_dir / "checkpoint-3", checkpoint_dir / "checkpoint-5")
+    (checkpoint_dir / "checkpoint-5" / "trainer_state.json").unlink()  # what a kill while saving leaves
     run(config, **resuming, **outputs(tmp_path / "cut"))
     assert len(calls) == 6 + 5, "steps 4 to 8 were run after the resume"
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "cut")

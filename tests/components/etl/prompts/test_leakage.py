@@ -83,8 +83,8 @@ def test_an_honest_prompt_passes():
     ],
 )
 def test_planted_leaks_are_seen(case, row, positions, found):
-    told = row_leak(case_of(**case), row_of(**row), positions, SETTINGS)
-    assert told is not None and found in told and "user 'u7'" in told
+    message = row_leak(case_of(**case), row_of(**row), positions, SETTINGS)
+    assert message is not None and found in message and "user 'u7'" in message
 
 
 def test_history_later_than_the_label_is_seen():

@@ -23,8 +23,10 @@ def test_the_shim_drops_the_missing_module_and_keeps_the_rest(tmp_path):
     program.chmod(0o755)
     home = java.shim_home(tmp_path / "runtime")
     arguments = ["-cp", "a b", "--add-modules=jdk.incubator.vector", "Main", "$x"]
-    told = subprocess.run([home / "bin/java", *arguments], capture_output=True, text=True, check=True).stdout
-    assert told.splitlines() == ["-cp", "a b", "Main", "$x"]
+    printed = subprocess.run(
+        [home / "bin/java", *arguments], capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.splitlines() == ["-cp", "a b", "Main", "$x"]
 
 
 def test_too_old_a_java_is_passed_over(tmp_path, monkeypatch):
@@ -59,10 +61,10 @@ def test_a_configuration_that_spark_refuses_is_named():
         "try:\n"
         "    session(SparkConfig(master='nonsense'), 'refused')\n"
         "except ConfigError as error:\n"
-        "    print('told:', error)\n"
+        "    print('refused:', error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert "told: Spark did not start on master 'nonsense'" in done.stdout, done.stderr
+    assert "refused: Spark did not start on master 'nonsense'" in done.stdout, done.stderr
 
 
 def test_a_collector_of_ones_own_is_the_only_one():

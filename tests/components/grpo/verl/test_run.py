@@ -27,10 +27,12 @@ pytestmark = [pytest.mark.verl, pytest.mark.slow, pytest.mark.timeout(2400)]
 class Training:
     """A training in a process of its own, which a test can kill."""
 
-    def __init__(self, config: GrpoConfig, model: Path, prompts: Path, place: Path) -> None:
-        place.mkdir(exist_ok=True)
-        (place.parent / "arguments").write_bytes(pickle.dumps((config, model, prompts, place)))
-        command = [sys.executable, __file__, str(place.parent / "arguments")]
+    def __init__(self, config: GrpoConfig, model: Path, prompts: Path, checkpoint_dir: Path) -> None:
+        checkpoint_dir.mkdir(exist_ok=True)
+        (checkpoint_dir.parent / "arguments").write_bytes(
+            pickle.dumps((config, model, prompts, checkpoint_dir))
+        )
+        command = [sys.executable, __file__, str(checkpoint_dir.parent / "arguments")]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
         self.lines: list[str] = []
 
@@ -47,7 +49,7 @@ class Training:
 
 def main(arguments: str) -> None:
     """Train. Every validation counts as better than the one before it, so that there is a best to export."""
-    config, model, prompts, place = pickle.loads(Path(arguments).read_bytes())
+    config, model, prompts, checkpoint_dir = pickle.loads(Path(arguments).read_bytes())
     logging.basicConfig(stream=sys.stdout, format="grpo: %(message)s")
     add_validation = Progress.add_validation
 
@@ -58,7 +60,7 @@ def main(arguments: str) -> None:
 
     Progress.add_validation = rising
     rows, valid = read_prompts(prompts, "train"), read_prompts(prompts, "valid", config.eval_prompts)
-    progress = engine.train(config, model, rows, valid, place)
+    progress = engine.train(config, model, rows, valid, checkpoint_dir)
     print("done:", json.dumps([progress.step, progress.history, progress.validations]), flush=True)
 
 
@@ -73,8 +75,8 @@ def sft_model(teach, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_killed_training_goes_on_and_its_best_model_is_exported(
     config, sft_model, on_cpu, prompts_folder, tmp_path
 ) -> None:
-    place = tmp_path / "place"
-    training = Training(config, sft_model, prompts_folder, place)
+    checkpoint_dir = tmp_path / "checkpoint_dir"
+    training = Training(config, sft_model, prompts_folder, checkpoint_dir)
     training.until("grpo: 3/4")
     children = psutil.Process(training.process.pid).children(recursive=True)
     assert len(children) > 5, "verl, Ray and vLLM"
@@ -82,10 +84,10 @@ def test_a_killed_training_goes_on_and_its_best_model_is_exported(
     _, alive = psutil.wait_procs(children, timeout=60)
     # Ray's own agents take longer to see that they are alone.
     assert not [process for process in alive if "Agent" not in process.name()], "verl ends with its launcher"
-    saved = {path.name for path in (place / "verl").glob("global_step_*")}
+    saved = {path.name for path in (checkpoint_dir / "verl").glob("global_step_*")}
     assert saved == {"global_step_2"}
 
-    resumed = Training(config, sft_model, prompts_folder, place)
+    resumed = Training(config, sft_model, prompts_folder, checkpoint_dir)
     resumed.until("grpo: verl resumes after step 2")
     resumed.until("grpo: 3/4")
     resumed.until("done:")
@@ -94,11 +96,13 @@ def test_a_killed_training_goes_on_and_its_best_model_is_exported(
     assert list(validations) == ["0", "2", "4"]
     for name in ("reward", "lcs", "format", "kl", "entropy", "seconds", "groups_without_task_variance"):
         assert len(history[name]) == 4, name
-    assert {path.name for path in (place / "verl").glob("global_step_*")} == {"global_step_4"}
+    assert {path.name for path in (checkpoint_dir / "verl").glob("global_step_*")} == {"global_step_4"}
 
-    exported = load(best_checkpoint(place, 4), "float32", "cpu").model.state_dict()
+    exported = load(best_checkpoint(checkpoint_dir, 4), "float32", "cpu").model.state_dict()
     shards = torch.load(
-        place / "best-4.shards" / "model_world_size_1_rank_0.pt", weights_only=False, map_location="cpu"
+        checkpoint_dir / "best-4.shards" / "model_world_size_1_rank_0.pt",
+        weights_only=False,
+        map_location="cpu",
     )
     start = load(sft_model, "float32", "cpu").model.state_dict()
     # verl's merger writes bfloat16.

@@ -26,13 +26,17 @@ SAMPLED = ("<think>a tea</think><answer>1, 2, 3</answer>", "nothing")
 class Left:
     """What an attempt wrote: a line and two answers a step, a validation each second step, the best at 2."""
 
-    def __init__(self, place: Path, rows: list[PromptRow]) -> None:
-        self.place, self.rows, self.attempt = place, rows, Attempt(place / "attempt-1")
+    def __init__(self, checkpoint_dir: Path, rows: list[PromptRow]) -> None:
+        self.checkpoint_dir, self.rows, self.attempt = (
+            checkpoint_dir,
+            rows,
+            Attempt(checkpoint_dir / "attempt-1"),
+        )
 
     @property
     def state(self) -> TrainingState:
         """What the next launcher knows before it resumes."""
-        return TrainingState(CONFIG, self.rows[:2], "", self.place)
+        return TrainingState(CONFIG, self.rows[:2], "", self.checkpoint_dir)
 
     def steps(self, last: int) -> "Left":
         for step in range(last + 1):
@@ -68,7 +72,7 @@ class Left:
             self.write(folder / f"{step}.jsonl", json.dumps(line) + "\n")
 
     def checkpoint(self, step: int, whole: bool = True) -> "Left":
-        folder = self.place / "verl" / f"global_step_{step}"
+        folder = self.checkpoint_dir / "verl" / f"global_step_{step}"
         self.write(folder / "actor" / "model_world_size_1_rank_0.pt", f"weights of {step}")
         self.write(folder / "actor" / "optim_world_size_1_rank_0.pt", "moments")
         with zipfile.ZipFile(folder / "data.pt", "w") as file:
@@ -96,8 +100,10 @@ def recalled(left: Left, step: int) -> TrainingState:
     progress = state.progress
     assert progress.step == step
     assert {len(values) for values in progress.history.values()} <= {step}
-    assert not list(left.place.glob("attempt-*"))
-    assert [folder.name for folder in (left.place / "verl").iterdir()] == [f"global_step_{step}"] * bool(step)
+    assert not list(left.checkpoint_dir.glob("attempt-*"))
+    assert [folder.name for folder in (left.checkpoint_dir / "verl").iterdir()] == [
+        f"global_step_{step}"
+    ] * bool(step)
     if step:
         assert list(progress.validations) == list(range(0, step + 1, 2))
         assert progress.best_step == 2
@@ -176,7 +182,7 @@ def test_killed_while_the_launcher_took_a_validation_up(left: Left, lost: str) -
     for line in left.attempt.log.read_bytes().splitlines():
         state.read(json.loads(line), left.attempt)
     if lost == "progress.json":
-        (left.place / lost).unlink()
+        (left.checkpoint_dir / lost).unlink()
         left.steps(2)
     recalled(left, 2)
     recalled(left, 2)
@@ -184,12 +190,12 @@ def test_killed_while_the_launcher_took_a_validation_up(left: Left, lost: str) -
 
 def test_a_better_checkpoint_replaces_the_one_before(left: Left) -> None:
     state = recalled(left.checkpoint(2).steps(4).checkpoint(4), 4)
-    assert list(left.place.glob("best-*")) == [state.best_shards(2)]
+    assert list(left.checkpoint_dir.glob("best-*")) == [state.best_shards(2)]
 
 
 def test_answers_of_an_earlier_attempt_are_not_taken_for_the_present_ones(left: Left) -> None:
     state = recalled(left.checkpoint(2).steps(3), 2)
-    attempt = Attempt.start(left.place)
+    attempt = Attempt.start(left.checkpoint_dir)
     with pytest.raises(LookupError, match="not all of 2 answers"):
         state.read({"step": 3, "data": {"timing_s/step": 1.0}}, attempt)
     assert state.progress.step == 2

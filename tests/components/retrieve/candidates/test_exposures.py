@@ -20,11 +20,11 @@ CATALOGUE = ["p", "q", "r", "s", "t", "u"]
 def answers(write_tables, shown, split="test"):
     inputs = write_tables(SEQUENCES, CATALOGUE, shown=shown)
     data = load(inputs["sequences"], inputs["catalogue"])
-    asked = data.queries(split)
-    ranked = load_exposures(inputs["exposures"], data).recommend(asked, 3)
+    queries = data.queries(split)
+    ranked = load_exposures(inputs["exposures"], data).recommend(queries, 3)
     return {
         data.user_ids[user]: [data.item_ids[i] for i in row if i >= 0]
-        for user, row in zip(asked.users, ranked.items, strict=True)
+        for user, row in zip(queries.users, ranked.items, strict=True)
     }
 
 
@@ -71,8 +71,8 @@ def test_of_two_lists_at_one_time_the_order_of_rows_does_not_decide(write_tables
 def recast(folder, column, other) -> None:
     (file,) = folder.iterdir()
     table = pq.read_table(file)
-    place = table.schema.get_field_index(column)
-    pq.write_table(table.set_column(place, column, table.column(column).cast(other, safe=False)), file)
+    position = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(position, column, table.column(column).cast(other, safe=False)), file)
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "ns"])

@@ -101,12 +101,12 @@ def test_every_sequence_comes_once_an_epoch() -> None:
 def test_padding_and_company_do_not_change_a_score(name) -> None:
     torch.manual_seed(0)
     recommender = NetworkRecommender(untrained(name, config()))
-    asked = [[1, 2, 3], [4], list(range(12)), [], [7, 8]]
-    together = recommender.scores(histories(*asked))
-    for row, history in enumerate(asked):
+    sequences = [[1, 2, 3], [4], list(range(12)), [], [7, 8]]
+    together = recommender.scores(histories(*sequences))
+    for row, history in enumerate(sequences):
         torch.testing.assert_close(recommender.scores(histories(history))[0], together[row])
     assert together[3].abs().max() == 0
-    torch.testing.assert_close(recommender.scores(histories(asked[2][-8:]))[0], together[2])
+    torch.testing.assert_close(recommender.scores(histories(sequences[2][-8:]))[0], together[2])
 
 
 @pytest.mark.parametrize("name", ["sasrec", "gru4rec", "fdsa", "s3rec"])
@@ -205,8 +205,8 @@ def test_the_same_seed_gives_the_same_scores_and_leaves_torchs_state(write_table
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    asked = data.queries("test").histories
-    first, second = (fit("sasrec", data, config(negatives=20))[0].scores(asked) for _ in range(2))
+    test_histories = data.queries("test").histories
+    first, second = (fit("sasrec", data, config(negatives=20))[0].scores(test_histories) for _ in range(2))
     assert torch.equal(first, second)
     assert torch.equal(torch.rand(1), expected)
 
@@ -293,14 +293,14 @@ def test_bert4rec_reads_both_directions_but_no_hidden_item() -> None:
     torch.manual_seed(0)
     network = untrained("bert4rec", config()).eval()
     hidden, lengths = torch.tensor([[False, True, False]]), torch.tensor([3])
-    told = [
+    encoded = [
         network.encode(torch.tensor([row]), hidden, lengths, at=torch.tensor([1]))
         for row in ([1, 2, 3], [1, 9, 3], [1, 2, 4])
     ]
     everywhere = network.encode(torch.tensor([[1, 2, 3]]), hidden, lengths)
-    torch.testing.assert_close(told[0], everywhere[:, 1])
-    torch.testing.assert_close(told[0], told[1])
-    assert not torch.allclose(told[0], told[2])
+    torch.testing.assert_close(encoded[0], everywhere[:, 1])
+    torch.testing.assert_close(encoded[0], encoded[1])
+    assert not torch.allclose(encoded[0], encoded[2])
 
 
 def test_fdsa_tells_items_apart_by_their_attributes() -> None:
@@ -340,7 +340,7 @@ def test_a_killed_training_ends_as_if_it_had_never_stopped(
     inputs = write_tables(ring)
     data = load(inputs["sequences"], inputs["catalogue"])
     settings = config(dropout=0.3, negatives=20)
-    asked = data.queries("test").histories
+    test_histories = data.queries("test").histories
     whole, log = fit(name, data, settings)
     true_epoch, calls = training._Training.run_epoch, iter(range(100))
 
@@ -360,7 +360,7 @@ def test_a_killed_training_ends_as_if_it_had_never_stopped(
             kills += 1
     assert kills > 1
     assert log_of_resumed.losses == log.losses
-    assert torch.equal(resumed.scores(asked), whole.scores(asked))
+    assert torch.equal(resumed.scores(test_histories), whole.scores(test_histories))
     assert not list(tmp_path.glob(".*"))
 
 
@@ -374,8 +374,8 @@ def test_a_damaged_checkpoint_is_told_and_training_begins_anew(write_tables, rin
     anew, log_anew = models.fit(*arguments)
     assert f"{file.name} cannot be used" in caplog.text
     assert log_anew.losses == log.losses
-    asked = data.queries("test").histories
-    assert torch.equal(anew.scores(asked), whole.scores(asked))
+    test_histories = data.queries("test").histories
+    assert torch.equal(anew.scores(test_histories), whole.scores(test_histories))
 
 
 @pytest.mark.skipif(not torch.cpu._is_amx_tile_supported(), reason="bfloat16 multiplies no faster here")

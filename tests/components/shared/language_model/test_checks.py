@@ -8,8 +8,8 @@ from components.shared.language_model.checks import explain_oom
 
 
 def test_a_machine_out_of_memory_says_how_much_and_what_to_do():
-    told = r"out of memory \(.*1152921504606846976 bytes.*\); lower it"
-    with pytest.raises(TrainingError, match=told), explain_oom("lower it"):
+    message = r"out of memory \(.*1152921504606846976 bytes.*\); lower it"
+    with pytest.raises(TrainingError, match=message), explain_oom("lower it"):
         torch.empty(1 << 60, dtype=torch.uint8)
 
 

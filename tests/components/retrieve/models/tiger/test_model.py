@@ -46,8 +46,8 @@ def log_likelihoods(net: Tiger, history: list[int], ids: np.ndarray) -> np.ndarr
         for level, word in enumerate(words):
             state = net.decode(written, memory, seen)[0, 0, -1]
             total += net.logits(state, level).log_softmax(-1)[word].item()
-            told = torch.tensor([[[word + net.splits[level][0]]]])
-            written = torch.cat([written, told], 2)
+            token = torch.tensor([[[word + net.splits[level][0]]]])
+            written = torch.cat([written, token], 2)
         totals.append(total)
     return np.array(totals)
 
