@@ -15,7 +15,11 @@ RECLLM = [sys.executable, "-m", "pipelines.cli"]
 
 
 def recllm(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*RECLLM, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300)
+    # Other tests of the same process set it, as mlflow.set_tracking_uri does.
+    env = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    return subprocess.run(
+        [*RECLLM, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, env=env
+    )
 
 
 def test_help_lists_the_commands_without_loading_anything_heavy(tmp_path: Path) -> None:
