@@ -1,5 +1,6 @@
 """Folders on this machine and in object storage; credentials come from the environment.
 
+`minio://`, with which a stock Kubeflow's pipeline root begins, names the same store as `s3://`.
 `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_ENDPOINT_URL` and `AWS_REGION` work as they do for
 boto3 and the AWS command line.
 """
@@ -20,12 +21,12 @@ from components.shared.errors import DataError, UserError, is_full_disk
 
 def is_remote(uri: str) -> bool:
     """Return whether `uri` names object storage rather than a local path."""
-    return uri.startswith("s3://")
+    return uri.startswith(("s3://", "minio://"))
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A local folder or an s3:// URI; `root` is its path in pyarrow's filesystem `store`."""
+    """A local folder or one in object storage; `root` is its path in pyarrow's filesystem `store`."""
 
     uri: str
     store: Any
@@ -40,7 +41,7 @@ class Folder:
             return cls(str(location), fs.LocalFileSystem(), str(Path(location).absolute()))
         uri = str(location).rstrip("/")
         with _readable_errors(uri):
-            return cls(uri, *fs.FileSystem.from_uri(uri))
+            return cls(uri, *fs.FileSystem.from_uri(re.sub("^minio:", "s3:", uri)))
 
     def entries(self) -> list[Any]:
         """Return the entries of the folder (pyarrow's FileInfo) by path.
@@ -105,6 +106,18 @@ def download(uri: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with _readable_errors(uri):
         fs.copy_files(source.root, str(folder), source_filesystem=source.store)
+
+
+def local_copy(location: str | Path) -> Path:
+    """Return a local path as it is, a remote folder as a copy that is removed when this process ends.
+
+    Raises: DataError if there is no file at the URI, or the store refuses.
+    """
+    if not is_remote(str(location)):
+        return Path(location)
+    copy = scratch_folder()
+    download(str(location), copy)
+    return copy
 
 
 def upload(file: Path, uri: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from components.shared.artifacts.storage import Folder, download, remove, stamp, upload
+from components.shared.artifacts.storage import Folder, download, is_remote, local_copy, remove, stamp, upload
 from components.shared.errors import DataError
 from tests.components.shared.artifacts.s3_server import serving
 
@@ -21,19 +21,38 @@ def bucket(tmp_path, monkeypatch):
         yield server.upload(tmp_path / "day", "logs", "day")
 
 
-def test_files_come_go_and_are_removed(bucket, tmp_path):
+@pytest.fixture(params=["s3", "minio"])
+def uri(bucket, request):
+    """Return the URI of the uploaded folder in each of its spellings."""
+    return bucket.replace("s3://", f"{request.param}://")
+
+
+def test_files_come_go_and_are_removed(uri, tmp_path):
     (tmp_path / "file").write_text("text")
-    upload(tmp_path / "file", f"{bucket}/more/file")
-    folder = Folder.at(f"{bucket}/more/")
+    upload(tmp_path / "file", f"{uri}/more/file")
+    folder = Folder.at(f"{uri}/more/")
     assert [folder.inner(file.path) for file in folder.files()] == ["file"]
-    assert (folder.spark("file"), folder.shown("file")) == ("s3a://logs/day/more/file", f"{bucket}/more/file")
-    download(f"{bucket}/more", tmp_path / "back")
+    assert (folder.spark("file"), folder.shown("file")) == ("s3a://logs/day/more/file", f"{uri}/more/file")
+    download(f"{uri}/more", tmp_path / "back")
     assert (tmp_path / "back/file").read_text() == "text"
-    remove(f"{bucket}/more")
-    remove(f"{bucket}/more")  # what is not there needs no removing
-    assert {Path(file.path).name for file in Folder.at(bucket).files()} == {"users.csv"}
+    remove(f"{uri}/more")
+    remove(f"{uri}/more")  # what is not there needs no removing
+    assert {Path(file.path).name for file in Folder.at(uri).files()} == {"users.csv"}
     with pytest.raises(DataError, match=r"more: no such folder"):
-        download(f"{bucket}/more", tmp_path / "none")
+        download(f"{uri}/more", tmp_path / "none")
+
+
+def test_a_remote_folder_is_copied_and_a_local_one_stays_where_it_is(uri, tmp_path):
+    assert is_remote(uri)
+    copy = local_copy(uri)
+    assert [(file.name, file.read_text()) for file in copy.iterdir()] == [("users.csv", "user_id")]
+    assert local_copy(str(tmp_path)) == local_copy(tmp_path) == tmp_path
+    with pytest.raises(DataError, match=r"nowhere: no such folder"):
+        local_copy(f"{uri}/nowhere")
+
+
+def test_both_schemes_name_the_same_files(bucket):
+    assert stamp(bucket) == stamp(bucket.replace("s3://", "minio://"))
 
 
 def test_a_local_folder_has_the_same_methods(tmp_path):
