@@ -26,7 +26,7 @@ def is_remote(uri: str) -> bool:
 
 @dataclass(frozen=True)
 class Folder:
-    """A local folder or one in object storage; `root` is its path in pyarrow's filesystem `store`."""
+    """A local or remote folder; `root` is its path in pyarrow's filesystem `store`."""
 
     uri: str
     store: Any
@@ -109,7 +109,9 @@ def download(uri: str, folder: Path) -> None:
 
 
 def local_copy(location: str | Path) -> Path:
-    """Return a local path as it is, a remote folder as a copy that is removed when this process ends.
+    """Return a local path as it is, or a scratch copy of a remote folder.
+
+    The copy is removed when this process ends.
 
     Raises: DataError if there is no file at the URI, or the store refuses.
     """
