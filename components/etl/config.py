@@ -1,13 +1,13 @@
 """Configuration of the data steps; the defaults are the laptop's values."""
 
 from dataclasses import field
-from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from components.shared.config import Seed, Share, strict
 from components.shared.prompting.settings import PromptSettings
+from components.shared.times import parse_time
 
 ACTION_WEIGHTS = {
     "view": 0.1,
@@ -113,14 +113,3 @@ class PromptsConfig(PromptSettings):
     seed: Seed = 0
     """Seed of the samples and of shuffling."""
     spark: SparkConfig = field(default_factory=SparkConfig)
-
-
-def parse_time(name: str, text: str) -> datetime:
-    """Return the ISO 8601 `text` as a UTC time (default zone: UTC). Raises ValueError."""
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ValueError(
-            f"{name}={text!r}: not an ISO 8601 date or time such as 2025-06-30T00:00Z"
-        ) from error
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

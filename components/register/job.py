@@ -11,13 +11,13 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from components.register import packaging, registry
+from components.register import packaging
 from components.register.config import RegisterConfig
-from components.register.registry import CHALLENGER, CHAMPION, PREVIOUS, RUN_KEY
 from components.shared.artifacts.outputs import atomic_folder, write_text
 from components.shared.errors import ConfigError, DataError, faults_as, is_full_disk
 from components.shared.logs import logger
-from components.shared.tracking import mlflow_client
+from components.shared.tracking import mlflow_client, registry
+from components.shared.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, RUN_KEY
 from data_contracts.evaluation import NO_MODEL, EvaluationReport, Lineage
 
 log = logger("register")

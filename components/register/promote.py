@@ -15,10 +15,9 @@ from typing import Literal
 
 from mlflow import MlflowClient
 
-from components.register import registry
-from components.register.registry import CHALLENGER, CHAMPION, PREVIOUS
 from components.shared.errors import ConfigError, UserError
-from components.shared.tracking import mlflow_client
+from components.shared.tracking import mlflow_client, registry
+from components.shared.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS
 
 HISTORY = "promotion."
 Action = Literal["promote", "rollback"]

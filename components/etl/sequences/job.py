@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from components.etl.config import SequencesConfig, parse_time
+from components.etl.config import SequencesConfig
 from components.etl.contracts import check, data_docs
 from components.etl.sequences.build import build
 from components.etl.sequences.catalogue import catalogue_rows, with_train_counts
@@ -21,13 +21,14 @@ from components.etl.sequences.k_core import k_core
 from components.etl.sequences.views import sequences_view
 from components.etl.sources import faults
 from components.etl.sources.faults import FAULT, ROW
-from components.etl.sources.files import approximate_rows
 from components.etl.sources.raw import check_raw, locate_tables, read_raw
 from components.etl.spark.parts import atomic_table, part_writer, read_parts, write_parts
 from components.etl.spark.session import readable, session
+from components.shared.artifacts.raw_tables import approximate_rows
 from components.shared.artifacts.storage import remove
 from components.shared.errors import DataError
 from components.shared.logs import logger
+from components.shared.times import parse_time
 from data_contracts import tables
 
 log = logger("sequences")

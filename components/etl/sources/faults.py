@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from components.etl.sources.files import MALFORMED
+from components.shared.artifacts.raw_tables import MALFORMED
 from data_contracts.tables import ACTIONS, EVENTS, QUARANTINE
 
 FAULT, ROW = "fault", "row"

@@ -8,16 +8,18 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from components.etl.config import SequencesConfig, SparkConfig, parse_time
+from components.etl.config import SequencesConfig, SparkConfig
 from components.etl.contracts import SAMPLES, DataDocs, check, data_docs
-from components.etl.sources import faults, files
+from components.etl.sources import faults
 from components.etl.sources.faults import FAULT
-from components.etl.sources.files import Source
 from components.etl.sources.readers import read
 from components.etl.spark.session import readable, session
+from components.shared.artifacts import raw_tables
+from components.shared.artifacts.raw_tables import Source
 from components.shared.artifacts.storage import Folder, download, is_remote, scratch_folder
 from components.shared.errors import ContractError, DataError
 from components.shared.logs import logger
+from components.shared.times import parse_time
 
 log = logger("sequences")
 
@@ -72,13 +74,13 @@ def locate_tables(config: SequencesConfig, data: str) -> dict[str, Source]:
     Raises DataError: a table is missing, unreadable, empty, or lacks a column.
     """
     folder = _readable_folder(config.spark, data)
-    found = {table: files.locate(folder, table) for table in ("users", "items", "events")}
+    found = {table: raw_tables.locate(folder, table) for table in ("users", "items", "events")}
     if config.exposures:
-        found["exposures"] = files.locate(_readable_folder(config.spark, config.exposures), "exposures")
-    elif lists := files.find(folder, "exposures"):
+        found["exposures"] = raw_tables.locate(_readable_folder(config.spark, config.exposures), "exposures")
+    elif lists := raw_tables.find(folder, "exposures"):
         found["exposures"] = lists
     for source in found.values():
-        files.check(source)
+        raw_tables.check(source)
     return found
 
 

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema, from_arrow_type
 from pyspark.sql.types import DataType, LongType, StringType, StructField, StructType
 
-from components.etl.sources.files import MALFORMED, Source
+from components.shared.artifacts.raw_tables import MALFORMED, Source
 from data_contracts import tables
 
 LIST_SEPARATOR = "|"

@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from components.etl.config import PromptsConfig, SequencesConfig, SparkConfig, parse_time
+from components.etl.config import PromptsConfig, SequencesConfig, SparkConfig
 from components.shared.config import parse, to_json
 from components.shared.errors import ConfigError
+from components.shared.times import parse_time
 from pipelines.datasets.synthetic.config import SampleConfig
 
 

@@ -14,10 +14,10 @@ from components.register import component, job
 from components.register.config import RegisterConfig, ServingConfig
 from components.register.job import run, run_champion
 from components.register.promote import promote
-from components.register.registry import aliases, versions
 from components.shared.config import from_mapping, to_json
 from components.shared.errors import ConfigError, DataError, ModelError, OutputError, UserError
 from components.shared.tracking.mlflow_client import connect
+from components.shared.tracking.registry import aliases, versions
 
 MODEL = "recllm-r1"
 

@@ -10,9 +10,9 @@ from mlflow import MlflowClient
 
 from components.register import promote as promotions
 from components.register.promote import Promotion, promote, read_entries, rollback
-from components.register.registry import aliases, ensure_model
 from components.shared.errors import ConfigError, UserError
 from components.shared.tracking.mlflow_client import connect
+from components.shared.tracking.registry import aliases, ensure_model
 
 MODEL = "recllm-r1"
 

@@ -9,8 +9,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from components.etl.sources import files
 from components.etl.sources.readers import read as read_source
+from components.shared.artifacts import raw_tables
 from components.shared.artifacts.storage import Folder
 from components.shared.errors import DataError
 from data_contracts import tables
@@ -62,8 +62,8 @@ def _text(path, text):
 
 
 def read(spark, folder, table):
-    source = files.locate(Folder.at(folder), table)
-    files.check(source)
+    source = raw_tables.locate(Folder.at(folder), table)
+    raw_tables.check(source)
     return read_source(spark, source)
 
 
@@ -188,7 +188,7 @@ def test_links_and_odd_names_lead_nowhere_twice(spark, tmp_path):
     (data / "events/latest").symlink_to(data / "events/day=1")
     assert read(spark, data, "events").count() == 2 * len(EVENTS)
     with pytest.raises(DataError, match=r"part\.jsonl: no such folder") as failure:
-        files.locate(Folder.at(data / "events/day=1/part.jsonl"), "events")
+        raw_tables.locate(Folder.at(data / "events/day=1/part.jsonl"), "events")
     assert "AWS" not in str(failure.value)
 
 
@@ -335,7 +335,7 @@ def test_what_cannot_be_read_is_named(spark, tmp_path, prepare, message):
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
-        files.locate(Folder.at(tmp_path / "nowhere"), "events")
+        raw_tables.locate(Folder.at(tmp_path / "nowhere"), "events")
 
 
 @pytest.mark.parametrize("form", ["parquet", "jsonl.gz"])
@@ -358,7 +358,7 @@ def test_a_part_file_cut_off_in_the_middle_is_named(sample_folder, run_step, tmp
 
 @pytest.mark.parametrize("name", ["exposures.json", "exposures.csv.zst", "Exposures.parquet"])
 def test_an_optional_table_of_an_odd_name_is_not_passed_over(tmp_path, name):
-    assert files.find(Folder.at(tmp_path), "exposures") is None
+    assert raw_tables.find(Folder.at(tmp_path), "exposures") is None
     (tmp_path / name).write_text("x")
     with pytest.raises(DataError, match=f"{name}: if this is the table exposures"):
-        files.find(Folder.at(tmp_path), "exposures")
+        raw_tables.find(Folder.at(tmp_path), "exposures")

@@ -1,4 +1,4 @@
-"""The files of the raw tables: found, and checked before Spark starts.
+"""The files of the raw tables: found, and checked without Spark.
 
 A table `events` in a folder is `events.parquet`, `.jsonl` or `.csv` (text also with `.gz`), or a folder
 `events/` of such files.
