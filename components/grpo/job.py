@@ -13,6 +13,7 @@ from components.grpo.progress import Progress, best_checkpoint, log
 from components.grpo.verl import engine as verl
 from components.shared.artifacts.checkpoints import directory as checkpoint_directory
 from components.shared.artifacts.outputs import atomic_folder, write_text
+from components.shared.artifacts.storage import is_remote
 from components.shared.errors import ConfigError, DataError
 from components.shared.language_model.checks import explain_oom
 from components.shared.language_model.load import check_folder
@@ -60,11 +61,11 @@ def run(
 ) -> GrpoReport:
     """Train and write the model, the page of its curves and its alarms.
 
-    `checkpoints` is the folder to resume from ("": none is kept), `fingerprint` names what else than the
-    configuration and the inputs the training depends on: checkpoints of another are not resumed from.
+    `checkpoints` is the folder or URI to resume from ("": none is kept), `fingerprint` names what else than
+    the configuration and the inputs the training depends on: checkpoints of another are not resumed from.
     """
     check_folder(sft_model)
-    if config.engine == "verl" and config.verl.ray_address and not checkpoints:
+    if config.engine == "verl" and config.verl.ray_address and (not checkpoints or is_remote(checkpoints)):
         raise ConfigError(
             "grpo.verl.ray_address: other nodes need `checkpoints`, a folder that all of them see"
         )

@@ -13,6 +13,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from components.sft.config import SftConfig
 from components.sft.examples import answer_loss, collate, encode
+from components.shared.artifacts import checkpoint_store
 from components.shared.artifacts.checkpoints import directory, latest_trainer_checkpoint
 from components.shared.artifacts.outputs import atomic_folder
 from components.shared.language_model import lora
@@ -49,7 +50,7 @@ def run(
 ) -> SftReport:
     """Train, write `model` and the page `curves`; resume from the latest of the `checkpoints`.
 
-    `prompts` is the folder of the prompts table; without a folder for `checkpoints` there are none.
+    `prompts` is the folder of the prompts table; `checkpoints` is a folder, a URI or "" for none.
 
     Raises: DataError, ModelError, ConfigError; TrainingError if a loss is not finite or memory is used up.
     """
@@ -140,6 +141,10 @@ class _AnswerTrainer(Trainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         return answer_loss(model, inputs, num_items_in_batch)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        checkpoint_store.push(Path(str(self.args.output_dir)))
 
 
 class _Progress(TrainerCallback):

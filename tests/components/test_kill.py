@@ -7,9 +7,12 @@ import random
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import cycle
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,9 @@ import pytest
 
 from components.grpo.config import GrpoConfig
 from components.sft.config import SftConfig
+from components.shared.artifacts import checkpoint_store, storage
 from components.shared.artifacts.fingerprint import of_folder
+from tests.components.shared.artifacts.s3_server import serving
 
 KILLS = 20
 FILE_OPERATIONS = 100
@@ -41,15 +46,22 @@ GRPO = GrpoConfig(
 VALID_NDCG = (0.0, 0.2, 0.1, 0.3, 0.4)
 """After each step: a random model never ranks, yet there shall be bests, and steps that are none."""
 
+CHECKPOINTS = "TEST_CHECKPOINTS"
+"""Environment variable with the checkpoints' URI; otherwise they are in the test's folder."""
+
 Step = Callable[[Path, Path, Path], None]
 Start = Callable[..., BaseProcess]
+
+
+def checkpoints(folder: Path) -> str:
+    return os.environ.get(CHECKPOINTS) or str(folder / "checkpoints")
 
 
 def sft(prompts: Path, model: Path, folder: Path) -> None:
     from components.sft.job import run
 
     outputs = {"model": folder / "model", "curves": folder / "curves.html"}
-    run(SFT, prompts=prompts, base_model=model, checkpoints=str(folder / "checkpoints"), **outputs)
+    run(SFT, prompts=prompts, base_model=model, checkpoints=checkpoints(folder), **outputs)
 
 
 def grpo(prompts: Path, model: Path, folder: Path) -> None:
@@ -67,15 +79,18 @@ def grpo(prompts: Path, model: Path, folder: Path) -> None:
 
     rollout.score, local.State = vowels, State
     outputs = {name: folder / name for name in ("model", "curves", "alarms")}
-    checkpoints = str(folder / "checkpoints")
-    run(GRPO, prompts=prompts, sft_model=model, checkpoints=checkpoints, **outputs)
+    run(GRPO, prompts=prompts, sft_model=model, checkpoints=checkpoints(folder), **outputs)
 
 
-def attempt(step: Step, prompts: Path, model: Path, folder: Path, last: int) -> None:
+def attempt(
+    step: Step, prompts: Path, model: Path, folder: Path, last: int, machine: Callable[[], None] | None
+) -> None:
     """Run `step` in a process of its own; die at its file operation number `last` (0 = never)."""
     import torch
     import tqdm
 
+    if machine:
+        machine()
     torch.set_num_threads(1)
     tqdm.tqdm.set_lock(threading.RLock())  # its own is a semaphore, of which a kill leaves one each time
     gc.freeze()  # else it takes half of the time to search what was imported
@@ -98,6 +113,22 @@ def die_at_file_operation(last: int, folder: str) -> None:
     sys.addaudithook(count)
 
 
+def machine(environment: Mapping[str, str], scratch: Path, dies: str) -> None:
+    """Have a temporary folder of one's own; die "before" or "after" the first snapshot's marker is stored."""
+    os.environ.update(environment)
+    scratch.mkdir()
+    tempfile.tempdir = str(scratch)
+
+    def upload(file: Path, uri: str) -> None:
+        if uri.endswith(".json") and dies == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        storage.upload(file, uri)
+        if uri.endswith(".json"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoint_store.upload = upload
+
+
 @pytest.fixture
 def start(prompts_folder, tiny_model_folder, pytestconfig, monkeypatch: pytest.MonkeyPatch) -> Start:
     """Return what starts `attempt` of a step in a folder, in a fork of what has everything imported."""
@@ -105,9 +136,11 @@ def start(prompts_folder, tiny_model_folder, pytestconfig, monkeypatch: pytest.M
     context.set_forkserver_preload(["components.sft.job", "components.grpo.job", "pytest"])
     monkeypatch.syspath_prepend(str(pytestconfig.rootpath))  # where the fork finds this module
 
-    def started(step: Step, folder: Path, last: int = 0) -> BaseProcess:
+    def started(
+        step: Step, folder: Path, last: int = 0, machine: Callable[[], None] | None = None
+    ) -> BaseProcess:
         process = context.Process(
-            target=attempt, args=(step, prompts_folder, tiny_model_folder, folder, last)
+            target=attempt, args=(step, prompts_folder, tiny_model_folder, folder, last, machine)
         )
         process.start()
         return process
@@ -166,3 +199,30 @@ def test_a_killed_step_goes_on_to_the_same_weights(
             assert not any((folder / "checkpoints").iterdir())
             shutil.rmtree(folder)  # the next kills come to a training that begins anew
         kills += code != 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [sft, grpo])
+def test_a_step_goes_on_to_the_same_weights_on_another_machine(
+    step: Step, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a killed machine nothing is left but what it stored: each second one adds a step's checkpoint."""
+    assert exit_code(start(step, tmp_path / "whole")) == 0
+    uri, kills, snapshots = "s3://bucket/checkpoints", 0, set()
+    (tmp_path / "server").mkdir()
+    with serving(tmp_path / "server") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        server.upload(tmp_path / "whole" / "model", "bucket", "other")
+        for dies in cycle(("before", "after")):
+            folder = tmp_path / f"machine-{kills}"
+            here = partial(machine, server.environment | {CHECKPOINTS: uri}, tmp_path / f"{kills}", dies)
+            code = exit_code(start(step, folder, machine=here))
+            if code == 0:
+                break
+            kills += 1
+            assert code == -signal.SIGKILL and kills <= 8
+            snapshots |= {file.path for file in storage.Folder.at(uri).files() if file.extension == "json"}
+        assert (kills, len(snapshots)) == (8, 4)
+        assert of_folder(folder / "model") == of_folder(tmp_path / "whole" / "model")
+        assert not storage.Folder.at(uri).files()

@@ -22,6 +22,7 @@ from components.grpo.progress import Progress, log
 from components.grpo.rollout import rollout_figures, validation_figures
 from components.grpo.verl.attempt import Attempt, read_answers, whole_lines
 from components.grpo.verl.reward import ANSWER_ID
+from components.shared.artifacts import checkpoint_store
 from components.shared.artifacts.outputs import atomic_folder, write_json
 from components.shared.errors import TrainingError
 from components.shared.prompting.table import PromptRow
@@ -127,6 +128,8 @@ class TrainingState:
             if self.progress.step and self.progress.best_step == self.progress.step:
                 self._keep_weights()
         self._save()
+        if is_validation:  # what verl validates, it has saved before
+            checkpoint_store.push(self.checkpoint_dir, skip="attempt-*")
         return True
 
     def collapsed(self) -> Alarm | None:

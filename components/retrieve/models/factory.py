@@ -26,6 +26,7 @@ from components.retrieve.models.tiger.semantic_ids import semantic_ids
 from components.retrieve.networks.text_encoder import encode
 from components.retrieve.networks.training import SequenceNetwork, TrainingLog, train
 from components.retrieve.ranking import Recommender
+from components.shared.artifacts import checkpoint_store
 from components.shared.artifacts.outputs import atomic_file
 from components.shared.artifacts.training_state import read_archive
 from components.shared.errors import ConfigError
@@ -130,6 +131,7 @@ def load_or_compute(file: Path, compute: Callable[[], npt.NDArray]) -> npt.NDArr
         array = compute()
         with atomic_file(file) as unfinished, unfinished.open("wb") as opened:
             np.savez(opened, array=array)
+        checkpoint_store.push(file.parent)
     return array
 
 

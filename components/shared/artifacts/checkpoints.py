@@ -1,4 +1,8 @@
-"""Checkpoint directories of training steps, from which a killed step resumes."""
+"""Checkpoint directories of training steps, from which a killed step resumes.
+
+They lie in a folder that outlives the step (on a cluster a mounted volume), or in object storage (an s3:// or
+minio:// URI; `checkpoint_store` says how).
+"""
 
 import contextlib
 import json
@@ -12,8 +16,9 @@ from typing import Any
 
 from filelock import Timeout
 
-from components.shared.artifacts import fingerprint
+from components.shared.artifacts import checkpoint_store, fingerprint
 from components.shared.artifacts.outputs import clean_folder, exclusive
+from components.shared.artifacts.storage import is_remote
 from components.shared.config import to_json
 from components.shared.errors import ConfigError, TrainingError
 from components.shared.logs import logger
@@ -25,19 +30,25 @@ log = logger("checkpoints")
 def directory(root: str, step: str, config: Any, *inputs: Path, also: str = "") -> Iterator[Path]:
     """Yield the checkpoint directory for this code, configuration, inputs and text `also`.
 
-    `root` "" gives a temporary folder. The directory is removed when the block succeeds, because the step's
-    outputs are then written; after an error or a kill it stays for the next attempt.
+    `root` "" gives a temporary folder, a URI a copy of what is stored there. The directory is removed when
+    the block succeeds, because the step's outputs are then written; after an error or a kill it stays for
+    the next attempt.
 
-    Raises: ConfigError if `root` cannot be written to or locked, TrainingError if another process uses it.
+    Raises: ConfigError if `root` cannot be written to or locked, TrainingError if another process uses it,
+    DataError if the object storage refuses.
     """
-    if "://" in root:
-        raise ConfigError(f"checkpoints {root}: must be a folder, on a cluster a mounted volume")
+    if "://" in root and not is_remote(root):
+        raise ConfigError(f"checkpoints {root}: must be a folder, or an s3:// or minio:// URI")
     if not root:
         with tempfile.TemporaryDirectory(prefix=f"recllm-{step}-") as folder:
             yield Path(folder)
         return
     contents = [fingerprint.of_folder(folder) for folder in inputs]
     key = fingerprint.of_text(to_json(config), also, fingerprint.of_step(step), *contents)
+    if is_remote(root):
+        with checkpoint_store.opened(f"{root.rstrip('/')}/{step}-{key}") as folder_copy:
+            yield folder_copy
+        return
     checkpoint_dir = Path(root) / f"{step}-{key}"
     finished = checkpoint_dir.with_suffix(".finished")
     with contextlib.ExitStack() as stack:

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,11 +132,29 @@ def upload(file: Path, uri: str) -> None:
         fs.copy_files(str(file), f"{folder.root}/{name}", destination_filesystem=folder.store)
 
 
+def fetch(uri: str, file: Path) -> None:
+    """Copy the one file at `uri` to the local `file`. Raises DataError: the store refuses."""
+    from pyarrow import fs
+
+    parent, _, name = uri.rpartition("/")
+    folder = Folder.at(parent)
+    with _readable_errors(uri):
+        fs.copy_files(f"{folder.root}/{name}", str(file), source_filesystem=folder.store)
+
+
 def remove(location: str | Path) -> None:
     """Remove the folder at `location`, if it is there. Raises DataError: the store refuses."""
     folder = Folder.at(location)
     with _readable_errors(folder.uri, "removed"), suppress(FileNotFoundError):
         folder.store.delete_dir(folder.root)
+
+
+def remove_files(uri: str, names: Iterable[str]) -> None:
+    """Remove the files `names` at `uri`, if they are there. Raises DataError: the store refuses."""
+    folder = Folder.at(uri)
+    for name in names:
+        with _readable_errors(folder.shown(name), "removed"), suppress(FileNotFoundError):
+            folder.store.delete_file(f"{folder.root}/{name}")
 
 
 def _files(uri: str) -> tuple[Folder, list[Any]]:
@@ -155,6 +173,6 @@ def _readable_errors(uri: str, action: str = "read") -> Iterator[None]:
     except (OSError, ValueError) as error:
         if is_full_disk(error) or isinstance(error, UserError):
             raise
-        keys = "; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
+        keys = "; does the bucket exist? check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
         hint = keys if is_remote(uri) else ""
         raise DataError(f"{uri}: cannot be {action} ({error}){hint}") from error

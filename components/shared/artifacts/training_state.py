@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from components.shared.artifacts import checkpoint_store
 from components.shared.artifacts.outputs import atomic_file
 from components.shared.language_model.checks import is_out_of_memory
 from components.shared.logs import logger
@@ -22,11 +23,16 @@ def save(
     optimizer: torch.optim.Optimizer,
     rest: Mapping[str, Any],
 ) -> None:
-    """Write the state to `file`; `rest` holds tensors and plain values. Raises OutputError: disk full."""
+    """Write the state to `file` of a checkpoint directory.
+
+    `rest` holds tensors and plain values. Raises OutputError: a disk is full; DataError: the directory's
+    object storage refuses.
+    """
     saved = {"weights": dict(weights), "optimizer": optimizer.state_dict(), "rest": dict(rest)}
     # Into a file opened here: the system's reason for a failed write is then part of torch's error.
     with atomic_file(file) as partial, partial.open("wb") as opened:
         torch.save(saved, opened)
+    checkpoint_store.push(file.parent)
 
 
 def resume(

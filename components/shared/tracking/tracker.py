@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from components.shared.artifacts import checkpoint_store
 from components.shared.artifacts.outputs import write_text
 from components.shared.config import to_json
 from components.shared.logs import logger
@@ -107,6 +108,7 @@ def _start(step: str, checkpoint_dir: Path) -> Tracker:
             tags["pipeline_run"] = os.environ[PIPELINE_RUN]
         run_id = client.create_run(experiment, run_name=checkpoint_dir.name, tags=tags).info.run_id
         write_text(file, run_id)
+        checkpoint_store.push(checkpoint_dir)
     return Tracker(client, run_id)
 
 

@@ -18,9 +18,12 @@ from components.retrieve.config import (
 )
 from components.retrieve.job import run
 from components.retrieve.models.factory import user_folds
+from components.retrieve.networks import training
+from components.shared.artifacts import fingerprint
 from components.shared.config import parse, to_json
 from components.shared.errors import ConfigError, DataError
 from data_contracts.tables import CANDIDATES, RANKINGS
+from tests.components.shared.artifacts.s3_server import serving
 
 CONFIG = RetrieveConfig(
     num_candidates=5,
@@ -240,6 +243,34 @@ def test_a_new_item_is_found_by_its_tags_and_counted(write_tables, ring, outputs
         assert ("new" in row["item_ids"]) or latest != "i0010"
     offered = sum("new" in row["item_ids"] for row in table if row["split"] == "test")
     assert report.splits["test"].new_items == offered > 0
+
+
+def test_a_killed_step_goes_on_from_object_storage(
+    write_tables, ring, outputs, tmp_path, monkeypatch
+) -> None:
+    """Three models (the final one and one per fold) of three epochs; the first machine ends in the fifth."""
+    inputs, tables = write_tables(ring), (outputs["candidates"], outputs["rankings"])
+    run(CONFIG, **inputs, **outputs)
+    whole = [fingerprint.of_folder(table) for table in tables]
+    true_epoch, epochs = training._Training.run_epoch, []
+
+    def run_epoch(*args):
+        epochs.append(args)
+        if len(epochs) == 5:
+            raise InterruptedError
+        return true_epoch(*args)
+
+    monkeypatch.setattr(training._Training, "run_epoch", run_epoch)
+    (tmp_path / "server").mkdir()
+    with serving(tmp_path / "server") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        uri = server.upload(inputs["users"], "bucket", "checkpoints/other")
+        with pytest.raises(InterruptedError):
+            run(CONFIG, **inputs, **outputs, checkpoints=uri)
+        run(CONFIG, **inputs, **outputs, checkpoints=uri)
+    assert len(epochs) == 3 * 3 + 1, "only the epoch that was cut off is repeated"
+    assert [fingerprint.of_folder(table) for table in tables] == whole
 
 
 def test_a_failure_leaves_no_output(write_tables, ring, outputs) -> None:

@@ -67,11 +67,20 @@ def test_configurations_that_verl_cannot_run(replaced: dict, message: str) -> No
         GrpoConfig(engine="verl", **{"prompts_per_step": 4, "group_size": 8} | replaced)
 
 
-def test_a_cluster_needs_a_folder_that_its_nodes_see(prompts_folder, tiny_model_folder, tmp_path) -> None:
+@pytest.mark.parametrize("checkpoints", ["", "s3://bucket/checkpoints"])
+def test_a_cluster_needs_a_folder_that_its_nodes_see(
+    checkpoints: str, prompts_folder, tiny_model_folder, tmp_path
+) -> None:
     config = dataclasses.replace(CONFIG, verl=VerlConfig(gpus_per_node=1, ray_address="auto"))
     outputs = {name: tmp_path / name for name in ("model", "curves", "alarms")}
     with pytest.raises(ConfigError, match="a folder that all of them see"):
-        run(config, prompts=prompts_folder, sft_model=tiny_model_folder, **outputs)
+        run(
+            config,
+            prompts=prompts_folder,
+            sft_model=tiny_model_folder,
+            checkpoints=checkpoints,
+            **outputs,
+        )
 
 
 @pytest.mark.parametrize(

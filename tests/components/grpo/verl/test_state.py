@@ -14,8 +14,10 @@ from components.grpo.verl import reward
 from components.grpo.verl.attempt import Attempt
 from components.grpo.verl.reward import ANSWER_ID, compute_score
 from components.grpo.verl.state import TrainingState
+from components.shared.artifacts.checkpoint_store import opened
 from components.shared.errors import TrainingError
 from components.shared.prompting.table import PromptRow, read_prompts
+from tests.components.shared.artifacts.s3_server import serving
 
 CONFIG = GrpoConfig(
     engine="verl", steps=6, prompts_per_step=1, group_size=2, eval_every=2, verl=VerlConfig(gpus_per_node=1)
@@ -186,6 +188,35 @@ def test_killed_while_the_launcher_took_a_validation_up(left: Left, lost: str) -
         left.steps(2)
     recalled(left, 2)
     recalled(left, 2)
+
+
+def test_another_machine_goes_on_from_object_storage(
+    left: Left, prompts_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each validation is stored: the checkpoint, the best one's weights and the figures, not the attempt."""
+    (tmp_path / "server").mkdir()
+    with serving(tmp_path / "server") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        uri = server.upload(prompts_folder, "bucket", "prompts").replace("prompts", "grpo-1")
+        for step in (2, 4):
+            with pytest.raises(InterruptedError), opened(uri) as folder:
+                machine = Left(folder, left.rows)
+                state = machine.state
+                state.resume()
+                machine.checkpoint(step).steps(step + 1)
+                for line in machine.attempt.log.read_bytes().splitlines():
+                    state.read(json.loads(line), machine.attempt)
+                machine.checkpoint(step + 2, whole=False)
+                raise InterruptedError
+            with pytest.raises(InterruptedError), opened(uri) as folder:
+                assert sorted(path.name for path in folder.iterdir() if path.name[0] != ".") == [
+                    "best-2.shards",
+                    "progress.json",
+                    "verl",
+                ]
+                recalled(Left(folder, left.rows), step)
+                raise InterruptedError
 
 
 def test_a_better_checkpoint_replaces_the_one_before(left: Left) -> None:

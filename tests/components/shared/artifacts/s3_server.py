@@ -1,4 +1,4 @@
-"""A real S3 server for tests: SeaweedFS with one identity, and a mount of what is in it."""
+"""A real S3 server for tests: SeaweedFS with two identities, and a mount of what is in it."""
 
 import contextlib
 import json
@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 KEY, SECRET = "reader", "a-real-secret"
+NO_ADMIN = "no-admin"
+"""Key of an identity with the same secret: buckets are not made for it at the first write."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,11 @@ def serving(folder: Path):
             {
                 "identities": [
                     {
-                        "name": "r",
-                        "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
-                        "actions": ["Admin"],
+                        "name": key,
+                        "credentials": [{"accessKey": key, "secretKey": SECRET}],
+                        "actions": actions,
                     }
+                    for key, actions in ((KEY, ["Admin"]), (NO_ADMIN, ["Read", "Write", "List"]))
                 ]
             }
         )
