@@ -6,11 +6,13 @@ import signal
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from components.sft.config import SftConfig
 from components.shared.artifacts import checkpoint_store, checkpoints, storage
 from components.shared.artifacts.checkpoint_store import opened, push
 from components.shared.errors import DataError
+from components.shared.tracking.tracker import tracker
 from tests.components.shared.artifacts.s3_server import NO_ADMIN, serving
 
 URI = "minio://bucket/checkpoints/sft-1"
@@ -80,6 +82,19 @@ def test_a_push_sends_what_is_new_and_removes_what_is_gone() -> None:
         raise InterruptedError
     with opened(URI) as folder:
         assert read(folder) == {"one": "2", "two/b": "b"}
+
+
+def test_the_next_machine_continues_the_mlflow_run(
+    tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known from the start, not only from the first checkpoint."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    for _ in range(2):
+        with pytest.raises(InterruptedError), opened(URI) as folder, tracker("sft", folder, SftConfig()):
+            raise InterruptedError
+    client = MlflowClient(tracking_uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("recllm-r1").experiment_id])
+    assert run.info.run_name == "sft-1"
 
 
 def push_and_die(uploads: int) -> None:
