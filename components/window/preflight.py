@@ -10,14 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from components.shared import kubeflow
 from components.shared.artifacts import raw_tables
 from components.shared.artifacts.raw_tables import Source
 from components.shared.artifacts.storage import Folder, is_remote
 from components.shared.errors import ConfigError, DataError, UserError
 from components.shared.tracking import mlflow_client, registry
-from components.window import kubeflow
+from components.window import cluster
+from components.window.cluster import NotChecked
 from components.window.config import WindowConfig
-from components.window.kubeflow import NotChecked
 
 Status = Literal["ok", "failed", "not checked"]
 Checks = dict[str, Callable[[], str]]
@@ -62,11 +63,10 @@ def _remote(config: WindowConfig, placeholders: Sequence[str]) -> Checks:
 
         checks |= {f"storage {uri}": partial(round_trip, uri) for uri in uris}
     unfilled = [text for text in placeholders if text.startswith(("{{", "[["))]
-    endpoint = kubeflow.endpoint()
-    if endpoint or unfilled:
-        checks["Kubeflow Pipelines"] = partial(kubeflow.check_version, endpoint, unfilled)
+    if kubeflow.endpoint() or unfilled:
+        checks["Kubeflow Pipelines"] = partial(cluster.check_version, unfilled)
     if wanted.gpu_products:
-        checks["GPUs"] = partial(kubeflow.check_gpus, wanted.gpu_products, wanted.gpus)
+        checks["GPUs"] = partial(cluster.check_gpus, wanted.gpu_products, wanted.gpus)
     return checks
 
 

@@ -1,12 +1,10 @@
 """What the cluster is asked before a run: the version of Kubeflow Pipelines, and its nodes' GPUs."""
 
-import json
-import os
 import re
-import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
+from components.shared import kubeflow
 from components.shared.errors import ConfigError
 
 NEEDED = (2, 17)
@@ -19,25 +17,12 @@ class NotChecked(Exception):
     """What is asked cannot be found out from here; the message says why."""
 
 
-def in_pod() -> bool:
-    """Return whether this process runs in a pod."""
-    return "KUBERNETES_SERVICE_HOST" in os.environ
-
-
-def endpoint() -> str:
-    """Return the address of Kubeflow Pipelines, if it is known here; else ""."""
-    if given := os.environ.get("KF_PIPELINES_ENDPOINT"):  # what kfp's own client reads
-        return given.rstrip("/")
-    if host := os.environ.get("ML_PIPELINE_SERVICE_HOST"):
-        return f"http://{host}:{os.environ.get('ML_PIPELINE_SERVICE_PORT', '8888')}"
-    return "http://ml-pipeline.kubeflow:8888" if "KFP_POD_NAME" in os.environ else ""
-
-
-def check_version(address: str, unfilled: Sequence[str]) -> str:
+def check_version(unfilled: Sequence[str]) -> str:
     """Return the backend's version.
 
     Raises: ConfigError if it is too old or has left `unfilled` placeholders, NotChecked if it is unknown.
     """
+    address = kubeflow.endpoint()
     version, reason = _version(address) if address else ("", "its address is not known here")
     needed = ".".join(map(str, NEEDED))
     found = f"version {version}" if version else f"its version ({reason})"
@@ -56,8 +41,7 @@ def check_version(address: str, unfilled: Sequence[str]) -> str:
 def _version(address: str) -> tuple[str, str]:
     """Return the version, or "" and why there is none."""
     try:
-        with urllib.request.urlopen(f"{address}/apis/v2beta1/healthz", timeout=5) as answer:
-            return str(json.load(answer)["tag_name"]), ""
+        return str(kubeflow.get("healthz")["tag_name"]), ""
     except (OSError, ValueError, KeyError, TypeError) as error:
         return "", f"{address} does not say its version: {error}"
 
@@ -87,7 +71,7 @@ def _nodes() -> list[Any]:
     from kubernetes import client, config
 
     try:
-        (config.load_incluster_config if in_pod() else config.load_kube_config)()
+        (config.load_incluster_config if kubeflow.in_pod() else config.load_kube_config)()
         settings = client.Configuration.get_default_copy()
         settings.retries = False
         return client.CoreV1Api(client.ApiClient(settings)).list_node(_request_timeout=5).items

@@ -1,0 +1,1 @@
+"""Tell a webhook how a run ended."""

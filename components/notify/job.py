@@ -1,0 +1,78 @@
+"""Post how a run ended to a webhook; whatever fails here is logged and fails nothing."""
+
+import http.client
+import json
+import os
+import re
+import urllib.error
+import urllib.request
+from typing import Any
+
+from components.shared import kubeflow
+from components.shared.logs import logger
+
+URL = "RECLLM_NOTIFY_URL"
+"""Environment variable with the webhook's address, which is a secret."""
+UI = "KF_PIPELINES_UI_ENDPOINT"
+"""Environment variable with the address of the UI, which kfp's own client reads as well."""
+
+log = logger("notify")
+
+_ENGINE = re.compile(r"executor|root|.*\(\d+\)|.*-driver|.*\.onExit")
+
+
+def tell(run_id: str, state: str) -> None:
+    """Post the run's pipeline, id, state, failing step and link as JSON.
+
+    `text` says the same in a sentence, which chat programs show. What cannot be found out is "".
+    """
+    found = _run(run_id)
+    step = _failing_step(found) if state == "FAILED" else ""
+    ui = os.environ.get(UI, "").rstrip("/")
+    message = {
+        "pipeline": found.get("display_name", ""),
+        "run_id": run_id,
+        "state": state,
+        "failing_step": step,
+        "link": f"{ui}/#/runs/details/{run_id}" if ui else "",
+    }
+    at = f" in step {step}" if step else ""
+    text = f"{message['pipeline'] or 'run'} {run_id}: {state}{at} {message['link']}".strip()
+    _post({**message, "text": text})
+
+
+def _run(run_id: str) -> dict[str, Any]:
+    """Return what the API knows of the run; nothing if it does not answer."""
+    try:
+        return kubeflow.get(f"runs/{run_id}")
+    except (OSError, ValueError) as error:
+        log.warning("which step failed is not known: %s", error)
+        return {}
+
+
+def _failing_step(run: dict[str, Any]) -> str:
+    """Return the step that failed first; the groups around it end after it."""
+    tasks = run.get("run_details", {}).get("task_details", [])
+    failed = [
+        task
+        for task in tasks
+        if task.get("state") == "FAILED" and not _ENGINE.fullmatch(task.get("display_name", ""))
+    ]
+    return min(failed, key=lambda task: task.get("end_time", ""))["display_name"] if failed else ""
+
+
+def _post(message: dict[str, str]) -> None:
+    body = json.dumps(message).encode()
+    try:
+        request = urllib.request.Request(
+            os.environ[URL], data=body, headers={"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=10):
+            log.info("told the webhook: %s", message["text"])
+    except KeyError:
+        log.warning("%s is not set; nobody is told: %s", URL, message["text"])
+    except urllib.error.HTTPError as error:
+        log.warning("the webhook refuses (HTTP %d): %s", error.code, message["text"])
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        # The error's own text may hold the address.
+        log.warning("the webhook cannot be reached (%s): %s", type(error).__name__, message["text"])

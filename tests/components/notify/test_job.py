@@ -1,0 +1,108 @@
+"""A run's end is told to a webhook, and a webhook that fails is only logged."""
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from components.notify.job import tell
+
+TASKS = [
+    {"display_name": "root", "state": "RUNNING"},
+    {"display_name": "sft", "state": "SUCCEEDED", "end_time": "2026-11-26T14:00:00Z"},
+    {"display_name": "run", "state": "FAILED", "end_time": "2026-11-26T14:30:03Z"},
+    {"display_name": "grpo", "state": "FAILED", "end_time": "2026-11-26T14:30:02Z"},
+    {"display_name": "executor", "state": "FAILED", "end_time": "2026-11-26T14:30:01Z"},
+    {"display_name": "grpo-driver", "state": "FAILED", "end_time": "2026-11-26T14:29:00Z"},
+    {"display_name": "grpo(0)", "state": "FAILED", "end_time": "2026-11-26T14:30:01Z"},
+]
+RUN = {"display_name": "recllm-r1 nightly", "run_details": {"task_details": TASKS}}
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Kubeflow Pipelines' API and a webhook in one; `posted` holds what the webhook was told."""
+    posted: list[Any] = []
+    state = SimpleNamespace(posted=posted, status=200)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.answer(200 if self.path == "/apis/v2beta1/runs/run-1" else 404, RUN)
+
+        def do_POST(self) -> None:
+            posted.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+            self.answer(state.status, {})
+
+        def answer(self, status: int, content: Any) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(content).encode())
+
+        def log_message(self, *_: Any) -> None: ...
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    state.address = f"http://127.0.0.1:{running.server_port}"
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", state.address)
+    monkeypatch.setenv("KF_PIPELINES_UI_ENDPOINT", "https://kubeflow.example.org/")
+    monkeypatch.setenv("RECLLM_NOTIFY_URL", f"{state.address}/hooks/secret")
+    yield state
+    running.shutdown()
+    running.server_close()
+
+
+def test_a_failure_names_its_step(server) -> None:
+    tell("run-1", "FAILED")
+    link = "https://kubeflow.example.org/#/runs/details/run-1"
+    message = {
+        "pipeline": "recllm-r1 nightly",
+        "run_id": "run-1",
+        "state": "FAILED",
+        "failing_step": "grpo",
+        "link": link,
+        "text": f"recllm-r1 nightly run-1: FAILED in step grpo {link}",
+    }
+    assert server.posted == [("/hooks/secret", message)]
+
+
+def test_a_success_names_none(server) -> None:
+    tell("run-1", "COMPLETE")
+    assert server.posted[0][1]["state"] == "COMPLETE"
+    assert server.posted[0][1]["failing_step"] == ""
+
+
+def test_the_webhook_is_told_although_the_api_is_silent(server, monkeypatch) -> None:
+    monkeypatch.delenv("KF_PIPELINES_UI_ENDPOINT")
+    tell("run-2", "FAILED")
+    told = server.posted[0][1]
+    assert (told["pipeline"], told["failing_step"], told["link"]) == ("", "", "")
+    assert told["text"] == "run run-2: FAILED"
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        pytest.param("{server}/hooks/secret", "the webhook refuses (HTTP 500)", id="refused"),
+        pytest.param("http://127.0.0.1:9/hooks/secret", "cannot be reached (URLError)", id="unreachable"),
+        pytest.param("hooks/secret", "cannot be reached (ValueError)", id="no address"),
+        pytest.param("http://hooks/se cret", "cannot be reached (InvalidURL)", id="spaces"),
+        pytest.param(None, "RECLLM_NOTIFY_URL is not set", id="unset"),
+    ],
+)
+def test_a_webhook_that_fails_is_logged_without_its_address(
+    server, monkeypatch, caplog, address: str | None, reason: str
+) -> None:
+    server.status = 500
+    if address is None:
+        monkeypatch.delenv("RECLLM_NOTIFY_URL")
+    else:
+        monkeypatch.setenv("RECLLM_NOTIFY_URL", address.format(server=server.address))
+    with caplog.at_level(logging.INFO, logger="recllm.notify"):
+        tell("run-1", "FAILED")
+    assert reason in caplog.text
+    assert "hooks" not in caplog.text and "cret" not in caplog.text
