@@ -14,7 +14,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from components.etl.config import SparkConfig
-from components.etl.spark import java
+from components.etl.spark import java, kubernetes
 from components.shared.artifacts.storage import scratch_folder
 from components.shared.errors import ConfigError, DataError, OutputError, names_full_disk
 
@@ -27,6 +27,8 @@ appender.console.name = console
 appender.console.target = SYSTEM_ERR
 appender.console.layout.type = PatternLayout
 appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
+logger.pods.name = org.apache.spark.scheduler.cluster.k8s
+logger.pods.level = warn
 """
 
 
@@ -34,24 +36,29 @@ def session(config: SparkConfig, name: str) -> SparkSession:
     """Return the process's Spark session, starting it on the first call.
 
     A running session keeps its master and memory: these are fixed when the JVM starts.
-    Raises ConfigError: no usable Java, or Spark refuses the configuration.
+    Raises ConfigError: no usable Java, Spark refuses the configuration, or no executor's pod starts.
     """
     starting = SparkSession.getActiveSession() is None
+    pod = kubernetes.own_pod() if starting and config.master.startswith(kubernetes.PREFIX) else None
     if starting:
         _prepare_environment(config)
     builder = SparkSession.builder.appName(name).master(config.master)
-    settings = {**_defaults(config), **config.conf}
+    executors = kubernetes.executor_settings(pod) if pod else {}
+    settings = {**_defaults(config), **executors, **config.conf}
     if starting:
         settings["spark.driver.extraJavaOptions"] = _java_options(config)
     for key, value in settings.items():
         builder = builder.config(key, value)
     try:
-        return builder.getOrCreate()
+        spark = builder.getOrCreate()
     except Exception as error:
         raise ConfigError(
             f"Spark did not start on master {config.master!r} with memory {config.memory!r}: "
             f"{str(error).splitlines()[0]}; check spark.master, spark.memory and spark.conf"
         ) from error
+    if pod:
+        kubernetes.wait_for_executor(spark, pod)
+    return spark
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Tables behind a real S3 server: read and written with the right secret, refused with a wrong one."""
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from components.shared.errors import DataError
 from tests.components.shared.artifacts.s3_server import mounted, serving
 
 ROOT = Path(__file__).resolve().parents[3]
+STEPS = Path(__file__).parent / "remote_steps.py"
 
 
 @pytest.fixture(scope="module")
@@ -53,33 +55,17 @@ def test_a_wrong_secret_and_a_missing_prefix_are_named(bucket, monkeypatch, spar
 
 # Executors in processes of their own read s3a:// and write s3://. Hadoop's S3 client is on no Python index:
 # here Hadoop's proxy of the local disk answers for s3a, and finds the same server's bucket mounted there.
-STEPS = """
-import sys
-from pathlib import Path
-from components.etl.config import PromptsConfig, SequencesConfig, SparkConfig
-from components.etl.prompts.job import run_prompts
-from components.etl.sequences.job import run_sequences
-lake, out, model = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-conf = {
-    "spark.driver.host": "127.0.0.1",
-    "spark.driver.bindAddress": "127.0.0.1",
-    "spark.ui.enabled": "false",
-    "spark.hadoop.fs.s3a.impl": "org.apache.hadoop.fs.ProxyLocalFileSystem",
+SPARK = {
+    "master": "local-cluster[2,1,1024]",
+    "memory": "1g",
+    "shuffle_partitions": 2,
+    "conf": {
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.hadoop.fs.s3a.impl": "org.apache.hadoop.fs.ProxyLocalFileSystem",
+    },
 }
-spark = SparkConfig(master="local-cluster[2,1,1024]", memory="1g", shuffle_partitions=2, conf=conf)
-places = {name: f"{lake}/{name}" for name in ("sequences", "catalogue", "users", "exposures", "quarantine")}
-run_sequences(SequencesConfig(partitions=2, spark=spark), f"{lake}/data", **places, page=out / "docs.html")
-del places["exposures"], places["quarantine"]
-run_prompts(
-    PromptsConfig(valid_prompts=10, spark=spark),
-    **places,
-    candidates=f"{lake}/candidates",
-    base_model=model,
-    prompts=out / "prompts",
-    page=out / "docs.html",
-    staging=f"{lake}/staging",
-)
-"""
 
 
 @pytest.mark.slow
@@ -90,23 +76,22 @@ def test_executors_read_and_write_object_storage(
     prefix = str(lake).lstrip("/")
     server.upload(prepared.data, "lake", f"{prefix}/data")
     server.upload(prepared.folder / "candidates", "lake", f"{prefix}/candidates")
+    server.upload(tiny_model_folder, "lake", f"{prefix}/model")
+    run_prompts_step(prepared.folder, tiny_model_folder, tmp_path)
     with mounted(server, "lake", lake):
         done = subprocess.run(
-            [sys.executable, "-c", STEPS, f"s3://lake/{prefix}", str(tmp_path), str(tiny_model_folder)],
+            [sys.executable, STEPS, f"s3://lake/{prefix}", json.dumps(SPARK)],
             cwd=ROOT,
-            env={**os.environ, **server.environment},
+            env={**os.environ, **server.environment, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
             timeout=600,
         )
         assert done.returncode == 0, (done.stderr.rpartition("Traceback")[2] or done.stderr)[:6000]
-        for name in ("sequences", "catalogue", "users", "exposures", "quarantine"):
+        for name in ("sequences", "catalogue", "users", "exposures", "quarantine", "prompts"):
             written = sorted((lake / name).rglob("*"))
-            expected = sorted((prepared.folder / name).iterdir())
+            folder = tmp_path if name == "prompts" else prepared.folder
+            expected = sorted((folder / name).iterdir())
             assert [f.name for f in written] == [f.name for f in expected]
             assert [f.read_bytes() for f in written] == [f.read_bytes() for f in expected]
         assert not (lake / "staging").exists()
-    run_prompts_step(prepared.folder, tiny_model_folder, tmp_path / "local")
-    for split in ("train", "valid", "test"):
-        file = f"prompts/{split}.parquet"
-        assert (tmp_path / file).read_bytes() == (tmp_path / "local" / file).read_bytes()
