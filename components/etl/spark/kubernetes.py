@@ -28,7 +28,10 @@ Pod = Mapping[str, Any]
 
 
 def own_pod() -> dict[str, Any]:
-    """Return the pod of this process. Raises ConfigError: not in a pod, or it may not be read."""
+    """Return the pod of this process.
+
+    Raises: ConfigError if this is no pod, or it may not be read.
+    """
     from kubernetes import client, config
 
     # The host name of a pod is cut at 63 characters.
