@@ -18,13 +18,13 @@ from components.shared.errors import ConfigError, DataError, UserError
 from components.shared.tracking import mlflow_client, registry
 from components.window import cluster
 from components.window.cluster import NotChecked
-from components.window.config import WindowConfig
+from components.window.config import PreflightConfig, WindowConfig
 
 Status = Literal["ok", "failed", "not checked"]
 Checks = dict[str, Callable[[], str]]
 
 LIMIT = 10.0
-"""Seconds after which a check that has no answer counts as failed."""
+"""Seconds after which a remote check that has no answer counts as failed."""
 _PARTS = 50  # part files of a table that are opened; the step `sequences` opens all
 
 
@@ -42,22 +42,28 @@ def run(config: WindowConfig, data: str, placeholders: Sequence[str] = ()) -> li
 
     `placeholders` are texts that the backend should have filled in.
     """
-    wanted = config.preflight
-    checks: Checks = {"raw data": partial(_data, data, config.exposures)} if data else {}
-    checks["MLflow"] = partial(_mlflow, config)
+    here, remote = _local(config.preflight), _remote(config.preflight, placeholders)
+    if data:
+        (remote if is_remote(data) else here)["raw data"] = partial(_data, data, config.exposures)
+    (remote if mlflow_client.is_served(config.tracking_uri) else here)["MLflow"] = partial(_mlflow, config)
+    return [_result(*check) for check in here.items()] + _at_once(remote)
+
+
+def _local(wanted: PreflightConfig) -> Checks:
+    """Return the checks of what lies on this machine, which may take its time."""
+    checks: Checks = {}
     on_volume = any(Path(wanted.checkpoints).is_relative_to(path) for path in wanted.volumes)
     if wanted.checkpoints and not is_remote(wanted.checkpoints) and not on_volume:
         checks[f"folder {wanted.checkpoints}"] = partial(_folder, wanted.checkpoints)
     checks |= {f"volume {path}": partial(_volume, path) for path in wanted.volumes}
     if wanted.secrets:
         checks["secrets"] = partial(_secrets, wanted.secrets)
-    return _at_once(checks | _remote(config, placeholders))
+    return checks
 
 
-def _remote(config: WindowConfig, placeholders: Sequence[str]) -> Checks:
+def _remote(wanted: PreflightConfig, placeholders: Sequence[str]) -> Checks:
     """Return the checks of what lies elsewhere; only they import their libraries."""
     checks: Checks = {}
-    wanted = config.preflight
     if uris := sorted({uri for uri in (wanted.root, wanted.checkpoints) if is_remote(uri)}):
         from components.window.object_store import round_trip
 

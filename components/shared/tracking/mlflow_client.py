@@ -28,7 +28,7 @@ def connect(tracking_uri: str, *, create: bool = False) -> MlflowClient:
             "register.tracking_uri is empty and MLFLOW_TRACKING_URI is not set; name an MLflow server "
             "(http://…) or a local database (sqlite:///…/mlflow.db)"
         )
-    if uri.startswith(("http://", "https://")):
+    if is_served(uri):
         _check_reachable(uri)
     elif not uri.startswith(SQLITE):
         raise ConfigError(
@@ -50,6 +50,11 @@ def exists(tracking_uri: str) -> bool:
     """Return whether `tracking_uri` is a server or an SQLite database that exists."""
     uri = _configured(tracking_uri)
     return not uri.startswith(SQLITE) or Path(uri.removeprefix(SQLITE)).is_file()
+
+
+def is_served(tracking_uri: str) -> bool:
+    """Return whether `tracking_uri` names a server."""
+    return _configured(tracking_uri).startswith(("http://", "https://"))
 
 
 def _configured(tracking_uri: str) -> str:
