@@ -19,7 +19,11 @@ class SftConfig:
     batch_size: PositiveInt = 8
     """Examples per optimiser step."""
     micro_batch_size: PositiveInt = 8
-    """Examples per forward pass; divides `batch_size`."""
+    """Examples per forward pass of a process; `batch_size` is a multiple of it times the processes."""
+    processes: NonNegativeInt = 0
+    """Worker processes that share each batch, one per GPU; 0 = one per visible GPU, one without a GPU."""
+    fsdp: bool = False
+    """Shard weights and optimiser over the processes (FSDP2), for models that one GPU cannot hold."""
     learning_rate: PositiveFloat = 1.0e-4
     """Peak of a linear warm-up and cosine decay."""
     warmup_ratio: Share = 0.1
@@ -41,5 +45,18 @@ class SftConfig:
     """Seed of the sample, the order of examples and the adapters."""
 
     def __post_init__(self) -> None:
-        if self.batch_size % self.micro_batch_size:
-            raise ValueError("batch_size must be a multiple of micro_batch_size")
+        self.micro_batches(self.processes or 1)
+
+    def micro_batches(self, processes: int) -> int:
+        """Return each process's forward passes per optimiser step.
+
+        Raises: ValueError if that is not a whole number.
+        """
+        at_once = processes * self.micro_batch_size
+        if self.batch_size % at_once:
+            times = f" times {processes} processes ({at_once})" if processes > 1 else ""
+            raise ValueError(
+                f"batch_size ({self.batch_size}) must be a multiple of micro_batch_size"
+                f" ({self.micro_batch_size}){times}"
+            )
+        return self.batch_size // at_once

@@ -45,6 +45,15 @@ def collate(examples: Sequence[dict[str, list[int]]], pad_token_id: int) -> dict
     return {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "labels": labels}
 
 
+def share(examples: Sequence[dict[str, list[int]]], rank: int, size: int) -> list[dict[str, list[int]]]:
+    """Return the examples of process `rank` of `size`, at least one.
+
+    Every process takes part in every forward and backward pass. One for which none is left gets an example
+    without labels, which adds nothing.
+    """
+    return list(examples[rank::size]) or [{**examples[0], "labels": [IGNORED] * len(examples[0]["labels"])}]
+
+
 def answer_loss(model: Any, batch: dict[str, torch.Tensor], num_items: int | None = None) -> torch.Tensor:
     """Return the cross-entropy of the answers' tokens, computing logits for those columns alone.
 
@@ -52,7 +61,8 @@ def answer_loss(model: Any, batch: dict[str, torch.Tensor], num_items: int | Non
     several batches), or by the batch's own number of answer tokens.
     """
     labels = batch["labels"]
-    columns = labels.shape[1] - int((labels != IGNORED).any(0).nonzero()[0])
+    answers = (labels != IGNORED).any(0).nonzero()
+    columns = labels.shape[1] - int(answers[0]) if len(answers) else 1
     logits = model(
         input_ids=batch["input_ids"],
         attention_mask=batch["attention_mask"],

@@ -7,6 +7,7 @@ appended to it as a line of JSON: from these `recllm run` draws its progress and
 import functools
 import json
 import logging
+import multiprocessing
 import os
 import sys
 import traceback
@@ -34,8 +35,8 @@ def progress(log: logging.Logger, done: int, total: int, detail: str = "") -> No
 def _attach_events() -> None:
     root = logging.getLogger("recllm")
     root.setLevel(logging.INFO)
-    # A task's helper processes (Spark's workers, verl) inherit the variable, but are no tasks.
-    if _task() and (file := os.environ.get(EVENTS_VARIABLE)):
+    # A task's helper processes (Spark's workers, verl, those of sft) inherit the variable, but are no tasks.
+    if multiprocessing.parent_process() is None and _task() and (file := os.environ.get(EVENTS_VARIABLE)):
         handler = _Events(file)
         root.addHandler(handler)
         handler.append(event="started")

@@ -1,7 +1,6 @@
 """A module of verl as a process of its own, which ends with this one."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -10,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from components.shared.errors import TrainingError
+from components.shared.processes import die_with_parent
 
 PROJECT = Path(__file__).parents[3]
 """Folder of the project's packages: verl's workers import the reward from it."""
@@ -34,7 +34,7 @@ def running(module: str, arguments: Sequence[str], output: Path) -> Iterator[sub
             cwd=output.parent,  # verl leaves Hydra's folder where it runs
             env={"RAY_USAGE_STATS_ENABLED": "0", **os.environ, **ENVIRONMENT},
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
         try:
             yield process
@@ -61,9 +61,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to end this process with its parent, even if that is killed."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

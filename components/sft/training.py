@@ -1,0 +1,189 @@
+"""Fine-tuning with transformers' Trainer, in one process or as one of several that share each batch.
+
+Every process is a Trainer of its own that draws the whole batch and computes its share; gradients are summed
+before the update, so that weights, checkpoints and figures are those of one process.
+"""
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+
+from components.sft import distributed, sharding
+from components.sft.config import SftConfig
+from components.sft.examples import answer_loss, collate, encode, share
+from components.shared.artifacts import checkpoint_store
+from components.shared.artifacts.outputs import atomic_folder
+from components.shared.language_model import lora
+from components.shared.language_model.checks import check_finite, check_length, explain_oom
+from components.shared.language_model.dtype import torch_dtype
+from components.shared.language_model.load import context_length, load
+from components.shared.logs import logger, progress
+from components.shared.prompting.table import read_prompts
+from components.shared.tracking.tracker import Tracker
+
+log = logger("sft")
+
+_TRACKED = ("loss", "grad_norm", "learning_rate")
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training did: its examples, the loss of each step, and seconds."""
+
+    examples: int
+    losses: list[float]
+    seconds: float
+
+
+def train(
+    tracker: Tracker,
+    *,
+    config: SftConfig,
+    prompts: Path,
+    base_model: Path,
+    model: Path,
+    checkpoint_dir: Path,
+    checkpoint: str | None,
+) -> Training:
+    """Train the base model from `checkpoint`, if any, and write `model`, one whole safetensors folder.
+
+    Raises: DataError, ModelError, ConfigError; TrainingError if a loss is not finite or memory is used up.
+    """
+    set_seed(config.seed)
+    lm = load(base_model, "float32")
+    network, tokenizer = lora.set_trainable(lm.model, config.train_layers, config.lora), lm.tokenizer
+    rows = read_prompts(prompts, "train", config.max_examples, config.seed)
+    examples = encode(rows, tokenizer, config.max_length)
+    lengths = [len(example["input_ids"]) for example in examples]
+    check_length(max(lengths), context_length(lm.model), "lower prompts.max_prompt_tokens")
+    log.info("%d examples, %.0f tokens on average", len(examples), sum(lengths) / len(lengths))
+    trainer = _AnswerTrainer(
+        sharded=config.fsdp and distributed.size() > 1,
+        model=network,
+        args=_arguments(config, len(examples), checkpoint_dir),
+        train_dataset=examples,
+        data_collator=_Collator(tokenizer.pad_token_id, distributed.rank(), distributed.size()),
+        callbacks=[_Progress(tracker)],
+    )
+    started = time.monotonic()
+    with explain_oom("lower sft.micro_batch_size or sft.max_length, or set sft.gradient_checkpointing"):
+        trainer.train(resume_from_checkpoint=checkpoint)
+    seconds = time.monotonic() - started
+    if trainer.sharded:
+        state = network.state_dict()
+        if distributed.rank() == 0:
+            plain = load(base_model, "float32", "cpu").model
+            network = lora.set_trainable(plain, config.train_layers, config.lora)
+            network.load_state_dict(state)
+    if distributed.rank() == 0:
+        # No loss is computed after the last update, which may have broken the weights.
+        check_finite("after the last step", "sft", config.learning_rate, network=network)
+        with atomic_folder(model) as folder:
+            lora.merge_adapters(network).save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return Training(len(examples), losses, seconds)
+
+
+def _arguments(config: SftConfig, examples: int, checkpoint_dir: Path) -> TrainingArguments:
+    steps = config.epochs * math.ceil(examples / config.batch_size)
+    return TrainingArguments(
+        output_dir=str(checkpoint_dir),
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.micro_batch_size * distributed.size(),
+        gradient_accumulation_steps=config.micro_batches(distributed.size()),
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=math.ceil(config.warmup_ratio * steps),
+        weight_decay=config.weight_decay,
+        bf16=torch_dtype(config.dtype) == torch.bfloat16,
+        use_cpu=not torch.cuda.is_available(),
+        gradient_checkpointing=config.gradient_checkpointing,
+        train_sampling_strategy="group_by_length",
+        save_strategy="steps" if config.save_steps else "no",
+        save_steps=config.save_steps,
+        save_total_limit=1,
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # a loss that is not finite must be seen, not smoothed over
+        disable_tqdm=True,
+        report_to=[],
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        seed=config.seed,
+        data_seed=config.seed,
+    )
+
+
+@dataclass(frozen=True)
+class _Collator:
+    """Collates this process's share of the examples that all of them draw."""
+
+    pad_token_id: int
+    rank: int
+    size: int
+
+    def __call__(self, examples: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        return collate(share(examples, self.rank, self.size), self.pad_token_id)
+
+
+class _AnswerTrainer(Trainer):
+    model_accepts_loss_kwargs = True  # the loss below divides by the optimiser step's own token count
+
+    def __init__(self, *, sharded: bool, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.sharded = sharded
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        return answer_loss(model, inputs, num_items_in_batch)
+
+    def get_batch_samples(self, *arguments: Any, **named: Any) -> Any:
+        samples, tokens = super().get_batch_samples(*arguments, **named)
+        assert isinstance(tokens, torch.Tensor)  # of `labels`, which every batch has
+        return samples, distributed.sum_(tokens)
+
+    def training_step(self, model: Any, *arguments: Any, **named: Any) -> torch.Tensor:
+        loss = super().training_step(model, *arguments, **named)
+        # Set at the last forward pass before an update. Shards sum their gradients themselves.
+        if self.accelerator.sync_gradients and distributed.size() > 1 and not self.sharded:
+            distributed.sum_gradients(model)
+        return distributed.sum_(loss)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if not self.sharded:
+            return super().create_optimizer(model)
+        # A checkpoint's whole weights are loaded by now, the optimiser's state is not.
+        sharding.shard(self.model, torch_dtype("bfloat16" if self.args.bf16 else "float32"))
+        optimizer = super().create_optimizer(model)
+        sharding.shard_optimizer(optimizer)
+        return optimizer
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if distributed.rank() == 0:
+            super()._save_checkpoint(model, trial)
+            checkpoint_store.push(Path(str(self.args.output_dir)))
+        elif self.sharded and self.model and self.optimizer:  # rank 0 gathers the shards, in this order
+            self.model.state_dict()
+            self.optimizer.state_dict()
+
+
+class _Progress(TrainerCallback):
+    """Logs the training about twenty times, to MLflow every step; stops at NaN loss."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if not logs or "loss" not in logs:
+            return
+        check_finite(f"at step {state.global_step}", "sft", args.learning_rate, logs["loss"])
+        self.tracker.log(state.global_step, {name: logs[name] for name in _TRACKED if name in logs})
+        every = max(1, state.max_steps // 20)
+        if state.global_step % every == 0 or state.global_step == state.max_steps:
+            progress(log, state.global_step, state.max_steps, f"loss {logs['loss']:.3f}")
