@@ -256,8 +256,3 @@ class EvaluationReport(_Document):
         """Return the paired difference `model` minus `baseline` on `metric`, or None."""
         key = (model, baseline, metric)
         return next((d for d in self.differences if (d.model, d.baseline, d.metric) == key), None)
-
-
-def parse_lineage(text: str) -> Lineage:
-    """Return the lineage in the JSON `text`. Raises ValueError if it is no mapping."""
-    return decode_json(Lineage, text, "lineage")

@@ -119,14 +119,19 @@ def show(name: Annotated[str, typer.Argument(help="A profile's name or a YAML fi
 
 @app.command("compile")
 def compile_(
-    profile: ProfileOption = "laptop",
+    profile: ProfileOption = "kind",
     out: Annotated[Path, typer.Option(help="Where the pipeline's YAML goes.")] = Path("pipeline.yaml"),
+    cache: Annotated[bool, typer.Option(help="Reuse outputs of unchanged steps.")] = True,
 ) -> None:
     """Compile the pipeline of a profile to YAML for Kubeflow."""
+    from components.shared.errors import ConfigError
     from pipelines.dag import compile_to
     from pipelines.profile import load
 
-    compile_to(load(profile), out)
+    loaded = load(profile)
+    if loaded.placement is None:
+        raise ConfigError(f"profile '{profile}': no `placement`, so it is for this machine; see h800 and kind")
+    compile_to(out, loaded, Path(profile).stem, cached=cache)
     typer.echo(f"wrote {out}; upload it in the Kubeflow UI or with kfp.Client().upload_pipeline")
 
 

@@ -1,148 +1,189 @@
 """The DAG: which step's output is which step's input, and nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kfp import compiler, dsl
-from kfp.dsl import HTML, Model
+from kfp.dsl import HTML, Artifact
 
 from components.base_model.component import base_model
 from components.etl.component import prompts, sequences
 from components.evaluate.component import evaluate, gate
 from components.grpo.component import grpo
+from components.notify.component import notify
 from components.register.component import champion, register
 from components.retrieve.component import retrieve
 from components.sft.component import sft
 from components.shared.artifacts.fingerprint import of_step
-from components.shared.config import to_json
+from components.shared.config import to_parameter
+from components.window.component import window
+from pipelines import lineage
 from pipelines.profile import Profile
+
+NEVER_CACHED = ("window", "register")
+"""What reads the clock or the registry."""
 
 
 class Outputs(NamedTuple):
-    """The pages of the steps, and the base model, which has none."""
+    """The page of each step, and the evaluation report."""
 
+    window: HTML
     sequences: HTML
     retrieve: HTML
-    base_model: Model
     prompts: HTML
     sft: HTML
     grpo: HTML
     evaluate: HTML
+    gate: HTML
+    report: Artifact
 
 
-def build(profile: Profile) -> Callable[..., Any]:
-    """Return the pipeline function of `profile`; its parameters are what changes from run to run.
+def build(
+    profile: Profile,
+    name: str,
+    *,
+    cached: bool = True,
+    scheduled: str = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
+    run_id: str = dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+) -> Callable[..., Any]:
+    """Return the pipeline function of the profile called `name`; `data` locates the raw tables.
 
-    `data` is the folder or URI of the raw tables, `lineage` a JSON object of texts that the registered model
-    carries, with a `run_key`, and `checkpoints` a folder that outlives a killed step ("" = none). The
-    fingerprints key the cache: contents by parameters, each step's code and libraries by constants.
+    Everything else that changes from run to run is found by its first task, `window`. The fingerprints key
+    the cache: contents by parameters, each step's code and libraries by constants.
     """
+    pipeline = dsl.pipeline(name="recllm-r1", description="Behaviour logs in, a better LLM recommender out.")
 
-    @dsl.pipeline(name="recllm-r1", description="Behaviour logs in, a better LLM recommender out.")
-    def recllm_r1(
-        data: str,
-        data_fingerprint: str,
-        base_model_fingerprint: str = "",
-        encoder_fingerprint: str = "",
-        reward_fingerprint: str = "",
-        lineage: str = "{}",
-        checkpoints: str = "",
-    ) -> Outputs:
-        sequenced = sequences(
-            config=to_json(profile.sequences),
-            data=data,
-            fingerprint=f"{data_fingerprint}-{of_step('etl/sequences')}",
-        )
-        tables = {name: sequenced.outputs[name] for name in ("sequences", "catalogue", "users")}
-        retrieved = retrieve(
-            config=to_json(profile.retrieve),
-            fingerprint=f"{encoder_fingerprint}-{of_step('retrieve')}",
-            checkpoints=checkpoints,
-            **tables,
-            exposures=sequenced.outputs["exposures"],
-        )
-        base = base_model(
-            config=to_json(profile.base_model),
-            fingerprint=f"{base_model_fingerprint}-{of_step('base_model')}",
-        )
-        prompted = prompts(
-            config=to_json(profile.prompts),
-            fingerprint=of_step("etl/prompts"),
-            **tables,
-            candidates=retrieved.outputs["candidates"],
-            base_model=base.outputs["model"],
-        )
-        tuned = sft(
-            config=to_json(profile.sft),
-            fingerprint=of_step("sft"),
-            checkpoints=checkpoints,
-            prompts=prompted.outputs["prompts"],
-            base_model=base.outputs["model"],
-        )
-        improved = grpo(
-            config=to_json(profile.grpo),
-            fingerprint=f"{reward_fingerprint}-{of_step('grpo')}",
-            checkpoints=checkpoints,
-            prompts=prompted.outputs["prompts"],
-            sft_model=tuned.outputs["model"],
-        )
-        current_champion = champion(config=to_json(profile.register))
-        evaluated = evaluate(
-            config=to_json(profile.evaluate),
-            fingerprint=of_step("evaluate"),
-            lineage=lineage,
-            prompts=prompted.outputs["prompts"],
-            catalogue=sequenced.outputs["catalogue"],
-            rankings=retrieved.outputs["rankings"],
-            base_model=base.outputs["model"],
-            sft_model=tuned.outputs["model"],
-            grpo_model=improved.outputs["model"],
-            champion=current_champion.outputs["champion"],
-            grpo_alarms=improved.outputs["alarms"],
-        )
-        passed = gate(
-            config=to_json(profile.gate),
-            fingerprint=of_step("evaluate"),
+    def recllm_r1(data: str) -> Outputs:
+        return _steps(profile, name, data, cached, scheduled, run_id)
+
+    def notifying(data: str):  # type: ignore[no-untyped-def]
+        handler = notify(run=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
+        profile.placement.apply_notify(handler, lineage.git_commit())
+        with dsl.ExitHandler(handler, name="run"):  # it allows no outputs of the pipeline
+            _steps(profile, name, data, cached, scheduled, run_id)
+
+    return pipeline(notifying if profile.placement and profile.placement.notify else recllm_r1)
+
+
+def _steps(profile: Profile, name: str, data: str, cached: bool, scheduled: str, run_id: str) -> Outputs:
+    own_rewards = lineage.of_reward(profile.grpo.reward)
+    found = window(
+        config=to_parameter(lineage.window_config(profile, name, fresh=not cached)),
+        data=data,
+        scheduled=scheduled,
+        run_id=run_id,
+    )
+    sequenced = sequences(
+        config=to_parameter(profile.sequences),
+        data=data,
+        as_of=found.outputs["as_of"],
+        fingerprint=f"{found.outputs['data_fingerprint']}-{of_step('etl/sequences')}",
+    )
+    retrieved = retrieve(
+        config=to_parameter(profile.retrieve),
+        fingerprint=f"{found.outputs['encoder_fingerprint']}-{of_step('retrieve')}",
+        checkpoints=profile.checkpoints,
+        sequences=sequenced.outputs["uri"],
+    )
+    base = base_model(
+        config=to_parameter(profile.base_model),
+        fingerprint=f"{found.outputs['base_model_fingerprint']}-{of_step('base_model')}",
+    )
+    prompted = prompts(
+        config=to_parameter(profile.prompts),
+        fingerprint=of_step("etl/prompts"),
+        sequences=sequenced.outputs["uri"],
+        retrieved=retrieved.outputs["uri"],
+        base_model=base.outputs["model"],
+    )
+    tuned = sft(
+        config=to_parameter(profile.sft),
+        fingerprint=of_step("sft"),
+        checkpoints=profile.checkpoints,
+        prompts=prompted.outputs["uri"],
+        base_model=base.outputs["model"],
+    )
+    improved = grpo(
+        config=to_parameter(profile.grpo),
+        fingerprint=f"{own_rewards}-{of_step('grpo')}",
+        checkpoints=profile.checkpoints,
+        prompts=prompted.outputs["uri"],
+        sft_model=tuned.outputs["model"],
+    )
+    current_champion = champion(
+        config=to_parameter(profile.register),
+        version=found.outputs["champion_version"],
+        fingerprint=f"{found.outputs['champion_fingerprint']}-{of_step('register')}",
+    )
+    evaluated = evaluate(
+        config=to_parameter(profile.evaluate),
+        fingerprint=of_step("evaluate"),
+        lineage=found.outputs["lineage"],
+        prompts=prompted.outputs["uri"],
+        sequences=sequenced.outputs["uri"],
+        retrieved=retrieved.outputs["uri"],
+        base_model=base.outputs["model"],
+        sft_model=tuned.outputs["model"],
+        grpo_model=improved.outputs["model"],
+        champion=current_champion.outputs["champion"],
+        grpo_alarms=improved.outputs["alarms"],
+    )
+    passed = gate(
+        config=to_parameter(profile.gate),
+        fingerprint=of_step("evaluate"),
+        report=evaluated.outputs["report"],
+    )
+    with dsl.If(passed.outputs["Output"] == True, name="gate-passed"):  # noqa: E712
+        registered = register(
+            config=to_parameter(profile.registration),
+            lineage=found.outputs["lineage"],
+            model=improved.outputs["model"],
             report=evaluated.outputs["report"],
         )
-        with dsl.If(passed.outputs["Output"] == True, name="gate-passed"):  # noqa: E712
-            registered = register(
-                config=to_json(profile.registration),
-                lineage=lineage,
-                model=improved.outputs["model"],
-                report=evaluated.outputs["report"],
-            )
 
-        _place(profile.images.spark, sequenced, prompted)
-        _place(profile.images.trainer, retrieved, base, tuned, improved, evaluated)
-        _place(profile.images.ops, current_champion, passed, registered)
-        for task in (current_champion, registered):
+    tasks = {
+        "window": found,
+        "sequences": sequenced,
+        "retrieve": retrieved,
+        "base_model": base,
+        "prompts": prompted,
+        "sft": tuned,
+        "grpo": improved,
+        "champion": current_champion,
+        "evaluate": evaluated,
+        "gate": passed,
+        "register": registered,
+    }
+    _configure(profile, tasks, cached)
+    return Outputs(
+        window=found.outputs["page"],
+        sequences=sequenced.outputs["page"],
+        retrieve=retrieved.outputs["page"],
+        prompts=prompted.outputs["page"],
+        sft=tuned.outputs["page"],
+        grpo=improved.outputs["page"],
+        evaluate=evaluated.outputs["page"],
+        gate=passed.outputs["page"],
+        report=evaluated.outputs["report"],
+    )
+
+
+def _configure(profile: Profile, tasks: Mapping[str, dsl.PipelineTask], cached: bool) -> None:
+    """Set caching, placement and tracking of the tasks by step."""
+    for step, task in tasks.items():
+        if not cached or step in NEVER_CACHED:
             task.set_caching_options(enable_caching=False)
-        # A local run sets its database in the environment, outside all cache keys; pods cannot reach it.
-        if profile.register.tracking_uri.startswith("http"):
-            for task in (tuned, improved):
-                task.set_env_variable("MLFLOW_TRACKING_URI", profile.register.tracking_uri)
-                task.set_env_variable("MLFLOW_EXPERIMENT_NAME", profile.register.experiment)
-        return Outputs(
-            sequences=sequenced.outputs["data_docs"],
-            retrieve=retrieved.outputs["report"],
-            base_model=base.outputs["model"],
-            prompts=prompted.outputs["data_docs"],
-            sft=tuned.outputs["curves"],
-            grpo=improved.outputs["curves"],
-            evaluate=evaluated.outputs["html"],
-        )
-
-    return recllm_r1
+        if profile.placement:
+            profile.placement.apply(step, task, lineage.git_commit())
+    # A local run sets its database in the environment, outside all cache keys; pods cannot reach it.
+    if profile.register.tracking_uri.startswith("http"):
+        for step in ("sft", "grpo"):
+            tasks[step].set_env_variable("MLFLOW_TRACKING_URI", profile.register.tracking_uri)
+            tasks[step].set_env_variable("MLFLOW_EXPERIMENT_NAME", profile.register.experiment)
 
 
-def _place(image: str, *tasks: dsl.PipelineTask) -> None:
-    for task in tasks:
-        task.set_container_image(image)
-
-
-def compile_to(profile: Profile, path: Path) -> None:
-    """Write the pipeline of `profile` as KFP's YAML to `path`."""
+def compile_to(path: Path, profile: Profile, name: str, **arguments: Any) -> None:
+    """Write the pipeline of the profile called `name` as YAML; arguments as `build`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    compiler.Compiler().compile(build(profile), str(path))
+    compiler.Compiler().compile(build(profile, name, **arguments), str(path))

@@ -11,7 +11,6 @@ import typer
 
 from components.evaluate.config import TRAINED_MODEL
 from components.shared.errors import ConfigError
-from data_contracts.evaluation import EvaluationReport
 from pipelines import experiment_report, local, profile
 
 Changes = Mapping[str, Any]
@@ -124,13 +123,12 @@ def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: 
             finished = local.run(
                 changed, profile_name, data, runs, cache=True, verbose=verbose, run_name=f"{name} {title}"
             )
-            report = EvaluationReport.read(finished.artifact("evaluate", "report"))
-            document["variants"][title] = experiment_report.row_of(report)
+            document["variants"][title] = experiment_report.row_of(finished.report)
             document["made_from"][title] = {
                 "changes": experiment.variants[title],
                 "page": os.path.relpath(finished.page, folder),
-                "sample": str(report.sample),
-                "lineage": report.lineage,
+                "sample": str(finished.report.sample),
+                "lineage": finished.report.lineage,
             }
             del document["missing"][title]
         except Exception as error:

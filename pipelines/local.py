@@ -1,7 +1,6 @@
 """Running the compiled pipeline on this machine under `kfp.local`: the DAG and code of a cluster."""
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -10,19 +9,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from components.shared.artifacts.fingerprint import of_folder, of_text
+from components.shared.artifacts.storage import is_remote
 from components.shared.config import to_json
-from components.shared.errors import UserError
+from components.shared.errors import DataError, UserError
 from components.shared.logs import EVENTS_VARIABLE
 from components.shared.tracking.tracker import PIPELINE_RUN
 from data_contracts.evaluation import EvaluationReport
-from pipelines import lineage
 from pipelines.console import Console
 from pipelines.profile import Profile
+
+if TYPE_CHECKING:
+    from components.evaluate.gate import Decision
 
 GENERATOR = Path(__file__).parent / "datasets" / "synthetic"
 
@@ -33,20 +35,18 @@ class RunFailedError(UserError):
 
 @dataclass(frozen=True, kw_only=True)
 class LocalRun:
-    """A finished run: its folder, registry and the name of its registered model."""
+    """A finished run: its folder, its registry, and what its evaluation and its gate say."""
 
     folder: Path
     tracking_uri: str
     model_name: str
+    report: EvaluationReport
+    decision: "Decision"
 
     @property
     def page(self) -> Path:
         """Return the path of the main page."""
         return self.folder / "report.html"
-
-    def artifact(self, step: str, name: str) -> Path:
-        """Return the path of an artifact of a step that is never cached."""
-        return next(self.folder.glob(f"*/{step}/{name}"))
 
 
 def run(
@@ -64,38 +64,28 @@ def run(
     `run_name`, by default the profile's, begins the name of the run's folder. Raises RunFailedError if a
     step failed. The next run resumes from finished steps and checkpoints.
     """
-    runs, exposures = runs.resolve(), profile.sequences.exposures
-    # Wrong paths and names are reported before anything is written.
-    data_fingerprint = lineage.of_data(data, exposures) if data else ""
-    reward_fingerprint = lineage.of_reward(profile.grpo.reward)
+    runs = runs.resolve()
+    if data and not is_remote(data) and not Path(data).is_dir():  # reported before anything is written
+        raise DataError(f"{data}: no such folder; it must hold the raw tables")
     stem = re.sub(r"[^A-Za-z0-9.-]+", "-", run_name or Path(profile_name).stem)[:60]
-    run_key = f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
-    folder = runs / run_key
+    folder = runs / f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
     try:
         folder.mkdir(parents=True)
     except OSError as error:
         reason = f"cannot be written to ({error.strerror}); name another folder"
         raise UserError(f"--runs {runs}: {reason}") from error
-    if not data:
-        data = _generate(profile, runs)
-        data_fingerprint = lineage.of_data(data, exposures)
-    arguments = {
-        "data": data if "://" in data else str(Path(data).resolve()),
-        "data_fingerprint": data_fingerprint,
-        "reward_fingerprint": reward_fingerprint,
-        "base_model_fingerprint": lineage.of_model(profile.base_model),
-        "encoder_fingerprint": lineage.of_model(profile.retrieve.encoder),
-        "checkpoints": str(runs / "checkpoints"),
-    }
-    origin = lineage.describe(run_key, profile_name, profile.base_model.source, arguments)
-    arguments["lineage"] = json.dumps(origin)
+    location = data if data and is_remote(data) else str(Path(data or _generate(profile, runs)).resolve())
     tracking_uri = profile.register.tracking_uri or local_registry(runs)
-    profile = replace(profile, register=replace(profile.register, tracking_uri=tracking_uri))
-    finished = LocalRun(folder=folder, tracking_uri=tracking_uri, model_name=profile.register.model_name)
+    profile = replace(
+        profile,
+        register=replace(profile.register, tracking_uri=tracking_uri),
+        checkpoints=profile.checkpoints or str(runs / "checkpoints"),
+        placement=None,
+    )
     with Console(folder, verbose=verbose) as console, _stopping_children():
-        console.say(f"run {run_key}: everything it writes lies in {folder}")
-        _execute(profile, finished, runs / "cache" if cache else None, arguments, console)
-    return finished
+        console.say(f"run {folder.name}: everything it writes lies in {folder}")
+        cache_root = runs / "cache" if cache else None
+        return _execute(profile, Path(profile_name).stem, folder, cache_root, location, console)
 
 
 def local_registry(runs: Path) -> str:
@@ -115,11 +105,12 @@ def _generate(profile: Profile, runs: Path) -> str:
 
 
 def _execute(
-    profile: Profile, run: LocalRun, cache: Path | None, arguments: dict[str, str], console: Console
-) -> None:
+    profile: Profile, name: str, folder: Path, cache: Path | None, data: str, console: Console
+) -> LocalRun:
     from kfp import components as kfp_components
     from kfp import local
 
+    from components.evaluate.gate import decide
     from pipelines import run_page
     from pipelines.dag import Outputs, compile_to
 
@@ -127,17 +118,17 @@ def _execute(
     # sleep at once cost a tenth on an idle one.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     os.environ[EVENTS_VARIABLE] = str(console.events)
-    os.environ["MLFLOW_TRACKING_URI"] = run.tracking_uri  # where steps log as they train
+    os.environ["MLFLOW_TRACKING_URI"] = profile.register.tracking_uri  # where steps log as they train
     os.environ["MLFLOW_EXPERIMENT_NAME"] = profile.register.experiment
-    os.environ[PIPELINE_RUN] = run.folder.name
+    os.environ[PIPELINE_RUN] = folder.name
     # The images are for clusters; here every step runs in this very environment.
     warnings.filterwarnings("ignore", message="You may be attemping to run a task", category=RuntimeWarning)
 
-    compiled = run.folder / "pipeline.yaml"
-    compile_to(profile, compiled)
+    compiled = folder / "pipeline.yaml"
+    compile_to(compiled, profile, name, cached=cache is not None, scheduled="", run_id=folder.name)
     local.init(
         local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(run.folder),
+        pipeline_root=str(folder),
         enable_caching=cache is not None,
         cache_root=str(cache) if cache else None,
     )
@@ -147,17 +138,25 @@ def _execute(
             console.log.open("a", buffering=1, encoding="utf-8") as log,
             contextlib.redirect_stdout(log),
         ):
-            artifacts = pipeline(**arguments).outputs
+            artifacts = pipeline(data=data).outputs
     except RuntimeError as error:
         step, cause = console.failure(str(error))
         raise RunFailedError(f"step '{step}' failed: {cause}\nThe whole log: {console.log}") from error
-    outputs = {step: Path(artifacts[step].path) for step in Outputs._fields}
-    cached = [step.replace("_", "-") for step in outputs if run.folder not in outputs[step].parents]
+    outputs = {name: Path(artifacts[name].path) for name in Outputs._fields}
+    pages = {step: path for step, path in outputs.items() if step != "report"}
+    cached = [step for step, path in pages.items() if folder not in path.parents]
     if cached:
         console.say(f"unchanged, so their outputs were used again: {', '.join(cached)}")
-    run_page.write(
-        run.folder, outputs, EvaluationReport.read(run.artifact("evaluate", "report")), profile.gate
+    report = EvaluationReport.read(outputs["report"])
+    run = LocalRun(
+        folder=folder,
+        tracking_uri=profile.register.tracking_uri,
+        model_name=profile.register.model_name,
+        report=report,
+        decision=decide(profile.gate, report),
     )
+    run_page.write(folder, pages, report, run.decision)
+    return run
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Profiles: all configuration of a run in one YAML file, parsed strictly."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, field, fields, is_dataclass
 from pathlib import Path
@@ -19,20 +20,13 @@ from components.shared.config import from_mapping, strict
 from components.shared.errors import ConfigError
 from components.shared.prompting.settings import PromptSettings
 from pipelines.datasets.synthetic.config import SampleConfig
+from pipelines.placement import Placement
 
 FOLDER = Path(__file__).parent / "profiles"
 
 
-@strict
-class Images:
-    """The image of each dependency world; pin a digest or a commit, never `latest`."""
-
-    spark: str = "recllm-r1/spark:0.1.0"
-    """Image of the data steps."""
-    trainer: str = "recllm-r1/trainer:0.1.0"
-    """Image of retrieval, training and evaluation."""
-    ops: str = "recllm-r1/ops:0.1.0"
-    """Image of the gate and the registry."""
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @strict
@@ -49,7 +43,19 @@ class Profile:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     register: RegistryConfig = field(default_factory=RegistryConfig)
-    images: Images = field(default_factory=Images)
+    checkpoints: str = ""
+    """Folder (on a volume) or s3:// URI from which killed steps resume; empty = none, locally the runs'."""
+    placement: Placement | None = None
+    """Where the steps run on a cluster; none = a profile for this machine."""
+
+    def __post_init__(self) -> None:
+        if self.placement is None:
+            return
+        if not self.register.tracking_uri:
+            raise ValueError("register.tracking_uri: empty; pods need an MLflow server (http://…)")
+        for key, model in {"base_model": self.base_model, "retrieve.encoder": self.retrieve.encoder}.items():
+            if _HUB_ID.fullmatch(model.source) and not _COMMIT.fullmatch(model.revision):
+                raise ValueError(f"{key}.revision: {model.revision!r} can change; pin a commit of the hub")
 
     @property
     def registration(self) -> RegisterConfig:
@@ -133,5 +139,5 @@ def _help(section: type, name: str) -> str:
 
 def _inline(value: Any) -> str:
     """Return `value` as YAML on one line."""
-    plain = json.loads(json.dumps(value))  # tuples become lists
+    plain = json.loads(json.dumps(value, default=asdict))  # tuples become lists
     return yaml.safe_dump(plain, default_flow_style=True, width=10**9).removesuffix("...\n").strip()

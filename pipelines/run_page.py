@@ -3,10 +3,13 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from components.evaluate.config import TRAINED_MODEL, GateConfig
 from components.shared.reporting import page
 from data_contracts.evaluation import EvaluationReport
+
+if TYPE_CHECKING:
+    from components.evaluate.gate import Decision
 
 PAGES = {
     "evaluate": "Evaluation report",
@@ -15,30 +18,27 @@ PAGES = {
     "prompts": "Prompts",
     "sft": "SFT",
     "grpo": "GRPO",
+    "gate": "Gate",
+    "window": "Data window and preflight",
 }
 """The title of each step's page."""
 
 
-def write(folder: Path, outputs: Mapping[str, Path], report: EvaluationReport, gate: GateConfig) -> None:
+def write(folder: Path, pages: Mapping[str, Path], report: EvaluationReport, decision: "Decision") -> None:
     """Write `report.html` and copies of the steps' pages into the run's `folder`.
 
-    `outputs` holds the page of each step, which for a cached step lies in another run.
+    `pages` holds the page of each step, which for a cached step lies in another run.
     """
-    from components.evaluate.gate import decide
+    from components.evaluate import gate
     from components.evaluate.page import lineage, ranking_quality
 
     links = {}
     (folder / "pages").mkdir(exist_ok=True)
     for step, title in PAGES.items():
         links[title] = f"pages/{step}.html"
-        shutil.copyfile(outputs[step], folder / links[title])
-    decision = decide(gate, report)
-    verdict = "passed the gate and is registered" if decision.passed else "is not registered"
-    outcomes = {True: page.Cell("pass", "good"), False: page.Cell("fail", "bad")}
-    rules = [(rule.name, rule.figure, outcomes[rule.passed]) for rule in decision.rules]
+        shutil.copyfile(pages[step], folder / links[title])
     blocks = [
-        page.Note(f"{TRAINED_MODEL} {verdict}.", "good" if decision.passed else "warn"),
-        page.Table(["rule of the gate", "found", ""], rules, is_text=True),
+        *gate.blocks(decision),
         page.Heading("Comparators"),
         *ranking_quality(report),
         page.Heading("Lineage"),

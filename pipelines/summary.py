@@ -7,7 +7,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from data_contracts.evaluation import EvaluationReport
 from pipelines import experiment_report
 from pipelines.local import LocalRun
 
@@ -16,14 +15,14 @@ WIDTH = 130  # of the table; a log or a pipe has no width of its own
 
 def show(run: LocalRun) -> None:
     """Print the table of comparators, the gate's decision, the paths and the next commands."""
-    report = EvaluationReport.read(run.artifact("evaluate", "report"))
-    figures = {found.name: found.figures() for found in report.comparators}
+    figures = {found.name: found.figures() for found in run.report.comparators}
     promote = f"recllm promote --model {run.model_name} --tracking-uri {run.tracking_uri}"
-    has_registered = any(run.folder.glob("*/register"))
     _print(
-        str(report.sample),
+        str(run.report.sample),
         figures,
-        run.artifact("gate", "decision").read_text(encoding="utf-8"),
+        f"Gate: {run.decision}",
+        *(f"  {rule}" for rule in run.decision.rules),
+        "",
         f"report:    {run.page}",
         f"MLflow:    {run.tracking_uri}",
         f"artifacts: {run.folder}",
@@ -32,7 +31,7 @@ def show(run: LocalRun) -> None:
         "Next:",
         f"  recllm open {run.folder}",
         f"  mlflow ui --backend-store-uri {run.tracking_uri}",
-        f"  {promote if has_registered else 'nothing to promote: the gate registered no version'}",
+        f"  {promote if run.decision.passed else 'nothing to promote: the gate registered no version'}",
     )
 
 

@@ -6,8 +6,8 @@ from components.step import step
 
 
 @step()
-def base_model(config: str, fingerprint: str, model: Output[Model]):
-    """Fetch the base model in safetensors; `config` is JSON, `fingerprint` only keys the cache."""
+def base_model(config: dict, fingerprint: str, model: Output[Model]):
+    """Fetch the base model in safetensors; `fingerprint` only keys the cache."""
     from pathlib import Path
 
     from components.base_model.config import BaseModelConfig

@@ -1,25 +1,38 @@
-"""Between a step's report and the artifacts that show it."""
+"""Between the data steps' tables, their reports and the artifacts that show them."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from components.etl.config import SparkConfig
-from components.shared.artifacts.outputs import log_metrics, paths
-from components.shared.artifacts.storage import is_remote
+from components.shared.artifacts.outputs import log_metrics
+from components.shared.artifacts.storage import is_remote, local_copy
 from components.shared.errors import ConfigError
 
+TABLES = ("sequences", "catalogue", "users", "exposures", "quarantine")
 
-def tables(config: SparkConfig, **artifacts: Any) -> dict[str, Any]:
-    """Return where Spark reads or writes tables: artifacts' folders, their URIs for remote executors."""
-    if config.is_local:
-        return paths(**artifacts)
-    uris = {name: artifact.uri for name, artifact in artifacts.items()}
-    if local := [uri for uri in uris.values() if not is_remote(uri)]:
+
+def inputs(config: SparkConfig, location: str, *names: str) -> dict[str, str | Path]:
+    """Return the tables `names` below `location`: on this disk unless executors are elsewhere."""
+    folders = {name: f"{location}/{name}" for name in names}
+    if not config.is_local:
+        return {name: _seen_by_executors(config, folder) for name, folder in folders.items()}
+    return {name: local_copy(folder) for name, folder in folders.items()}
+
+
+def outputs(config: SparkConfig, artifact: Any) -> dict[str, str | Path]:
+    """Return where Spark writes the tables of `sequences`: below the artifact's folder or its URI."""
+    folder = artifact.path if config.is_local else _seen_by_executors(config, artifact.uri)
+    return {name: f"{folder}/{name}" for name in TABLES}
+
+
+def _seen_by_executors(config: SparkConfig, uri: str) -> str:
+    if not is_remote(uri):
         raise ConfigError(
-            f"spark.master={config.master!r} works on other machines, which cannot see {local[0]}; "
+            f"spark.master={config.master!r} works on other machines, which cannot see {uri}; "
             "give the pipeline an s3:// root"
         )
-    return uris
+    return uri
 
 
 def log_report(report: Any, metrics: Any) -> None:

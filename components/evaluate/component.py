@@ -1,51 +1,54 @@
 """KFP wrappers of evaluate and of the gate."""
 
-from kfp.dsl import HTML, Artifact, Dataset, Input, Markdown, Metrics, Model, Output
+from kfp.dsl import HTML, Artifact, Input, Metrics, Model, Output
 
 from components.step import step
 
 
 @step()
 def evaluate(
-    config: str,
+    config: dict,
     fingerprint: str,
-    lineage: str,
-    prompts: Input[Dataset],
-    catalogue: Input[Dataset],
-    rankings: Input[Dataset],
+    lineage: dict,
+    prompts: str,
+    sequences: str,
+    retrieved: str,
     base_model: Input[Model],
     sft_model: Input[Model],
     grpo_model: Input[Model],
     champion: Input[Model],
-    grpo_alarms: Input[Artifact],
+    grpo_alarms: dict,
     report: Output[Artifact],
-    html: Output[HTML],
+    page: Output[HTML],
     metrics: Output[Metrics],
 ):
-    """Compare all models on the test users; `config`, `lineage` are JSON, `fingerprint` a cache key."""
+    """Compare all models on the test users; `fingerprint` only keys the cache."""
     from components.evaluate.config import EvaluateConfig
     from components.evaluate.job import headline_metrics, run
     from components.shared.artifacts.outputs import log_metrics, paths
+    from components.shared.artifacts.storage import local_copy
     from components.shared.config import parse
-    from data_contracts.evaluation import parse_lineage
 
     written = run(
         parse(EvaluateConfig, config, "evaluate"),
-        **paths(prompts=prompts, catalogue=catalogue, rankings=rankings, training_alarms=grpo_alarms),
-        **paths(report_json=report, html=html),
+        prompts=local_copy(prompts),
+        catalogue=local_copy(f"{sequences}/catalogue"),
+        rankings=local_copy(f"{retrieved}/rankings"),
+        **paths(report_json=report, html=page),
         models=paths(champion=champion, base=base_model, sft=sft_model, grpo=grpo_model),
-        lineage=parse_lineage(lineage),
+        lineage=lineage,
+        training_alarms=grpo_alarms,
     )
     log_metrics(metrics, headline_metrics(written))
 
 
 @step()
-def gate(config: str, fingerprint: str, report: Input[Artifact], decision: Output[Markdown]) -> bool:
-    """Return whether the report passes the rules; `config` is JSON, `fingerprint` keys the cache."""
+def gate(config: dict, fingerprint: str, report: Input[Artifact], page: Output[HTML]) -> bool:
+    """Return whether the report passes the rules; `fingerprint` only keys the cache."""
     from pathlib import Path
 
     from components.evaluate.config import GateConfig
     from components.evaluate.gate import run
     from components.shared.config import parse
 
-    return run(parse(GateConfig, config, "gate"), Path(report.path), Path(decision.path)).passed
+    return run(parse(GateConfig, config, "gate"), Path(report.path), Path(page.path)).passed

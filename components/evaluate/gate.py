@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.evaluate.config import TRAINED_MODEL, GateConfig
-from components.shared.artifacts.outputs import write_text
 from components.shared.errors import ConfigError, DataError, faults_as
 from components.shared.logs import logger
+from components.shared.reporting import page
 from data_contracts.evaluation import CHAMPION, TITLES, EvaluationReport
 
 log = logger("gate")
@@ -35,13 +35,17 @@ class Decision:
         """Return whether every rule passed."""
         return all(rule.passed for rule in self.rules)
 
+    def __str__(self) -> str:
+        verdict = "passed the gate and is registered" if self.passed else "is not registered"
+        return f"{TRAINED_MODEL} {verdict}."
+
 
 def run(config: GateConfig, report: Path, decision: Path) -> Decision:
-    """Return the decision on the report file, after writing it as Markdown to `decision`."""
+    """Return the decision on the report file, after writing it as the page `decision`."""
     with faults_as(DataError):
         evaluated = EvaluationReport.read(report)
     decided = decide(config, evaluated)
-    write_text(decision, to_markdown(decided, evaluated))
+    page.write(decision, "Gate", blocks(decided), lead=str(evaluated.sample))
     for rule in decided.rules:
         log.info("%s", rule)
     return decided
@@ -67,13 +71,14 @@ def decide(config: GateConfig, report: EvaluationReport) -> Decision:
     return Decision(rules=tuple(rules))
 
 
-def to_markdown(decision: Decision, report: EvaluationReport) -> str:
-    """Return the decision as Markdown that also reads as plain text."""
-    # A list, because the Kubeflow UI shows a Markdown table without its columns.
-    verdict = "passes and may be registered" if decision.passed else "is not registered"
-    rules = "\n".join(f"- {rule}" for rule in decision.rules)
-    sample = f"{report.sample}; {report.sample.confidence:.0%} intervals by paired bootstrap."
-    return f"## Gate: {TRAINED_MODEL} {verdict}\n\n{rules}\n\n{sample}\n"
+def blocks(decision: Decision) -> list[page.Block]:
+    """Return the verdict and the table of rules as parts of a page."""
+    outcomes = {True: page.Cell("pass", "good"), False: page.Cell("fail", "bad")}
+    rules = [(rule.name, rule.figure, outcomes[rule.passed]) for rule in decision.rules]
+    return [
+        page.Note(str(decision), "good" if decision.passed else "warn"),
+        page.Table(["rule of the gate", "found", ""], rules, is_text=True),
+    ]
 
 
 def _beats(config: GateConfig, report: EvaluationReport, selector: str) -> Rule:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from components.evaluate import health, page
 from components.evaluate.answers import answer_all, answer_statistics, examples
@@ -25,6 +26,7 @@ from data_contracts.evaluation import (
     Sample,
     TrainingAlarms,
 )
+from data_contracts.strict import decode
 
 log = logger("evaluate")
 
@@ -37,7 +39,7 @@ def run(
     rankings: Path,
     models: Mapping[str, Path],
     lineage: Lineage,
-    training_alarms: Path,
+    training_alarms: Mapping[str, Any],
     report_json: Path,
     html: Path,
 ) -> EvaluationReport:
@@ -46,7 +48,7 @@ def run(
     `models` are folders by comparator, in the order of training; one with the file `none.txt` is left out.
     """
     with faults_as(DataError):
-        alarms = TrainingAlarms.read(training_alarms).alarms
+        alarms = decode(TrainingAlarms, training_alarms, "the alarms of grpo").alarms
     rows, available = sample_prompts(prompts, config.max_users, config.seed)
     items = read_catalogue(catalogue)
     orders = read_rankings(rankings, rows)

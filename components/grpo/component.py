@@ -1,34 +1,39 @@
 """KFP wrapper of the step `grpo`."""
 
-from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
+from kfp.dsl import HTML, Input, Metrics, Model, Output, OutputPath
 
 from components.step import step
 
 
 @step()
 def grpo(
-    config: str,
+    config: dict,
     fingerprint: str,
     checkpoints: str,
-    prompts: Input[Dataset],
+    prompts: str,
     sft_model: Input[Model],
     model: Output[Model],
-    curves: Output[HTML],
+    page: Output[HTML],
     metrics: Output[Metrics],
-    alarms: Output[Artifact],
+    alarms: OutputPath(dict),
 ):
-    """Improve the SFT model by GRPO; `config` is JSON of GrpoConfig.
+    """Improve the SFT model by GRPO.
 
     `fingerprint` names the user's own reward terms and the code; it keys the cache and the checkpoints.
     """
+    from pathlib import Path
+
     from components.grpo.config import GrpoConfig
     from components.grpo.job import run
     from components.shared.artifacts.outputs import log_metrics, paths
+    from components.shared.artifacts.storage import local_copy
     from components.shared.config import parse
 
     report = run(
         parse(GrpoConfig, config, "grpo"),
-        **paths(prompts=prompts, sft_model=sft_model, model=model, curves=curves, alarms=alarms),
+        prompts=local_copy(prompts),
+        **paths(sft_model=sft_model, model=model, curves=page),
+        alarms=Path(alarms),
         checkpoints=checkpoints,
         fingerprint=fingerprint,
     )

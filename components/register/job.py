@@ -12,10 +12,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from components.register import packaging
-from components.register.config import RegisterConfig
-from components.shared.artifacts.outputs import atomic_folder, write_text
+from components.register.config import RegisterConfig, RegistryConfig
+from components.shared.artifacts.outputs import atomic_folder
 from components.shared.errors import ConfigError, DataError, faults_as, is_full_disk
 from components.shared.logs import logger
+from components.shared.reporting import page
 from components.shared.tracking import mlflow_client, registry
 from components.shared.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, RUN_KEY
 from data_contracts.evaluation import NO_MODEL, EvaluationReport, Lineage
@@ -26,8 +27,8 @@ champion_log = logger("champion")
 _LONGEST_TAG = 5000  # MLflow servers before 3 refuse more; the whole lineage is an artifact as well
 
 
-def run(config: RegisterConfig, *, model: Path, report: Path, lineage: Lineage, version_info: Path) -> str:
-    """Return the run's version, with the alias `challenger`; write `version_info` (Markdown).
+def run(config: RegisterConfig, *, model: Path, report: Path, lineage: Lineage, html: Path) -> str:
+    """Return the run's version, with the alias `challenger`; write the page `html`.
 
     A `run_key` of the lineage has one version: a second call returns the version of the first. The version
     is created last, with all its tags, so that an interrupted call leaves none.
@@ -48,31 +49,29 @@ def run(config: RegisterConfig, *, model: Path, report: Path, lineage: Lineage, 
         found = registry.versions(client, name, key)
         version = str(found[0].version) if found else _create(client, config, model, evaluated, lineage)
         _set_challenger(client, name, version)
-    load = f'mlflow.pyfunc.load_model("models:/{name}@{CHALLENGER}")'
-    next_steps = f"Load it with `{load}`, promote it with `recllm promote {version}`."
-    text = f"## {name}, version {version}\n\nRegistered at `{client.tracking_uri}`. {next_steps}\n"
-    write_text(version_info, text)
+    page.write(html, f"{name}, version {version}", _next_steps(client.tracking_uri, name, version))
     log.info("%s version %s %s registered", name, version, "was already" if found else "is")
     return version
 
 
-def run_champion(config: RegisterConfig, folder: Path) -> str | None:
-    """Download the champion's Hugging Face folder; return its version.
+def _next_steps(tracking_uri: str, name: str, version: str) -> list[page.Block]:
+    commands = {
+        "Load it": f'mlflow.pyfunc.load_model("models:/{name}@{CHALLENGER}")',
+        "Promote it": f"recllm promote {version} --model {name}",
+    }
+    return [page.Text(f"Registered at {tracking_uri}."), page.Table((), list(commands.items()), is_text=True)]
 
-    Without a champion, `folder` holds only `none.txt`, and None is returned.
-    """
-    version = None
-    if mlflow_client.exists(config.tracking_uri):
-        client = mlflow_client.connect(config.tracking_uri)
-        with mlflow_client.readable_errors(client.tracking_uri):
-            version = registry.aliases(client, config.model_name).get(CHAMPION)
+
+def run_champion(config: RegistryConfig, version: str, folder: Path) -> None:
+    """Download the Hugging Face folder of the champion, which is `version`; "" writes only `none.txt`."""
     with atomic_folder(folder) as partial:
         if version:
-            _download(client, config.model_name, version, partial)
+            client = mlflow_client.connect(config.tracking_uri)
+            with mlflow_client.readable_errors(client.tracking_uri):
+                _download(client, config.model_name, version, partial)
         else:
             (partial / NO_MODEL).write_text(f"{config.model_name} has no champion yet\n")
     champion_log.info("%s: %s", config.model_name, f"version {version}" if version else "none yet")
-    return version
 
 
 def _create(

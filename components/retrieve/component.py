@@ -1,35 +1,39 @@
 """KFP wrapper of the step `retrieve`."""
 
-from kfp.dsl import HTML, Dataset, Input, Metrics, Output
+from kfp.dsl import HTML, Dataset, Metrics, Output, OutputPath
 
 from components.step import step
 
 
 @step()
 def retrieve(
-    config: str,
+    config: dict,
     fingerprint: str,
     checkpoints: str,
-    sequences: Input[Dataset],
-    catalogue: Input[Dataset],
-    users: Input[Dataset],
-    exposures: Input[Dataset],
-    candidates: Output[Dataset],
-    rankings: Output[Dataset],
-    report: Output[HTML],
+    sequences: str,
+    lists: Output[Dataset],
+    page: Output[HTML],
     metrics: Output[Metrics],
+    uri: OutputPath(str),
 ):
-    """Train the recommenders, list candidates; `config` is JSON, `fingerprint` keys cache and checkpoints."""
+    """Train the recommenders, list candidates; `fingerprint` keys the cache and the checkpoints."""
+    from pathlib import Path
+
     from components.retrieve.config import RetrieveConfig
     from components.retrieve.job import run
-    from components.shared.artifacts.outputs import log_metrics, paths
+    from components.shared.artifacts.outputs import log_metrics
+    from components.shared.artifacts.storage import local_copy
     from components.shared.config import parse
 
-    written = run(
+    tables = ("sequences", "catalogue", "users", "exposures")
+    tables = ("sequences", "catalogue", "users", "exposures")
+    report = run(
         parse(RetrieveConfig, config, "retrieve"),
-        **paths(sequences=sequences, catalogue=catalogue, users=users, exposures=exposures),
-        **paths(candidates=candidates, rankings=rankings, report_html=report),
+        **{name: local_copy(f"{sequences}/{name}") for name in tables},
+        **{name: Path(lists.path, name) for name in ("candidates", "rankings")},
+        report_html=Path(page.path),
         checkpoints=checkpoints,
         fingerprint=fingerprint,
     )
-    log_metrics(metrics, written.metrics())
+    log_metrics(metrics, report.metrics())
+    Path(uri).write_text(lists.uri)

@@ -1,32 +1,34 @@
 """KFP wrapper of the step `sft`."""
 
-from kfp.dsl import HTML, Dataset, Input, Metrics, Model, Output
+from kfp.dsl import HTML, Input, Metrics, Model, Output
 
 from components.step import step
 
 
 @step()
 def sft(
-    config: str,
+    config: dict,
     fingerprint: str,
     checkpoints: str,
-    prompts: Input[Dataset],
+    prompts: str,
     base_model: Input[Model],
     model: Output[Model],
-    curves: Output[HTML],
+    page: Output[HTML],
     metrics: Output[Metrics],
 ):
-    """Fine-tune the base model on answers; `config` is JSON, `fingerprint` only keys the cache."""
+    """Fine-tune the base model on answers; `fingerprint` only keys the cache."""
     from dataclasses import asdict
 
     from components.sft.config import SftConfig
     from components.sft.job import run
     from components.shared.artifacts.outputs import log_metrics, paths
+    from components.shared.artifacts.storage import local_copy
     from components.shared.config import parse
 
     report = run(
         parse(SftConfig, config, "sft"),
-        **paths(prompts=prompts, base_model=base_model, model=model, curves=curves),
+        prompts=local_copy(prompts),
+        **paths(base_model=base_model, model=model, curves=page),
         checkpoints=checkpoints,
     )
     log_metrics(metrics, asdict(report))

@@ -1,18 +1,19 @@
 """Configuration sections: strict dataclasses, read from YAML or JSON, written as JSON.
 
-A section travels to its step as one JSON string, because KFP turns nested integers into floats.
+A section travels to its step as a KFP parameter of type dict, whose numbers are all floats.
 """
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
 from components.shared.errors import ConfigError, faults_as
-from data_contracts.strict import decode, decode_json, strict
+from data_contracts.strict import decode, strict
 
-__all__ = ["Dtype", "Fraction", "Seed", "Share", "from_mapping", "parse", "strict", "to_json"]
+__all__ = ["Dtype", "Fraction", "Seed", "Share", "from_mapping", "parse", "strict", "to_json", "to_parameter"]
 
 T = TypeVar("T")
 
@@ -23,10 +24,30 @@ Dtype = Literal["auto", "float32", "bfloat16"]
 """Compute dtype; "auto" is bfloat16 where it is faster than float32."""
 
 
-def parse(section: type[T], text: str, source: str = "config") -> T:
-    """Return the section in the JSON `text`. Raises ConfigError naming `source` and the key."""
-    with faults_as(ConfigError):
-        return decode_json(section, text, source)
+def parse(section: type[T], parameter: Mapping[str, Any], source: str = "config") -> T:
+    """Return the section in the KFP `parameter`. Raises ConfigError naming `source` and the key."""
+    return from_mapping(section, _with_integers(parameter), source)
+
+
+def to_parameter(section: Any) -> dict[str, Any]:
+    """Return the section as a KFP parameter, keys sorted: equal sections give equal cache keys.
+
+    Keys that are None are left out, since KFP refuses null; None has to be their default.
+    """
+    return json.loads(to_json(section), object_hook=_without_nulls)
+
+
+def _without_nulls(mapping: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in mapping.items() if value is not None}
+
+
+def _with_integers(value: Any) -> Any:
+    """Return `value` with whole floats as integers, which a float key accepts as well."""
+    if isinstance(value, Mapping):
+        return {name: _with_integers(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_integers(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def to_json(section: Any) -> str:

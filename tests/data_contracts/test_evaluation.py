@@ -14,7 +14,6 @@ from data_contracts.evaluation import (
     EvaluationReport,
     Interval,
     Sample,
-    parse_lineage,
 )
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
@@ -133,9 +132,3 @@ def test_nan_is_never_written() -> None:
 def test_a_missing_file_is_named(tmp_path) -> None:
     with pytest.raises(ValueError, match=r"nowhere\.json: cannot be read"):
         EvaluationReport.read(tmp_path / "nowhere.json")
-
-
-@pytest.mark.parametrize("text", ["", "{", "[1]", '"text"'])
-def test_lineage_is_a_mapping(text: str) -> None:
-    with pytest.raises(ValueError, match="lineage: "):
-        parse_lineage(text)

@@ -14,9 +14,9 @@ from data_contracts.tables import ACTIONS
 RECLLM = [sys.executable, "-m", "pipelines.cli"]
 
 
-def recllm(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def recllm(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     # Other tests of the same process set it, as mlflow.set_tracking_uri does.
-    env = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    env = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"} | variables
     return subprocess.run(
         [*RECLLM, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, env=env
     )
@@ -51,6 +51,7 @@ def test_help_lists_the_commands_without_loading_anything_heavy(tmp_path: Path) 
     ("arguments", "message"),
     [
         pytest.param(["run", "--profile", "huge"], "profile 'huge': neither one of", id="unknown profile"),
+        pytest.param(["compile", "--profile", "tiny"], "'tiny': no `placement`", id="a local profile"),
         pytest.param(
             ["run", "--profile", "tiny", "--data", "nowhere"],
             "nowhere: no such folder; it must hold",
@@ -147,12 +148,13 @@ def test_sample_and_compile_write_what_they_say(tmp_path: Path) -> None:
     actions = set(pq.read_table(tmp_path / "log" / "events.parquet")["action"].to_pylist())
     assert actions - set(ACTIONS), "faulty rows are among them"
     assert {path.stem for path in (tmp_path / "log").iterdir()} == {"users", "items", "events", "exposures"}
-    assert recllm("compile", "--profile", "tiny", "--out", "p.yaml", cwd=tmp_path).returncode == 0
-    assert "pipelineInfo" in (tmp_path / "p.yaml").read_text()
+    compiled = recllm("compile", "--out", "p.yaml", cwd=tmp_path, RECLLM_GIT_COMMIT="0123456789abcdef")
+    assert compiled.returncode == 0, compiled.stderr
+    assert "localhost/recllm-r1/ops:0123456789abcdef" in (tmp_path / "p.yaml").read_text()
 
 
 def test_profiles_are_listed_and_shown(tmp_path: Path) -> None:
-    assert recllm("profile", "list", cwd=tmp_path).stdout.split() == ["h800", "laptop", "tiny"]
+    assert recllm("profile", "list", cwd=tmp_path).stdout.split() == ["h800", "kind", "laptop", "tiny"]
     (tmp_path / "mine.yaml").write_text("sft: {epochs: 3}\n")
     assert "  epochs: 3\n" in recllm("profile", "show", "mine.yaml", cwd=tmp_path).stdout
 

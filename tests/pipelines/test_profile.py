@@ -58,7 +58,9 @@ def test_mistakes_name_the_file_and_the_key(text: str, message: str, tmp_path: P
 
 
 def test_an_unknown_profile_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="profile 'gpu': neither one of h800, laptop, tiny nor a YAML file"):
+    with pytest.raises(
+        ConfigError, match="profile 'gpu': neither one of h800, kind, laptop, tiny nor a YAML file"
+    ):
         profile.load("gpu")
 
 

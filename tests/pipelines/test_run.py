@@ -51,7 +51,7 @@ def test_the_run_compares_all_models_and_says_where_everything_lies(finished: tu
     page = Path(places["report:"]).read_text()
     assert all(title in page for title in ("passed the gate", "item_to_item", "git_commit"))
     links = re.findall(r'href="(pages/[a-z]+\.html)"', page)
-    assert len(links) == 6
+    assert len(links) == 8
     assert all("<html" in (Path(places["report:"]).parent / link).read_text() for link in links)
     assert Path(places["log:"]).is_file()
     assert "mlflow ui --backend-store-uri sqlite:///" in shown
@@ -84,7 +84,8 @@ def test_a_second_run_uses_finished_steps_again_and_meets_the_champion(finished:
     folder, shown = finished
     again = recllm("run", "--profile", "tiny", cwd=folder)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "used again: sequences, retrieve, base-model, prompts, sft, grpo" in again.stdout
+    assert "used again: sequences, retrieve, prompts, sft, grpo\n" in again.stdout
+    assert "version 1 was already registered" in again.stdout, "the same data, code and settings"
     assert "│ champion " in again.stdout
     newest = Path(recllm("open", "--no-browser", cwd=folder).stdout.strip())
     assert str(newest) in again.stdout
@@ -103,7 +104,7 @@ def test_an_experiment_shares_finished_steps_compares_its_variants_and_registers
     versions = len(list((folder / "runs").glob("*/*/register")))
     done = recllm("experiment", "sft-only", "--profile", "tiny", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("used again: sequences, retrieve, base-model, prompts, sft") == 2
+    assert done.stdout.count("used again: sequences, retrieve, prompts, sft") == 2
     (written,) = (folder / "runs" / "experiments").iterdir()
     report = json.loads((written / "report.json").read_text())
     assert list(report["variants"]) == ["SFT and GRPO", "SFT only"]

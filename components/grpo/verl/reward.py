@@ -15,7 +15,7 @@ from typing import Any
 from components.grpo.config import RewardWeights
 from components.grpo.rewards import Term, business_terms, score
 from components.shared.artifacts.outputs import atomic_file
-from components.shared.config import parse
+from components.shared.config import from_mapping
 from components.shared.prompting.table import PromptRow
 
 RESOLUTION = 2**16
@@ -82,7 +82,7 @@ def compute_score(
 
 @functools.cache
 def _weights(text: str) -> tuple[RewardWeights, dict[str, Term]]:
-    weights = parse(RewardWeights, text, "grpo.reward")
+    weights = from_mapping(RewardWeights, json.loads(text), "grpo.reward")
     return weights, business_terms(weights)
 
 

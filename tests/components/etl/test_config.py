@@ -1,9 +1,7 @@
-import json
-
 import pytest
 
 from components.etl.config import PromptsConfig, SequencesConfig, SparkConfig
-from components.shared.config import parse, to_json
+from components.shared.config import parse, to_parameter
 from components.shared.errors import ConfigError
 from components.shared.times import parse_time
 from pipelines.datasets.synthetic.config import SampleConfig
@@ -30,14 +28,14 @@ from pipelines.datasets.synthetic.config import SampleConfig
 )
 def test_nonsense_is_refused_by_name(section, values, word):
     with pytest.raises(ConfigError, match=word):
-        parse(section, json.dumps(values))
+        parse(section, values)
 
 
 @pytest.mark.parametrize(
     "section", [SampleConfig(), SequencesConfig(), PromptsConfig()], ids=lambda s: type(s).__name__
 )
-def test_defaults_survive_the_way_through_json(section):
-    assert parse(type(section), to_json(section)) == section
+def test_defaults_survive_the_way_through_kfp(section):
+    assert parse(type(section), to_parameter(section)) == section
 
 
 def test_times_without_a_zone_are_utc():

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from components.evaluate.config import EvaluateConfig, GateConfig, HealthConfig
-from components.evaluate.gate import decide, run, to_markdown
+from components.evaluate.gate import decide, run
 from components.evaluate.health import alarms
 from components.shared.config import from_mapping
 from components.shared.errors import ConfigError, DataError
@@ -109,27 +109,27 @@ def test_a_rule_about_a_stranger_is_a_mistake_of_the_profile(make_report) -> Non
         decide(GateConfig(), dataclasses.replace(make_report(), differences=()))
 
 
-def test_the_decision_is_a_list_that_reads_as_text(make_report) -> None:
-    report = make_report()
-    text = to_markdown(decide(GateConfig(beats=("base",)), report), report)
-    assert "## Gate: grpo passes" in text
-    assert (
-        "- pass: beats base on NDCG@10, the whole interval above zero: +0.0600 [+0.0200, +0.1000]\n" in text
-    )
+def test_the_page_of_the_gate_shows_every_rule(make_report, tmp_path) -> None:
+    (tmp_path / "report.json").write_text(make_report().to_json())
+    decided = run(GateConfig(beats=("base",)), tmp_path / "report.json", tmp_path / "decision.html")
+    page = (tmp_path / "decision.html").read_text()
+    assert "grpo passed the gate" in page
+    for rule in decided.rules:
+        assert f"<td>{rule.name}</td><td>{rule.figure}</td>" in page
 
 
 def test_a_failed_gate_ends_well_and_says_why(make_report, tmp_path, caplog) -> None:
     report = change_difference(make_report(), "sasrec", low=-0.01)
     (tmp_path / "report.json").write_text(report.to_json())
     with caplog.at_level(logging.INFO, logger="recllm"):
-        assert not run(GateConfig(), tmp_path / "report.json", tmp_path / "decision.md").passed
-    assert "grpo is not registered" in (tmp_path / "decision.md").read_text()
+        assert not run(GateConfig(), tmp_path / "report.json", tmp_path / "decision.html").passed
+    assert "grpo is not registered" in (tmp_path / "decision.html").read_text()
     assert "FAIL: beats the best conventional model (sasrec)" in caplog.text
 
 
 def test_a_gate_without_a_report_says_so(tmp_path) -> None:
     with pytest.raises(DataError, match=r"report\.json"):
-        run(GateConfig(), tmp_path / "report.json", tmp_path / "decision.md")
+        run(GateConfig(), tmp_path / "report.json", tmp_path / "decision.html")
 
 
 @pytest.mark.parametrize(

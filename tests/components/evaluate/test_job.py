@@ -2,24 +2,28 @@
 
 import dataclasses
 import html
-import json
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from kfp.dsl import HTML, Artifact, Dataset, Markdown, Metrics, Model
+from kfp.dsl import HTML, Artifact, Metrics, Model
 
 from components.evaluate import component
 from components.evaluate.config import EvaluateConfig, GateConfig
 from components.evaluate.job import headline_metrics, run
-from components.shared.config import to_json
+from components.shared.config import to_parameter
 from components.shared.errors import DataError, ModelError
 from data_contracts.evaluation import METRICS, Alarm, EvaluationReport, TrainingAlarms
 from data_contracts.tables import PROMPTS, RANKINGS
 
 CONFIG = EvaluateConfig(max_new_tokens=6, bootstrap_samples=200, dtype="float32")
+
+
+HIGH_KL = Alarm(name="high_kl", model="grpo", value=0.7, bound=0.5, remedy="raise <beta>")
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +34,8 @@ def models(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def no_alarms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("alarms") / "alarms.json"
-    file.write_text(TrainingAlarms(alarms=()).to_json())
-    return file
+def no_alarms() -> dict[str, Any]:
+    return asdict(TrainingAlarms(alarms=()))
 
 
 def tables(world) -> dict[str, Path]:
@@ -48,9 +50,8 @@ def outputs(folder: Path) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def evaluated(world, models, tmp_path_factory: pytest.TempPathFactory) -> tuple[EvaluationReport, Path]:
     folder = tmp_path_factory.mktemp("evaluated")
-    alarm = Alarm(name="high_kl", model="grpo", value=0.7, bound=0.5, remedy="raise <beta>")
-    (folder / "alarms.json").write_text(TrainingAlarms(alarms=(alarm,)).to_json())
-    inputs = {**tables(world), "models": models, "training_alarms": folder / "alarms.json"}
+    alarms = asdict(TrainingAlarms(alarms=(HIGH_KL,)))
+    inputs = {**tables(world), "models": models, "training_alarms": alarms}
     return run(CONFIG, **inputs, lineage={"run_key": "r<1>"}, **outputs(folder)), folder
 
 
@@ -134,7 +135,7 @@ def test_the_page_is_whole_self_contained_and_escapes_data(evaluated) -> None:
 
 
 def test_equal_inputs_give_equal_figures(evaluated, world, models, tmp_path) -> None:
-    inputs = {**tables(world), "models": models, "training_alarms": evaluated[1] / "alarms.json"}
+    inputs = {**tables(world), "models": models, "training_alarms": asdict(TrainingAlarms(alarms=(HIGH_KL,)))}
     config = dataclasses.replace(CONFIG, batch_size=5)
     again = run(config, **inputs, lineage={"run_key": "r<1>"}, **outputs(tmp_path))
 
@@ -221,29 +222,31 @@ def test_a_missing_model_is_named(world, no_alarms, tmp_path) -> None:
 
 def test_the_components_write_every_output(world, models, tmp_path) -> None:
     report, metrics = Artifact(uri=str(tmp_path / "report")), Metrics(uri=str(tmp_path / "metrics"))
-    (tmp_path / "alarms").write_text(TrainingAlarms(alarms=()).to_json())
+    for uri, table in ((tmp_path / "sequences", "catalogue"), (tmp_path / "retrieved", "rankings")):
+        uri.mkdir()
+        (uri / table).symlink_to(getattr(world, table))
     page = HTML(uri=str(tmp_path / "page"))
     component.evaluate.python_func(
-        config=to_json(dataclasses.replace(CONFIG, max_users=4)),
+        config=to_parameter(dataclasses.replace(CONFIG, max_users=4)),
         fingerprint="x",
-        lineage=json.dumps({"run_key": "k"}),
-        prompts=Dataset(uri=str(world.prompts)),
-        catalogue=Dataset(uri=str(world.catalogue)),
-        rankings=Dataset(uri=str(world.rankings)),
+        lineage={"run_key": "k"},
+        prompts=str(world.prompts),
+        sequences=str(tmp_path / "sequences"),
+        retrieved=str(tmp_path / "retrieved"),
         base_model=Model(uri=str(models["base"])),
         sft_model=Model(uri=str(models["grpo"])),
         grpo_model=Model(uri=str(models["grpo"])),
         champion=Model(uri=str(models["champion"])),
-        grpo_alarms=Artifact(uri=str(tmp_path / "alarms")),
+        grpo_alarms=asdict(TrainingAlarms(alarms=())),
         report=report,
-        html=page,
+        page=page,
         metrics=metrics,
     )
     for artifact in (report, page, metrics):
         assert Path(artifact.path).stat().st_size > 0
     assert metrics.metadata["users"] == 4
-    decision = Markdown(uri=str(tmp_path / "decision"))
+    decision = HTML(uri=str(tmp_path / "decision"))
     easy = GateConfig(beats=(), min_valid_share=0.0, refuse_alarms=False)
-    assert component.gate.python_func(to_json(easy), "x", report, decision) is True
-    assert component.gate.python_func(to_json(GateConfig()), "x", report, decision) is False
+    assert component.gate.python_func(to_parameter(easy), "x", report, decision) is True
+    assert component.gate.python_func(to_parameter(GateConfig()), "x", report, decision) is False
     assert "is not registered" in Path(decision.path).read_text()

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kfp.dsl import Artifact, Markdown, Model
+from kfp.dsl import HTML, Artifact, Model
 
 from components.register import component, job
-from components.register.config import RegisterConfig, ServingConfig
+from components.register.config import RegisterConfig, RegistryConfig, ServingConfig
 from components.register.job import run, run_champion
 from components.register.promote import promote
-from components.shared.config import from_mapping, to_json
+from components.shared.config import from_mapping, to_parameter
 from components.shared.errors import ConfigError, DataError, ModelError, OutputError, UserError
 from components.shared.tracking.mlflow_client import connect
 from components.shared.tracking.registry import aliases, versions
@@ -32,8 +32,8 @@ def inputs(tiny_model_folder: Path, make_report, tmp_path: Path) -> dict[str, An
     report = tmp_path / "report.json"
     report.write_text(make_report().to_json())
     lineage = {"run_key": "run-1", "git_commit": "abc", "rows": {"n": 3}}
-    version_info = tmp_path / "info.md"
-    return {"model": tiny_model_folder, "report": report, "lineage": lineage, "version_info": version_info}
+    html = tmp_path / "info.html"
+    return {"model": tiny_model_folder, "report": report, "lineage": lineage, "html": html}
 
 
 def test_a_version_carries_lineage_figures_and_files(config, inputs, tmp_path) -> None:
@@ -50,7 +50,7 @@ def test_a_version_carries_lineage_figures_and_files(config, inputs, tmp_path) -
     assert metrics["grpo/valid_share"] == 1.0
     files = {one.path for one in client.list_artifacts(version.run_id)}
     assert files == {"model", "report.json", "lineage.json"}
-    assert "recllm-r1, version 1" in (tmp_path / "info.md").read_text()
+    assert "recllm-r1, version 1" in (tmp_path / "info.html").read_text()
 
 
 def test_a_run_has_one_version_however_often_it_registers(config, inputs, tmp_path) -> None:
@@ -83,7 +83,7 @@ def test_an_interrupted_call_leaves_no_version_and_the_next_one_resumes(
             run(config, **inputs)
     client = connect(config.tracking_uri)
     assert versions(client, MODEL) == []
-    assert not (tmp_path / "info.md").exists()
+    assert not (tmp_path / "info.html").exists()
     assert run(config, **inputs) == "1"
     experiment = client.get_experiment_by_name(config.experiment)
     runs = client.search_runs([experiment.experiment_id])
@@ -91,17 +91,16 @@ def test_an_interrupted_call_leaves_no_version_and_the_next_one_resumes(
 
 
 def test_without_a_champion_the_folder_says_so(config, tmp_path) -> None:
-    assert run_champion(config, tmp_path / "champion") is None
-    assert [path.name for path in (tmp_path / "champion").iterdir()] == ["none.txt"]
     nowhere = dataclasses.replace(config, tracking_uri=f"sqlite:///{tmp_path}/none/mlflow.db")
-    assert run_champion(nowhere, tmp_path / "champion") is None
+    run_champion(nowhere, "", tmp_path / "champion")
+    assert [path.name for path in (tmp_path / "champion").iterdir()] == ["none.txt"]
     assert not (tmp_path / "none").exists()
 
 
 def test_the_champion_is_the_model_that_was_registered(config, inputs, tmp_path) -> None:
     run(config, **inputs)
     promote(config.tracking_uri, MODEL)
-    assert run_champion(config, tmp_path / "champion") == "1"
+    run_champion(config, "1", tmp_path / "champion")
     for path in inputs["model"].iterdir():
         assert (tmp_path / "champion" / path.name).read_bytes() == path.read_bytes()
     assert [one.name for one in tmp_path.glob(".champion*")] == []
@@ -113,7 +112,7 @@ def test_a_disk_too_full_for_the_champion_is_no_fault_of_the_champion(
     run(config, **inputs)
     promote(config.tracking_uri, MODEL)
     with pytest.raises(OutputError, match="champion is not written: a disk is full"):
-        run_champion(config, small_disk / "champion")
+        run_champion(config, "1", small_disk / "champion")
     assert list(small_disk.iterdir()) == []
 
 
@@ -125,7 +124,7 @@ def test_a_champion_whose_files_are_gone_is_named(config, tmp_path) -> None:
     with pytest.raises(
         ConfigError, match=r"recllm-r1 version 1 \(alias champion\): its files cannot be read"
     ):
-        run_champion(config, tmp_path / "champion")
+        run_champion(config, "1", tmp_path / "champion")
     assert not (tmp_path / "champion").exists()
 
 
@@ -227,14 +226,15 @@ def test_the_environment_names_the_registry_where_the_profile_does_not(
 
 
 def test_the_components_pass_everything_on(config, inputs, tmp_path) -> None:
-    info, champion = Markdown(uri=str(tmp_path / "info")), Model(uri=str(tmp_path / "champion"))
-    text = to_json(config)
-    component.champion.python_func(text, champion)
+    info, champion = HTML(uri=str(tmp_path / "info")), Model(uri=str(tmp_path / "champion"))
+    text = to_parameter(config)
+    registry = RegistryConfig(tracking_uri=config.tracking_uri)
+    component.champion.python_func(to_parameter(registry), "", "", champion)
     assert champion.metadata["version"] == "none"
     assert (Path(champion.path) / "none.txt").is_file()
     version = component.register.python_func(
         text,
-        json.dumps(inputs["lineage"]),
+        inputs["lineage"],
         Model(uri=str(inputs["model"])),
         Artifact(uri=str(inputs["report"])),
         info,

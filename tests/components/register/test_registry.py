@@ -26,15 +26,14 @@ def test_register_promote_and_fetch_over_http(server, tiny_model_folder, make_re
     report = tmp_path / "report.json"
     report.write_text(make_report().to_json())
     for key in ("run-1", "run-1", "run-2"):
-        inputs = {"model": tiny_model_folder, "report": report, "version_info": tmp_path / "info"}
+        inputs = {"model": tiny_model_folder, "report": report, "html": tmp_path / "info.html"}
         version = run(config, **inputs, lineage={"run_key": key})
     assert version == "2"
-    assert run_champion(config, tmp_path / "champion") is None
     promote(server, MODEL, "1")
     promote(server, MODEL)
     assert rollback(server, MODEL).version == "1"
     entries = read_entries(connect(server), MODEL)
     assert [entry.promotion.version for entry in entries if entry.done] == ["1", "2", "1"]
-    assert run_champion(config, tmp_path / "champion") == "1"
+    run_champion(config, "1", tmp_path / "champion")
     for path in tiny_model_folder.iterdir():
         assert (tmp_path / "champion" / path.name).read_bytes() == path.read_bytes()

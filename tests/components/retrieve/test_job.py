@@ -20,7 +20,7 @@ from components.retrieve.job import run
 from components.retrieve.models.factory import user_folds
 from components.retrieve.networks import training
 from components.shared.artifacts import fingerprint
-from components.shared.config import parse, to_json
+from components.shared.config import parse, to_parameter
 from components.shared.errors import ConfigError, DataError
 from data_contracts.tables import CANDIDATES, RANKINGS
 from tests.components.shared.artifacts.s3_server import serving
@@ -283,20 +283,17 @@ def test_a_failure_leaves_no_output(write_tables, ring, outputs) -> None:
 
 def test_the_component_runs_as_the_pipeline_calls_it(write_tables, ring, tmp_path) -> None:
     inputs = write_tables(ring)
-    out = {name: tmp_path / "out" / name for name in ("candidates", "rankings", "report.html", "metrics")}
+    out = {name: tmp_path / "out" / name for name in ("lists", "report.html", "metrics", "uri")}
     metrics = Metrics(uri=str(out["metrics"]))
     retrieve.python_func(
-        config=to_json(COUNTING),
+        config=to_parameter(COUNTING),
         fingerprint="",
         checkpoints="",
-        sequences=Dataset(uri=str(inputs["sequences"])),
-        catalogue=Dataset(uri=str(inputs["catalogue"])),
-        users=Dataset(uri=str(inputs["users"])),
-        exposures=Dataset(uri=str(inputs["exposures"])),
-        candidates=Dataset(uri=str(out["candidates"])),
-        rankings=Dataset(uri=str(out["rankings"])),
-        report=HTML(uri=str(out["report.html"])),
+        sequences=str(inputs["sequences"].parent),
+        lists=Dataset(uri=str(out["lists"])),
+        page=HTML(uri=str(out["report.html"])),
         metrics=metrics,
+        uri=str(out["uri"]),
     )
     assert json.loads(out["metrics"].read_text()) == metrics.metadata
     assert 0 < metrics.metadata["item_to_item_test_recall_at_10"] <= 1
@@ -325,7 +322,7 @@ def test_the_component_runs_as_the_pipeline_calls_it(write_tables, ring, tmp_pat
 )
 def test_nonsense_configuration_is_named(text, message) -> None:
     with pytest.raises(ConfigError, match=message):
-        parse(RetrieveConfig, text, "retrieve")
+        parse(RetrieveConfig, json.loads(text), "retrieve")
 
 
 def test_one_users_fold_does_not_depend_on_the_others() -> None:

@@ -10,7 +10,7 @@ from components.grpo.config import RewardWeights, VerlConfig
 from components.grpo.rewards import business_terms, score
 from components.grpo.verl.overrides import AGENT_LOOP
 from components.grpo.verl.reward import ANSWER_ID, row_of, write_dataset
-from components.shared.config import parse
+from components.shared.config import from_mapping
 from components.shared.prompting.table import read_prompts
 
 pytestmark = pytest.mark.verl
@@ -45,7 +45,7 @@ def test_texts_survive_hydras_grammar(composed, config) -> None:
     awkward = {"a.b:it's \\": 0.5, 'say "x", {y}: [z]=\\\'': 0.1, "ünï": 1e-05}
     weights = dataclasses.replace(config, reward=RewardWeights(business=awkward))
     kwargs = composed(weights).reward.custom_reward_function.reward_kwargs
-    assert parse(RewardWeights, kwargs.weights).business == awkward
+    assert from_mapping(RewardWeights, json.loads(kwargs.weights), "p").business == awkward
 
 
 def test_verl_reads_what_we_write(composed, config, prompts_folder, sft_folder, tmp_path) -> None:

@@ -1,0 +1,247 @@
+"""Where each step runs on a cluster: image, resources, GPUs, volumes and secrets by reference."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import field
+from typing import Annotated, Any, Literal
+
+from kfp import dsl
+from pydantic import AfterValidator, NonNegativeInt, PositiveInt
+
+from components.shared.config import strict
+from components.shared.errors import ConfigError
+
+PRODUCT = "nvidia.com/gpu.product"
+"""Label that NVIDIA's GPU feature discovery gives a node."""
+GPU = "nvidia.com/gpu"
+COMMIT = "{commit}"
+_PINNED = re.compile(r"@sha256:[0-9a-f]{64}$|:(?=[\w.-]*[0-9a-f]{7})[\w.-]+$")
+
+
+def _check_references(references: dict[str, str]) -> dict[str, str]:
+    for name, reference in references.items():
+        if not re.fullmatch(r"[a-z0-9.-]+/[\w.-]+", reference):
+            # Without the text: somebody may have written the secret itself.
+            raise ValueError(f"{name}: write NAME/KEY of a secret or config map")
+    return references
+
+
+References = Annotated[dict[str, str], AfterValidator(_check_references)]
+"""NAME/KEY of secrets or config maps by environment variables."""
+
+
+@strict
+class Images:
+    """The image of each dependency world, pinned by a commit or a digest."""
+
+    spark: str = f"recllm-r1/spark:{COMMIT}"
+    """Image of the data steps; {commit} is replaced by the commit of the code that compiles."""
+    trainer: str = f"recllm-r1/trainer:{COMMIT}"
+    """Image of retrieval, training and evaluation."""
+    ops: str = f"recllm-r1/ops:{COMMIT}"
+    """Image of the window, the gate and the registry."""
+
+
+@strict
+class Toleration:
+    """A taint that a step's pod tolerates."""
+
+    key: str
+    """Key of the taint."""
+    value: str = ""
+    """Its value; empty = any."""
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
+    """Its effect; empty = any."""
+
+
+@strict
+class StepPlacement:
+    """Where one step runs."""
+
+    image: str = ""
+    """Another image than that of `images`."""
+    cpu: str = ""
+    """CPU request and limit, such as 4 or 500m; empty = the namespace's default."""
+    memory: str = ""
+    """Memory request and limit, such as 16Gi; `shm` counts against it."""
+    gpus: NonNegativeInt = 0
+    """GPUs of the pod."""
+    gpu_products: tuple[str, ...] = ()
+    """Values of the node label nvidia.com/gpu.product, one of which the node must have."""
+    tolerations: tuple[Toleration, ...] = ()
+    """Taints that the pod tolerates."""
+    shm: str = ""
+    """Size of /dev/shm in memory, such as 64Gi; empty = the runtime's 64 MiB."""
+    volumes: dict[str, str] = field(default_factory=dict)
+    """Persistent volume claims by mount paths."""
+    env: dict[str, str] = field(default_factory=dict)
+    """Environment variables."""
+    secrets: References = field(default_factory=dict)
+    """Environment variables from secrets: NAME/KEY by variable."""
+    config_maps: References = field(default_factory=dict)
+    """Environment variables from config maps: NAME/KEY by variable."""
+    queue: str = ""
+    """Kueue's local queue."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Labels of the pod."""
+    timeout: NonNegativeInt = 0
+    """Seconds after which the pod is ended; 0 = none."""
+    retries: NonNegativeInt = 0
+    """Further attempts after a failure; a step resumes from its checkpoints."""
+
+    def __post_init__(self) -> None:
+        if bool(self.gpus) != bool(self.gpu_products):
+            raise ValueError("gpus and gpu_products: give both or none; a GPU step names its products")
+
+
+@strict
+class Placement:
+    """Where the steps run on a cluster: a section per step, and what all share."""
+
+    images: Images = field(default_factory=Images)
+    root: str = ""
+    """Pipeline root (s3:// or minio://); empty = the backend's."""
+    run_as_user: PositiveInt = 1000
+    """User id of every pod; its group is 0, which may read the images."""
+    env: dict[str, str] = field(default_factory=dict)
+    """Environment variables of every step, such as AWS_ENDPOINT_URL."""
+    secrets: References = field(default_factory=dict)
+    """As in a step, for every step: {AWS_ACCESS_KEY_ID: storage/access-key}."""
+    config_maps: References = field(default_factory=dict)
+    """As in a step, for every step."""
+    image_pull_secret: str = ""
+    """Secret of a private registry."""
+    notify: str = ""
+    """NAME/KEY of the secret with a webhook's URL that learns how each run ended; empty = none."""
+    window: StepPlacement = field(default_factory=StepPlacement)
+    sequences: StepPlacement = field(default_factory=StepPlacement)
+    retrieve: StepPlacement = field(default_factory=StepPlacement)
+    base_model: StepPlacement = field(default_factory=StepPlacement)
+    prompts: StepPlacement = field(default_factory=StepPlacement)
+    sft: StepPlacement = field(default_factory=StepPlacement)
+    grpo: StepPlacement = field(default_factory=StepPlacement)
+    champion: StepPlacement = field(default_factory=StepPlacement)
+    evaluate: StepPlacement = field(default_factory=StepPlacement)
+    gate: StepPlacement = field(default_factory=StepPlacement)
+    register: StepPlacement = field(default_factory=StepPlacement)
+
+    def __post_init__(self) -> None:
+        for key, image in self._images().items():
+            if COMMIT not in image and not _PINNED.search(image):
+                raise ValueError(f"{key}: {image!r} can change; pin a digest or a commit, or write {COMMIT}")
+        if self.notify:
+            _check_references({"notify": self.notify})
+
+    def _images(self) -> dict[str, str]:
+        own = {f"{name}.image": step.image for name, step in self.steps().items() if step.image}
+        return {f"images.{world}": image for world, image in vars(self.images).items()} | own
+
+    def steps(self) -> dict[str, StepPlacement]:
+        """Return the sections by step."""
+        return {step: getattr(self, step) for step in WORLD}
+
+    @property
+    def gpu_products(self) -> list[str]:
+        """Return every GPU product that a step asks for."""
+        return sorted({product for step in self.steps().values() for product in step.gpu_products})
+
+    def apply(self, step: str, task: dsl.PipelineTask, commit: str) -> None:
+        """Give `task` of `step` its image, resources, node, environment and user.
+
+        Raises: ConfigError if an image's {commit} is unknown.
+        """
+        own = self.steps()[step]
+        task.set_container_image(_pinned(own.image or getattr(self.images, WORLD[step]), commit))
+        _set_resources(task, own)
+        # `window` checks that every step will find its secrets.
+        sources = self.steps().values() if step == "window" else [own]
+        _set_environment(task, {**self.env, **own.env}, [self, *sources])
+        _set_node(task, own, self.gpu_products)
+        _set_pod(task, own, self)
+
+    def apply_notify(self, task: dsl.PipelineTask, commit: str) -> None:
+        """Give the exit handler's `task` its image, its user and the webhook's secret."""
+        task.set_container_image(_pinned(self.images.ops, commit))
+        webhook = StepPlacement(secrets={"RECLLM_NOTIFY_URL": self.notify})
+        _set_environment(task, self.env, [webhook])
+        _set_pod(task, webhook, self)
+
+
+WORLD = {
+    **dict.fromkeys(("sequences", "prompts"), "spark"),
+    **dict.fromkeys(("retrieve", "base_model", "sft", "grpo", "evaluate"), "trainer"),
+    **dict.fromkeys(("window", "champion", "gate", "register"), "ops"),
+}
+"""The image of each step."""
+
+
+def _pinned(image: str, commit: str) -> str:
+    if COMMIT not in image:
+        return image
+    if not commit or commit.endswith("-dirty"):
+        found = "this code has uncommitted changes" if commit else "this code is of no known commit"
+        raise ConfigError(f"placement.images: {image!r}: {found}; commit, or pin images that exist")
+    return image.replace(COMMIT, commit)
+
+
+def _set_resources(task: dsl.PipelineTask, own: StepPlacement) -> None:
+    if own.cpu:
+        task.set_cpu_request(own.cpu).set_cpu_limit(own.cpu)
+    if own.memory:
+        task.set_memory_request(own.memory).set_memory_limit(own.memory)
+    if own.gpus:
+        task.set_accelerator_type(GPU).set_accelerator_limit(own.gpus)
+    if own.retries:
+        task.set_retry(own.retries, backoff_duration="30s", backoff_factor=2)
+
+
+def _set_environment(task: dsl.PipelineTask, env: Mapping[str, str], sources: Iterable[Any]) -> None:
+    from kfp import kubernetes
+
+    for name, value in env.items():
+        task.set_env_variable(name, value)
+    for source in sources:
+        for name, reference in source.secrets.items():
+            secret, key = reference.split("/")
+            # Optional: a pod that lacks a secret would hang; `window` says which is missing.
+            kubernetes.use_secret_as_env(task, secret, {key: name}, optional=True)
+        for name, reference in source.config_maps.items():
+            config_map, key = reference.split("/")
+            kubernetes.use_config_map_as_env(task, config_map, {key: name}, optional=True)
+
+
+def _set_node(task: dsl.PipelineTask, own: StepPlacement, all_products: list[str]) -> None:
+    """Require the step's GPU products, or refuse all that other steps ask for."""
+    from kfp import kubernetes
+
+    for taint in own.tolerations:
+        kubernetes.add_toleration(
+            task,
+            key=taint.key,
+            operator="Equal" if taint.value else "Exists",
+            value=taint.value or None,
+            effect=taint.effect or None,
+        )
+    operator, products = ("In", list(own.gpu_products)) if own.gpus else ("NotIn", all_products)
+    if products:
+        expression = {"key": PRODUCT, "operator": operator, "values": products}
+        kubernetes.add_node_affinity(task, match_expressions=[expression])
+
+
+def _set_pod(task: dsl.PipelineTask, own: StepPlacement, shared: Placement) -> None:
+    from kfp import kubernetes
+
+    kubernetes.set_security_context(
+        task, run_as_user=shared.run_as_user, run_as_group=0, run_as_non_root=True
+    )
+    if shared.image_pull_secret:
+        kubernetes.set_image_pull_secrets(task, [shared.image_pull_secret])
+    if own.shm:
+        kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=own.shm)
+    for path, claim in own.volumes.items():
+        kubernetes.mount_pvc(task, claim, path)
+    queue = {"kueue.x-k8s.io/queue-name": own.queue} if own.queue else {}
+    for name, value in (own.labels | queue).items():
+        kubernetes.add_pod_label(task, name, value)
+    if own.timeout:
+        kubernetes.set_timeout(task, own.timeout)
