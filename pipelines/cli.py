@@ -130,7 +130,7 @@ def compile_(
 
     loaded = load(profile)
     if loaded.placement is None:
-        raise ConfigError(f"profile '{profile}': no `placement`, so it is for this machine; see h800 and kind")
+        raise ConfigError(f"profile '{profile}': no `placement`, it is for this machine; take h800 or kind")
     compile_to(out, loaded, Path(profile).stem, cached=cache)
     typer.echo(f"wrote {out}; upload it in the Kubeflow UI or with kfp.Client().upload_pipeline")
 

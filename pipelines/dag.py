@@ -11,7 +11,6 @@ from components.base_model.component import base_model
 from components.etl.component import prompts, sequences
 from components.evaluate.component import evaluate, gate
 from components.grpo.component import grpo
-from components.notify.component import notify
 from components.register.component import champion, register
 from components.retrieve.component import retrieve
 from components.sft.component import sft
@@ -19,6 +18,7 @@ from components.shared.artifacts.fingerprint import of_step
 from components.shared.config import to_parameter
 from components.window.component import window
 from pipelines import lineage
+from pipelines.placement import Placement
 from pipelines.profile import Profile
 
 NEVER_CACHED = ("window", "register")
@@ -52,18 +52,21 @@ def build(
     Everything else that changes from run to run is found by its first task, `window`. The fingerprints key
     the cache: contents by parameters, each step's code and libraries by constants.
     """
+    placement = profile.placement or Placement()
     pipeline = dsl.pipeline(name="recllm-r1", description="Behaviour logs in, a better LLM recommender out.")
 
     def recllm_r1(data: str) -> Outputs:
         return _steps(profile, name, data, cached, scheduled, run_id)
 
     def notifying(data: str):  # type: ignore[no-untyped-def]
+        from components.notify.component import notify
+
         handler = notify(run=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
         profile.placement.apply_notify(handler, lineage.git_commit())
         with dsl.ExitHandler(handler, name="run"):  # it allows no outputs of the pipeline
             _steps(profile, name, data, cached, scheduled, run_id)
 
-    return pipeline(notifying if profile.placement and profile.placement.notify else recllm_r1)
+    return pipeline(notifying if placement.notify else recllm_r1)
 
 
 def _steps(profile: Profile, name: str, data: str, cached: bool, scheduled: str, run_id: str) -> Outputs:

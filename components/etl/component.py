@@ -14,7 +14,7 @@ def sequences(
     tables: Output[Dataset],
     page: Output[HTML],
     metrics: Output[Metrics],
-    uri: OutputPath(str),
+    uri: OutputPath(str),  # type: ignore[valid-type]
 ):
     """Clean, order and split the raw tables before `as_of`; `fingerprint` keys the cache."""
     from dataclasses import replace
@@ -41,7 +41,7 @@ def prompts(
     prompts: Output[Dataset],
     page: Output[HTML],
     metrics: Output[Metrics],
-    uri: OutputPath(str),
+    uri: OutputPath(str),  # type: ignore[valid-type]
 ):
     """Render chat prompts with their answer keys; `fingerprint` only keys the cache."""
     from pathlib import Path

@@ -1,7 +1,6 @@
 """Between the data steps' tables, their reports and the artifacts that show them."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 from components.etl.config import SparkConfig
@@ -12,7 +11,7 @@ from components.shared.errors import ConfigError
 TABLES = ("sequences", "catalogue", "users", "exposures", "quarantine")
 
 
-def inputs(config: SparkConfig, location: str, *names: str) -> dict[str, str | Path]:
+def inputs(config: SparkConfig, location: str, *names: str) -> dict[str, Any]:
     """Return the tables `names` below `location`: on this disk unless executors are elsewhere."""
     folders = {name: f"{location}/{name}" for name in names}
     if not config.is_local:
@@ -20,7 +19,7 @@ def inputs(config: SparkConfig, location: str, *names: str) -> dict[str, str | P
     return {name: local_copy(folder) for name, folder in folders.items()}
 
 
-def outputs(config: SparkConfig, artifact: Any) -> dict[str, str | Path]:
+def outputs(config: SparkConfig, artifact: Any) -> dict[str, Any]:
     """Return where Spark writes the tables of `sequences`: below the artifact's folder or its URI."""
     folder = artifact.path if config.is_local else _seen_by_executors(config, artifact.uri)
     return {name: f"{folder}/{name}" for name in TABLES}

@@ -15,7 +15,7 @@ def grpo(
     model: Output[Model],
     page: Output[HTML],
     metrics: Output[Metrics],
-    alarms: OutputPath(dict),
+    alarms: OutputPath(dict),  # type: ignore[valid-type]
 ):
     """Improve the SFT model by GRPO.
 

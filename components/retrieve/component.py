@@ -14,7 +14,7 @@ def retrieve(
     lists: Output[Dataset],
     page: Output[HTML],
     metrics: Output[Metrics],
-    uri: OutputPath(str),
+    uri: OutputPath(str),  # type: ignore[valid-type]
 ):
     """Train the recommenders, list candidates; `fingerprint` keys the cache and the checkpoints."""
     from pathlib import Path

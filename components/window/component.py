@@ -23,8 +23,8 @@ def window(config: dict, data: str, scheduled: str, run_id: str, page: Output[HT
     """Check what the run needs; return its window, names of its inputs, its lineage."""
     from pathlib import Path
 
-    from components.shared.config import from_mapping
+    from components.shared.config import parse
     from components.window.config import WindowConfig
     from components.window.job import run
 
-    return run(from_mapping(WindowConfig, config, "window"), data, scheduled, run_id, Path(page.path))
+    return run(parse(WindowConfig, config, "window"), data, scheduled, run_id, Path(page.path))

@@ -133,7 +133,12 @@ def _data(data: str, exposures: str) -> str:
 def _source(folder: Folder, table: str, exposures: str) -> Source | None:
     if table != "exposures":
         return raw_tables.locate(folder, table)
-    return raw_tables.locate(Folder.at(exposures), table) if exposures else raw_tables.find(folder, table)
+    if not exposures:
+        return raw_tables.find(folder, table)
+    try:
+        return raw_tables.locate(Folder.at(exposures), table)
+    except DataError as fault:
+        raise DataError(f"sequences.exposures: {fault}") from fault
 
 
 def _mlflow(config: WindowConfig) -> str:

@@ -69,7 +69,7 @@ def test_help_lists_the_commands_without_loading_anything_heavy(tmp_path: Path) 
         ),
         pytest.param(
             ["run", "--profile", "lists.yaml", "--data", "."],
-            "sequences.exposures: nowhere: no such folder; it must hold the table exposures",
+            "sequences.exposures: nowhere: no such folder",
             id="no lists",
         ),
         pytest.param(
