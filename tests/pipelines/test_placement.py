@@ -94,6 +94,18 @@ def test_a_queue_labels_a_timeout_and_retries_reach_the_pod(tmp_path: Path) -> N
     assert spec["root"]["dag"]["tasks"]["retrieve"]["retryPolicy"]["maxRetryCount"] == 2
 
 
+def test_only_who_is_to_be_notified_costs_an_exit_handler(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.yaml"
+    changes = {"placement": {"notify": "chat/webhook"}}
+    _, pods = compile_profile(path, "kind", changes)
+    envs = {entry["keyToEnv"][0]["envVar"] for entry in pods["notify"]["secretAsEnv"]}
+    assert envs == {"RECLLM_NOTIFY_URL"}
+    spec = next(yaml.safe_load_all(path.read_text()))
+    assert len(spec["root"]["dag"]["tasks"]) == 2
+    compile_profile(path, "kind")
+    assert "notify" not in path.read_text()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

