@@ -59,9 +59,9 @@ def build(
     def recllm_r1(data: str) -> Outputs:
         return _steps(profile, name, data, cached, scheduled, run_id)
 
-    def notifying(data: str):  # type: ignore[no-untyped-def]
+    def notifying(data: str):
         handler = notify(run=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
-        profile.placement.apply_notify(handler, lineage.git_commit())
+        placement.apply_notify(handler, lineage.git_commit())
         with dsl.ExitHandler(handler, name="run"):  # it allows no outputs of the pipeline
             _steps(profile, name, data, cached, scheduled, run_id)
 

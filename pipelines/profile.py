@@ -14,7 +14,7 @@ from components.etl.config import PromptsConfig, SequencesConfig
 from components.evaluate.config import EvaluateConfig, GateConfig
 from components.grpo.config import GrpoConfig
 from components.register.config import RegisterConfig, RegistryConfig, ServingConfig
-from components.retrieve.config import RetrieveConfig
+from components.retrieve.config import EncoderConfig, RetrieveConfig
 from components.sft.config import SftConfig
 from components.shared.config import from_mapping, strict
 from components.shared.errors import ConfigError
@@ -53,7 +53,11 @@ class Profile:
             return
         if not self.register.tracking_uri:
             raise ValueError("register.tracking_uri: empty; pods need an MLflow server (http://…)")
-        for key, model in {"base_model": self.base_model, "retrieve.encoder": self.retrieve.encoder}.items():
+        models: dict[str, BaseModelConfig | EncoderConfig] = {
+            "base_model": self.base_model,
+            "retrieve.encoder": self.retrieve.encoder,
+        }
+        for key, model in models.items():
             if _HUB_ID.fullmatch(model.source) and not _COMMIT.fullmatch(model.revision):
                 raise ValueError(f"{key}.revision: {model.revision!r} can change; pin a commit of the hub")
 

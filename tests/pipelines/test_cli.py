@@ -68,11 +68,6 @@ def test_help_lists_the_commands_without_loading_anything_heavy(tmp_path: Path) 
             id="runs cannot be written to",
         ),
         pytest.param(
-            ["run", "--profile", "lists.yaml", "--data", "."],
-            "sequences.exposures: nowhere: no such folder",
-            id="no lists",
-        ),
-        pytest.param(
             ["experiment", "luck"],
             "experiment 'luck': there is sft-only, accuracy-reward",
             id="no experiment",
