@@ -12,7 +12,18 @@ UV_VERL := $(BIN)/uv pip install --compile-bytecode --python .venv-verl/bin/pyth
 # uv does not read pip's configuration; wheels that pip would find, uv shall find as well.
 export UV_FIND_LINKS ?= $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 
-.PHONY: run test test-verl lint setup clean
+# The images: see docker/README.md. A tag is the commit that the image holds.
+BUILDER ?= $(notdir $(firstword $(foreach tool,docker podman buildah,$(shell command -v $(tool)))))
+RUNNER ?= $(BUILDER:buildah=podman)
+BASE ?= python:3.11-slim-bookworm
+COMMIT := $(shell git rev-parse HEAD)
+TAG ?= $(COMMIT)
+# More arguments of `build` and of `run`: package sources, the trainer's VARIANT, certificates …
+BUILD_FLAGS ?=
+RUN_FLAGS ?=
+export BUILDAH_LAYERS ?= true
+
+.PHONY: run test test-verl lint setup clean images spark trainer ops
 
 run: setup
 	$(BIN)/recllm run --profile $(PROFILE)
@@ -48,6 +59,15 @@ setup: .venv/installed
 	$(UV_VERL) --no-deps --requirement requirements-verl.txt --editable .
 	.venv-verl/bin/python -c 'import torch, verl, vllm'
 	touch $@
+
+images: spark trainer ops
+	$(BUILDER) images --filter 'reference=*recllm-r1/*:$(TAG)'
+
+spark trainer ops:
+	test "$(origin TAG)" != file || test -z "$$(git status --porcelain)" || { echo "the working tree differs from the commit: commit it, or set TAG=..."; exit 1; }
+	$(BUILDER) build --file docker/$@/Dockerfile --tag recllm-r1/$@:$(TAG) --build-arg BASE=$(BASE) --build-arg COMMIT=$(COMMIT) $(BUILD_FLAGS) .
+	mkdir -p build
+	$(RUNNER) run --rm --interactive --network none $(RUN_FLAGS) recllm-r1/$@:$(TAG) python3 - < docker/bill.py > build/$@-$(TAG).cdx.json
 
 # Not runs/: it holds the model registry.
 clean:

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 READMES = [README, *(ROOT / "components").rglob("README.md"), *(ROOT / "pipelines").rglob("README.md")]
-READMES += (ROOT / "data_contracts").rglob("README.md")
+READMES += [*(ROOT / "data_contracts").rglob("README.md"), *(ROOT / "docker").rglob("README.md")]
 
 
 def test_the_readme_shows_the_present_help() -> None:
