@@ -1,6 +1,6 @@
 """The built images, run as any user id on a read-only root file system.
 
-RECLLM_IMAGES names them: `recllm-r1/{image}:TAG`. RECLLM_RUN is the command that runs one, if not `docker run`.
+RECLLM_IMAGES names them: `recllm-r1/{image}:TAG`. RECLLM_RUN is the command that runs one (`docker run`).
 """
 
 import os
