@@ -151,6 +151,18 @@ def validate(
 
 
 @app.command()
+def doctor(
+    profile: ProfileOption = "laptop", data: DataOption = None, runs: RunsOption = Path("runs")
+) -> None:
+    """Check everything that a run needs, and run nothing."""
+    from pipelines import doctor as checks
+    from pipelines.profile import load
+
+    if not checks.run(load(profile), profile, data or "", runs):
+        raise typer.Exit(1)
+
+
+@app.command()
 def sample(
     out: OutOption,
     users: Annotated[int | None, typer.Option(min=1, help="Default: the laptop profile's.")] = None,

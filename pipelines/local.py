@@ -75,17 +75,22 @@ def run(
         reason = f"cannot be written to ({error.strerror}); name another folder"
         raise UserError(f"--runs {runs}: {reason}") from error
     location = data if data and is_remote(data) else str(Path(data or _generate(profile, runs)).resolve())
+    profile = on_this_machine(profile, runs)
+    with Console(folder, verbose=verbose) as console, _stopping_children():
+        console.say(f"run {folder.name}: everything it writes lies in {folder}")
+        cache_root = runs / "cache" if cache else None
+        return _execute(profile, Path(profile_name).stem, folder, cache_root, location, console)
+
+
+def on_this_machine(profile: Profile, runs: Path) -> Profile:
+    """Return `profile` without placement; the registry and checkpoints that it lacks are in `runs`."""
     tracking_uri = profile.register.tracking_uri or local_registry(runs)
-    profile = replace(
+    return replace(
         profile,
         register=replace(profile.register, tracking_uri=tracking_uri),
         checkpoints=profile.checkpoints or str(runs / "checkpoints"),
         placement=None,
     )
-    with Console(folder, verbose=verbose) as console, _stopping_children():
-        console.say(f"run {folder.name}: everything it writes lies in {folder}")
-        cache_root = runs / "cache" if cache else None
-        return _execute(profile, Path(profile_name).stem, folder, cache_root, location, console)
 
 
 def local_registry(runs: Path) -> str:

@@ -29,6 +29,7 @@ def test_help_lists_the_commands_without_loading_anything_heavy(tmp_path: Path) 
         "open",
         "experiment",
         "compile",
+        "doctor",
         "profile",
         "sample",
         "import",

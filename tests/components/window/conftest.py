@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from components.window.config import ModelSource, WindowConfig
+from tests.components.shared.tracking import mlflow_server
 
 
 @pytest.fixture
@@ -65,3 +66,11 @@ def answering() -> Iterator[Callable[..., str]]:
     for server in running:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture(scope="session")
+def mlflow_uri(fresh_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "mlflow.db").write_bytes(fresh_database.read_bytes())
+    with mlflow_server.serving(f"sqlite:///{folder / 'mlflow.db'}", folder) as uri:
+        yield uri

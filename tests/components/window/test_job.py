@@ -57,6 +57,14 @@ def test_a_registered_version_is_named(settle, config: WindowConfig) -> None:
     assert "recllm-r1 version 1 stays" in page
 
 
+@pytest.mark.slow
+def test_the_records_of_a_server_are_found(settle, mlflow_uri: str) -> None:
+    first, _ = settle("run-1", FIRST, tracking_uri=mlflow_uri)
+    second, page = settle("run-2", SECOND, tracking_uri=mlflow_uri)
+    assert second == first
+    assert "Data unchanged since run run-1 (" in page
+
+
 def test_two_triggers_on_changed_data_give_two_windows_and_two_keys(settle, data: Path) -> None:
     first, _ = settle("run-1", FIRST)
     (data / "users.csv").write_text("user_id\nu1\nu2\n")

@@ -19,7 +19,6 @@ from components.window import preflight
 from components.window.config import PreflightConfig, WindowConfig
 from components.window.preflight import Check, require
 from tests.components.shared.artifacts import s3_server
-from tests.components.shared.tracking import mlflow_server
 
 HEALTH = "/apis/v2beta1/healthz"
 
@@ -167,14 +166,6 @@ def test_storage_without_credentials_names_them(config, bucket, monkeypatch) -> 
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
     assert "no credentials; set AWS_ACCESS_KEY_ID" in check(config, "storage", root="s3://logs/x").detail
-
-
-@pytest.fixture(scope="module")
-def mlflow_uri(fresh_database: Path, tmp_path_factory: pytest.TempPathFactory):
-    folder = tmp_path_factory.mktemp("server")
-    (folder / "mlflow.db").write_bytes(fresh_database.read_bytes())
-    with mlflow_server.serving(f"sqlite:///{folder / 'mlflow.db'}", folder) as uri:
-        yield uri
 
 
 @pytest.mark.slow
