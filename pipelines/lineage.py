@@ -13,7 +13,7 @@ from components.retrieve.config import EncoderConfig
 from components.shared.artifacts import fingerprint
 from components.shared.config import to_json
 from components.shared.prompting.render import PROMPT_VERSION
-from components.window.config import ModelSource, PreflightConfig, WindowConfig
+from components.window.config import GpuRequest, ModelSource, PreflightConfig, WindowConfig
 from pipelines.placement import Placement
 from pipelines.profile import Profile
 
@@ -51,14 +51,13 @@ def preflight_config(profile: Profile) -> PreflightConfig:
     """Return what has to be there before a run of `profile`."""
     placement = profile.placement or Placement()
     steps = list(placement.steps().values())
-    gpus = [step for step in steps if step.gpus]
+    gpus = {(step.gpu_products, step.gpus) for step in steps if step.gpus}
     return PreflightConfig(
         root=placement.root,
         checkpoints=profile.checkpoints,
         volumes=tuple(sorted(placement.window.volumes)),
         secrets={**placement.secrets, **{name: ref for step in steps for name, ref in step.secrets.items()}},
-        gpu_products=tuple(placement.gpu_products),
-        gpus=max((step.gpus for step in gpus), default=0),
+        gpus=tuple(GpuRequest(products=products, gpus=number) for products, number in sorted(gpus)),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from components.shared import kubeflow
 from components.shared.errors import ConfigError
+from components.window.config import GpuRequest
 
 NEEDED = (2, 17)
 """The first version of Kubeflow Pipelines that fills in the scheduled time."""
@@ -46,24 +47,26 @@ def _version(address: str) -> tuple[str, str]:
         return "", f"{address} does not say its version: {error}"
 
 
-def check_gpus(products: Sequence[str], gpus: int) -> str:
-    """Return the `products` of which a node has `gpus` GPUs, with their number.
+def check_gpus(requests: Sequence[GpuRequest]) -> str:
+    """Return the products of the cluster's nodes, with the GPUs of a node.
 
-    Raises: ConfigError if there is no such node, NotChecked if the nodes cannot be listed.
+    Raises: ConfigError naming every request that no node meets, NotChecked if the nodes cannot be listed.
     """
     found: dict[str, int] = {}
     for node in _nodes():
         if product := (node.metadata.labels or {}).get(PRODUCT):
             number = int((node.status.allocatable or {}).get(GPU, 0))
             found[product] = max(number, found.get(product, 0))
-    fitting = {product: n for product, n in found.items() if product in products and n >= gpus}
-    if not fitting:
-        listed = ", ".join(f"{product} ({n} a node)" for product, n in found.items()) or "none"
-        raise ConfigError(
-            f"no node has {gpus} of {' or '.join(products)}; found: {listed}; correct gpus and gpu_products, "
-            f"or let NVIDIA's GPU feature discovery label the nodes with {PRODUCT}"
-        )
-    return ", ".join(f"{product}: {n} a node" for product, n in fitting.items())
+    listed = ", ".join(f"{product} ({n} a node)" for product, n in found.items()) or "none"
+    faults = [
+        f"no node has {request.gpus} of {' or '.join(request.products)}; found: {listed}; correct gpus and "
+        f"gpu_products, or let NVIDIA's GPU feature discovery label the nodes with {PRODUCT}"
+        for request in requests
+        if all(found.get(product, 0) < request.gpus for product in request.products)
+    ]
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return listed
 
 
 def _nodes() -> list[Any]:

@@ -19,6 +19,16 @@ class ModelSource:
 
 
 @strict
+class GpuRequest:
+    """GPUs that a node must have."""
+
+    products: tuple[str, ...]
+    """Any of these products."""
+    gpus: int
+    """Their number on one node."""
+
+
+@strict
 class PreflightConfig:
     """What has to be there before a run."""
 
@@ -30,10 +40,8 @@ class PreflightConfig:
     """Mount paths of volumes, which must be writable."""
     secrets: dict[str, str] = field(default_factory=dict)
     """NAME/KEY of secrets by the environment variables that carry them."""
-    gpu_products: tuple[str, ...] = ()
-    """GPU products, of which the cluster must have one; empty = no step needs a GPU."""
-    gpus: int = 0
-    """GPUs that one node must have."""
+    gpus: tuple[GpuRequest, ...] = ()
+    """What the steps ask of GPU nodes."""
 
 
 @strict

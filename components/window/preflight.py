@@ -71,8 +71,8 @@ def _remote(wanted: PreflightConfig, placeholders: Sequence[str]) -> Checks:
     unfilled = [text for text in placeholders if text.startswith(("{{", "[["))]
     if kubeflow.endpoint() or unfilled:
         checks["Kubeflow Pipelines"] = partial(cluster.check_version, unfilled)
-    if wanted.gpu_products:
-        checks["GPUs"] = partial(cluster.check_gpus, wanted.gpu_products, wanted.gpus)
+    if wanted.gpus:
+        checks["GPUs"] = partial(cluster.check_gpus, wanted.gpus)
     return checks
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from components.grpo.config import RewardWeights
 from components.shared.errors import ConfigError
+from components.window.config import GpuRequest
 from pipelines import lineage, profile
 
 
@@ -22,7 +23,10 @@ def test_the_first_task_knows_all_that_has_to_be_there() -> None:
     assert wanted.root == "s3://recllm/pipelines"
     assert wanted.volumes == ("/checkpoints",)
     assert wanted.secrets["HF_TOKEN"] == "recllm-hub/token"
-    assert (wanted.gpu_products, wanted.gpus) == (("NVIDIA-H800", "NVIDIA-L20", "NVIDIA-L40S"), 8)
+    assert wanted.gpus == (
+        GpuRequest(products=("NVIDIA-H800",), gpus=8),
+        GpuRequest(products=("NVIDIA-L20", "NVIDIA-L40S"), gpus=1),
+    )
 
 
 def test_a_reward_term_of_ones_own_is_known_by_its_source(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

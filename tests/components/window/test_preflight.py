@@ -16,7 +16,7 @@ from components.shared.artifacts.storage import Folder
 from components.shared.errors import ConfigError
 from components.shared.tracking import mlflow_client, registry
 from components.window import preflight
-from components.window.config import PreflightConfig, WindowConfig
+from components.window.config import GpuRequest, PreflightConfig, WindowConfig
 from components.window.preflight import Check, require
 from tests.components.shared.artifacts import s3_server
 
@@ -238,7 +238,7 @@ def node(product: str, gpus: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("nodes", "status", "detail"),
     [
-        pytest.param([node("", "0"), node("NVIDIA-H800", "8")], "ok", "NVIDIA-H800: 8 a node", id="there"),
+        pytest.param([node("", "0"), node("NVIDIA-H800", "8")], "ok", "NVIDIA-H800 (8 a node)", id="there"),
         pytest.param(
             [node("NVIDIA-H800", "4"), node("NVIDIA-A10", "8")],
             "failed",
@@ -261,14 +261,16 @@ def test_the_gpus_of_the_nodes(
     monkeypatch.setattr(
         "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig")
     )
-    found = check(config, "GPUs", gpu_products=("NVIDIA-H800",), gpus=8)
+    found = check(config, "GPUs", gpus=(GpuRequest(products=("NVIDIA-H800",), gpus=8),))
     assert found.status == status
     assert detail in found.detail
 
 
 def test_gpus_are_not_checked_without_a_cluster(config, monkeypatch) -> None:
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", "/nowhere")
-    assert check(config, "GPUs", gpu_products=("NVIDIA-H800",), gpus=8).status == "not checked"
+    assert (
+        check(config, "GPUs", gpus=(GpuRequest(products=("NVIDIA-H800",), gpus=8),)).status == "not checked"
+    )
 
 
 def test_volumes_are_checked_in_a_pod_and_hold_checkpoints(config, pod, monkeypatch, tmp_path) -> None:
