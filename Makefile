@@ -23,7 +23,7 @@ BUILD_FLAGS ?=
 RUN_FLAGS ?=
 export BUILDAH_LAYERS ?= true
 
-.PHONY: run test test-verl lint setup clean images spark trainer ops
+.PHONY: run test test-verl lint k8s-check setup clean images spark trainer ops
 
 run: setup
 	$(BIN)/recllm run --profile $(PROFILE)
@@ -41,6 +41,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# With KUBEBUILDER_ASSETS (a folder with etcd and kube-apiserver), a real API server is asked, too.
+k8s-check: setup
+	$(BIN)/python -m pytest tests/k8s
 
 setup: .venv/installed
 
