@@ -71,7 +71,7 @@ spark trainer ops:
 	test "$(origin TAG)" != file || test -z "$$(git status --porcelain)" || { echo "the working tree differs from the commit: commit it, or set TAG=..."; exit 1; }
 	$(BUILDER) build --file docker/$@/Dockerfile --tag recllm-r1/$@:$(TAG) --build-arg BASE=$(BASE) --build-arg COMMIT=$(COMMIT) $(BUILD_FLAGS) .
 	mkdir -p build
-	$(RUNNER) run --rm --interactive --network none $(RUN_FLAGS) recllm-r1/$@:$(TAG) python3 - < docker/bill.py > build/$@-$(TAG).cdx.json
+	$(RUNNER) run --rm --interactive $(RUN_FLAGS) recllm-r1/$@:$(TAG) python3 - < docker/bill.py > build/$@-$(TAG).cdx.json
 
 # Not runs/: it holds the model registry.
 clean:
