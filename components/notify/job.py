@@ -51,13 +51,14 @@ def _run(run_id: str) -> dict[str, Any]:
 
 
 def _failing_step(run: dict[str, Any]) -> str:
-    """Return the step that failed first; the groups around it end after it."""
+    """Return the step that failed first: groups around it begin before it."""
     tasks = run.get("run_details", {}).get("task_details", [])
     failed = [
         task
         for task in tasks
         if task.get("state") == "FAILED" and not _ENGINE.fullmatch(task.get("display_name", ""))
     ]
+    failed.sort(key=lambda task: task.get("start_time", ""), reverse=True)
     return min(failed, key=lambda task: task.get("end_time", ""))["display_name"] if failed else ""
 
 

@@ -12,14 +12,19 @@ import pytest
 
 from components.notify.job import tell
 
+
+def task(name: str, state: str, start: str = "", end: str = "") -> dict[str, str]:
+    return {"display_name": name, "state": state, "start_time": f"2026-{start}Z", "end_time": f"2026-{end}Z"}
+
+
 TASKS = [
-    {"display_name": "root", "state": "RUNNING"},
-    {"display_name": "sft", "state": "SUCCEEDED", "end_time": "2026-11-26T14:00:00Z"},
-    {"display_name": "run", "state": "FAILED", "end_time": "2026-11-26T14:30:03Z"},
-    {"display_name": "grpo", "state": "FAILED", "end_time": "2026-11-26T14:30:02Z"},
-    {"display_name": "executor", "state": "FAILED", "end_time": "2026-11-26T14:30:01Z"},
-    {"display_name": "grpo-driver", "state": "FAILED", "end_time": "2026-11-26T14:29:00Z"},
-    {"display_name": "grpo(0)", "state": "FAILED", "end_time": "2026-11-26T14:30:01Z"},
+    task("recllm-r1-cq8tw", "RUNNING", "11-26T13:59:58", "0001-01-01T00:00:00"),
+    task("exit-handler-1", "FAILED", "11-26T13:59:59", "11-26T14:30:02"),
+    task("sft", "SUCCEEDED", "11-26T14:00:00", "11-26T14:20:00"),
+    task("grpo", "FAILED", "11-26T14:21:00", "11-26T14:30:02"),  # a group ends in the same second
+    task("executor", "FAILED", "11-26T14:22:00", "11-26T14:30:02"),
+    task("grpo-driver", "FAILED", "11-26T14:21:00", "11-26T14:29:00"),
+    task("grpo(0)", "FAILED", "11-26T14:21:00", "11-26T14:30:01"),
 ]
 RUN = {"display_name": "recllm-r1 nightly", "run_details": {"task_details": TASKS}}
 
