@@ -144,9 +144,9 @@ import logging
 from pathlib import Path
 from components.sft.config import SftConfig
 from components.sft.job import run
+from components.shared.language_model.lora import LoraConfig
 logging.basicConfig(level=logging.INFO)
 folder = Path({str(tmp_path)!r})
-from components.shared.language_model.lora import LoraConfig
 config = {config!r}
 inputs = {{"prompts": Path({str(prompts_folder)!r}), "base_model": Path({str(tiny_model_folder)!r})}}
 run(config, **inputs, model=folder / "model", curves=folder / "curves.html")
@@ -156,7 +156,7 @@ run(config, **inputs, model=folder / "model", curves=folder / "curves.html")
         limit = threading.Timer(300, process.kill)
         limit.start()
         for line in process.stderr:
-            if "/200, loss" in line:
+            if " examples, " in line:  # all workers run
                 break
         workers = psutil.Process(process.pid).children()
         process.terminate()
