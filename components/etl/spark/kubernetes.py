@@ -66,6 +66,8 @@ def executor_settings(pod: Pod) -> dict[str, str]:
         "spark.kubernetes.container.image": _main(pod)["image"],
         "spark.kubernetes.executor.podTemplateFile": str(file),
         "spark.kubernetes.executor.podTemplateContainerName": CONTAINER,
+        # What Spark's cluster mode gives Python jobs: rows are handled in processes beside the heap.
+        "spark.executor.memoryOverheadFactor": "0.4",
         # The service account of a stock Kubeflow's steps may not create config maps.
         "spark.kubernetes.executor.disableConfigMap": "true",
     }

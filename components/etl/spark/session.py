@@ -52,9 +52,10 @@ def session(config: SparkConfig, name: str) -> SparkSession:
     try:
         spark = builder.getOrCreate()
     except Exception as error:
+        causes = re.findall(r"^(?:Caused by)?: (.+)", str(error), re.MULTILINE) or str(error).splitlines()
         raise ConfigError(
             f"Spark did not start on master {config.master!r} with memory {config.memory!r}: "
-            f"{str(error).splitlines()[0]}; check spark.master, spark.memory and spark.conf"
+            f"{causes[-1]}; check spark.master, spark.memory and spark.conf"
         ) from error
     if pod:
         kubernetes.wait_for_executor(spark, pod)
