@@ -86,7 +86,7 @@ def _steps(profile: Profile, name: str, data: str, cached: bool, scheduled: str,
         config=to_parameter(profile.retrieve),
         fingerprint=f"{found.outputs['encoder_fingerprint']}-{of_step('retrieve')}",
         checkpoints=profile.checkpoints,
-        sequences=sequenced.outputs["uri"],
+        tables=sequenced.outputs["tables_so_far"],
     )
     base = base_model(
         config=to_parameter(profile.base_model),
@@ -95,22 +95,21 @@ def _steps(profile: Profile, name: str, data: str, cached: bool, scheduled: str,
     prompted = prompts(
         config=to_parameter(profile.prompts),
         fingerprint=of_step("etl/prompts"),
-        sequences=sequenced.outputs["uri"],
-        retrieved=retrieved.outputs["uri"],
+        tables=retrieved.outputs["tables_so_far"],
         base_model=base.outputs["model"],
     )
     tuned = sft(
         config=to_parameter(profile.sft),
         fingerprint=of_step("sft"),
         checkpoints=profile.checkpoints,
-        prompts=prompted.outputs["uri"],
+        tables=prompted.outputs["tables_so_far"],
         base_model=base.outputs["model"],
     )
     improved = grpo(
         config=to_parameter(profile.grpo),
         fingerprint=f"{own_rewards}-{of_step('grpo')}",
         checkpoints=profile.checkpoints,
-        prompts=prompted.outputs["uri"],
+        tables=prompted.outputs["tables_so_far"],
         sft_model=tuned.outputs["model"],
     )
     current_champion = champion(
@@ -122,9 +121,7 @@ def _steps(profile: Profile, name: str, data: str, cached: bool, scheduled: str,
         config=to_parameter(profile.evaluate),
         fingerprint=of_step("evaluate"),
         lineage=found.outputs["lineage"],
-        prompts=prompted.outputs["uri"],
-        sequences=sequenced.outputs["uri"],
-        retrieved=retrieved.outputs["uri"],
+        tables=prompted.outputs["tables_so_far"],
         base_model=base.outputs["model"],
         sft_model=tuned.outputs["model"],
         grpo_model=improved.outputs["model"],
@@ -139,7 +136,6 @@ def _steps(profile: Profile, name: str, data: str, cached: bool, scheduled: str,
     with dsl.If(passed.outputs["Output"] == True, name="gate-passed"):  # noqa: E712
         registered = register(
             config=to_parameter(profile.registration),
-            lineage=found.outputs["lineage"],
             model=improved.outputs["model"],
             report=evaluated.outputs["report"],
         )

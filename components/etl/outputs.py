@@ -1,22 +1,20 @@
-"""Between the data steps' tables, their reports and the artifacts that show them."""
+"""Where Spark reads and writes the tables of the data steps."""
 
-import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from components.etl.config import SparkConfig
-from components.shared.artifacts.outputs import log_metrics
 from components.shared.artifacts.storage import is_remote, local_copy
 from components.shared.errors import ConfigError
 
 TABLES = ("sequences", "catalogue", "users", "exposures", "quarantine")
 
 
-def inputs(config: SparkConfig, location: str, *names: str) -> dict[str, Any]:
-    """Return the tables `names` below `location`: on this disk unless executors are elsewhere."""
-    folders = {name: f"{location}/{name}" for name in names}
+def inputs(config: SparkConfig, tables: Mapping[str, str], *names: str) -> dict[str, Any]:
+    """Return where Spark reads the tables `names`: on this disk unless executors are elsewhere."""
     if not config.is_local:
-        return {name: _seen_by_executors(config, folder) for name, folder in folders.items()}
-    return {name: local_copy(folder) for name, folder in folders.items()}
+        return {name: _seen_by_executors(config, tables[name]) for name in names}
+    return {name: local_copy(tables[name]) for name in names}
 
 
 def outputs(config: SparkConfig, artifact: Any) -> dict[str, Any]:
@@ -32,10 +30,3 @@ def _seen_by_executors(config: SparkConfig, uri: str) -> str:
             "give the pipeline an s3:// root"
         )
     return uri
-
-
-def log_report(report: Any, metrics: Any) -> None:
-    """Log the numbers of a report dataclass as metrics; a mapping's entries become `name/key`."""
-    numbers = dataclasses.asdict(report)
-    reasons = numbers.pop("reasons", {})
-    log_metrics(metrics, numbers | {f"reasons/{reason}": rows for reason, rows in reasons.items()})

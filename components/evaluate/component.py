@@ -10,9 +10,7 @@ def evaluate(
     config: dict,
     fingerprint: str,
     lineage: dict,
-    prompts: str,
-    sequences: str,
-    retrieved: str,
+    tables: dict,
     base_model: Input[Model],
     sft_model: Input[Model],
     grpo_model: Input[Model],
@@ -31,9 +29,7 @@ def evaluate(
 
     written = run(
         parse(EvaluateConfig, config, "evaluate"),
-        prompts=local_copy(prompts),
-        catalogue=local_copy(f"{sequences}/catalogue"),
-        rankings=local_copy(f"{retrieved}/rankings"),
+        **{name: local_copy(tables[name]) for name in ("prompts", "catalogue", "rankings")},
         **paths(report_json=report, html=page),
         models=paths(champion=champion, base=base_model, sft=sft_model, grpo=grpo_model),
         lineage=lineage,

@@ -1,6 +1,6 @@
 """KFP wrapper of the step `grpo`."""
 
-from kfp.dsl import HTML, Input, Metrics, Model, Output, OutputPath
+from kfp.dsl import HTML, Input, Model, Output, OutputPath
 
 from components.step import step
 
@@ -10,11 +10,10 @@ def grpo(
     config: dict,
     fingerprint: str,
     checkpoints: str,
-    prompts: str,
+    tables: dict,
     sft_model: Input[Model],
     model: Output[Model],
     page: Output[HTML],
-    metrics: Output[Metrics],
     alarms: OutputPath(dict),  # type: ignore[valid-type]
 ):
     """Improve the SFT model by GRPO.
@@ -25,16 +24,15 @@ def grpo(
 
     from components.grpo.config import GrpoConfig
     from components.grpo.job import run
-    from components.shared.artifacts.outputs import log_metrics, paths
+    from components.shared.artifacts.outputs import paths
     from components.shared.artifacts.storage import local_copy
     from components.shared.config import parse
 
-    report = run(
+    run(
         parse(GrpoConfig, config, "grpo"),
-        prompts=local_copy(prompts),
+        prompts=local_copy(tables["prompts"]),
         **paths(sft_model=sft_model, model=model, curves=page),
         alarms=Path(alarms),
         checkpoints=checkpoints,
         fingerprint=fingerprint,
     )
-    log_metrics(metrics, report.metrics())

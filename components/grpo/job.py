@@ -42,11 +42,6 @@ class GrpoReport:
     seconds_per_step: float
     alarms: tuple[Alarm, ...]
 
-    def metrics(self) -> dict[str, float]:
-        """Return the figures that the Kubeflow UI shows."""
-        figures = {name: value for name, value in vars(self).items() if name != "alarms"}
-        return {**figures, "health_alarms": len(self.alarms)}
-
 
 def run(
     config: GrpoConfig,

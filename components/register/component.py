@@ -21,12 +21,11 @@ def champion(config: dict, version: str, fingerprint: str, champion: Output[Mode
 @step()
 def register(
     config: dict,
-    lineage: dict,
     model: Input[Model],
     report: Input[Artifact],
     page: Output[HTML],
 ) -> str:
-    """Register the model as challenger; return its version. `lineage` holds a `run_key`."""
+    """Register the model as challenger, with the lineage of its report; return its version."""
     from components.register.config import RegisterConfig
     from components.register.job import run
     from components.shared.artifacts.outputs import paths
@@ -35,5 +34,4 @@ def register(
     return run(
         parse(RegisterConfig, config, "register"),
         **paths(model=model, report=report, html=page),
-        lineage=lineage,
     )

@@ -19,7 +19,7 @@ from components.shared.logs import logger
 from components.shared.reporting import page
 from components.shared.tracking import mlflow_client, registry
 from components.shared.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, RUN_KEY
-from data_contracts.evaluation import NO_MODEL, EvaluationReport, Lineage
+from data_contracts.evaluation import NO_MODEL, EvaluationReport
 
 log = logger("register")
 champion_log = logger("champion")
@@ -27,27 +27,27 @@ champion_log = logger("champion")
 _LONGEST_TAG = 5000  # MLflow servers before 3 refuse more; the whole lineage is an artifact as well
 
 
-def run(config: RegisterConfig, *, model: Path, report: Path, lineage: Lineage, html: Path) -> str:
+def run(config: RegisterConfig, *, model: Path, report: Path, html: Path) -> str:
     """Return the run's version, with the alias `challenger`; write the page `html`.
 
-    A `run_key` of the lineage has one version: a second call returns the version of the first. The version
-    is created last, with all its tags, so that an interrupted call leaves none.
+    A `run_key` (of the report's lineage) has one version: a second call returns the version of the first. The
+    version is created last, with all its tags, so that an interrupted call leaves none.
     """
-    key = lineage.get(RUN_KEY)
-    if not isinstance(key, str) or not re.fullmatch(r"[\w.:/ -]{1,200}", key):
-        raise ConfigError(
-            f"lineage: '{RUN_KEY}' is {key!r}; a model version belongs to one run, named by at most 200 "
-            "letters, digits, spaces or any of . : / _ -"
-        )
     packaging.check_folder(model)
     with faults_as(DataError):
         evaluated = EvaluationReport.read(report)
+    key = evaluated.lineage.get(RUN_KEY)
+    if not isinstance(key, str) or not re.fullmatch(r"[\w.:/ -]{1,200}", key):
+        raise ConfigError(
+            f"{report}: '{RUN_KEY}' of its lineage is {key!r}; a model version belongs to one run, named by "
+            "at most 200 letters, digits, spaces or any of . : / _ -"
+        )
     client = mlflow_client.connect(config.tracking_uri, create=True)
     name = config.model_name
     with mlflow_client.readable_errors(client.tracking_uri):
         registry.ensure_model(client, name)
         found = registry.versions(client, name, key)
-        version = str(found[0].version) if found else _create(client, config, model, evaluated, lineage)
+        version = str(found[0].version) if found else _create(client, config, model, evaluated)
         _set_challenger(client, name, version)
     page.write(html, f"{name}, version {version}", _next_steps(client.tracking_uri, name, version))
     log.info("%s version %s %s registered", name, version, "was already" if found else "is")
@@ -74,11 +74,11 @@ def run_champion(config: RegistryConfig, version: str, folder: Path) -> None:
     champion_log.info("%s: %s", config.model_name, f"version {version}" if version else "none yet")
 
 
-def _create(
-    client: MlflowClient, config: RegisterConfig, model: Path, report: EvaluationReport, lineage: Lineage
-) -> str:
+def _create(client: MlflowClient, config: RegisterConfig, model: Path, report: EvaluationReport) -> str:
     """Return the new version; its run, with metrics and files, is written first."""
-    texts = {name: text if isinstance(text, str) else json.dumps(text) for name, text in lineage.items()}
+    texts = {
+        name: text if isinstance(text, str) else json.dumps(text) for name, text in report.lineage.items()
+    }
     tags = {_name(name): text[:_LONGEST_TAG] for name, text in texts.items()}
     key, experiment = tags[RUN_KEY], mlflow_client.experiment_id(client, config.experiment)
     interrupted = client.search_runs([experiment], f"tags.{RUN_KEY} = '{key}'", max_results=1)
@@ -87,7 +87,7 @@ def _create(
     try:
         _log_metrics(client, run_id, report)
         client.log_text(run_id, report.to_json(), "report.json")
-        client.log_dict(run_id, lineage, "lineage.json")
+        client.log_dict(run_id, report.lineage, "lineage.json")
         with tempfile.TemporaryDirectory() as scratch:
             built = packaging.build(model, config.serving, Path(scratch))
             client.log_artifacts(run_id, str(built), "model")

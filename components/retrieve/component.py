@@ -1,6 +1,6 @@
 """KFP wrapper of the step `retrieve`."""
 
-from kfp.dsl import HTML, Dataset, Metrics, Output, OutputPath
+from kfp.dsl import HTML, Dataset, Output, OutputPath
 
 from components.step import step
 
@@ -10,30 +10,27 @@ def retrieve(
     config: dict,
     fingerprint: str,
     checkpoints: str,
-    sequences: str,
+    tables: dict,
     lists: Output[Dataset],
     page: Output[HTML],
-    metrics: Output[Metrics],
-    uri: OutputPath(str),  # type: ignore[valid-type]
+    tables_so_far: OutputPath(dict),  # type: ignore[valid-type]
 ):
     """Train the recommenders, list candidates; `fingerprint` keys the cache and the checkpoints."""
     from pathlib import Path
 
     from components.retrieve.config import RetrieveConfig
     from components.retrieve.job import run
-    from components.shared.artifacts.outputs import log_metrics
+    from components.shared.artifacts.outputs import write_json
     from components.shared.artifacts.storage import local_copy
     from components.shared.config import parse
 
-    tables = ("sequences", "catalogue", "users", "exposures")
-    tables = ("sequences", "catalogue", "users", "exposures")
-    report = run(
+    read, written = ("sequences", "catalogue", "users", "exposures"), ("candidates", "rankings")
+    run(
         parse(RetrieveConfig, config, "retrieve"),
-        **{name: local_copy(f"{sequences}/{name}") for name in tables},
-        **{name: Path(lists.path, name) for name in ("candidates", "rankings")},
+        **{name: local_copy(tables[name]) for name in read},
+        **{name: Path(lists.path, name) for name in written},
         report_html=Path(page.path),
         checkpoints=checkpoints,
         fingerprint=fingerprint,
     )
-    log_metrics(metrics, report.metrics())
-    Path(uri).write_text(lists.uri)
+    write_json(Path(tables_so_far), {**tables, **{name: f"{lists.uri}/{name}" for name in written}})

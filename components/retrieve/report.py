@@ -62,18 +62,6 @@ class RetrieveReport:
         """Queries of all splits with too few candidates."""
         return sum(figures.short for figures in self.splits.values())
 
-    def metrics(self) -> dict[str, float]:
-        """Return the figures flat, for the Kubeflow UI: "sasrec_test_ndcg_at_10", "ceiling_test_at_20" …."""
-        flat = {"short_lists": float(self.short)}
-        for model, splits in self.models.items():
-            for split, values in splits.items():
-                flat |= {f"{model}_{split}_{k.replace('@', '_at_')}": value for k, value in values.items()}
-        for split, figures in self.splits.items():
-            flat |= {f"ceiling_{split}_at_{n}": value for n, value in figures.ceilings.items()}
-            counts = {name: getattr(figures, name) for name in COUNTS.values()}
-            flat |= {f"{name}_{split}": float(count) for name, count in counts.items() if count is not None}
-        return flat
-
 
 def accuracy(lists: RankedLists, queries: Queries) -> dict[str, float]:
     """Return mean Recall and NDCG at 5 and 10; empty without queries."""

@@ -1,6 +1,6 @@
 """KFP wrapper of the step `sft`."""
 
-from kfp.dsl import HTML, Input, Metrics, Model, Output
+from kfp.dsl import HTML, Input, Model, Output
 
 from components.step import step
 
@@ -10,25 +10,21 @@ def sft(
     config: dict,
     fingerprint: str,
     checkpoints: str,
-    prompts: str,
+    tables: dict,
     base_model: Input[Model],
     model: Output[Model],
     page: Output[HTML],
-    metrics: Output[Metrics],
 ):
     """Fine-tune the base model on answers; `fingerprint` only keys the cache."""
-    from dataclasses import asdict
-
     from components.sft.config import SftConfig
     from components.sft.job import run
-    from components.shared.artifacts.outputs import log_metrics, paths
+    from components.shared.artifacts.outputs import paths
     from components.shared.artifacts.storage import local_copy
     from components.shared.config import parse
 
-    report = run(
+    run(
         parse(SftConfig, config, "sft"),
-        prompts=local_copy(prompts),
+        prompts=local_copy(tables["prompts"]),
         **paths(base_model=base_model, model=model, curves=page),
         checkpoints=checkpoints,
     )
-    log_metrics(metrics, asdict(report))

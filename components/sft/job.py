@@ -30,6 +30,10 @@ class SftReport:
     last_loss: float = 0.0
     seconds: float = 0.0
 
+    def __str__(self) -> str:
+        losses = f"loss {self.first_loss:.3f} to {self.last_loss:.3f}"
+        return f"{self.examples:,} examples, {self.steps:,} steps in {self.seconds:,.0f} s, {losses}"
+
 
 def run(
     config: SftConfig, *, prompts: Path, base_model: Path, model: Path, curves: Path, checkpoints: str = ""
@@ -62,15 +66,17 @@ def run(
             checkpoint=latest_trainer_checkpoint(checkpoint_dir),
         )
         done = distributed.run(train, processes, tracker)
-        page.write(curves, _TITLE, [Figures(charts.curves({"loss (nats per token)": done.losses}))])
-    tenth = max(1, len(done.losses) // 10)
-    return SftReport(
-        examples=done.examples,
-        steps=len(done.losses),
-        first_loss=mean(done.losses[:tenth]),
-        last_loss=mean(done.losses[-tenth:]),
-        seconds=done.seconds,
-    )
+        tenth = max(1, len(done.losses) // 10)
+        report = SftReport(
+            examples=done.examples,
+            steps=len(done.losses),
+            first_loss=mean(done.losses[:tenth]),
+            last_loss=mean(done.losses[-tenth:]),
+            seconds=done.seconds,
+        )
+        loss = Figures(charts.curves({"loss (nats per token)": done.losses}))
+        page.write(curves, _TITLE, [loss], lead=str(report))
+    return report
 
 
 def _copy_base_model(base_model: Path, model: Path, curves: Path) -> SftReport:

@@ -2,7 +2,8 @@
 
 import json
 
-from kfp.dsl import HTML, Dataset, Metrics, Model
+import pyarrow.parquet as pq
+from kfp.dsl import HTML, Dataset, Model
 
 from components.etl import component
 from components.etl.config import PromptsConfig, SequencesConfig
@@ -14,33 +15,29 @@ def test_sequences_then_prompts(prepared, spark_config, tiny_model_folder, tmp_p
     def at(kind, name):
         return kind(name=name, uri=str(tmp_path / name))
 
-    metrics = at(Metrics, "metrics.json")
     component.sequences.python_func(
         config=to_parameter(SequencesConfig(partitions=2, spark=spark_config)),
         data=str(prepared.data),
         as_of="",
         fingerprint="x",
-        tables=at(Dataset, "tables"),
+        sequences=at(Dataset, "sequences"),
         page=at(HTML, "docs.html"),
-        metrics=metrics,
-        uri=str(tmp_path / "uri"),
+        tables_so_far=str(tmp_path / "tables.json"),
     )
-    numbers = json.loads((tmp_path / "metrics.json").read_text())
-    assert numbers["users"] == len(prepared.table("sequences")) == metrics.metadata["users"]
-    assert {path.name for path in (tmp_path / "tables").iterdir()} == set(TABLES)
+    tables = json.loads((tmp_path / "tables.json").read_text())
+    assert {path.name for path in (tmp_path / "sequences").iterdir()} == set(tables) == set(TABLES)
+    assert pq.read_table(tables["sequences"]).num_rows == len(prepared.table("sequences"))
 
     component.prompts.python_func(
         config=to_parameter(PromptsConfig(spark=spark_config, valid_prompts=5, max_prompt_tokens=600)),
         fingerprint="x",
-        sequences=(tmp_path / "uri").read_text(),
-        retrieved=str(prepared.folder),
+        tables={**tables, "candidates": str(prepared.folder / "candidates")},
         base_model=Model(uri=str(tiny_model_folder)),
         prompts=at(Dataset, "prompts"),
         page=at(HTML, "p.html"),
-        metrics=at(Metrics, "p.json"),
-        uri=str(tmp_path / "prompts-uri"),
+        tables_so_far=str(tmp_path / "all.json"),
     )
-    assert json.loads((tmp_path / "p.json").read_text())["valid"] == 5
+    assert pq.read_table(tmp_path / "prompts" / "valid.parquet").num_rows == 5
     written = sorted(path.name for path in (tmp_path / "prompts").iterdir())
     assert written == [f"{split}.parquet" for split in ("test", "train", "valid")]
-    assert (tmp_path / "prompts-uri").read_text() == str(tmp_path / "prompts")
+    assert json.loads((tmp_path / "all.json").read_text())["prompts"] == str(tmp_path / "prompts")

@@ -222,17 +222,12 @@ def test_a_missing_model_is_named(world, no_alarms, tmp_path) -> None:
 
 def test_the_components_write_every_output(world, models, tmp_path) -> None:
     report, metrics = Artifact(uri=str(tmp_path / "report")), Metrics(uri=str(tmp_path / "metrics"))
-    for uri, table in ((tmp_path / "sequences", "catalogue"), (tmp_path / "retrieved", "rankings")):
-        uri.mkdir()
-        (uri / table).symlink_to(getattr(world, table))
     page = HTML(uri=str(tmp_path / "page"))
     component.evaluate.python_func(
         config=to_parameter(dataclasses.replace(CONFIG, max_users=4)),
         fingerprint="x",
         lineage={"run_key": "k"},
-        prompts=str(world.prompts),
-        sequences=str(tmp_path / "sequences"),
-        retrieved=str(tmp_path / "retrieved"),
+        tables={name: str(folder) for name, folder in tables(world).items()},
         base_model=Model(uri=str(models["base"])),
         sft_model=Model(uri=str(models["grpo"])),
         grpo_model=Model(uri=str(models["grpo"])),

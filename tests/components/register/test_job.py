@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,21 @@ def config(tracking_uri: str) -> RegisterConfig:
 @pytest.fixture
 def inputs(tiny_model_folder: Path, make_report, tmp_path: Path) -> dict[str, Any]:
     report = tmp_path / "report.json"
-    report.write_text(make_report().to_json())
     lineage = {"run_key": "run-1", "git_commit": "abc", "rows": {"n": 3}}
-    html = tmp_path / "info.html"
-    return {"model": tiny_model_folder, "report": report, "lineage": lineage, "html": html}
+    report.write_text(make_report(lineage=lineage).to_json())
+    return {"model": tiny_model_folder, "report": report, "html": tmp_path / "info.html"}
+
+
+@pytest.fixture
+def of_run(inputs, make_report, tmp_path: Path) -> Callable[[Any], dict[str, Any]]:
+    """The inputs with a report of another lineage."""
+
+    def make(lineage: Any) -> dict[str, Any]:
+        report = tmp_path / "other.json"
+        report.write_text(make_report(lineage=lineage).to_json())
+        return {**inputs, "report": report}
+
+    return make
 
 
 def test_a_version_carries_lineage_figures_and_files(config, inputs, tmp_path) -> None:
@@ -53,10 +65,10 @@ def test_a_version_carries_lineage_figures_and_files(config, inputs, tmp_path) -
     assert "recllm-r1, version 1" in (tmp_path / "info.html").read_text()
 
 
-def test_a_run_has_one_version_however_often_it_registers(config, inputs, tmp_path) -> None:
+def test_a_run_has_one_version_however_often_it_registers(config, inputs, of_run, tmp_path) -> None:
     first = run(config, **inputs)
     again = run(config, **inputs)
-    other = run(config, **inputs | {"lineage": {"run_key": "run-2"}})
+    other = run(config, **of_run({"run_key": "run-2"}))
     assert (first, again, other) == ("1", "1", "2")
     client = connect(config.tracking_uri)
     experiment = client.get_experiment_by_name(config.experiment)
@@ -183,15 +195,15 @@ def test_the_version_loads_and_answers_without_the_repository(config, inputs, tm
 @pytest.mark.parametrize(
     ("lineage", "message"),
     [
-        pytest.param({}, "'run_key' is None", id="missing"),
-        pytest.param({"run_key": ""}, "'run_key' is ''", id="empty"),
-        pytest.param({"run_key": "a' OR 1=1"}, "'run_key' is", id="quotes"),
-        pytest.param({"run_key": 7}, "'run_key' is 7", id="a number"),
+        pytest.param({}, "'run_key' of its lineage is None", id="missing"),
+        pytest.param({"run_key": ""}, "'run_key' of its lineage is ''", id="empty"),
+        pytest.param({"run_key": "a' OR 1=1"}, "'run_key' of its lineage is", id="quotes"),
+        pytest.param({"run_key": 7}, "'run_key' of its lineage is 7", id="a number"),
     ],
 )
-def test_a_version_belongs_to_a_run(config, inputs, tmp_path, lineage, message) -> None:
+def test_a_version_belongs_to_a_run(config, of_run, lineage, message) -> None:
     with pytest.raises(ConfigError, match=message):
-        run(config, **inputs | {"lineage": lineage})
+        run(config, **of_run(lineage))
 
 
 @pytest.mark.parametrize(
@@ -234,7 +246,6 @@ def test_the_components_pass_everything_on(config, inputs, tmp_path) -> None:
     assert (Path(champion.path) / "none.txt").is_file()
     version = component.register.python_func(
         text,
-        inputs["lineage"],
         Model(uri=str(inputs["model"])),
         Artifact(uri=str(inputs["report"])),
         info,
