@@ -234,6 +234,7 @@ def _set_pod(task: dsl.PipelineTask, own: StepPlacement, shared: Placement) -> N
     kubernetes.set_security_context(
         task, run_as_user=shared.run_as_user, run_as_group=0, run_as_non_root=True
     )
+    kubernetes.empty_dir_mount(task, "tmp", "/tmp")  # an admin may make root file systems read-only
     if shared.image_pull_secret:
         kubernetes.set_image_pull_secrets(task, [shared.image_pull_secret])
     if own.shm:

@@ -45,7 +45,7 @@ def test_training_runs_on_the_h800s_and_nothing_else_can(h800: Compiled) -> None
         if step in ("sft", "grpo"):
             assert (product["operator"], product["values"]) == ("In", ["NVIDIA-H800"])
             assert containers[step]["resources"]["accelerator"]["resourceCount"] == "8"
-            assert pod["emptyDirMounts"][0]["mountPath"] == "/dev/shm"
+            assert [mount["mountPath"] for mount in pod["emptyDirMounts"]] == ["/tmp", "/dev/shm"]
         else:
             excluded = product["operator"] == "NotIn" and "NVIDIA-H800" in product["values"]
             assert excluded or "NVIDIA-H800" not in product["values"]
