@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 READMES = [README, *(ROOT / "components").rglob("README.md"), *(ROOT / "pipelines").rglob("README.md")]
-READMES += [*(ROOT / "data_contracts").rglob("README.md"), *(ROOT / "docker").rglob("README.md")]
+READMES += [path for part in ("data_contracts", "docker", "k8s") for path in (ROOT / part).rglob("README.md")]
 
 
 def test_the_readme_shows_the_present_help() -> None:
@@ -39,5 +39,5 @@ def test_relative_links_lead_somewhere(readme: Path) -> None:
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_named_paths_exist(readme: Path) -> None:
     text = readme.read_text(encoding="utf-8")
-    paths = re.findall(r"`((?:components|pipelines|data_contracts|tests)/[\w/.-]+)`", text)
+    paths = re.findall(r"`((?:components|pipelines|data_contracts|k8s|tests)/[\w/.-]+)`", text)
     assert [path for path in paths if not (ROOT / path).exists()] == []
