@@ -98,7 +98,7 @@ def _volumes(settings: Manifest) -> tuple[list[Manifest], list[Manifest]]:
         volumes.append({"name": claim["constant"], "persistentVolumeClaim": {"claimName": claim["constant"]}})
         mounts.append({"name": claim["constant"], "mountPath": claim["mountPath"]})
     for folder in settings.get("emptyDirMounts", []):
-        source = {"medium": folder["medium"], "sizeLimit": folder["sizeLimit"]}
+        source = {key: folder[key] for key in ("medium", "sizeLimit") if key in folder}
         volumes.append({"name": folder["volumeName"], "emptyDir": source})
         mounts.append({"name": folder["volumeName"], "mountPath": folder["mountPath"]})
     return mounts, volumes
