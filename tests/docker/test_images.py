@@ -23,7 +23,7 @@ JOBS = {
         "components.grpo.job",
         "components.evaluate.job",
         "verl",
-        "vllm",
+        "vllm._C",
     ],
     "ops": ["components.register.job", "components.evaluate.gate", "mlflow.server", "psycopg2", "boto3"],
 }
