@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import re
 import urllib.error
 import urllib.request
 from typing import Any
@@ -18,8 +17,6 @@ UI = "KF_PIPELINES_UI_ENDPOINT"
 
 log = logger("notify")
 
-_ENGINE = re.compile(r"executor|root|.*\(\d+\)|.*-driver|.*\.onExit")
-
 
 def tell(run_id: str, state: str) -> None:
     """Post the run's pipeline, id, state, failing step and link as JSON.
@@ -27,7 +24,7 @@ def tell(run_id: str, state: str) -> None:
     `text` says the same in a sentence, which chat programs show. What cannot be found out is "".
     """
     found = _run(run_id)
-    step = _failing_step(found) if state == "FAILED" else ""
+    step = kubeflow.failing_step(found) if state == "FAILED" else ""
     ui = os.environ.get(UI, "").rstrip("/")
     message = {
         "pipeline": found.get("display_name", ""),
@@ -48,18 +45,6 @@ def _run(run_id: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         log.warning("which step failed is not known: %s", error)
         return {}
-
-
-def _failing_step(run: dict[str, Any]) -> str:
-    """Return the step that failed first: groups around it begin before it."""
-    tasks = run.get("run_details", {}).get("task_details", [])
-    failed = [
-        task
-        for task in tasks
-        if task.get("state") == "FAILED" and not _ENGINE.fullmatch(task.get("display_name", ""))
-    ]
-    failed.sort(key=lambda task: task.get("start_time", ""), reverse=True)
-    return min(failed, key=lambda task: task.get("end_time", ""))["display_name"] if failed else ""
 
 
 def _post(message: dict[str, str]) -> None:

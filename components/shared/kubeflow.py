@@ -2,11 +2,17 @@
 
 import json
 import os
+import re
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")  # where a multi-user Kubeflow puts it
+from components.shared.errors import ConfigError
+
+TOKEN = "KF_PIPELINES_SA_TOKEN_PATH"
+"""Environment variable with the path of the token's file, as kfp's own client reads it."""
+_TOKEN = "/var/run/secrets/kubeflow/pipelines/token"  # where a multi-user Kubeflow puts it
+_ENGINE = re.compile(r"executor|root|.*\(\d+\)|.*-driver|.*\.onExit|exit-handler-\d+|condition-\d+")
 
 
 def in_pod() -> bool:
@@ -23,9 +29,57 @@ def endpoint() -> str:
     return "http://ml-pipeline.kubeflow:8888" if "KFP_POD_NAME" in os.environ else ""
 
 
+def token() -> str:
+    """Return the API's token; "" without one. Raises ConfigError: unreadable."""
+    given = os.environ.get(TOKEN)
+    try:
+        return Path(given or _TOKEN).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        if given:
+            raise ConfigError(f"{TOKEN}: {given} cannot be read ({error.strerror})") from error
+        return ""
+
+
 def get(path: str) -> Any:
     """Return the JSON at `path` of the API. Raises OSError or ValueError: there is none."""
-    headers = {"Authorization": f"Bearer {_TOKEN.read_text().strip()}"} if _TOKEN.is_file() else {}
+    bearer = token()
+    headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
     request = urllib.request.Request(f"{endpoint()}/apis/v2beta1/{path}", headers=headers)
     with urllib.request.urlopen(request, timeout=5) as answer:
         return json.load(answer)
+
+
+def kubernetes() -> Any:
+    """Return Kubernetes' client for this pod's cluster, or for kubectl's current one.
+
+    Raises: what its configuration raises without either.
+    """
+    from kubernetes import client, config
+
+    (config.load_incluster_config if in_pod() else config.load_kube_config)()
+    settings = client.Configuration.get_default_copy()
+    settings.retries = False
+    return client.ApiClient(settings)
+
+
+def steps(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the tasks of `run` that are steps, in the order they began."""
+    details = run.get("run_details", {}).get("task_details", [])
+    workflows = {re.sub(r"-\d+$", "", child["pod_name"]) for task in details for child in _children(task)}
+    own = [
+        task
+        for task in details
+        if (name := task.get("display_name", "")) not in workflows and not _ENGINE.fullmatch(name)
+    ]
+    return sorted(own, key=lambda task: task.get("start_time") or "~")
+
+
+def _children(task: dict[str, Any]) -> list[dict[str, Any]]:
+    return [child for child in task.get("child_tasks", []) if child.get("pod_name")]
+
+
+def failing_step(run: dict[str, Any]) -> str:
+    """Return the step of the API's `run` that failed first; "" if none has."""
+    # Groups around it begin before it, and end after it.
+    failed = [task for task in reversed(steps(run)) if task.get("state") == "FAILED"]
+    return min(failed, key=lambda task: task.get("end_time", ""))["display_name"] if failed else ""

@@ -10,6 +10,7 @@ from components.window.config import GpuRequest
 
 NEEDED = (2, 17)
 """The first version of Kubeflow Pipelines that fills in the scheduled time."""
+_NEEDED = ".".join(map(str, NEEDED))
 PRODUCT = "nvidia.com/gpu.product"
 GPU = "nvidia.com/gpu"
 
@@ -25,18 +26,24 @@ def check_version(unfilled: Sequence[str]) -> str:
     """
     address = kubeflow.endpoint()
     version, reason = _version(address) if address else ("", "its address is not known here")
-    needed = ".".join(map(str, NEEDED))
-    found = f"version {version}" if version else f"its version ({reason})"
     if unfilled:
+        found = f"version {version}" if version else f"its version ({reason})"
         raise ConfigError(
-            f"{found} hands over {', '.join(unfilled)} as it stands; {needed} fills it in: upgrade it"
+            f"{found} hands over {', '.join(unfilled)} as it stands; {_NEEDED} fills it in: upgrade it"
         )
-    number = re.match(r"(\d+)\.(\d+)", version)
-    if not number:
-        raise NotChecked(reason or f"{address} says that it is {version}")
-    if tuple(map(int, number.groups())) < NEEDED:
-        raise ConfigError(f"{found} at {address} is too old; {needed} is needed: upgrade it")
+    if reason:
+        raise NotChecked(reason)
+    if not require(version, address):
+        raise NotChecked(f"{address} says that it is {version}")
     return f"{version} at {address}"
+
+
+def require(version: str, address: str) -> bool:
+    """Return whether Kubeflow Pipelines' `version` is known. Raises ConfigError: it is too old."""
+    number = re.match(r"(\d+)\.(\d+)", version)
+    if number and tuple(map(int, number.groups())) < NEEDED:
+        raise ConfigError(f"version {version} at {address} is too old; {_NEEDED} is needed: upgrade it")
+    return bool(number)
 
 
 def _version(address: str) -> tuple[str, str]:
@@ -71,13 +78,10 @@ def check_gpus(requests: Sequence[GpuRequest]) -> str:
 
 def _nodes() -> list[Any]:
     """Return the nodes of this pod's cluster, or of kubectl's current one. Raises NotChecked."""
-    from kubernetes import client, config
+    from kubernetes.client import CoreV1Api
 
     try:
-        (config.load_incluster_config if kubeflow.in_pod() else config.load_kube_config)()
-        settings = client.Configuration.get_default_copy()
-        settings.retries = False
-        return client.CoreV1Api(client.ApiClient(settings)).list_node(_request_timeout=5).items
+        return CoreV1Api(kubeflow.kubernetes()).list_node(_request_timeout=5).items
     except Exception as error:  # no configuration, network or right: each library has errors of its own
         reason = getattr(error, "reason", "") or error
         raise NotChecked(f"the cluster's nodes cannot be listed ({reason})") from error

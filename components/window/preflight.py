@@ -76,6 +76,25 @@ def _remote(wanted: PreflightConfig, placeholders: Sequence[str]) -> Checks:
     return checks
 
 
+def from_outside(config: WindowConfig, data: str) -> list[Check]:
+    """Return what the checks found that a machine outside the cluster can make as well.
+
+    Names that only the cluster knows, its volumes and its secrets are left to the first task.
+    """
+    checks: Checks = {}
+    if is_remote(data):
+        checks["raw data"] = partial(_data_from_outside, data, config.exposures)
+    if config.preflight.gpus:
+        checks["GPUs"] = partial(cluster.check_gpus, config.preflight.gpus)
+    return _at_once(checks)
+
+
+def _data_from_outside(data: str, exposures: str) -> str:
+    if not os.environ.get("AWS_ACCESS_KEY_ID"):
+        raise NotChecked("AWS_ACCESS_KEY_ID is not set; the first task checks it")
+    return _data(data, exposures)
+
+
 def require(checks: Sequence[Check]) -> None:
     """Raise ConfigError with a line per fault, if there is any."""
     failed = [check for check in checks if check.status == "failed"]

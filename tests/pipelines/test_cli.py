@@ -30,6 +30,10 @@ def test_help_lists_the_commands_without_loading_anything_heavy(tmp_path: Path) 
         "experiment",
         "compile",
         "doctor",
+        "submit",
+        "runs",
+        "logs",
+        "schedule",
         "profile",
         "sample",
         "import",
@@ -78,6 +82,20 @@ def test_help_lists_the_commands_without_loading_anything_heavy(tmp_path: Path) 
         ),
         pytest.param(["open"], "runs: no report.html there", id="nothing to open"),
         pytest.param(["open", "mine"], "runs/mine: no report.html there", id="no such run"),
+        pytest.param(
+            ["schedule", "--data", "s3://b/d", "--cron", "0 0 3 * * *"], "has 6 fields", id="six cron fields"
+        ),
+        pytest.param(
+            ["schedule", "--cron", "0 3 * * *"], "give --cron with --data", id="a schedule without data"
+        ),
+        pytest.param(
+            ["submit", "--data", "s3://b/d", "--endpoint", "http://127.0.0.1:9"],
+            "no answer from Kubeflow Pipelines at http://127.0.0.1:9",
+            id="no Kubeflow",
+        ),
+        pytest.param(
+            ["submit", "--data", "s3://b/d", "--as-of", "tomorrow"], "as_of='tomorrow'", id="no such time"
+        ),
         pytest.param(["promote"], "no database at", id="nothing to promote"),
         pytest.param(["rollback", "--runs", "mine"], "mine/mlflow.db", id="nothing to roll back"),
         pytest.param(
