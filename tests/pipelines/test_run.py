@@ -131,11 +131,11 @@ def test_a_broken_table_ends_the_run_with_its_cause(small_log: Path, warm: Path)
     events.to_parquet(warm / "log" / "events.parquet")
     run = recllm("run", "--profile", "tiny", "--data", "log", cwd=warm)
     assert run.returncode == 1
-    assert "step 'sequences' failed" in run.stderr
+    assert "step 'window' failed" in run.stderr
     assert "events.parquet" in run.stderr
     assert "action" in run.stderr
     assert "Traceback" not in run.stderr
-    assert not list(warm.glob("runs/*/*/sequences/sequences/*"))
+    assert not list(warm.glob("runs/*/*/sequences"))
 
 
 def test_an_interrupted_run_leaves_no_process_and_nothing_half_written(
