@@ -16,7 +16,7 @@ export UV_FIND_LINKS ?= $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config g
 BUILDER ?= $(notdir $(firstword $(foreach tool,docker podman buildah,$(shell command -v $(tool)))))
 RUNNER ?= $(BUILDER:buildah=podman)
 BASE ?= python:3.11-slim-bookworm
-COMMIT := $(shell git rev-parse HEAD)
+COMMIT := $(shell git describe --always --dirty --abbrev=40 --exclude=*)
 TAG ?= $(COMMIT)
 # More arguments of `build` and of `run`: package sources, the trainer's VARIANT, certificates …
 BUILD_FLAGS ?=

@@ -54,7 +54,11 @@ def build(
     the cache: contents by parameters, each step's code and libraries by constants.
     """
     placement = profile.placement or Placement()
-    pipeline = dsl.pipeline(name="recllm-r1", description="Behaviour logs in, a better LLM recommender out.")
+    pipeline = dsl.pipeline(
+        name="recllm-r1",
+        description="Behaviour logs in, a better LLM recommender out.",
+        pipeline_root=placement.root or None,
+    )
 
     def recllm_r1(data: str) -> Outputs:
         return _steps(profile, name, data, cached, scheduled, run_id)

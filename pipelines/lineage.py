@@ -51,12 +51,16 @@ def preflight_config(profile: Profile) -> PreflightConfig:
     """Return what has to be there before a run of `profile`."""
     placement = profile.placement or Placement()
     steps = list(placement.steps().values())
+    secrets = dict(placement.secrets)
+    for step in steps:
+        secrets |= step.secrets
     gpus = {(step.gpu_products, step.gpus) for step in steps if step.gpus}
     return PreflightConfig(
+        cluster=profile.placement is not None,
         root=placement.root,
         checkpoints=profile.checkpoints,
         volumes=tuple(sorted(placement.window.volumes)),
-        secrets={**placement.secrets, **{name: ref for step in steps for name, ref in step.secrets.items()}},
+        secrets=secrets,
         gpus=tuple(GpuRequest(products=products, gpus=number) for products, number in sorted(gpus)),
     )
 

@@ -6,16 +6,15 @@ from dataclasses import field
 from typing import Annotated, Any, Literal
 
 from kfp import dsl
-from pydantic import AfterValidator, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
+from components.shared.artifacts.storage import is_remote
 from components.shared.config import strict
 from components.shared.errors import ConfigError
+from components.window.config import GPU, PRODUCT
 
-PRODUCT = "nvidia.com/gpu.product"
-"""Label that NVIDIA's GPU feature discovery gives a node."""
-GPU = "nvidia.com/gpu"
 COMMIT = "{commit}"
-_PINNED = re.compile(r"@sha256:[0-9a-f]{64}$|:(?=[\w.-]*[0-9a-f]{7})[\w.-]+$")
+_PINNED = re.compile(r"@sha256:[0-9a-f]{64}$|:([\w.]+-)?(?=\d*[a-f])[0-9a-f]{7,40}$|:([\w.]+-)?\{commit\}$")
 
 
 def _check_references(references: dict[str, str]) -> dict[str, str]:
@@ -28,6 +27,27 @@ def _check_references(references: dict[str, str]) -> dict[str, str]:
 
 References = Annotated[dict[str, str], AfterValidator(_check_references)]
 """NAME/KEY of secrets or config maps by environment variables."""
+
+
+def _check_quantity(quantity: str) -> str:
+    if quantity and not re.fullmatch(r"\d+(m|[KMGTP]i?)?|\d+\.\d+", quantity):
+        raise ValueError(f"{quantity!r} is no quantity of Kubernetes; write 500m, 4, 16Gi or 16G")
+    return quantity
+
+
+Quantity = Annotated[str, AfterValidator(_check_quantity)]
+
+_SECRET_NAME = re.compile("SECRET|TOKEN|PASSWORD|ACCESS_KEY", re.IGNORECASE)
+
+
+def _check_env(env: dict[str, str]) -> dict[str, str]:
+    for name in env:
+        if _SECRET_NAME.search(name):
+            raise ValueError(f"{name}: looks like a secret, which anybody could read here; use `secrets`")
+    return env
+
+
+Env = Annotated[dict[str, str], AfterValidator(_check_env)]
 
 
 @strict
@@ -46,7 +66,7 @@ class Images:
 class Toleration:
     """A taint that a step's pod tolerates."""
 
-    key: str
+    key: Annotated[str, Field(min_length=1)]
     """Key of the taint."""
     value: str = ""
     """Its value; empty = any."""
@@ -60,9 +80,9 @@ class StepPlacement:
 
     image: str = ""
     """Another image than that of `images`."""
-    cpu: str = ""
+    cpu: Quantity = ""
     """CPU request and limit, such as 4 or 500m; empty = the namespace's default."""
-    memory: str = ""
+    memory: Quantity = ""
     """Memory request and limit, such as 16Gi; `shm` counts against it."""
     gpus: NonNegativeInt = 0
     """GPUs of the pod."""
@@ -70,11 +90,11 @@ class StepPlacement:
     """Values of the node label nvidia.com/gpu.product, one of which the node must have."""
     tolerations: tuple[Toleration, ...] = ()
     """Taints that the pod tolerates."""
-    shm: str = ""
+    shm: Quantity = ""
     """Size of /dev/shm in memory, such as 64Gi; empty = the runtime's 64 MiB."""
     volumes: dict[str, str] = field(default_factory=dict)
     """Persistent volume claims by mount paths."""
-    env: dict[str, str] = field(default_factory=dict)
+    env: Env = field(default_factory=dict)
     """Environment variables."""
     secrets: References = field(default_factory=dict)
     """Environment variables from secrets: NAME/KEY by variable."""
@@ -92,6 +112,8 @@ class StepPlacement:
     def __post_init__(self) -> None:
         if bool(self.gpus) != bool(self.gpu_products):
             raise ValueError("gpus and gpu_products: give both or none; a GPU step names its products")
+        if {"/tmp", "/dev/shm"} & set(self.volumes) or {"tmp", "shm"} & set(self.volumes.values()):
+            raise ValueError("volumes: /tmp and /dev/shm, and claims called tmp or shm, are taken")
 
 
 @strict
@@ -103,7 +125,7 @@ class Placement:
     """Pipeline root (s3:// or minio://); empty = the backend's."""
     run_as_user: PositiveInt = 1000
     """User id of every pod; its group is 0, which may read the images."""
-    env: dict[str, str] = field(default_factory=dict)
+    env: Env = field(default_factory=dict)
     """Environment variables of every step, such as AWS_ENDPOINT_URL."""
     secrets: References = field(default_factory=dict)
     """As in a step, for every step: {AWS_ACCESS_KEY_ID: storage/access-key}."""
@@ -127,10 +149,12 @@ class Placement:
 
     def __post_init__(self) -> None:
         for key, image in self._images().items():
-            if COMMIT not in image and not _PINNED.search(image):
+            if not _PINNED.search(image):
                 raise ValueError(f"{key}: {image!r} can change; pin a digest or a commit, or write {COMMIT}")
         if self.notify:
             _check_references({"notify": self.notify})
+        if self.root and not is_remote(self.root):
+            raise ValueError(f"root: {self.root!r} is neither s3://… nor minio://…")
 
     def _images(self) -> dict[str, str]:
         own = {f"{name}.image": step.image for name, step in self.steps().items() if step.image}
@@ -162,8 +186,9 @@ class Placement:
     def apply_notify(self, task: dsl.PipelineTask, commit: str) -> None:
         """Give the exit handler's `task` its image, its user and the webhook's secret."""
         task.set_container_image(_pinned(self.images.ops, commit))
-        webhook = StepPlacement(secrets={"RECLLM_NOTIFY_URL": self.notify})
+        webhook = StepPlacement(secrets={"RECLLM_NOTIFY_URL": self.notify}, timeout=600)
         _set_environment(task, self.env, [webhook])
+        _set_node(task, webhook, self.gpu_products)
         _set_pod(task, webhook, self)
 
 

@@ -16,6 +16,7 @@ from components.grpo.config import GrpoConfig
 from components.register.config import RegisterConfig, RegistryConfig, ServingConfig
 from components.retrieve.config import EncoderConfig, RetrieveConfig
 from components.sft.config import SftConfig
+from components.shared.artifacts.storage import is_remote
 from components.shared.config import from_mapping, strict
 from components.shared.errors import ConfigError
 from components.shared.prompting.settings import PromptSettings
@@ -51,8 +52,18 @@ class Profile:
     def __post_init__(self) -> None:
         if self.placement is None:
             return
-        if not self.register.tracking_uri:
-            raise ValueError("register.tracking_uri: empty; pods need an MLflow server (http://…)")
+        if not re.match("https?://", self.register.tracking_uri):
+            found = repr(self.register.tracking_uri) if self.register.tracking_uri else "empty"
+            raise ValueError(f"register.tracking_uri: {found}; pods need an MLflow server (http://…)")
+        if "@" in self.register.tracking_uri:
+            raise ValueError(
+                "register.tracking_uri: holds a password; use MLFLOW_TRACKING_PASSWORD in `secrets`"
+            )
+        if self.checkpoints and not is_remote(self.checkpoints):
+            for step in ("window", "retrieve", "sft", "grpo"):
+                volumes = self.placement.steps()[step].volumes
+                if not any(Path(self.checkpoints).is_relative_to(path) for path in volumes):
+                    raise ValueError(f"checkpoints: {self.checkpoints!r} is on no volume of the step {step}")
         models: dict[str, BaseModelConfig | EncoderConfig] = {
             "base_model": self.base_model,
             "retrieve.encoder": self.retrieve.encoder,

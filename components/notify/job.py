@@ -5,7 +5,6 @@ import json
 import os
 import urllib.error
 import urllib.request
-from typing import Any
 
 from components.shared import kubeflow
 from components.shared.logs import logger
@@ -23,11 +22,10 @@ def tell(run_id: str, state: str) -> None:
 
     `text` says the same in a sentence, which chat programs show. What cannot be found out is "".
     """
-    found = _run(run_id)
-    step = kubeflow.failing_step(found) if state == "FAILED" else ""
+    pipeline, step = _known(run_id, state)
     ui = os.environ.get(UI, "").rstrip("/")
     message = {
-        "pipeline": found.get("display_name", ""),
+        "pipeline": pipeline,
         "run_id": run_id,
         "state": state,
         "failing_step": step,
@@ -38,13 +36,14 @@ def tell(run_id: str, state: str) -> None:
     _post({**message, "text": text})
 
 
-def _run(run_id: str) -> dict[str, Any]:
-    """Return what the API knows of the run; nothing if it does not answer."""
+def _known(run_id: str, state: str) -> tuple[str, str]:
+    """Return the run's name and its failing step by the API; "" for what it does not tell."""
     try:
-        return kubeflow.get(f"runs/{run_id}")
-    except (OSError, ValueError) as error:
-        log.warning("which step failed is not known: %s", error)
-        return {}
+        found = kubeflow.get(f"runs/{run_id}")
+        return found.get("display_name", ""), kubeflow.failing_step(found) if state == "FAILED" else ""
+    except Exception as error:  # whatever the API answers, the webhook is told
+        log.warning("which step failed is not known: %s: %s", type(error).__name__, error)
+        return "", ""
 
 
 def _post(message: dict[str, str]) -> None:

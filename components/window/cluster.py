@@ -6,13 +6,11 @@ from typing import Any
 
 from components.shared import kubeflow
 from components.shared.errors import ConfigError
-from components.window.config import GpuRequest
+from components.window.config import GPU, PRODUCT, GpuRequest
 
 NEEDED = (2, 17)
 """The first version of Kubeflow Pipelines that fills in the scheduled time."""
 _NEEDED = ".".join(map(str, NEEDED))
-PRODUCT = "nvidia.com/gpu.product"
-GPU = "nvidia.com/gpu"
 
 
 class NotChecked(Exception):

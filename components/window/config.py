@@ -5,6 +5,11 @@ from dataclasses import field
 from components.shared.config import strict
 from components.shared.times import parse_time
 
+GPU = "nvidia.com/gpu"
+"""Kubernetes' name of the resource."""
+PRODUCT = "nvidia.com/gpu.product"
+"""Label that NVIDIA's GPU feature discovery gives a node."""
+
 
 @strict
 class ModelSource:
@@ -32,6 +37,8 @@ class GpuRequest:
 class PreflightConfig:
     """What has to be there before a run."""
 
+    cluster: bool = False
+    """The run is one of Kubeflow's, whose version is checked."""
     root: str = ""
     """Pipeline root; empty = the backend's."""
     checkpoints: str = ""

@@ -125,8 +125,8 @@ def _verdict(config: WindowConfig, seen: Record | None, before: Record | None, v
         return "A fresh run: every step runs, whatever earlier runs have left."
     if before and version:
         return (
-            f"Data unchanged since run {before}: every step's outputs are used again, nothing is trained, "
-            f"and {config.model_name} version {version} stays the registered one."
+            f"Data unchanged since run {before}: outputs are used again, nothing is trained, and "
+            f"{config.model_name} version {version} stays registered. Only a new champion is compared."
         )
     if before:
         return (

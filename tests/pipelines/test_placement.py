@@ -135,6 +135,37 @@ def test_only_who_is_to_be_notified_costs_an_exit_handler(tmp_path: Path) -> Non
             id="a secret itself",
         ),
         pytest.param({"placement": {"sfft": {}}}, "unknown key 'sfft'", id="no such step"),
+        pytest.param(
+            {"placement": {"images": {"ops": "ops:nightly-20261126"}}},
+            r"images\.ops: .* can change",
+            id="a date",
+        ),
+        pytest.param(
+            {"placement": {"images": {"ops": "r{commit}/ops:v1"}}},
+            r"images\.ops: .* can change",
+            id="no tag of it",
+        ),
+        pytest.param(
+            {"placement": {"sft": {"memory": "16GB"}}}, r"sft\.memory: '16GB' is no quantity", id="GB"
+        ),
+        pytest.param({"placement": {"sft": {"cpu": "four"}}}, r"sft\.cpu: 'four' is no quantity", id="words"),
+        pytest.param({"placement": {"sft": {"volumes": {"/tmp": "c"}}}}, "are taken", id="own /tmp"),
+        pytest.param(
+            {"placement": {"root": "/pipelines"}}, r"root: '/pipelines' is neither", id="local root"
+        ),
+        pytest.param(
+            {"placement": {"env": {"AWS_SECRET_ACCESS_KEY": "x"}}},
+            "looks like a secret",
+            id="a secret in env",
+        ),
+        pytest.param(
+            {"placement": {"sft": {"tolerations": [{"key": ""}]}}}, r"tolerations\[0\]\.key", id="any taint"
+        ),
+        pytest.param(
+            {"register": {"tracking_uri": "sqlite:///x.db"}}, "an MLflow server", id="a pod's own registry"
+        ),
+        pytest.param({"register": {"tracking_uri": "http://u:p@mlflow"}}, "holds a password", id="password"),
+        pytest.param({"checkpoints": "/tmp/c"}, "is on no volume of the step window", id="a pod's own disk"),
     ],
 )
 def test_a_profile_for_a_cluster_refuses_by_key(changes: dict[str, Any], message: str) -> None:
