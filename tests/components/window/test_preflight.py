@@ -214,7 +214,7 @@ def test_the_version_of_kubeflow_pipelines(
     config, answering, monkeypatch, answer: Any, status: str, detail: str
 ) -> None:
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", answering({HEALTH: answer}))
-    found = check(config, "Kubeflow Pipelines")
+    found = check(config, "Kubeflow Pipelines", cluster=True)
     assert found.status == status
     assert re.search(detail, found.detail)
 
