@@ -63,8 +63,14 @@ class Client:
         self._request("DELETE", f"v2beta1/{path}", params=query)
 
     def log(self, run_id: str, node: str) -> str:
-        """Return the log of Argo's `node`, also after its pod is gone."""
-        return self._request("GET", f"v1alpha1/runs/{run_id}/nodes/{node}/log").text
+        """Return the log of Argo's `node`, also after its pod is gone.
+
+        Raises: ClusterError with the status 404: there is none.
+        """
+        answer = self._request("GET", f"v1alpha1/runs/{run_id}/nodes/{node}/log")
+        if answer.text.startswith('{"error_message":'):  # with the status 200
+            raise ClusterError(_said(answer), 404)
+        return answer.text
 
     def pages(self, path: str, key: str, **query: Any) -> Iterator[Any]:
         """Yield the entries called `key` of every page at `path`, those of the user's namespace."""

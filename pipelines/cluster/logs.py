@@ -8,10 +8,12 @@ from pipelines.cluster.client import Client, ClusterError
 
 # Lines of KFP's launcher and executor, and of Argo's; some begin a block of JSON.
 _ENGINE = re.compile(
-    r"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+\s+\d+ \S+\.go:\d+\]|time=\"|Error: exit status|"
+    r"[IWE]\d{4} \d\d:\d\d:\d\d\.\d+\s+\d+ \S+\.go:\d+\]|time=\"|Error: exit status|F\d{4} .*exit status|"
     r"\[KFP Executor [^]]*\]: (Looking for component|Loading KFP component|Got executor_input|Wrote executor)"
 )
-_PREFIX = re.compile(r"^\[KFP Executor [^]]*\]: ")
+# What the launcher died of is kept: it is the only cause there is.
+_PREFIX = re.compile(r"^(\[KFP Executor [^]]*\]: |F\d{4} [^]]*\.go:\d+\] )")
+_EXITED = re.compile(r"main: Error \(exit code \d+\)")  # the step's log says more
 _ERROR = re.compile(r"(?:\w+\.)*(\w*(?:Error|Exception|Interrupt|Exit)\b.*)")
 
 
@@ -65,14 +67,14 @@ def _nodes(run: dict[str, Any], step: str) -> list[str]:
     shown = {task["display_name"] for task in tasks}
     ids = {child.get("pod_name", "") for task in tasks for child in task.get("child_tasks", [])} - {""}
     workflow = next(iter(ids), "").rpartition("-")[0]
-    names, waiting = [], [workflow]
+    names, waiting = set(), [workflow]
     while waiting:
         parent = waiting.pop()
-        names.append(parent)
+        names.add(parent)
         last = parent.rpartition(".")[2] + "("
         inner = {f"{parent}.{name}" for name in shown}
         inner |= {parent + name.removeprefix(last[:-1]) for name in shown if name.startswith(last)}
-        waiting += [name for name in inner if _node(workflow, name) in ids]
+        waiting += [name for name in inner - names if _node(workflow, name) in ids]
     container = re.compile(rf".*\.{re.escape(step)}(-driver)?(\(\d+\))?(\.executor)?(\(\d+\))?")
     # A driver's log counts where its step never started.
     own = sorted(filter(container.fullmatch, names), key=lambda name: ("-driver" not in name, name))
@@ -105,9 +107,15 @@ def messages(namespace: str, run_id: str) -> dict[str, str]:
     nodes = [node for flow in found["items"] for node in flow.get("status", {}).get("nodes", {}).values()]
     nodes.sort(key=lambda node: node.get("startedAt", ""))
     return {
-        re.sub(r"\(\d+\)", "", node["name"].removesuffix(".executor"))
-        .removesuffix(".executor")
-        .rpartition(".")[2]: (node["message"])
+        _step(node["name"]): node["message"]
         for node in nodes
-        if node["type"] == "Pod" and node.get("message") and node["phase"] in ("Pending", "Error", "Failed")
+        if node["type"] == "Pod"
+        and node["phase"] in ("Pending", "Error", "Failed")
+        and node.get("message")
+        and not _EXITED.fullmatch(node["message"])
     }
+
+
+def _step(name: str) -> str:
+    """Return the step of the node called `name`, such as flow(0).root(0).sft(0).executor(1)."""
+    return re.sub(r"\(\d+\)", "", name).removesuffix(".executor").rpartition(".")[2]

@@ -1,6 +1,8 @@
 """Following a run: a line per step that begins or ends, and why one waits or failed."""
 
+import re
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,7 +31,7 @@ def follow(client: Client, run_id: str, pause: float = _PAUSE) -> None:
 
     Raises: RunEndedBadlyError, ClusterError if the API has not answered for ten minutes.
     """
-    shown: set[str] = set()
+    shown: dict[str, str] = {}
     answered = time.monotonic()
     while True:
         try:
@@ -41,11 +43,8 @@ def follow(client: Client, run_id: str, pause: float = _PAUSE) -> None:
                 raise
             time.sleep(pause)
             continue
-        lines = _lines(run) + _waiting(client, run)
-        for line in lines:
-            if line not in shown:
-                typer.echo(line)
-        shown.update(lines)
+        _show_changes(_states(run), shown)
+        _show_changes({f"{step}, its pod": text for step, text in _messages(client, run).items()}, shown)
         if run.get("state") in ENDED:
             break
         time.sleep(pause)
@@ -53,13 +52,22 @@ def follow(client: Client, run_id: str, pause: float = _PAUSE) -> None:
         raise RunEndedBadlyError(failure(client, run))
 
 
-def _lines(run: dict[str, Any]) -> list[str]:
-    lines = []
+def _show_changes(texts: Mapping[str, str], shown: dict[str, str]) -> None:
+    for subject, text in texts.items():
+        constant = re.sub(r"\d+", "", text)  # seconds, and the pods of further attempts
+        if shown.get(subject) != constant:
+            typer.echo(f"{subject}: {text}")
+        shown[subject] = constant
+
+
+def _states(run: dict[str, Any]) -> dict[str, str]:
+    """Return how the latest attempt of each step stands."""
+    states = {}
     for task in kubeflow.steps(run):
         if word := _WORDS.get(task.get("state", "")):
-            took = f" after {seconds:.0f} s" if word != "running" and (seconds := duration(task)) else ""
-            lines.append(f"{task['display_name']}: {word}{took}")
-    return lines
+            took = "" if word == "running" else f" after {duration(task):.0f} s"
+            states[task["display_name"]] = word + took
+    return states
 
 
 def duration(timed: dict[str, Any]) -> float:
@@ -72,13 +80,12 @@ def duration(timed: dict[str, Any]) -> float:
     return (end - datetime.fromisoformat(begun)).total_seconds()
 
 
-def _waiting(client: Client, run: dict[str, Any]) -> list[str]:
-    """Return why steps wait or are refused, if Kubernetes can be asked from here."""
+def _messages(client: Client, run: dict[str, Any]) -> dict[str, str]:
+    """Return what `logs.messages` finds; nothing if Kubernetes cannot be asked from here."""
     try:
-        found = logs.messages(client.namespace, run["run_id"])
+        return logs.messages(client.namespace, run["run_id"])
     except Exception:  # no configuration, network or right: each library has errors of its own
-        return []
-    return [f"{step}: {message}" for step, message in found.items()]
+        return {}
 
 
 def failure(client: Client, run: dict[str, Any]) -> str:
@@ -91,8 +98,7 @@ def failure(client: Client, run: dict[str, Any]) -> str:
         lines = logs.read(client, run, step)
     except ClusterError:
         lines = []
-    said = dict(line.split(": ", 1) for line in _waiting(client, run)).get(step, "")
-    why = logs.cause(lines) or said or "it left no log"
+    why = logs.cause(lines) or _messages(client, run).get(step) or "it left no log"
     tail = [f"  {line}" for line in lines[-_TAIL:]]
     whole = f"The whole log: recllm logs {run['run_id']} {step}"
     return "\n".join([f"step '{step}' failed: {why}", *tail, whole, f"The run: {link}"])

@@ -95,6 +95,11 @@ def find_pipeline(client: Client) -> str:
     return next((one["pipeline_id"] for one in found if one["display_name"] == PIPELINE), "")
 
 
+def versions_of(client: Client, pipeline_id: str) -> list[dict[str, Any]]:
+    """Return the pipeline's versions as the API describes them."""
+    return list(client.pages(f"pipelines/{pipeline_id}/versions", "pipeline_versions", page_size=100))
+
+
 def _pipeline(client: Client) -> str:
     named = {"name": PIPELINE, "display_name": PIPELINE}
     return find_pipeline(client) or client.post("pipelines", {**named, **client.owner})["pipeline_id"]
@@ -106,8 +111,7 @@ def _version(client: Client, pipeline_id: str, package: Path, title: str) -> dic
     One commit gives several with another --as-of or --no-cache: title, title-2, …
     """
     fingerprint = of_text(package.read_text(encoding="utf-8"))
-    entries = client.pages(f"pipelines/{pipeline_id}/versions", "pipeline_versions")
-    versions = {one["display_name"]: one for one in entries}
+    versions = {one["display_name"]: one for one in versions_of(client, pipeline_id)}
     for number in itertools.count(1):
         name = title if number == 1 else f"{title}-{number}"
         if name not in versions:

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
+_WIDTH = 1000  # more than any row has
+
 
 def show(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print `rows` under `headers`."""
@@ -13,5 +15,4 @@ def show(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(header, no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(table, width=max(console.width, console.measure(table).maximum))
+    Console(highlight=False, markup=False, soft_wrap=True, width=_WIDTH).print(table)

@@ -12,6 +12,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 PAGE = 2
+NO_LOG = {"error_message": "BadRequestError: Failed to read logs for run r", "error_details": ""}
+"""What the API answers, with the status 200."""
 KINDS = {
     "pipelines": ("pipelines", "pipeline_id"),
     "versions": ("pipeline_versions", "pipeline_version_id"),
@@ -89,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
             return 200, self.server.health
         if path.endswith("/log"):
             text = self.server.logs.get(path.split("/")[-2])
-            return (200, text) if text is not None else (400, {"error_message": "NoSuchKey"})
+            return 200, text if text is not None else json.dumps(NO_LOG, separators=(",", ":"))
         if path == "pipelines/upload_version":
             kept = {name: query[name] for name in ("name", "display_name", "description")}
             return 200, self._create("versions", kept)

@@ -41,6 +41,18 @@ def test_the_engines_lines_are_left_out_and_the_cause_is_the_error() -> None:
     )
 
 
+def test_what_the_launcher_died_of_is_the_cause() -> None:
+    log = (
+        "I1126 22:03:51.188652      15 launcher_v2.go:206] publish success.\n"
+        "F1126 22:03:51.195934      15 main.go:59] failed to execute component: mkdir /tmp/kfp: read-only\n"
+    )
+    assert logs.cause(logs.own_lines(log)) == "failed to execute component: mkdir /tmp/kfp: read-only"
+    assert (
+        logs.own_lines("F1126 22:03:51.1      15 main.go:59] failed to execute component: exit status 1")
+        == []
+    )
+
+
 @pytest.mark.parametrize(
     ("lines", "cause"),
     [
