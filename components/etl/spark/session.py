@@ -27,8 +27,15 @@ appender.console.name = console
 appender.console.target = SYSTEM_ERR
 appender.console.layout.type = PatternLayout
 appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
+appender.pods.type = Console
+appender.pods.name = pods
+appender.pods.target = SYSTEM_ERR
+appender.pods.layout.type = PatternLayout
+appender.pods.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m %ex{short.message}%n
 logger.pods.name = org.apache.spark.scheduler.cluster.k8s
 logger.pods.level = warn
+logger.pods.additivity = false
+logger.pods.appenderRef.pods.ref = pods
 """
 
 
