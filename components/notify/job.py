@@ -37,7 +37,7 @@ def tell(run_id: str, state: str) -> None:
 
 
 def _known(run_id: str, state: str) -> tuple[str, str]:
-    """Return the run's name and its failing step by the API; "" for what it does not tell."""
+    """Return the run's name and failing step as the API tells them, else ""."""
     try:
         found = kubeflow.get(f"runs/{run_id}")
         return found.get("display_name", ""), kubeflow.failing_step(found) if state == "FAILED" else ""
