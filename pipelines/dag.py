@@ -173,11 +173,12 @@ def _steps(profile: Profile, name: str, data: str, cached: bool, scheduled: str,
 
 def _configure(profile: Profile, tasks: Mapping[str, dsl.PipelineTask], cached: bool) -> None:
     """Set caching, placement and tracking of the tasks by step."""
+    commit = lineage.git_commit() if profile.placement else ""
     for step, task in tasks.items():
         if not cached or step in NEVER_CACHED:
             task.set_caching_options(enable_caching=False)
         if profile.placement:
-            profile.placement.apply(step, task, lineage.git_commit())
+            profile.placement.apply(step, task, commit)
     # A local run sets its database in the environment, outside all cache keys; pods cannot reach it.
     if profile.register.tracking_uri.startswith("http"):
         for step in ("sft", "grpo"):

@@ -52,7 +52,8 @@ def of_step(step: str) -> str:
     waiting = [file for file in folder.rglob("*.py") if file.name != "component.py"]
     files, libraries = set(waiting), set()
     while waiting:
-        for name in _imports(waiting.pop()):
+        file = waiting.pop()
+        for name in _imports(file, file.stat().st_mtime_ns):
             if name.split(".")[0] not in _PACKAGES:
                 libraries.add(name.split(".")[0])
             elif not name.startswith(_FOR_PEOPLE):
@@ -64,14 +65,16 @@ def of_step(step: str) -> str:
     return of_text(of_files(files, ROOT), *versions)
 
 
-def _imports(file: Path) -> Iterator[str]:
-    """Yield the module names that `file` imports; for `from a import b`, a and a.b."""
+@functools.cache  # steps share most of their files; a file that is written has another time
+def _imports(file: Path, changed: int) -> tuple[str, ...]:
+    """Return the module names that `file` imports; for `from a import b`, a and a.b."""
+    names = []
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(names)
 
 
 def _sources(name: str) -> Iterator[Path]:
