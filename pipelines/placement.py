@@ -123,6 +123,8 @@ class Placement:
     images: Images = field(default_factory=Images)
     root: str = ""
     """Pipeline root (s3:// or minio://); empty = the backend's."""
+    service_account: str = ""
+    """Service account of submitted and scheduled runs; empty = the backend's."""
     run_as_user: PositiveInt = 1000
     """User id of every pod; its group is 0, which may read the images."""
     env: Env = field(default_factory=dict)

@@ -28,18 +28,19 @@ class Version:
     pipeline_id: str
     version_id: str
     experiment_id: str
-    root: str
+    service_account: str
 
     def job(self, data: str) -> dict[str, Any]:
         """Return what a run and a schedule of this version on `data` have in common."""
-        root = {"pipeline_root": self.root} if self.root else {}
+        account = {"service_account": self.service_account} if self.service_account else {}
         return {
             "experiment_id": self.experiment_id,
             "pipeline_version_reference": {
                 "pipeline_id": self.pipeline_id,
                 "pipeline_version_id": self.version_id,
             },
-            "runtime_config": {"parameters": {"data": data}, **root},
+            "runtime_config": {"parameters": {"data": data}},
+            **account,
         }
 
 
@@ -79,7 +80,7 @@ def upload(client: Client, profile: Profile, name: str, *, cached: bool = True) 
         pipeline_id=pipeline_id,
         version_id=version["pipeline_version_id"],
         experiment_id=_experiment(client, profile.register.experiment),
-        root=profile.placement.root if profile.placement else "",
+        service_account=profile.placement.service_account if profile.placement else "",
     )
 
 

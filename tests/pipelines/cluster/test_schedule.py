@@ -9,8 +9,12 @@ from pipelines.cluster import schedule
 from pipelines.cluster.client import ClusterError, connect
 from pipelines.cluster.submit import Version
 
-VERSION = Version(name="kind@0123", pipeline_id="p", version_id="v1", experiment_id="e", root="s3://b/root")
-NEWER = Version(name="kind@4567", pipeline_id="p", version_id="v2", experiment_id="e", root="s3://b/root")
+VERSION = Version(
+    name="kind@0123", pipeline_id="p", version_id="v1", experiment_id="e", service_account="runner"
+)
+NEWER = Version(
+    name="kind@4567", pipeline_id="p", version_id="v2", experiment_id="e", service_account="runner"
+)
 DATA = "s3://b/data"
 
 
@@ -26,7 +30,8 @@ def test_a_new_schedule_is_pinned_and_says_its_next_times(
     assert (one["status"], one["no_catchup"], one["max_concurrency"]) == ("ENABLED", True, "1")
     assert one["trigger"] == {"cron_schedule": {"cron": "0 0 3 * * *"}}
     assert one["pipeline_version_reference"]["pipeline_version_id"] == "v1"
-    assert one["runtime_config"] == {"parameters": {"data": DATA}, "pipeline_root": "s3://b/root"}
+    assert one["runtime_config"] == {"parameters": {"data": DATA}}
+    assert one["service_account"] == "runner"
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "schedule 'nightly': kind@0123 at '0 3 * * *' UTC, one run at a time"
     assert len(said) == 4 and all(line.endswith("03:00 UTC") for line in said[1:])
