@@ -52,11 +52,7 @@ def test_business_terms_of_the_profile_do_not_leak_into_variants(experiment: str
 def test_a_report_holds_what_is_finished_when_a_variant_fails(
     make_report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_folder = tmp_path / "run" / "evaluate"
-    run_folder.mkdir(parents=True)
-    (run_folder / "report").write_text(make_report().to_json())
-    page = run_folder.parent / "report.html"
-    finished = SimpleNamespace(artifact=lambda step, name: run_folder / name, page=page)
+    finished = SimpleNamespace(report=make_report(), page=tmp_path / "run" / "report.html")
     runs = iter([finished, RunFailedError("step 'grpo' failed: the loss is <NaN>")])
 
     def run(*arguments: Any, **options: Any) -> Any:

@@ -6,7 +6,7 @@ import pytest
 from kfp.dsl import Dataset
 
 from components.etl.config import SparkConfig
-from components.etl.outputs import tables
+from components.etl.outputs import inputs, outputs
 from components.etl.spark.parts import atomic_table
 from components.shared.errors import ConfigError
 
@@ -14,11 +14,16 @@ HERE, CLUSTER = SparkConfig(), SparkConfig(master="k8s://https://kubernetes.defa
 
 
 def test_executors_elsewhere_read_and_write_the_uri(tmp_path):
-    stored = Dataset(uri="s3://lake/run/sequences")
-    assert tables(CLUSTER, sequences=stored) == {"sequences": "s3://lake/run/sequences"}
-    assert isinstance(tables(HERE, sequences=stored)["sequences"], Path)
+    stored = Dataset(uri="s3://lake/run/tables")
+    assert outputs(CLUSTER, stored)["users"] == "s3://lake/run/tables/users"
+    assert outputs(HERE, stored)["users"] == f"{stored.path}/users"
+    tables = {"users": "s3://lake/run/tables/users", "items": "s3://lake/other"}
+    assert inputs(CLUSTER, tables, "users") == {"users": "s3://lake/run/tables/users"}
+    assert inputs(HERE, {"users": str(tmp_path)}, "users") == {"users": tmp_path}
     with pytest.raises(ConfigError, match="give the pipeline an s3:// root"):
-        tables(CLUSTER, sequences=Dataset(uri=str(tmp_path)))
+        outputs(CLUSTER, Dataset(uri=str(tmp_path)))
+    with pytest.raises(ConfigError, match="give the pipeline an s3:// root"):
+        inputs(CLUSTER, {"users": str(tmp_path)}, "users")
 
 
 @pytest.mark.parametrize(
