@@ -133,13 +133,11 @@ def compile_(
     cache: Annotated[bool, typer.Option(help="Reuse outputs of unchanged steps.")] = True,
 ) -> None:
     """Compile the pipeline of a profile to YAML for Kubeflow."""
-    from components.shared.errors import ConfigError
     from pipelines.dag import compile_to
     from pipelines.profile import load
 
     loaded = load(profile)
-    if loaded.placement is None:
-        raise ConfigError(f"profile '{profile}': no `placement`, it is for this machine; take h800 or kind")
+    loaded.on_cluster(profile)
     compile_to(out, loaded, Path(profile).stem, cached=cache)
     typer.echo(f"wrote {out}; upload it in the Kubeflow UI or with kfp.Client().upload_pipeline")
 

@@ -72,6 +72,12 @@ class Profile:
             if _HUB_ID.fullmatch(model.source) and not _COMMIT.fullmatch(model.revision):
                 raise ValueError(f"{key}.revision: {model.revision!r} can change; pin a commit of the hub")
 
+    def on_cluster(self, name: str) -> Placement:
+        """Return the placement of this profile called `name`. Raises ConfigError: it has none."""
+        if self.placement is None:
+            raise ConfigError(f"profile '{name}': no `placement`, it is for this machine; take h800 or kind")
+        return self.placement
+
     @property
     def registration(self) -> RegisterConfig:
         """The configuration of `register`: prompts as in training, answers as in evaluation."""

@@ -50,6 +50,17 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Raw tables of one user, as CSV."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "users.csv").write_text("user_id\nu1\n")
+    (folder / "items.csv").write_text("item_id,title\ni1,Tea\n")
+    (folder / "events.csv").write_text("user_id,item_id,action,timestamp\nu1,i1,view,2026-01-01\n")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of public datasets that RECLLM_DATA names; a test that needs it is skipped without."""

@@ -11,8 +11,6 @@ from components.shared.logs import logger
 
 URL = "RECLLM_NOTIFY_URL"
 """Environment variable with the webhook's address, which is a secret."""
-UI = "KF_PIPELINES_UI_ENDPOINT"
-"""Environment variable with the address of the UI, which kfp's own client reads as well."""
 
 log = logger("notify")
 
@@ -23,13 +21,12 @@ def tell(run_id: str, state: str) -> None:
     `text` says the same in a sentence, which chat programs show. What cannot be found out is "".
     """
     pipeline, step = _known(run_id, state)
-    ui = os.environ.get(UI, "").rstrip("/")
     message = {
         "pipeline": pipeline,
         "run_id": run_id,
         "state": state,
         "failing_step": step,
-        "link": f"{ui}/#/runs/details/{run_id}" if ui else "",
+        "link": kubeflow.link(f"runs/details/{run_id}"),
     }
     at = f" in step {step}" if step else ""
     text = f"{message['pipeline'] or 'run'} {run_id}: {state}{at} {message['link']}".strip()
@@ -41,7 +38,7 @@ def _known(run_id: str, state: str) -> tuple[str, str]:
     try:
         found = kubeflow.get(f"runs/{run_id}")
         return found.get("display_name", ""), kubeflow.failing_step(found) if state == "FAILED" else ""
-    except Exception as error:  # whatever the API answers, the webhook is told
+    except Exception as error:  # whatever the API answers, the webhook is called
         log.warning("which step failed is not known: %s: %s", type(error).__name__, error)
         return "", ""
 

@@ -11,6 +11,7 @@ from components.shared.errors import ConfigError
 
 TOKEN = "KF_PIPELINES_SA_TOKEN_PATH"
 """Environment variable with the path of the token's file, as kfp's own client reads it."""
+_UI = "KF_PIPELINES_UI_ENDPOINT"  # as kfp's own client reads it
 _TOKEN = "/var/run/secrets/kubeflow/pipelines/token"  # where a multi-user Kubeflow puts it
 _ENGINE = re.compile(r"executor|root|.*\(\d+\)|.*-driver|.*\.onExit|exit-handler-\d+|condition-\d+")
 
@@ -27,6 +28,12 @@ def endpoint() -> str:
     if host := os.environ.get("ML_PIPELINE_SERVICE_HOST"):
         return f"http://{host}:{os.environ.get('ML_PIPELINE_SERVICE_PORT', '8888')}"
     return "http://ml-pipeline.kubeflow:8888" if "KFP_POD_NAME" in os.environ else ""
+
+
+def link(page: str, otherwise: str = "") -> str:
+    """Return the address of a UI page, by default at `otherwise`; "" if unknown."""
+    ui = os.environ.get(_UI, otherwise).rstrip("/")
+    return f"{ui}/#/{page}" if ui else ""
 
 
 def token() -> str:

@@ -17,8 +17,6 @@ from components.shared.errors import ConfigError, UserError
 
 COOKIE = "RECLLM_KFP_COOKIE_PATH"
 """Environment variable with the path of a file that holds a browser session's cookie."""
-UI = "KF_PIPELINES_UI_ENDPOINT"
-"""Environment variable with the address of the UI, as kfp's own client reads it."""
 _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _CREDENTIALS = (
     f"name a file with a valid token in {kubeflow.TOKEN}, or one with the browser's cookie in {COOKIE}, "
@@ -83,7 +81,7 @@ class Client:
 
     def link(self, page: str) -> str:
         """Return the address of a page of the UI."""
-        return f"{os.environ.get(UI, self.endpoint).rstrip('/')}/#/{page}"
+        return kubeflow.link(page, otherwise=self.endpoint)
 
     def _request(self, method: str, path: str, **options: Any) -> requests.Response:
         try:

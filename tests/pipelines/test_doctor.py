@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 
 def doctor(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
@@ -14,16 +12,6 @@ def doctor(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, cwd=cwd, capture_output=True, text=True, timeout=300, env=env | {"COLUMNS": "200"}
     )
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    (folder / "users.csv").write_text("user_id\nu1\n")
-    (folder / "items.csv").write_text("item_id,title\ni1,Tea\n")
-    (folder / "events.csv").write_text("user_id,item_id,action,timestamp\nu1,i1,view,2026-01-01\n")
-    return folder
 
 
 def test_a_sound_machine_passes(data: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def opened(uri: str) -> Iterator[Path]:
         folder, probe = Path(scratch) / uri.rpartition("/")[2], Path(scratch) / "probe"
         folder.mkdir()
         probe.touch()
-        upload(probe, f"{uri}/probe")  # a missing bucket or right is told before the training
+        upload(probe, f"{uri}/probe")  # a missing bucket or right is reported before the training
         _pull(uri, folder)
         yield folder
     remove(uri)

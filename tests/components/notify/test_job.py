@@ -1,4 +1,4 @@
-"""A run's end is told to a webhook, and a webhook that fails is only logged."""
+"""A run's end is posted to a webhook, and a webhook that fails is only logged."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ RUN = {"display_name": "recllm-r1 nightly", "run_details": {"task_details": TASK
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Kubeflow Pipelines' API and a webhook in one; `posted` holds what the webhook was told."""
+    """Kubeflow Pipelines' API and a webhook in one; `posted` holds the bodies that the webhook got."""
     posted: list[Any] = []
     state = SimpleNamespace(posted=posted, status=200)
 

@@ -1,4 +1,4 @@
-"""Several processes on the CPU train like one; a worker that fails or is killed is told, none is left."""
+"""Several processes on the CPU train like one; a failed or killed worker is reported, none is left."""
 
 import dataclasses
 import logging

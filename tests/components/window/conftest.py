@@ -1,4 +1,4 @@
-"""A configuration and raw tables of one user, and servers that answer as a cluster's do."""
+"""A configuration, and servers that answer as a cluster's do."""
 
 import json
 import threading
@@ -25,16 +25,6 @@ def config(tracking_uri: str) -> WindowConfig:
         model_name="recllm-r1",
         experiment="recllm-r1",
     )
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    (folder / "users.csv").write_text("user_id\nu1\n")
-    (folder / "items.csv").write_text("item_id,title\ni1,Tea\n")
-    (folder / "events.csv").write_text("user_id,item_id,action,timestamp\nu1,i1,view,2026-01-01\n")
-    return folder
 
 
 @pytest.fixture

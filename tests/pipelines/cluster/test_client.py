@@ -1,4 +1,4 @@
-"""The client: who may, who is told what, and every page of a list."""
+"""The client: credentials, the errors of a refusal, and every page of a list."""
 
 from pathlib import Path
 from typing import Any
