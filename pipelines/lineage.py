@@ -51,9 +51,10 @@ def preflight_config(profile: Profile) -> PreflightConfig:
     """Return what has to be there before a run of `profile`."""
     placement = profile.placement or Placement()
     steps = list(placement.steps().values())
-    secrets = dict(placement.secrets)
+    secrets, config_maps = dict(placement.secrets), dict(placement.config_maps)
     for step in steps:
         secrets |= step.secrets
+        config_maps |= step.config_maps
     gpus = {(step.gpu_products, step.gpus) for step in steps if step.gpus}
     return PreflightConfig(
         cluster=profile.placement is not None,
@@ -61,6 +62,7 @@ def preflight_config(profile: Profile) -> PreflightConfig:
         checkpoints=profile.checkpoints,
         volumes=tuple(sorted(placement.window.volumes)),
         secrets=secrets,
+        config_maps=config_maps,
         gpus=tuple(GpuRequest(products=products, gpus=number) for products, number in sorted(gpus)),
     )
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from kfp import dsl
@@ -114,6 +115,10 @@ class StepPlacement:
             raise ValueError("gpus and gpu_products: give both or none; a GPU step names its products")
         if {"/tmp", "/dev/shm"} & set(self.volumes) or {"tmp", "shm"} & set(self.volumes.values()):
             raise ValueError("volumes: /tmp and /dev/shm, and claims called tmp or shm, are taken")
+
+    def mounts(self, path: str) -> bool:
+        """Return whether `path` is on a volume of the step."""
+        return any(Path(path).is_relative_to(mounted) for mounted in self.volumes)
 
 
 @strict

@@ -21,7 +21,7 @@ from components.shared.config import from_mapping, strict
 from components.shared.errors import ConfigError
 from components.shared.prompting.settings import PromptSettings
 from pipelines.datasets.synthetic.config import SampleConfig
-from pipelines.placement import Placement
+from pipelines.placement import Placement, StepPlacement
 
 FOLDER = Path(__file__).parent / "profiles"
 
@@ -61,16 +61,19 @@ class Profile:
             )
         if self.checkpoints and not is_remote(self.checkpoints):
             for step in ("window", "retrieve", "sft", "grpo"):
-                volumes = self.placement.steps()[step].volumes
-                if not any(Path(self.checkpoints).is_relative_to(path) for path in volumes):
+                if not self.placement.steps()[step].mounts(self.checkpoints):
                     raise ValueError(f"checkpoints: {self.checkpoints!r} is on no volume of the step {step}")
-        models: dict[str, BaseModelConfig | EncoderConfig] = {
-            "base_model": self.base_model,
-            "retrieve.encoder": self.retrieve.encoder,
-        }
-        for key, model in models.items():
-            if _HUB_ID.fullmatch(model.source) and not _COMMIT.fullmatch(model.revision):
-                raise ValueError(f"{key}.revision: {model.revision!r} can change; pin a commit of the hub")
+        self._check_model("base_model", self.base_model, self.placement.base_model)
+        self._check_model("retrieve.encoder", self.retrieve.encoder, self.placement.retrieve)
+
+    def _check_model(self, key: str, model: BaseModelConfig | EncoderConfig, step: StepPlacement) -> None:
+        """Raise ValueError if `model`, which `step` loads, can change without being noticed."""
+        if _HUB_ID.fullmatch(model.source) and not _COMMIT.fullmatch(model.revision):
+            raise ValueError(f"{key}.revision: {model.revision!r} can change; pin a commit of the hub")
+        if self.placement and step.mounts(model.source) and not self.placement.window.mounts(model.source):
+            raise ValueError(
+                f"{key}.source: {model.source!r} is on no volume of the step window, which fingerprints it"
+            )
 
     def on_cluster(self, name: str) -> Placement:
         """Return the placement of this profile called `name`. Raises ConfigError: it has none."""

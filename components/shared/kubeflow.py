@@ -69,14 +69,21 @@ def kubernetes() -> Any:
     return client.ApiClient(settings)
 
 
+def tasks(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the tasks of `run`, the engine's own among them."""
+    details = run.get("run_details", {}).get("task_details", [])
+    # A step whose outputs may be reused has a second entry, for the cache, without a name or a state.
+    return [task for task in details if "display_name" in task]
+
+
 def steps(run: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the tasks of `run` that are steps, in the order they began."""
-    details = run.get("run_details", {}).get("task_details", [])
-    workflows = {re.sub(r"-\d+$", "", child["pod_name"]) for task in details for child in _children(task)}
+    named = tasks(run)
+    workflows = {re.sub(r"-\d+$", "", child["pod_name"]) for task in named for child in _children(task)}
     own = [
         task
-        for task in details
-        if (name := task.get("display_name", "")) not in workflows and not _ENGINE.fullmatch(name)
+        for task in named
+        if (name := task["display_name"]) not in workflows and not _ENGINE.fullmatch(name)
     ]
     return sorted(own, key=lambda task: task.get("start_time") or "~")
 

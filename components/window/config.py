@@ -47,6 +47,8 @@ class PreflightConfig:
     """Mount paths of volumes, which must be writable."""
     secrets: dict[str, str] = field(default_factory=dict)
     """NAME/KEY of secrets by the environment variables that carry them."""
+    config_maps: dict[str, str] = field(default_factory=dict)
+    """NAME/KEY of config maps, likewise."""
     gpus: tuple[GpuRequest, ...] = ()
     """What the steps ask of GPU nodes."""
 

@@ -57,7 +57,9 @@ def _local(wanted: PreflightConfig) -> Checks:
         checks[f"folder {wanted.checkpoints}"] = partial(_folder, wanted.checkpoints)
     checks |= {f"volume {path}": partial(_volume, path) for path in wanted.volumes}
     if wanted.secrets:
-        checks["secrets"] = partial(_secrets, wanted.secrets)
+        checks["secrets"] = partial(_environment, "secret generic", wanted.secrets)
+    if wanted.config_maps:
+        checks["config maps"] = partial(_environment, "configmap", wanted.config_maps)
     return checks
 
 
@@ -196,16 +198,17 @@ def _writable(path: str) -> str:
         ) from error
 
 
-def _secrets(secrets: Mapping[str, str]) -> str:
-    missing = {name: reference for name, reference in secrets.items() if not os.environ.get(name)}
+def _environment(kind: str, references: Mapping[str, str]) -> str:
+    """Check that the variables of `references` are set; `kind` is kubectl's for what they refer to."""
+    missing = {name: reference for name, reference in references.items() if not os.environ.get(name)}
     if missing and not kubeflow.in_pod():
         listed = ", ".join(f"{name} ({reference})" for name, reference in missing.items())
         raise NotChecked(f"this is no pod, and these are not set here: {listed}")
     faults = []
     for name, reference in missing.items():
-        secret, key = reference.split("/")
-        command = f"kubectl create secret generic {secret} --from-literal={key}=…"
-        faults.append(f"{name}: secret {secret} has no key {key}, or it is empty; {command}")
+        source, key = reference.split("/")
+        command = f"kubectl create {kind} {source} --from-literal={key}=…"
+        faults.append(f"{name}: {kind.split()[0]} {source} has no key {key}, or it is empty; {command}")
     if faults:
         raise ConfigError("\n".join(faults))
-    return ", ".join(sorted(secrets))
+    return ", ".join(sorted(references))

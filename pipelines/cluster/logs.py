@@ -63,7 +63,7 @@ def _nodes(run: dict[str, Any], step: str) -> list[str]:
 
     The API tells ids of children and names, but not which belong together: an id holds its name's hash.
     """
-    tasks = run["run_details"]["task_details"]
+    tasks = kubeflow.tasks(run)
     shown = {task["display_name"] for task in tasks}
     ids = {child.get("pod_name", "") for task in tasks for child in task.get("child_tasks", [])} - {""}
     workflow = next(iter(ids), "").rpartition("-")[0]

@@ -20,6 +20,7 @@ _PAUSE = 5.0
 _OUTAGE = 600.0
 """Seconds without an answer after which following ends; the run goes on."""
 _TAIL = 20
+_NO_TIME = ("1970-01-01", "0001-01-01")  # a run's and a task's that is not there yet
 
 
 class RunEndedBadlyError(UserError):
@@ -74,9 +75,9 @@ def duration(timed: dict[str, Any]) -> float:
     """Return the seconds that a run or task took, or takes so far."""
     begun = timed.get("start_time") or timed.get("created_at")
     ended = timed.get("end_time") or timed.get("finished_at")
-    if not begun or begun.startswith("1970"):
+    if not begun or begun.startswith(_NO_TIME):
         return 0
-    end = datetime.now(UTC) if not ended or ended.startswith("1970") else datetime.fromisoformat(ended)
+    end = datetime.now(UTC) if not ended or ended.startswith(_NO_TIME) else datetime.fromisoformat(ended)
     return (end - datetime.fromisoformat(begun)).total_seconds()
 
 

@@ -52,7 +52,7 @@ def check(profile: Profile, name: str, data: str) -> None:
     from components.window import preflight
 
     placement = profile.on_cluster(name)
-    if not is_remote(data) and not any(Path(data).is_relative_to(path) for path in placement.window.volumes):
+    if not is_remote(data) and not placement.window.mounts(data):
         raise ConfigError(
             f"--data {data}: pods do not see it; give an s3:// URI, or a path on a volume of `window`"
         )

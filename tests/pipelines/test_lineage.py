@@ -19,10 +19,12 @@ def test_what_a_step_does_is_part_of_a_runs_settings_and_where_it_runs_is_not() 
 
 
 def test_the_first_task_knows_all_that_has_to_be_there() -> None:
-    wanted = lineage.preflight_config(profile.load("h800"))
+    hub = {"base_model": {"secrets": {"HF_TOKEN": "hub/token"}, "config_maps": {"HF_ENDPOINT": "hub/url"}}}
+    wanted = lineage.preflight_config(profile.load("h800", {"placement": hub}))
     assert wanted.root == "s3://recllm/pipelines"
     assert wanted.volumes == ("/checkpoints",)
-    assert wanted.secrets["HF_TOKEN"] == "recllm-hub/token"
+    assert set(wanted.secrets) == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"}
+    assert wanted.config_maps == {"HF_ENDPOINT": "hub/url"}
     assert wanted.gpus == (
         GpuRequest(products=("NVIDIA-H800",), gpus=8),
         GpuRequest(products=("NVIDIA-L20", "NVIDIA-L40S"), gpus=1),

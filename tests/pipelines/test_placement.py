@@ -76,10 +76,12 @@ def test_secrets_and_settings_travel_by_reference(tmp_path: Path, monkeypatch: p
     assert {"name": "OMP_NUM_THREADS", "value": "2"} in containers["sft"]["env"]
 
 
-def test_the_first_step_sees_every_secret_that_a_later_one_needs(h800: Compiled) -> None:
-    names = {entry["keyToEnv"][0]["envVar"] for entry in h800[1]["window"]["secretAsEnv"]}
+def test_the_first_step_sees_every_secret_that_a_later_one_needs(tmp_path: Path) -> None:
+    changes = {"placement": {"base_model": {"secrets": {"HF_TOKEN": "hub/token"}}}}
+    _, pods = compile_profile(tmp_path / "pipeline.yaml", "h800", changes)
+    names = {entry["keyToEnv"][0]["envVar"] for entry in pods["window"]["secretAsEnv"]}
     assert names == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"}
-    others = {entry["keyToEnv"][0]["envVar"] for entry in h800[1]["sft"]["secretAsEnv"]}
+    others = {entry["keyToEnv"][0]["envVar"] for entry in pods["sft"]["secretAsEnv"]}
     assert "HF_TOKEN" not in others
 
 
@@ -166,6 +168,14 @@ def test_only_who_is_to_be_notified_costs_an_exit_handler(tmp_path: Path) -> Non
         ),
         pytest.param({"register": {"tracking_uri": "http://u:p@mlflow"}}, "holds a password", id="password"),
         pytest.param({"checkpoints": "/tmp/c"}, "is on no volume of the step window", id="a pod's own disk"),
+        pytest.param(
+            {
+                "base_model": {"source": "/models/base", "random_weights": None},
+                "placement": {"base_model": {"volumes": {"/models": "models"}}},
+            },
+            r"base_model\.source: '/models/base' is on no volume of the step window",
+            id="a model that is not fingerprinted",
+        ),
     ],
 )
 def test_a_profile_for_a_cluster_refuses_by_key(changes: dict[str, Any], message: str) -> None:

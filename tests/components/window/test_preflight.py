@@ -201,6 +201,13 @@ def test_secrets_are_only_demanded_in_a_pod(config, pod, monkeypatch) -> None:
     assert "RECLLM_UNSET (hub/token)" in found.detail
 
 
+def test_a_missing_config_map_is_named(config, pod) -> None:
+    found = check(config, "config maps", config_maps={"RECLLM_UNSET": "site/region"})
+    assert found.status == "failed"
+    assert "configmap site has no key region" in found.detail
+    assert "kubectl create configmap site --from-literal=region=…" in found.detail
+
+
 @pytest.mark.parametrize(
     ("answer", "status", "detail"),
     [

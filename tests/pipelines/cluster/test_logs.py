@@ -73,7 +73,7 @@ def task(name: str, *children: str, **more: Any) -> dict[str, Any]:
     }
 
 
-# As Argo 4.0.8 named them.
+# As Argo 4.0.8 named them; the last is the entry of a step that may be reused.
 RUN = {
     "run_id": "r",
     "run_details": {
@@ -86,6 +86,7 @@ RUN = {
             task("make(0)", "2348202017", "1534136390"),
             task("executor", "3504655480"),
             task("executor(0)"),
+            {"task_id": "127650a8", "start_time": "2026-11-26T23:05:51Z", "execution_id": "210"},
         ]
     },
 }
