@@ -14,23 +14,41 @@ TITLES = {
     "ndcg@5": "NDCG@5",
     "ndcg@10": "NDCG@10",
     "graded_ndcg@10": "graded NDCG@10",
+    "mrr@10": "MRR@10",
+    "map@10": "MAP@10",
     "ilad": "ILAD",
     "novelty": "Novelty",
+    "popularity": "Popularity",
     "coverage": "Coverage",
+    "gini": "Gini",
 }
-"""Every metric by its name in reports, with its title for people. Novelty is in bits, the rest in [0, 1]."""
+"""Every metric by its name in reports, with its title for people. Novelty is in bits, popularity in
+interactions, the rest in [0, 1]."""
 
-_DIGITS = {"ilad": 3, "novelty": 2, "coverage": 3}
+_DIGITS = {"ilad": 3, "novelty": 2, "popularity": 1, "coverage": 3, "gini": 3}
 
 METRICS = tuple(TITLES)
 
-USER_METRICS = METRICS[:-1]
+USER_METRICS = METRICS[:-2]
 """Metrics with one value per user; what is reported is their mean."""
 
 ACCURACY_METRICS = METRICS[:4]
 
+HEADLINE_METRICS = (*METRICS[:5], "ilad", "novelty", "coverage")
+"""Metrics of every table of comparators; the higher the better. The report's page has the others below."""
+
 COMPARED_METRICS = METRICS[:5]
 """Metrics whose paired differences are reported, so the ones on which a gate can demand a gain."""
+
+FURTHER_METRICS = tuple(name for name in METRICS if name not in HEADLINE_METRICS)
+
+FURTHER_GLOSSARY = (
+    "MRR@10: the mean of one over the rank of the first label, 0 beyond rank 10. MAP@10: the precision at "
+    "every label's rank, averaged over all labels; equal to MRR where a user has one label. Popularity: how "
+    "often the listed items occur in the training part, on average. Gini: how unequally the lists share out "
+    "the catalogue; 0 if every item is listed equally often, 1 if one item fills all lists."
+)
+"""The further metrics in words."""
 
 GLOSSARY = (
     "Recall@k: how often the item that the user engaged with next is among the first k. NDCG@k: the same, "
@@ -133,7 +151,7 @@ class Comparator:
     def figures(self) -> dict[str, str]:
         """Return what tables show of the comparator, by the columns' headers."""
         interval, answers = self.ndcg_at_10_interval, self.answers
-        metrics = {title: format_metric(name, self.metrics[name]) for name, title in TITLES.items()}
+        metrics = {TITLES[name]: format_metric(name, self.metrics[name]) for name in HEADLINE_METRICS}
         return metrics | {
             "NDCG@10 interval": f"{interval.low:.4f} to {interval.high:.4f}",
             "valid": f"{answers.valid_share:.1%}" if answers else "",
@@ -150,6 +168,8 @@ class Difference:
     mean: float
     low: float
     high: float
+    p_holm: float
+    """Bootstrap p-value of no difference, corrected (Holm) for the model's comparisons on this metric."""
 
 
 @strict
@@ -241,7 +261,7 @@ class EvaluationReport(_Document):
     alarms: tuple[Alarm, ...] = ()
     examples: tuple[Example, ...] = ()
     lineage: Lineage = field(default_factory=dict)
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
 
     def comparator(self, name: str) -> Comparator | None:
         """Return the comparator called `name`, or None."""

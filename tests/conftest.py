@@ -160,7 +160,9 @@ def comparator(name: str, ndcg: float, valid_share: float = 1.0) -> Comparator:
 
 
 def difference(model: str, baseline: str, mean: float, low: float, high: float) -> Difference:
-    return Difference(model=model, baseline=baseline, metric="ndcg@10", mean=mean, low=low, high=high)
+    return Difference(
+        model=model, baseline=baseline, metric="ndcg@10", mean=mean, low=low, high=high, p_holm=0.5
+    )
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,9 @@ from dataclasses import asdict
 
 import numpy as np
 
-from components.evaluate.scores import Scores, Values
+from components.evaluate.scores import Scores
 from components.evaluate.tables import Catalogue
+from components.shared.metrics import Floats
 from components.shared.prompting.table import PromptRow
 from data_contracts.evaluation import (
     COMPARED_METRICS,
@@ -22,58 +23,94 @@ from data_contracts.evaluation import (
     Slice,
 )
 
+_BLOCK_BYTES = 32 << 20
+"""Memory of the users' counts in the resamples that are computed at a time."""
+
 
 def compare(scores: Sequence[Scores], sample: Sample) -> tuple[list[Comparator], list[Difference]]:
     """Return all comparators, and each language model's differences to the comparators before it."""
-    means = {
-        metric: bootstrap_means(
-            np.stack([score.values[metric] for score in scores]), sample.bootstrap_samples, sample.seed
-        )
-        for metric in COMPARED_METRICS
-    }
+    stacked = np.stack([[score.values[metric] for score in scores] for metric in COMPARED_METRICS])
+    means = dict(zip(COMPARED_METRICS, resampled_means(stacked, sample), strict=True))
     comparators = [
         Comparator(
             name=score.name,
             kind=score.kind,
-            metrics={metric: float(score.values[metric].mean()) for metric in USER_METRICS}
-            | {"coverage": score.coverage},
-            ndcg_at_10_interval=interval(means["ndcg@10"][:, i], sample.confidence),
+            metrics={metric: float(score.values[metric].mean()) for metric in USER_METRICS} | score.overall,
+            ndcg_at_10_interval=interval(means["ndcg@10"][i], sample.confidence),
             answers=score.answers,
         )
         for i, score in enumerate(scores)
     ]
     differences = [
+        difference
+        for i, model in enumerate(scores)
+        if model.answers and i
+        for metric in COMPARED_METRICS
+        for difference in _differences(scores[: i + 1], metric, means[metric], sample.confidence)
+    ]
+    return comparators, differences
+
+
+def _differences(scores: Sequence[Scores], metric: str, means: Floats, confidence: float) -> list[Difference]:
+    """Return the last of `scores` minus each one before it; p-values are corrected over these."""
+    *baselines, model = scores
+    resampled = [means[len(baselines)] - means[j] for j in range(len(baselines))]
+    corrected = holm([p_value(values) for values in resampled])
+    return [
         Difference(
             model=model.name,
             baseline=baseline.name,
             metric=metric,
             mean=float((model.values[metric] - baseline.values[metric]).mean()),
-            **asdict(interval(means[metric][:, i] - means[metric][:, j], sample.confidence)),
+            p_holm=p,
+            **asdict(interval(values, confidence)),
         )
-        for i, model in enumerate(scores)
-        if model.answers
-        for j, baseline in enumerate(scores[:i])
-        for metric in COMPARED_METRICS
+        for baseline, values, p in zip(baselines, resampled, corrected, strict=True)
     ]
-    return comparators, differences
 
 
-def bootstrap_means(values: Values, samples: int, seed: int) -> Values:
-    """Return the means [sample, comparator] of `values` [comparator, user] over resampled users.
+def resampled_means(values: Floats, sample: Sample) -> Floats:
+    """Return the means [..., resample] of `values` [..., user] over resampled users.
 
-    Resamples draw as many users as there are, with replacement: the same for every comparator, and for
-    equal seed, number of users and number of samples. Raises ValueError without users.
+    Resamples draw as many users as there are, with replacement: the same for all of `values`, and for
+    equal seed, number of users and number of resamples. Raises ValueError without users.
     """
-    users = values.shape[1]
+    users = values.shape[-1]
     if not users:
         raise ValueError("a bootstrap needs at least one user")
-    generator = np.random.default_rng(seed)
-    draws = (generator.integers(0, users, users) for _ in range(samples))
-    return np.stack([values.take(drawn, axis=1).mean(axis=1) for drawn in draws])
+    flat = values.reshape(-1, users)
+    means = np.empty((len(flat), sample.bootstrap_samples))
+    generator = np.random.default_rng(sample.seed)
+    # How often each user was drawn, for some resamples at a time: one matrix product serves all values.
+    size = max(1, _BLOCK_BYTES // (8 * users))
+    for begin in range(0, sample.bootstrap_samples, size):
+        counts = np.stack(
+            [
+                np.bincount(generator.integers(0, users, users), minlength=users)
+                for _ in range(min(size, sample.bootstrap_samples - begin))
+            ]
+        )
+        means[:, begin : begin + size] = flat @ counts.T.astype(np.float64) / users
+    return means.reshape(*values.shape[:-1], -1)
 
 
-def interval(means: Values, confidence: float) -> Interval:
-    """Return the central interval holding `confidence` of the resampled means [sample]."""
+def p_value(means: Floats) -> float:
+    """Return the two-sided p-value of a mean of zero, given the resampled means [resample]."""
+    below, above = int((means <= 0).sum()), int((means >= 0).sum())
+    return min(1.0, 2 * (1 + min(below, above)) / (1 + len(means)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values corrected for their number (Holm 1979), in their order."""
+    count, corrected, worst = len(p_values), list(p_values), 0.0
+    for rank, i in enumerate(sorted(range(count), key=lambda i: p_values[i])):
+        worst = max(worst, min(1.0, (count - rank) * p_values[i]))
+        corrected[i] = worst
+    return corrected
+
+
+def interval(means: Floats, confidence: float) -> Interval:
+    """Return the central interval holding `confidence` of the resampled means [resample]."""
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(low=float(low), high=float(high))
@@ -83,7 +120,8 @@ def slices(prompts: Sequence[PromptRow], scores: Sequence[Scores], catalogue: Ca
     """Return NDCG@10 for users with short histories and for tail items, without empty slices."""
     positions = np.array([prompt.position for prompt in prompts])
     short = int(np.quantile(positions, 1 / 3, method="lower"))
-    tail = np.array([catalogue.head.isdisjoint(prompt.label_items) for prompt in prompts])
+    head = catalogue.head
+    tail = np.array([head.isdisjoint(prompt.label_items) for prompt in prompts])
     parts = [
         ("cold users", f"at most {short} items before the label (shortest third)", positions <= short),
         ("tail items", "no label among the most popular fifth of the catalogue", tail),

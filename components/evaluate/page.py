@@ -11,7 +11,10 @@ from components.shared.reporting.page import Block, Cell, Heading, Note, Table, 
 from data_contracts.evaluation import (
     CANDIDATE_ORDER,
     CHAMPION,
+    FURTHER_GLOSSARY,
+    FURTHER_METRICS,
     GLOSSARY,
+    HEADLINE_METRICS,
     TITLES,
     Difference,
     EvaluationReport,
@@ -70,8 +73,8 @@ def _verdict(report: EvaluationReport) -> Block:
 def ranking_quality(report: EvaluationReport) -> list[Block]:
     """Return chart and table of all comparators, the highest figure of each metric in bold."""
     highest = {
-        title: format_metric(metric, max(found.metrics[metric] for found in report.comparators))
-        for metric, title in TITLES.items()
+        TITLES[metric]: format_metric(metric, max(found.metrics[metric] for found in report.comparators))
+        for metric in HEADLINE_METRICS
     }
     marks: list[charts.Mark] = []
     rows: list[list[str | Cell]] = []
@@ -88,7 +91,17 @@ def ranking_quality(report: EvaluationReport) -> list[Block]:
         Text("; ".join(f"{_KINDS[kind]}: {found}" for kind, found in names.items() if found) + "."),
         Table(["model", *report.comparators[0].figures()], rows),
         Text(GLOSSARY, "faint"),
+        _further(report),
     ]
+
+
+def _further(report: EvaluationReport) -> Block:
+    rows = [
+        [found.name, *(format_metric(metric, found.metrics[metric]) for metric in FURTHER_METRICS)]
+        for found in report.comparators
+    ]
+    header = ["model", *(TITLES[metric] for metric in FURTHER_METRICS)]
+    return page.Details("More metrics", [Table(header, rows), Text(FURTHER_GLOSSARY, "faint")])
 
 
 def _differences(report: EvaluationReport) -> list[Block]:
@@ -102,15 +115,16 @@ def _differences(report: EvaluationReport) -> list[Block]:
         label = f"{d.model} - {d.baseline}"
         marks.append(charts.Mark(label=label, value=d.mean, low=d.low, high=d.high, tone=outcome))
         interval = f"{d.low:+.4f} to {d.high:+.4f}"
-        rows.append([label, f"{d.mean:+.4f}", interval, Cell(outcome, _TONES[outcome])])
+        rows.append([label, f"{d.mean:+.4f}", interval, f"{d.p_holm:.2g}", Cell(outcome, _TONES[outcome])])
     explained = (
         "NDCG@10 of the first minus the second, on the same users; paired bootstrap, "
-        f"{report.sample.confidence:.0%} intervals. An interval that holds zero decides nothing."
+        f"{report.sample.confidence:.0%} intervals. An interval that holds zero decides nothing. p: of no "
+        "difference, corrected (Holm) for all comparisons of the model."
     )
     return [
         Text(explained),
         page.Figures({"Differences in NDCG@10": charts.intervals(marks)}),
-        Table(["comparison", "difference", "interval", ""], rows),
+        Table(["comparison", "difference", "interval", "p", ""], rows),
     ]
 
 

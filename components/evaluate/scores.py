@@ -1,27 +1,28 @@
 """Scores of one comparator: a value per user for each metric."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from components.evaluate.tables import DEPTH, Catalogue
 from components.shared import metrics
+from components.shared.metrics import Floats
 from components.shared.prompting.table import PromptRow
-from data_contracts.evaluation import USER_METRICS, AnswerStatistics, Kind
-
-Values = npt.NDArray[np.float64]
+from data_contracts.evaluation import AnswerStatistics, Kind
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """One comparator's values, [user] for each of USER_METRICS, in the order of the prompts."""
+    """One comparator's values, [user] for each of USER_METRICS, in the order of the prompts.
+
+    `overall` has the metrics that only all lists together have.
+    """
 
     name: str
     kind: Kind
-    values: dict[str, Values]
-    coverage: float
+    values: dict[str, Floats]
+    overall: dict[str, float]
     answers: AnswerStatistics | None = None
 
 
@@ -35,37 +36,41 @@ def score(
 ) -> Scores:
     """Return the scores of `rankings` (per prompt, item ids best first) against the labels.
 
-    A label outside the ranking is a miss. Items that the catalogue lacks have no tags and the novelty
-    of an item without interactions.
+    A label outside the ranking is a miss. Items that the catalogue lacks have no tags, and the novelty and
+    popularity of an item without interactions.
     """
-    unseen = max(catalogue.novelty.values())
-    rows: dict[str, list[float]] = {metric: [] for metric in USER_METRICS}
-    shown: set[str] = set()
-    for ranking, prompt in zip(rankings, prompts, strict=True):
-        top, labels = list(ranking[:DEPTH]), set(prompt.label_items)
-        shown.update(top)
-        for k in (5, 10):
-            rows[f"recall@{k}"].append(metrics.recall_at_k(top, labels, k))
-            rows[f"ndcg@{k}"].append(metrics.ndcg_at_k(top, labels, k))
-        # Scaled, so that equal weights give NDCG to the last bit.
-        strongest = max(prompt.label_weights) or 1.0
-        gains: dict[Hashable, float] = {item: gain / strongest for item, gain in prompt.gains.items()}
-        rows["graded_ndcg@10"].append(metrics.ndcg_at_k(top, gains, 10))
-        rows["ilad"].append(metrics.ilad([catalogue.tags.get(item, frozenset()) for item in top]))
-        rows["novelty"].append(metrics.mean([catalogue.novelty.get(item, unseen) for item in top]))
-    return Scores(
-        name=name,
-        kind=kind,
-        values={metric: np.array(values) for metric, values in rows.items()},
-        coverage=len(shown) / len(catalogue),
-        answers=answers,
+    top, labels = metrics.numbered(
+        [ranking[:DEPTH] for ranking in rankings],
+        [prompt.label_items for prompt in prompts],
+        known=catalogue.titles,
     )
+    binary = metrics.judge(top, labels)
+    # Scaled, so that equal weights give NDCG to the last bit.
+    gains = metrics.padded([prompt.label_weights for prompt in prompts], 0.0)
+    strongest = gains.max(axis=1, initial=0.0, keepdims=True)
+    graded = metrics.judge(top, labels, gains / np.where(strongest > 0, strongest, 1.0))
+    known = np.where(top < len(catalogue), top, len(catalogue))
+    values = {
+        **{f"recall@{k}": binary.recall(k) for k in (5, 10)},
+        **{f"ndcg@{k}": binary.ndcg(k) for k in (5, 10)},
+        "graded_ndcg@10": graded.ndcg(10),
+        "mrr@10": binary.reciprocal_rank(10),
+        "map@10": binary.average_precision(10),
+        "ilad": metrics.ilad(known, catalogue.tags),
+        "novelty": metrics.list_mean(known, catalogue.novelty),
+        "popularity": metrics.list_mean(known, catalogue.train_counts),
+    }
+    listed = np.where(top < len(catalogue), top, -1)
+    overall = {
+        "coverage": metrics.coverage(listed, len(catalogue)),
+        "gini": metrics.gini(listed, len(catalogue)),
+    }
+    return Scores(name=name, kind=kind, values=values, overall=overall, answers=answers)
 
 
 def recall_ceiling(prompts: Sequence[PromptRow]) -> float:
     """Return the mean share of a user's labels that are among the candidates."""
-    shares = [
-        metrics.recall_at_k(prompt.candidates, set(prompt.label_items), len(prompt.candidates))
-        for prompt in prompts
-    ]
-    return metrics.mean(shares)
+    judged = metrics.judge(
+        *metrics.numbered([row.candidates for row in prompts], [row.label_items for row in prompts])
+    )
+    return float(judged.recall(judged.hits.shape[1]).mean())

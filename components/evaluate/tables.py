@@ -1,6 +1,6 @@
 """The tables that evaluate reads: sampled test prompts, the catalogue's statistics, the rankings."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from components.shared.errors import DataError
-from components.shared.metrics import self_information
+from components.shared.metrics import Floats, TagSets, self_information
 from components.shared.prompting.table import PromptRow, read_prompts
 
 SPLIT = "test"
@@ -20,15 +20,38 @@ DEPTH = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """Titles, tags and novelty (bits) by item id; `head` is the most popular fifth."""
+    """What metrics need of every item, by its place in `titles`, and then of an item that is not there.
+
+    `novelty` (bits) and `train_counts` [item + 1] are counted on train positions only.
+    """
 
     titles: dict[str, str]
-    tags: dict[str, Set[str]]
-    novelty: dict[str, float]
-    head: Set[str]
+    tags: TagSets
+    novelty: Floats
+    train_counts: Floats
 
     def __len__(self) -> int:
         return len(self.titles)
+
+    @property
+    def head(self) -> frozenset[str]:
+        """Return the most popular fifth of the items; of equal ones the first by id."""
+        ids = list(self.titles)
+        order = sorted(range(len(ids)), key=lambda i: (-self.train_counts[i], ids[i]))
+        return frozenset(ids[i] for i in order[: len(ids) // 5])
+
+
+def catalogue_of(
+    titles: Mapping[str, str], tags: Sequence[Iterable[str]], counts: Sequence[int]
+) -> Catalogue:
+    """Return the catalogue of items with their titles by id, and each one's tags and train count."""
+    total = sum(counts)
+    return Catalogue(
+        titles=dict(titles),
+        tags=TagSets.of([*tags, ()]),
+        novelty=np.array([self_information(count, total, len(titles)) for count in (*counts, 0)]),
+        train_counts=np.array([*counts, 0], np.float64),
+    )
 
 
 def sample_prompts(folder: Path, max_users: int, seed: int) -> tuple[list[PromptRow], int]:
@@ -47,20 +70,12 @@ def sample_prompts(folder: Path, max_users: int, seed: int) -> tuple[list[Prompt
 
 
 def read_catalogue(folder: Path) -> Catalogue:
-    """Return the catalogue; novelty is counted on train positions only (`train_count`)."""
+    """Return the catalogue table, whose `train_count` is of train positions only."""
     table = _read(folder, ["item_id", "title", "tags", "train_count"])
     if not table.num_rows:
         raise DataError(f"{folder}: the catalogue is empty")
-    ids: list[str] = table["item_id"].to_pylist()
-    counts: list[int] = table["train_count"].to_pylist()
-    total = sum(counts)
-    popular = sorted(range(len(ids)), key=lambda i: (-counts[i], ids[i]))[: len(ids) // 5]
-    return Catalogue(
-        titles=dict(zip(ids, table["title"].to_pylist(), strict=True)),
-        tags={item: frozenset(tags) for item, tags in zip(ids, table["tags"].to_pylist(), strict=True)},
-        novelty={i: self_information(c, total, len(ids)) for i, c in zip(ids, counts, strict=True)},
-        head=frozenset(ids[i] for i in popular),
-    )
+    titles = dict(zip(table["item_id"].to_pylist(), table["title"].to_pylist(), strict=True))
+    return catalogue_of(titles, table["tags"].to_pylist(), table["train_count"].to_pylist())
 
 
 def read_rankings(folder: Path, prompts: Sequence[PromptRow]) -> dict[str, list[list[str]]]:

@@ -16,8 +16,7 @@ from collections.abc import Callable, Sequence
 
 from components.grpo.config import RewardWeights
 from components.shared.errors import ConfigError
-from components.shared.metrics import ilad as list_ilad
-from components.shared.metrics import mean
+from components.shared.metrics import mean, set_ilad
 from components.shared.prompting.answer import Answer, parse
 from components.shared.prompting.table import PromptRow
 
@@ -94,7 +93,7 @@ def wrong_length(numbers: Sequence[int], answer_length: int) -> float:
 
 def ilad(answer: Answer, row: PromptRow) -> float:
     """Business term: mean pairwise Jaccard distance of the ranked candidates' tags."""
-    return list_ilad([set(row.tags[n - 1]) for n in _ranked(answer, row)])
+    return set_ilad([set(row.tags[n - 1]) for n in _ranked(answer, row)])
 
 
 def novelty(answer: Answer, row: PromptRow) -> float:

@@ -11,7 +11,7 @@ from components.grpo.rewards import Term, score
 from components.shared.language_model.checks import check_length
 from components.shared.language_model.generate import complete, sample
 from components.shared.language_model.load import LanguageModel, answer_prefix, encode_prompt
-from components.shared.metrics import mean, ndcg_at_k
+from components.shared.metrics import judge, mean, numbered
 from components.shared.prompting.answer import final_ranking, parse
 from components.shared.prompting.table import PromptRow
 
@@ -89,9 +89,10 @@ def validation_figures(texts: Sequence[str], rows: Sequence[PromptRow]) -> dict[
 
 def validation_scores(texts: Sequence[str], rows: Sequence[PromptRow]) -> dict[str, list[float]]:
     """Return per answer its NDCG@10 over all labels, and 1 if it is valid."""
-    scores: dict[str, list[float]] = {"valid_ndcg@10": [], "valid_share": []}
-    for text, row in zip(texts, rows, strict=True):
-        ranking = final_ranking(text, row.candidates)
-        scores["valid_ndcg@10"].append(ndcg_at_k(ranking, set(row.label_items), 10))
-        scores["valid_share"].append(float(parse(text).is_valid(len(row.candidates), row.answer_length)))
-    return scores
+    rankings = [final_ranking(text, row.candidates) for text, row in zip(texts, rows, strict=True)]
+    valid = [
+        float(parse(text).is_valid(len(row.candidates), row.answer_length))
+        for text, row in zip(texts, rows, strict=True)
+    ]
+    judged = judge(*numbered(rankings, [row.label_items for row in rows]))
+    return {"valid_ndcg@10": judged.ndcg(10).tolist(), "valid_share": valid}

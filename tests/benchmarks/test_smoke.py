@@ -60,3 +60,9 @@ def test_learning(prompts_folder, tiny_model_folder, run_here):
     sizes = ("--profile", "tiny", "--seeds", 1, "--steps", 1, "--prompts", 2)
     printed = run_here("learning", "--table", prompts_folder, "--model", tiny_model_folder, *sizes)
     assert "| mean of 1 |" in printed
+
+
+@pytest.mark.slow
+def test_metrics(run_here):
+    printed = run_here("metrics", "--lists", 200, "--users", 100, "--repeats", 1)
+    assert "200 lists" in printed and "100 users" in printed

@@ -45,7 +45,7 @@ REPORTS = st.builds(
     slices=st.just(()),
     alarms=st.just(()),
     lineage=st.dictionaries(st.text(), JSON, max_size=3),
-    schema_version=st.just(2),
+    schema_version=st.just(3),
 )
 
 
@@ -61,14 +61,22 @@ def minimal() -> dict:
     return {
         "comparators": [],
         "differences": [
-            {"model": "grpo", "baseline": "sft", "metric": "ndcg@10", "mean": 0, "low": -0.1, "high": 0.1}
+            {
+                "model": "grpo",
+                "baseline": "sft",
+                "metric": "ndcg@10",
+                "mean": 0,
+                "low": -0.1,
+                "high": 0.1,
+                "p_holm": 1,
+            }
         ],
         "sample": {"split": "test", **sample},
         "slices": [],
         "alarms": [],
         "examples": [],
         "lineage": {},
-        "schema_version": 2,
+        "schema_version": 3,
     }
 
 
@@ -80,7 +88,7 @@ def test_a_whole_number_is_a_float_where_one_is_due() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param({"schema_version": 1}, "schema_version: 1 is not one of 2", id="another version"),
+        pytest.param({"schema_version": 1}, "schema_version: 1 is not one of 3", id="another version"),
         pytest.param({"surprise": 1}, "r.json: unknown key 'surprise'", id="unknown key"),
         pytest.param({"slices": None}, r"r.json.slices: expected", id="null where a list is due"),
         pytest.param({"comparators": [{}]}, r"r.json.comparators\[0\]: missing key 'name'", id="empty entry"),

@@ -42,7 +42,9 @@ def test_the_order_shown_online_is_an_opponent_only_where_a_rule_names_it(make_r
     report = make_report()
     online = dataclasses.replace(report.comparators[1], name="online", kind="online")
     online = dataclasses.replace(online, metrics=online.metrics | {"ndcg@10": 0.9})
-    lost = Difference(model="grpo", baseline="online", metric="ndcg@10", mean=-0.7, low=-0.8, high=-0.6)
+    lost = Difference(
+        model="grpo", baseline="online", metric="ndcg@10", mean=-0.7, low=-0.8, high=-0.6, p_holm=0.5
+    )
     comparators, differences = (online, *report.comparators), (lost, *report.differences)
     report = dataclasses.replace(report, comparators=comparators, differences=differences)
     assert decide(GateConfig(), report).passed
@@ -76,7 +78,9 @@ def test_the_gain_must_exceed_its_bound(make_report) -> None:
 def test_the_champion_must_be_beaten_once_there_is_one(make_report) -> None:
     report = make_report()
     champion = dataclasses.replace(report.comparators[2], name="champion", kind="champion")
-    lost = Difference(model="grpo", baseline="champion", metric="ndcg@10", mean=-0.01, low=-0.03, high=0.01)
+    lost = Difference(
+        model="grpo", baseline="champion", metric="ndcg@10", mean=-0.01, low=-0.03, high=0.01, p_holm=0.5
+    )
     report = dataclasses.replace(
         report, comparators=(*report.comparators, champion), differences=(*report.differences, lost)
     )
@@ -162,7 +166,9 @@ def test_reasoning_that_changes_nothing_is_an_alarm(make_report, share, probes, 
 
 
 def test_grpo_below_sft_is_an_alarm() -> None:
-    lost = Difference(model="grpo", baseline="sft", metric="ndcg@10", mean=-0.05, low=-0.08, high=-0.02)
+    lost = Difference(
+        model="grpo", baseline="sft", metric="ndcg@10", mean=-0.05, low=-0.08, high=-0.02, p_holm=0.5
+    )
     assert [alarm.name for alarm in alarms(HealthConfig(), [], [lost], 100)] == ["worse_than_sft"]
     tied = dataclasses.replace(lost, high=0.01)
     assert alarms(HealthConfig(), [], [tied], 100) == []
