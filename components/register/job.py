@@ -17,7 +17,7 @@ from components.shared.artifacts.outputs import atomic_folder
 from components.shared.errors import ConfigError, DataError, faults_as, is_full_disk
 from components.shared.logs import logger
 from components.shared.reporting import page
-from components.shared.tracking import mlflow_client, registry
+from components.shared.tracking import failures, mlflow_client, registry
 from components.shared.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, RUN_KEY
 from data_contracts.evaluation import NO_MODEL, EvaluationReport
 
@@ -44,7 +44,7 @@ def run(config: RegisterConfig, *, model: Path, report: Path, html: Path) -> str
         )
     client = mlflow_client.connect(config.tracking_uri, create=True)
     name = config.model_name
-    with mlflow_client.readable_errors(client.tracking_uri):
+    with failures.readable_errors(client.tracking_uri):
         registry.ensure_model(client, name)
         found = registry.versions(client, name, key)
         version = str(found[0].version) if found else _create(client, config, model, evaluated)
@@ -67,7 +67,7 @@ def run_champion(config: RegistryConfig, version: str, folder: Path) -> None:
     with atomic_folder(folder) as partial:
         if version:
             client = mlflow_client.connect(config.tracking_uri)
-            with mlflow_client.readable_errors(client.tracking_uri):
+            with failures.readable_errors(client.tracking_uri):
                 _download(client, config.model_name, version, partial)
         else:
             (partial / NO_MODEL).write_text(f"{config.model_name} has no champion yet\n")
@@ -140,7 +140,7 @@ def _download(client: MlflowClient, name: str, version: str, folder: Path) -> No
     except (MlflowException, OSError, KeyError) as error:
         if is_full_disk(error):
             raise  # the version is not corrupt
-        raise ConfigError(
-            f"{name} version {version} (alias {CHAMPION}): its files cannot be read from {source} ({error}); "
-            "roll back to a version that is complete"
-        ) from error
+        unread = f"{name} version {version} (alias {CHAMPION}): its files cannot be read from {source}"
+        if failures.status(error) not in (None, 404):  # what a server refuses may be there
+            raise ConfigError(f"{unread} ({failures.describe(error)})") from error
+        raise ConfigError(f"{unread} ({error}); roll back to a version that is complete") from error

@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 
 from components.shared.errors import ConfigError, UserError
 from components.shared.tracking import mlflow_client, registry
+from components.shared.tracking.failures import readable_errors
 from components.shared.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS
 
 HISTORY = "promotion."
@@ -79,7 +80,7 @@ def promote(
     Raises ConfigError: no such registry, model or version; UserError: another change is in progress.
     """
     client = mlflow_client.connect(tracking_uri)
-    with mlflow_client.readable_errors(tracking_uri):
+    with readable_errors(client.tracking_uri):
         number = _settle(client, model_name) + 1
         # Read after the history: a change that ends in between has claimed the same number.
         aliases = registry.aliases(client, model_name)

@@ -12,7 +12,7 @@ from components.shared.artifacts.fingerprint import of_text
 from components.shared.errors import ConfigError, faults_as
 from components.shared.logs import logger
 from components.shared.times import parse_time
-from components.shared.tracking import mlflow_client, registry
+from components.shared.tracking import failures, mlflow_client, registry
 from components.shared.tracking.registry import CHAMPION, RUN_KEY
 from components.window import lineage, page, preflight
 from components.window.config import WindowConfig
@@ -51,7 +51,7 @@ def run(config: WindowConfig, data: str, scheduled: str, run_id: str, html: Path
         "encoder_fingerprint": lineage.of_model(config.encoder),
     }
     client = mlflow_client.connect(config.tracking_uri)
-    with mlflow_client.readable_errors(client.tracking_uri):
+    with failures.readable_errors(client.tracking_uri):
         history = History(client, mlflow_client.experiment_id(client, config.experiment), run_id)
         as_of, seen = _window(config, history, names["data_fingerprint"], scheduled)
         origin = _lineage(config, names, data, as_of, run_id)

@@ -15,7 +15,7 @@ from components.shared.artifacts import raw_tables
 from components.shared.artifacts.raw_tables import Source
 from components.shared.artifacts.storage import Folder, is_remote
 from components.shared.errors import ConfigError, DataError, UserError
-from components.shared.tracking import mlflow_client, registry
+from components.shared.tracking import failures, mlflow_client, registry
 from components.window import cluster
 from components.window.cluster import NotChecked
 from components.window.config import PreflightConfig, WindowConfig
@@ -164,7 +164,7 @@ def _source(folder: Folder, table: str, exposures: str) -> Source | None:
 
 def _mlflow(config: WindowConfig) -> str:
     client = mlflow_client.connect(config.tracking_uri, create=True)
-    with mlflow_client.readable_errors(client.tracking_uri):
+    with failures.readable_errors(client.tracking_uri):
         registry.ensure_model(client, config.model_name)
         client.set_registered_model_tag(config.model_name, "preflight", "may write")
         client.delete_registered_model_tag(config.model_name, "preflight")

@@ -1,16 +1,14 @@
-"""MLflow clients, and MLflow's failures as errors that a user can act on."""
+"""MLflow clients of a server or an SQLite database."""
 
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from components.shared.errors import ConfigError
+from components.shared.tracking.failures import readable_errors, without_password
 
 SQLITE = "sqlite:///"
 
@@ -61,15 +59,6 @@ def _configured(tracking_uri: str) -> str:
     return tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
 
 
-@contextmanager
-def readable_errors(source: str) -> Iterator[None]:
-    """Turn what MLflow raises within the block into a ConfigError naming `source`."""
-    try:
-        yield
-    except MlflowException as error:
-        raise ConfigError(f"{source}: MLflow refuses ({error}); is the tracking URI right?") from error
-
-
 def experiment_id(client: MlflowClient, name: str) -> str:
     """Return the id of the experiment `name`, which is created if it is missing."""
     found = client.get_experiment_by_name(name)
@@ -78,7 +67,7 @@ def experiment_id(client: MlflowClient, name: str) -> str:
         if uri.startswith(SQLITE):
             artifacts = (Path(uri.removeprefix(SQLITE)).resolve().parent / "mlartifacts").as_uri()
         return client.create_experiment(name, artifacts)
-    if found.lifecycle_stage != "active":
+    if found.lifecycle_stage == "deleted":
         raise ConfigError(f"register.experiment: '{name}' is deleted; restore it or choose another name")
     return found.experiment_id
 
@@ -91,4 +80,6 @@ def _check_reachable(uri: str) -> None:
     except urllib.error.HTTPError:
         return  # a server answers; the first real call finds out whether it is MLflow and accepts us
     except (OSError, ValueError) as error:
-        raise ConfigError(f"register.tracking_uri: no answer from {uri} ({error}); is it running?") from error
+        raise ConfigError(
+            f"register.tracking_uri: no answer from {without_password(uri)} ({error}); is it running?"
+        ) from error

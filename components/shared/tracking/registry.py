@@ -2,14 +2,31 @@
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.exceptions import MlflowException
+
+from components.shared.errors import ConfigError
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 RUN_KEY = "run_key"
 
 
 def find_model(client: MlflowClient, name: str) -> RegisteredModel | None:
-    """Return the registered model `name` with its tags and aliases, or None."""
-    return next(iter(client.search_registered_models(f"name='{name}'")), None)
+    """Return the registered model `name`; None if the server says there is none.
+
+    Raises: ConfigError if it answers with something else, MlflowException if it refuses.
+    """
+    try:
+        # Not a search, whose results leave out what one may not read.
+        found = client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    if found.name != name:
+        raise ConfigError(
+            f"{client.tracking_uri}: asked for the model {name}, it answers with {found.name!r}"
+        )
+    return found
 
 
 def ensure_model(client: MlflowClient, name: str) -> None:

@@ -178,10 +178,10 @@ def test_a_server_lets_us_register_and_is_left_without_a_trace(config, mlflow_ur
 
 def test_a_registry_that_refuses_is_named(config, answering) -> None:
     refused = (403, {"error_code": "PERMISSION_DENIED", "message": "read only"})
-    uri = answering({"/health": (200, {}), "/api/2.0/mlflow/registered-models/search": refused})
+    uri = answering({"/health": (200, {}), "/api/2.0/mlflow/registered-models/get": refused})
     found = check(replace(config, tracking_uri=uri), "MLflow")
     assert found.status == "failed"
-    assert "MLflow refuses (PERMISSION_DENIED: read only" in found.detail
+    assert "HTTP status 403: PERMISSION_DENIED: read only; these credentials" in found.detail
 
 
 def test_secrets_are_only_demanded_in_a_pod(config, pod, monkeypatch) -> None:
