@@ -24,18 +24,17 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from components.retrieve.config import (
-    MODELS,
+from components.retrieve.config import MODELS, RetrieveConfig
+from components.retrieve.interactions import Histories, Interactions
+from components.retrieve.model_config import (
     Bert4recConfig,
     FdsaConfig,
     NextItemConfig,
-    RetrieveConfig,
     S3recConfig,
     SasrecConfig,
     TigerConfig,
     TrainingConfig,
 )
-from components.retrieve.interactions import Histories, Interactions
 from components.retrieve.models import factory as models
 from components.retrieve.models.sasrec import Sasrec
 from components.retrieve.ranking import RankedLists, Scorer, blocks

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from components.retrieve.config import Bert4recConfig
+from components.retrieve.model_config import Bert4recConfig
 from components.retrieve.networks.attention import Encoder
 from components.retrieve.networks.item_network import ItemNetwork, init_weights, sample_mask
 

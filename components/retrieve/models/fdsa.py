@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from components.retrieve.config import FdsaConfig
 from components.retrieve.interactions import Histories
+from components.retrieve.model_config import FdsaConfig
 from components.retrieve.networks.attention import Encoder
 from components.retrieve.networks.item_network import NextItemNetwork, init_weights
 

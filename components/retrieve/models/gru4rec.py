@@ -6,7 +6,7 @@ Simplified: the softmax loss of the shared table in place of TOP1 or BPR over th
 import torch
 from torch import Tensor, nn
 
-from components.retrieve.config import NextItemConfig
+from components.retrieve.model_config import NextItemConfig
 from components.retrieve.networks.item_network import NextItemNetwork, init_weights
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from components.retrieve.config import ItemToItemConfig
 from components.retrieve.interactions import Histories, Ints
+from components.retrieve.model_config import ItemToItemConfig
 from components.retrieve.models.popularity import item_counts
 from components.retrieve.ranking import Scorer
 

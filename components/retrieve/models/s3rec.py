@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from components.retrieve.config import S3recConfig
 from components.retrieve.interactions import Histories
+from components.retrieve.model_config import S3recConfig
 from components.retrieve.models.fdsa import Attributes
 from components.retrieve.models.sasrec import Sasrec
 from components.retrieve.networks.item_network import init_weights, sample_mask

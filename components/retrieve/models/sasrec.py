@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from components.retrieve.config import SasrecConfig
+from components.retrieve.model_config import SasrecConfig
 from components.retrieve.networks.attention import Encoder
 from components.retrieve.networks.item_network import NextItemNetwork, init_weights
 

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from components.retrieve.config import NextItemConfig
 from components.retrieve.interactions import Histories
+from components.retrieve.model_config import NextItemConfig
 from components.retrieve.networks import losses
 from components.retrieve.networks.training import SequenceNetwork, pad
 from components.retrieve.ranking import Scorer

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from components.retrieve.config import BUNDLED, EncoderConfig
+from components.retrieve.config import BUNDLED
+from components.retrieve.model_config import EncoderConfig
 from components.shared.errors import ModelError
 from components.shared.language_model.wheels import wheel_folder
 from components.shared.logs import logger, progress

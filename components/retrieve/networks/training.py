@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from components.retrieve.config import TrainingConfig
 from components.retrieve.interactions import Histories, Queries
+from components.retrieve.model_config import TrainingConfig
 from components.retrieve.ranking import Recommender, ndcg
 from components.shared.artifacts import training_state
 from components.shared.language_model.checks import check_finite

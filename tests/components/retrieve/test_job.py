@@ -8,15 +8,15 @@ import torch
 from kfp.dsl import HTML, Dataset
 
 from components.retrieve.component import retrieve
-from components.retrieve.config import (
+from components.retrieve.config import RetrieveConfig
+from components.retrieve.job import run
+from components.retrieve.model_config import (
     ContentConfig,
-    RetrieveConfig,
     SasrecConfig,
     SemanticIdConfig,
     TigerConfig,
     TrainingConfig,
 )
-from components.retrieve.job import run
 from components.retrieve.models.factory import user_folds
 from components.retrieve.networks import training
 from components.shared.artifacts import fingerprint

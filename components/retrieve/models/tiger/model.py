@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from components.retrieve.config import TigerConfig
 from components.retrieve.interactions import Histories, Ints, Queries
+from components.retrieve.model_config import TigerConfig
 from components.retrieve.networks.attention import Block, Encoder
 from components.retrieve.networks.item_network import init_weights
 from components.retrieve.networks.training import SequenceNetwork, pad

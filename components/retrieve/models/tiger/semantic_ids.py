@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from components.retrieve.config import SemanticIdConfig
 from components.retrieve.interactions import Ints
+from components.retrieve.model_config import SemanticIdConfig
 from components.shared.language_model.checks import check_finite
 from components.shared.logs import logger, progress
 

@@ -3,8 +3,9 @@ import dataclasses
 import pyarrow.parquet as pq
 import pytest
 
-from components.retrieve.config import ContentConfig, RetrieveConfig
+from components.retrieve.config import RetrieveConfig
 from components.retrieve.job import run
+from components.retrieve.model_config import ContentConfig
 
 CONFIG = RetrieveConfig(
     models=("popularity",),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from components.retrieve.config import ContentConfig
 from components.retrieve.interactions import Histories
+from components.retrieve.model_config import ContentConfig
 from components.retrieve.models.content import Content, tag_vectors
 from components.retrieve.tables import load
 

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from components.retrieve.config import ItemToItemConfig
 from components.retrieve.interactions import Histories
+from components.retrieve.model_config import ItemToItemConfig
 from components.retrieve.models.item_to_item import ItemToItem
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from components.retrieve.config import ContentConfig, EncoderConfig, RetrieveConfig
+from components.retrieve.config import RetrieveConfig
+from components.retrieve.model_config import ContentConfig, EncoderConfig
 from components.retrieve.models import factory as models
 from components.retrieve.models.factory import load_or_compute
 from components.retrieve.networks import text_encoder as text

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from components.retrieve.config import (
+from components.retrieve.config import RetrieveConfig
+from components.retrieve.interactions import Histories
+from components.retrieve.model_config import (
     Bert4recConfig,
     FdsaConfig,
     NextItemConfig,
-    RetrieveConfig,
     S3recConfig,
     SasrecConfig,
     SemanticIdConfig,
     TigerConfig,
     TrainingConfig,
 )
-from components.retrieve.interactions import Histories
 from components.retrieve.models import factory as models
 from components.retrieve.models.fdsa import rarest_attributes
 from components.retrieve.models.s3rec import Pretraining

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from components.retrieve.config import RetrieveConfig, SemanticIdConfig, TigerConfig, TrainingConfig
+from components.retrieve.config import RetrieveConfig
 from components.retrieve.interactions import Histories, Queries
+from components.retrieve.model_config import SemanticIdConfig, TigerConfig, TrainingConfig
 from components.retrieve.models import factory as models
 from components.retrieve.models.tiger.model import CodeTree, Tiger, TigerRecommender
 from components.retrieve.networks.training import validation_ndcg

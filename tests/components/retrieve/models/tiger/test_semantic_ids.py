@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from components.retrieve.config import RetrieveConfig, SemanticIdConfig, TigerConfig
+from components.retrieve.config import RetrieveConfig
+from components.retrieve.model_config import SemanticIdConfig, TigerConfig
 from components.retrieve.models import factory
 from components.retrieve.models.tiger.semantic_ids import ResidualAutoencoder, semantic_ids, with_tie_breaker
 from components.retrieve.tables import load
