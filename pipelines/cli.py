@@ -1,6 +1,7 @@
 """The command line. Heavy imports stand inside the commands, so that `--help` answers at once."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,8 +45,10 @@ OutOption = Annotated[
 ]
 ModelOption = Annotated[str, typer.Option(help="The registered model's name.")]
 TrackingOption = Annotated[
-    str | None,
-    typer.Option(envvar="MLFLOW_TRACKING_URI", help="Where models are registered; default: the local runs'."),
+    str, typer.Option(help="MLflow's address.", show_default="--runs, else $MLFLOW_TRACKING_URI, else runs")
+]
+RegistryRunsOption = Annotated[
+    Path | None, typer.Option(help="Folder of local runs whose registry is meant.", show_default=False)
 ]
 EndpointOption = Annotated[
     str,
@@ -163,6 +166,7 @@ def submit(
     submit.check(loaded, Path(profile).stem, data)
     version = submit.upload(connected, loaded, Path(profile).stem, cached=cache)
     started = submit.start(connected, version, data)
+    typer.echo(f"registry: {loaded.register.tracking_uri}")
     typer.echo(f"run {started} of {version.name}: {connected.link(f'runs/details/{started}')}")
     if wait:
         progress.follow(connected, started)
@@ -218,6 +222,7 @@ def schedule(
         submit.check(loaded, Path(profile).stem, data)
         version = submit.upload(connected, loaded, Path(profile).stem)
         schedule.put(connected, name, cron, version, data)
+        typer.echo(f"registry: {loaded.register.tracking_uri}")
         return
     connected = client.connect(endpoint, namespace)
     for is_wanted, action in ((pause, schedule.pause), (resume, schedule.resume), (delete, schedule.delete)):
@@ -311,25 +316,38 @@ def _imported(report: Any, out: Path) -> None:
 def promote(
     version: Annotated[str, typer.Argument(help="A version's number or an alias.")] = "challenger",
     model: ModelOption = "recllm-r1",
-    tracking_uri: TrackingOption = None,
-    runs: RunsOption = Path("runs"),
+    tracking_uri: TrackingOption = "",
+    runs: RegistryRunsOption = None,
 ) -> None:
     """Make a registered version the champion; the old champion becomes `previous`."""
     from components.register import promote
-    from pipelines.local import local_registry
 
-    typer.echo(str(promote.promote(tracking_uri or local_registry(runs), model, version)))
+    typer.echo(str(promote.promote(_registry(tracking_uri, runs), model, version)))
 
 
 @app.command()
 def rollback(
-    model: ModelOption = "recllm-r1", tracking_uri: TrackingOption = None, runs: RunsOption = Path("runs")
+    model: ModelOption = "recllm-r1", tracking_uri: TrackingOption = "", runs: RegistryRunsOption = None
 ) -> None:
     """Make `previous` the champion again."""
     from components.register import promote
+
+    typer.echo(str(promote.rollback(_registry(tracking_uri, runs), model)))
+
+
+def _registry(tracking_uri: str, runs: Path | None) -> str:
+    """Return the registry that is meant, after printing it: what is given wins over the environment."""
+    from components.shared.errors import ConfigError
+    from components.shared.tracking.failures import without_password
     from pipelines.local import local_registry
 
-    typer.echo(str(promote.rollback(tracking_uri or local_registry(runs), model)))
+    if tracking_uri and runs:
+        raise ConfigError("--tracking-uri and --runs name two registries; give one")
+    if not tracking_uri and not runs:
+        tracking_uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    found = tracking_uri or local_registry(runs or Path("runs"))
+    typer.echo(f"registry: {without_password(found)}")
+    return found
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from components.shared.artifacts.storage import is_remote
 from components.shared.config import to_json
 from components.shared.errors import DataError, UserError
 from components.shared.logs import EVENTS_VARIABLE
+from components.shared.tracking.failures import without_password
 from components.shared.tracking.tracker import PIPELINE_RUN
 from data_contracts.evaluation import EvaluationReport
 from pipelines.console import Console
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from components.evaluate.gate import Decision
 
 GENERATOR = Path(__file__).parent / "datasets" / "synthetic"
+
+
+_ODD = frozenset("%?#*[]{}:\\")
 
 
 class RunFailedError(UserError):
@@ -64,8 +68,9 @@ def run(
     `run_name`, by default the profile's, begins the name of the run's folder. Raises RunFailedError if a
     step failed. The next run resumes from finished steps and checkpoints.
     """
-    runs = runs.resolve()
-    if data and not is_remote(data) and not Path(data).is_dir():  # reported before anything is written
+    runs = plain_path(runs)
+    profile = on_this_machine(profile, runs)
+    if data and not is_remote(data) and not Path(data).is_dir():
         raise DataError(f"{data}: no such folder; it must hold the raw tables")
     stem = re.sub(r"[^A-Za-z0-9.-]+", "-", run_name or Path(profile_name).stem)[:60]
     folder = runs / f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
@@ -75,9 +80,9 @@ def run(
         reason = f"cannot be written to ({error.strerror}); name another folder"
         raise UserError(f"--runs {runs}: {reason}") from error
     location = data if data and is_remote(data) else str(Path(data or _generate(profile, runs)).resolve())
-    profile = on_this_machine(profile, runs)
     with Console(folder, verbose=verbose) as console, _stopping_children():
         console.say(f"run {folder.name}: everything it writes lies in {folder}")
+        console.say(f"registry: {without_password(profile.register.tracking_uri)}")
         cache_root = runs / "cache" if cache else None
         return _execute(profile, Path(profile_name).stem, folder, cache_root, location, console)
 
@@ -95,7 +100,18 @@ def on_this_machine(profile: Profile, runs: Path) -> Profile:
 
 def local_registry(runs: Path) -> str:
     """Return the tracking URI of the registry that local runs in `runs` share."""
-    return f"sqlite:///{runs.resolve() / 'mlflow.db'}"
+    return f"sqlite:///{plain_path(runs) / 'mlflow.db'}"
+
+
+def plain_path(runs: Path) -> Path:
+    """Return `runs` as an absolute path. Raises UserError: URIs or globs would read it otherwise."""
+    path = runs.resolve()
+    if odd := sorted({one for one in str(path) if one in _ODD or not one.isprintable()}):
+        raise UserError(
+            f"--runs {str(path)!r}: holds {' '.join(map(repr, odd))}, which SQLite's addresses or Spark's "
+            "globs read as something else; name or rename a folder without"
+        )
+    return path
 
 
 def _generate(profile: Profile, runs: Path) -> str:

@@ -1,6 +1,7 @@
 """What a local run or an experiment prints at its end: figures, paths and the next commands."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +17,7 @@ WIDTH = 130  # of the table; a log or a pipe has no width of its own
 def show(run: LocalRun) -> None:
     """Print the table of comparators, the gate's decision, the paths and the next commands."""
     figures = {found.name: found.figures() for found in run.report.comparators}
-    promote = f"recllm promote --model {run.model_name} --tracking-uri {run.tracking_uri}"
+    promote = f"recllm promote --model {run.model_name} --tracking-uri {shlex.quote(run.tracking_uri)}"
     _print(
         str(run.report.sample),
         figures,
@@ -29,8 +30,8 @@ def show(run: LocalRun) -> None:
         f"log:       {run.folder / 'run.log'}",
         "",
         "Next:",
-        f"  recllm open {run.folder}",
-        f"  mlflow ui --backend-store-uri {run.tracking_uri}",
+        f"  recllm open {shlex.quote(str(run.folder))}",
+        f"  mlflow ui --backend-store-uri {shlex.quote(run.tracking_uri)}",
         f"  {promote if run.decision.passed else 'nothing to promote: the gate registered no version'}",
     )
 

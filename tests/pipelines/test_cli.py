@@ -9,7 +9,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from components.shared.errors import ConfigError
 from data_contracts.tables import ACTIONS
+from pipelines import cli
 
 RECLLM = [sys.executable, "-m", "pipelines.cli"]
 
@@ -182,3 +184,29 @@ def test_open_finds_the_newest_run_or_the_named_one(tmp_path: Path) -> None:
     for arguments, run in (([], "new"), (["old"], "old"), (["runs/old"], "old")):
         shown = recllm("open", "--no-browser", *arguments, cwd=tmp_path)
         assert shown.stdout == f"{tmp_path}/runs/{run}/report.html\n"
+
+
+@pytest.mark.parametrize(
+    ("environment", "tracking_uri", "runs", "expected"),
+    [
+        pytest.param("", "", None, "sqlite:///{cwd}/runs/mlflow.db", id="nothing given"),
+        pytest.param("http://env", "", None, "http://env", id="the environment"),
+        pytest.param("http://env", "", Path("mine"), "sqlite:///{cwd}/mine/mlflow.db", id="--runs wins"),
+        pytest.param(
+            "http://env", "http://me:pass@given", None, "http://me:pass@given", id="an address wins"
+        ),
+    ],
+)
+def test_the_registry_that_a_command_changes_is_printed(
+    environment, tracking_uri, runs, expected, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", environment)
+    monkeypatch.chdir(tmp_path)
+    expected = expected.format(cwd=tmp_path)
+    assert cli._registry(tracking_uri, runs) == expected
+    assert capsys.readouterr().out == f"registry: {expected.replace('me:pass@', '')}\n"
+
+
+def test_two_registries_are_one_too_many(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="give one"):
+        cli._registry("http://given", tmp_path)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from components.shared.errors import ConfigError
 
-_LIBRARIES = ("mlflow", "requests", "sqlalchemy", "botocore", "boto3")
+_LIBRARIES = ("mlflow", "requests", "sqlalchemy", "sqlite3", "botocore", "boto3")
 """Whose errors are MLflow's: its own, and those of the stores beneath it, which it lets through."""
 
 _STATUS_IN_TEXT = re.compile(
@@ -75,7 +75,7 @@ def _hint(error: BaseException, found: int | None, words: str) -> list[str]:
         return ["what answers there is no MLflow server, or a login page stands before it"]
     if "failed with exception" in words or type(error).__module__.startswith("requests"):
         return ["no whole answer came; is it running?"]
-    if "sqlite3." in words or "database schema" in words:
+    if type(error).__module__ == "sqlite3" or "sqlite3." in words or "database schema" in words:
         return ["is the database whole, writable, used by nobody else now, and of this MLflow's version?"]
     return ["is the tracking URI right?"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from components.shared.errors import ConfigError
+from components.shared.tracking import relocation
 from components.shared.tracking.failures import readable_errors, without_password
 
 SQLITE = "sqlite:///"
@@ -33,7 +34,7 @@ def connect(tracking_uri: str, *, create: bool = False) -> MlflowClient:
             f"register.tracking_uri: {uri!r} is neither http(s)://… nor {SQLITE}…; these two are tested"
         )
     elif create:
-        folder = Path(uri.removeprefix(SQLITE)).parent
+        folder = _database(uri).parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -41,18 +42,25 @@ def connect(tracking_uri: str, *, create: bool = False) -> MlflowClient:
     elif not exists(uri):
         raise ConfigError(f"register.tracking_uri: no database at {uri}; register a model first")
     with readable_errors(uri):
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        if uri.startswith(SQLITE):
+            relocation.follow(_database(uri))
+    return client
 
 
 def exists(tracking_uri: str) -> bool:
     """Return whether `tracking_uri` is a server or an SQLite database that exists."""
     uri = _configured(tracking_uri)
-    return not uri.startswith(SQLITE) or Path(uri.removeprefix(SQLITE)).is_file()
+    return not uri.startswith(SQLITE) or _database(uri).is_file()
 
 
 def is_served(tracking_uri: str) -> bool:
     """Return whether `tracking_uri` names a server."""
     return _configured(tracking_uri).startswith(("http://", "https://"))
+
+
+def _database(uri: str) -> Path:
+    return Path(uri.removeprefix(SQLITE))
 
 
 def _configured(tracking_uri: str) -> str:
@@ -65,7 +73,7 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     if found is None:
         uri, artifacts = client.tracking_uri, None  # a server chooses the artifacts' location
         if uri.startswith(SQLITE):
-            artifacts = (Path(uri.removeprefix(SQLITE)).resolve().parent / "mlartifacts").as_uri()
+            artifacts = relocation.artifact_root(_database(uri))
         return client.create_experiment(name, artifacts)
     if found.lifecycle_stage == "deleted":
         raise ConfigError(f"register.experiment: '{name}' is deleted; restore it or choose another name")
