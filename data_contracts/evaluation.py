@@ -204,6 +204,8 @@ class Slice:
     """Which users, in words."""
     users: int
     ndcg_at_10: dict[str, float]
+    differences: tuple[Difference, ...]
+    """Of the last model to every other comparator in NDCG@10; p-values are corrected over the slices."""
 
 
 @strict

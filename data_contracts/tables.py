@@ -142,6 +142,8 @@ PROMPTS = pa.schema(
         _required("novelty", pa.list_(pa.float64())),  # -log2 popularity share of each candidate
         _required("seen", pa.list_(pa.bool_())),  # whether the history holds the candidate
         _required("age_days", pa.list_(pa.float64())),  # of each candidate at the label's time, or null
+        pa.field("days_since_last", pa.float64()),  # from the user's event before the label to it
+        _required("groups", pa.list_(pa.string())),  # of the profile: "gender female", "age 30 to 39" …
         # The answer that SFT teaches; null where no label is a candidate, and for valid and test.
         pa.field("completion", pa.string()),
         _required("prompt_version", pa.string()),

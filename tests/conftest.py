@@ -120,6 +120,8 @@ def _prompt_row(index: int, split: str) -> dict[str, Any]:
         "novelty": [5.0] * 6,
         "seen": [False] * 6,
         "age_days": [1.5, None, 3.0, 40.0, 5.0, 6.0],
+        "days_since_last": 1.0,
+        "groups": [],
         "completion": completion(prompt, [label]) if split == "train" else None,
         "prompt_version": "1",
     }

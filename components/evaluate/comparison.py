@@ -1,4 +1,4 @@
-"""Means, bootstrap intervals and paired differences of all comparators, over all users and over slices.
+"""Means, bootstrap intervals and paired differences of all comparators.
 
 Percentile bootstrap over users (Efron & Tibshirani 1993). Every comparator is resampled with the same users,
 so the interval of a difference is narrower where two models find the same users easy.
@@ -10,9 +10,7 @@ from dataclasses import asdict
 import numpy as np
 
 from components.evaluate.scores import Scores
-from components.evaluate.tables import Catalogue
-from components.shared.metrics import Floats
-from components.shared.prompting.table import PromptRow
+from components.shared.metrics import Bools, Floats
 from data_contracts.evaluation import (
     COMPARED_METRICS,
     USER_METRICS,
@@ -20,7 +18,6 @@ from data_contracts.evaluation import (
     Difference,
     Interval,
     Sample,
-    Slice,
 )
 
 _BLOCK_BYTES = 32 << 20
@@ -42,11 +39,11 @@ def compare(scores: Sequence[Scores], sample: Sample) -> tuple[list[Comparator],
         for i, score in enumerate(scores)
     ]
     differences = [
-        difference
+        found
         for i, model in enumerate(scores)
         if model.answers and i
         for metric in COMPARED_METRICS
-        for difference in _differences(scores[: i + 1], metric, means[metric], sample.confidence)
+        for found in _differences(scores[: i + 1], metric, means[metric], sample.confidence)
     ]
     return comparators, differences
 
@@ -57,16 +54,30 @@ def _differences(scores: Sequence[Scores], metric: str, means: Floats, confidenc
     resampled = [means[len(baselines)] - means[j] for j in range(len(baselines))]
     corrected = holm([p_value(values) for values in resampled])
     return [
-        Difference(
-            model=model.name,
-            baseline=baseline.name,
-            metric=metric,
-            mean=float((model.values[metric] - baseline.values[metric]).mean()),
-            p_holm=p,
-            **asdict(interval(values, confidence)),
-        )
+        difference(model, baseline, metric, values, confidence, p_holm=p)
         for baseline, values, p in zip(baselines, resampled, corrected, strict=True)
     ]
+
+
+def difference(
+    model: Scores,
+    baseline: Scores,
+    metric: str,
+    resampled: Floats,
+    confidence: float,
+    p_holm: float,
+    users: Bools | slice = slice(None),
+) -> Difference:
+    """Return model minus baseline over `users`, with the interval of the `resampled` means."""
+    differences = model.values[metric][users] - baseline.values[metric][users]
+    return Difference(
+        model=model.name,
+        baseline=baseline.name,
+        metric=metric,
+        mean=float(differences.mean()),
+        p_holm=p_holm,
+        **asdict(interval(resampled, confidence)),
+    )
 
 
 def resampled_means(values: Floats, sample: Sample) -> Floats:
@@ -114,25 +125,3 @@ def interval(means: Floats, confidence: float) -> Interval:
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(low=float(low), high=float(high))
-
-
-def slices(prompts: Sequence[PromptRow], scores: Sequence[Scores], catalogue: Catalogue) -> list[Slice]:
-    """Return NDCG@10 for users with short histories and for tail items, without empty slices."""
-    positions = np.array([prompt.position for prompt in prompts])
-    short = int(np.quantile(positions, 1 / 3, method="lower"))
-    head = catalogue.head
-    tail = np.array([head.isdisjoint(prompt.label_items) for prompt in prompts])
-    parts = [
-        ("cold users", f"at most {short} items before the label (shortest third)", positions <= short),
-        ("tail items", "no label among the most popular fifth of the catalogue", tail),
-    ]
-    return [
-        Slice(
-            name=name,
-            rule=rule,
-            users=int(users.sum()),
-            ndcg_at_10={score.name: float(score.values["ndcg@10"][users].mean()) for score in scores},
-        )
-        for name, rule, users in parts
-        if users.any()
-    ]

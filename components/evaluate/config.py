@@ -66,6 +66,10 @@ class GateConfig:
     """Gain over each opponent."""
     min_valid_share: Share = 0.95
     """Smallest share of valid answers."""
+    refuse_worse_slices: bool = True
+    """Refuse a model that is significantly worse than an opponent of `beats` on a part of the users."""
+    slice_level: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Level of this test, corrected for the number of slices."""
     refuse_alarms: bool = True
     """Refuse a model with a health alarm."""
     dry_run: bool = False

@@ -7,7 +7,7 @@ from components.evaluate.config import TRAINED_MODEL, GateConfig
 from components.shared.errors import ConfigError, DataError, faults_as
 from components.shared.logs import logger
 from components.shared.reporting import page
-from data_contracts.evaluation import CHAMPION, TITLES, EvaluationReport
+from data_contracts.evaluation import CHAMPION, TITLES, Comparator, Difference, EvaluationReport
 
 log = logger("gate")
 
@@ -60,6 +60,8 @@ def decide(config: GateConfig, report: EvaluationReport) -> Decision:
     if model is None or model.answers is None:
         raise ConfigError(f"gate: the report has no answers of '{TRAINED_MODEL}'; it has {_names(report)}")
     rules = [_beats(config, report, opponent) for opponent in config.beats]
+    if config.refuse_worse_slices:
+        rules.append(_no_worse_slice(config, report))
     valid, name = model.answers.valid_share, f"valid answers at least {config.min_valid_share:.0%}"
     rules.append(Rule(name=name, figure=f"{valid:.1%}", passed=valid >= config.min_valid_share))
     if config.refuse_alarms:
@@ -82,15 +84,7 @@ def blocks(decision: Decision) -> list[page.Block]:
 
 
 def _beats(config: GateConfig, report: EvaluationReport, selector: str) -> Rule:
-    opponent, title = report.comparator(selector), selector
-    if selector == "best_conventional":
-        opponent = report.best_conventional(config.metric)
-        title = f"the best conventional model ({opponent.name})"
-    elif selector == CHAMPION:
-        title = "the champion"
-    elif opponent is None:
-        present = f"best_conventional, champion, {_names(report)}"
-        raise ConfigError(f"gate.beats: '{selector}' is not in the report; it has {present}")
+    title, opponent = _opponent(config, report, selector)
     bound = f"{config.min_gain:+.4f}" if config.min_gain else "zero"
     what = "the whole interval" if config.significant else "the mean"
     name = f"beats {title} on {TITLES[config.metric]}, {what} above {bound}"
@@ -103,8 +97,41 @@ def _beats(config: GateConfig, report: EvaluationReport, selector: str) -> Rule:
             f"{config.metric}; a model is compared with those evaluated before it: {_names(report)}"
         )
     decisive = found.low if config.significant else found.mean
-    figure = f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
-    return Rule(name=name, figure=figure, passed=decisive > config.min_gain)
+    return Rule(name=name, figure=_figure(found), passed=decisive > config.min_gain)
+
+
+def _no_worse_slice(config: GateConfig, report: EvaluationReport) -> Rule:
+    opponents = {
+        found.name for _, found in (_opponent(config, report, name) for name in config.beats) if found
+    }
+    worse = [
+        f"{part.name} ({part.users} users) {_figure(found)} against {found.baseline}"
+        for part in report.slices
+        for found in part.differences
+        if (found.model, found.baseline in opponents) == (TRAINED_MODEL, True)
+        and found.mean < 0
+        and found.p_holm <= config.slice_level
+    ]
+    name = f"on no part of the users worse than an opponent on NDCG@10 (p at most {config.slice_level:g})"
+    return Rule(name=name, figure="; ".join(worse) or "none", passed=not worse)
+
+
+def _opponent(config: GateConfig, report: EvaluationReport, selector: str) -> tuple[str, Comparator | None]:
+    """Return the opponent's title and comparator; None for a champion that does not exist yet."""
+    opponent = report.comparator(selector)
+    if selector == "best_conventional":
+        opponent = report.best_conventional(config.metric)
+        return f"the best conventional model ({opponent.name})", opponent
+    if selector == CHAMPION:
+        return "the champion", opponent
+    if opponent is None:
+        present = f"best_conventional, champion, {_names(report)}"
+        raise ConfigError(f"gate.beats: '{selector}' is not in the report; it has {present}")
+    return selector, opponent
+
+
+def _figure(found: Difference) -> str:
+    return f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
 
 
 def _names(report: EvaluationReport) -> str:

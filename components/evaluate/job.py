@@ -6,9 +6,10 @@ from typing import Any
 
 from components.evaluate import health, page
 from components.evaluate.answers import answer_all, answer_statistics, examples
-from components.evaluate.comparison import compare, slices
+from components.evaluate.comparison import compare
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.scores import recall_ceiling, score
+from components.evaluate.slices import slices
 from components.evaluate.tables import SPLIT, read_catalogue, read_rankings, sample_prompts
 from components.shared.artifacts.outputs import write_text
 from components.shared.errors import DataError, faults_as
@@ -82,7 +83,7 @@ def run(
         comparators=tuple(comparators),
         differences=tuple(differences),
         sample=sample,
-        slices=tuple(slices(rows, scores, items)),
+        slices=tuple(slices(rows, scores, items, sample)),
         alarms=(*alarms, *health.alarms(config.health, comparators, differences, len(rows))),
         examples=tuple(examples(config, rows, answers, items)),
         lineage=lineage,

@@ -160,13 +160,21 @@ def _alarms(report: EvaluationReport) -> list[Block]:
 
 
 def _slices(report: EvaluationReport) -> list[Block]:
-    rules = " ".join(f"{part.name.capitalize()}: {part.rule}." for part in report.slices)
-    header = ["model", f"all ({report.sample.users})", *(f"{s.name} ({s.users})" for s in report.slices)]
-    rows = []
-    for found in report.comparators:
-        values = [found.metrics["ndcg@10"], *(part.ndcg_at_10[found.name] for part in report.slices)]
-        rows.append([found.name, *(format_metric("ndcg@10", value) for value in values)])
-    text = f"NDCG@10 on parts of the users. {rules}"
+    best = report.best_conventional("ndcg@10").name
+    named = dict.fromkeys((CANDIDATE_ORDER, best, CHAMPION, "sft", TRAINED_MODEL))
+    shown = [name for name in named if report.comparator(name)]
+    rows: list[list[str | Cell]] = []
+    for part in report.slices:
+        found = next((d for d in part.differences if (d.model, d.baseline) == (TRAINED_MODEL, best)), None)
+        row: list[str | Cell] = [part.name, f"{part.users:,}"]
+        row += [format_metric("ndcg@10", part.ndcg_at_10[name]) for name in shown]
+        if found:
+            outcome = _outcome(found)
+            row.append(Cell(f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]", _TONES[outcome]))
+        rows.append(row)
+    header = ["part", "users", *shown, f"{TRAINED_MODEL} - {best}"]
+    text = "NDCG@10 on parts of the users, and the trained model against the best conventional one there. "
+    text += " ".join(f"{part.name.capitalize()}: {part.rule}." for part in report.slices)
     return [Heading("Where it is hard"), Text(text), Table(header, rows)]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,14 @@ class Catalogue:
 
     def __len__(self) -> int:
         return len(self.titles)
+
+    def train_count(self, item: str) -> float:
+        """Return the item's interactions in the train part; 0 for an item that is not in the catalogue."""
+        return self.train_counts[self._places.get(item, -1)]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {item: place for place, item in enumerate(self.titles)}
 
     @property
     def head(self) -> frozenset[str]:

@@ -38,12 +38,11 @@ class Judged:
 
     def recall(self, k: int) -> Floats:
         """Return the share of all labels among the first k, [list]; also where there are more than k."""
-        found: Ints = self.hits[:, :k].sum(1)
-        return found / np.maximum(self.labels, 1)
+        return self.hits[:, :k].sum(1) / self.labels.clip(1)
 
     def hit_rate(self, k: int) -> Floats:
         """Return 1 where at least one label is among the first k, [list]."""
-        return self.hits[:, :k].any(1).astype(np.float64)
+        return (self.hits[:, :k].sum(1) > 0).astype(np.float64)
 
     def ndcg(self, k: int) -> Floats:
         """Return DCG@k / ideal DCG@k with discount 1 / log2(rank + 1), [list]."""

@@ -79,6 +79,8 @@ def ours(task: Task) -> list[float]:
             novelty=[1.0] * 9,
             seen=[False] * 9,
             age_days=[1.0] * 9,
+            days_since_last=None,
+            groups=[],
             label_items=[str(n % 9)],
             label_weights=[1.0],
             answer_length=5,

@@ -93,6 +93,8 @@ def render(
         "novelty": _novelty(case, candidates, statistics),
         "seen": [item in met for item in candidates],
         "age_days": [_age_days(items[item]["created_at"], now) for item in candidates],
+        "days_since_last": (now - history[-1]["timestamp"]).total_seconds() / 86_400 if history else None,
+        "groups": _groups(case["profile"]),
         "completion": completion(fitted, labels, config.rationale) if teaches else None,
         "prompt_version": PROMPT_VERSION,
         "history_cut": cut,
@@ -126,6 +128,16 @@ def _interactions(history: Sequence[Row], case: Row, config: PromptsConfig) -> l
             )
         )
     return interactions
+
+
+def _groups(profile: Mapping[str, Any]) -> list[str]:
+    """Return the groups of users that `profile` belongs to, by which results are compared."""
+    known = {name: value for name, value in profile.items() if value is not None}
+    groups = [f"{name.replace('_', ' ')} {known[name]}" for name in ("gender", "city_tier") if name in known]
+    if "age" in known:
+        decade = known["age"] // 10 * 10
+        groups.append(f"age {decade} to {decade + 9}")
+    return groups
 
 
 def _age_days(created_at: datetime | None, now: datetime) -> float | None:

@@ -24,6 +24,8 @@ class PromptRow:
     novelty: list[float]
     seen: list[bool]
     age_days: list[float | None]
+    days_since_last: float | None
+    groups: list[str]
     completion: str | None
     prompt_version: str
 

@@ -54,6 +54,8 @@ def prompt_row(index: int, candidates: list[str], labels: list[str]) -> dict[str
         "novelty": [1.0 for _ in candidates],
         "seen": [False for _ in candidates],
         "age_days": [None for _ in candidates],
+        "days_since_last": 1.0,
+        "groups": [],
         "completion": None,
         "prompt_version": prompt.PROMPT_VERSION,
     }

@@ -10,7 +10,7 @@ from components.evaluate.gate import decide, run
 from components.evaluate.health import alarms
 from components.shared.config import from_mapping
 from components.shared.errors import ConfigError, DataError
-from data_contracts.evaluation import Alarm, Difference, EvaluationReport
+from data_contracts.evaluation import Alarm, Difference, EvaluationReport, Slice
 
 
 def change_difference(report: EvaluationReport, baseline: str, **values: float) -> EvaluationReport:
@@ -33,6 +33,7 @@ def test_a_clearly_better_model_passes(make_report) -> None:
     assert [rule.figure for rule in decision.rules] == [
         "+0.0500 [+0.0100, +0.0900]",  # against SASRec, the better of the two conventional ones
         "there is none yet",  # no champion
+        "none",  # slice where it is worse
         "100.0%",
         "none",
     ]
@@ -49,6 +50,28 @@ def test_the_order_shown_online_is_an_opponent_only_where_a_rule_names_it(make_r
     report = dataclasses.replace(report, comparators=comparators, differences=differences)
     assert decide(GateConfig(), report).passed
     assert not decide(GateConfig(beats=("online",)), report).passed
+
+
+@pytest.mark.parametrize(
+    ("baseline", "mean", "p", "passed"),
+    [
+        pytest.param("sasrec", -0.02, 0.04, False, id="worse than the best conventional model"),
+        pytest.param("sasrec", -0.02, 0.06, True, id="perhaps by chance"),
+        pytest.param("sasrec", 0.02, 0.01, True, id="better"),
+        pytest.param("popularity", -0.02, 0.01, True, id="worse than one that is no opponent"),
+    ],
+)
+def test_a_model_that_is_worse_on_a_part_of_the_users_is_refused(make_report, baseline, mean, p, passed):
+    lost = Difference(
+        model="grpo", baseline=baseline, metric="ndcg@10", mean=mean, low=-0.03, high=0.03, p_holm=p
+    )
+    part = Slice(name="new items", rule="r", users=50, ndcg_at_10={}, differences=(lost,))
+    report = make_report(slices=(part,))
+    assert decide(GateConfig(), report).passed is passed
+    assert decide(GateConfig(refuse_worse_slices=False), report).passed
+    if not passed:
+        rule = next(rule for rule in decide(GateConfig(), report).rules if not rule.passed)
+        assert rule.figure == "new items (50 users) -0.0200 [-0.0300, +0.0300] against sasrec"
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ def row(candidates: str, labels: str, answer_length: int = 2, position: int = 5)
         novelty=[],
         seen=[],
         age_days=[],
+        days_since_last=None,
+        groups=[],
         label_items=list(labels),
         label_weights=[1.0 for _ in labels],
         answer_length=answer_length,

@@ -97,6 +97,15 @@ def test_what_was_seen_and_how_old_each_candidate_is_at_the_labels_time():
     assert info["age_days"] == [3.0, None, 0.0]
 
 
+def test_days_since_the_last_visit_and_groups_of_the_profile():
+    """The label happens 50 hours after START, the last event before it, on a, 2 hours after START."""
+    info = rendered(a_case(profile={"age": 39, "gender": "female", "city_tier": 1, "interests": ["tea"]}))
+    assert info["groups"] == ["gender female", "city tier 1", "age 30 to 39"]
+    assert info["days_since_last"] == 2.0
+    assert rendered(a_case(profile={}))["groups"] == []
+    assert rendered(a_case(position=0, label_positions=[0]))["days_since_last"] is None
+
+
 def test_answer_key_counts_candidates_from_one():
     row = rendered()
     assert (row["labels"], row["label_weights"]) == ([2], [3.0])

@@ -1,0 +1,97 @@
+"""Slices: who is in them, and differences within them."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from components.evaluate.comparison import interval, resampled_means
+from components.evaluate.scores import Scores
+from components.evaluate.slices import slices
+from components.evaluate.tables import catalogue_of
+from components.shared.prompting.table import PromptRow
+from data_contracts.evaluation import Sample, Slice
+
+ITEMS = "abcdefghij"
+CATALOGUE = catalogue_of(dict.fromkeys(ITEMS, "t"), [() for _ in ITEMS], [9, 8, 7, 6, 5, 4, 3, 2, 1, 0])
+"""The head is a and b; j has no interactions."""
+USERS = 60
+
+
+def sample() -> Sample:
+    return Sample(
+        split="test",
+        users=USERS,
+        users_available=USERS,
+        seed=3,
+        candidates=5,
+        recall_ceiling=1.0,
+        catalogue_items=len(ITEMS),
+        confidence=0.95,
+        bootstrap_samples=500,
+    )
+
+
+@pytest.fixture
+def prompts(world) -> list[PromptRow]:
+    """Labels a to j in turn; histories of 1 to 60 items; every second user female, one of another group."""
+    row = PromptRow(**world.rows[0])
+    return [
+        dataclasses.replace(
+            row,
+            position=u + 1,
+            label_items=[ITEMS[u % 10]],
+            days_since_last=None if u == 0 else float(u),
+            groups=["gender f"] if u % 2 else ["gender x"] if u == 0 else [],
+        )
+        for u in range(USERS)
+    ]
+
+
+def scores(name: str, values: Sequence[float]) -> Scores:
+    return Scores(name=name, kind="llm", values={"ndcg@10": np.array(values)}, overall={})
+
+
+def found(prompts: list[PromptRow], *all_scores: Scores) -> dict[str, Slice]:
+    return {part.name: part for part in slices(prompts, all_scores, CATALOGUE, sample())}
+
+
+def test_who_is_in_each_slice(prompts):
+    parts = found(prompts, scores("grpo", [1.0] * USERS))
+    assert {name: part.users for name, part in parts.items()} == {
+        "short histories": 20,
+        "long histories": 20,
+        "tail items": 48,  # all labels but a and b
+        "new items": 6,
+        "long away": 20,  # of the 59 users who have been there before
+        "gender f": 30,  # gender x has one user
+    }
+    assert "at most 20 items" in parts["short histories"].rule
+
+
+def test_differences_are_those_of_the_slices_users(prompts):
+    generator = np.random.default_rng(0)
+    worse_for_new = np.where(np.arange(USERS) % 10 == 9, 0.1, 0.6) + generator.random(USERS) / 100
+    base = scores("sasrec", [0.5] * USERS)
+    parts = found(prompts, base, scores("grpo", worse_for_new.tolist()))
+    (difference,) = parts["new items"].differences
+    assert (difference.model, difference.baseline) == ("grpo", "sasrec")
+    assert difference.mean == pytest.approx(worse_for_new[9::10].mean() - 0.5)
+    stacked = np.stack([base.values["ndcg@10"][9::10], worse_for_new[9::10]])
+    means = resampled_means(stacked, sample())
+    expected = interval(means[1] - means[0], 0.95)
+    assert (difference.low, difference.high) == pytest.approx((expected.low, expected.high))
+    # The smallest p-value of 500 resamples is 2/501; six slices are tested.
+    assert difference.p_holm == pytest.approx(6 * 2 / 501)
+    assert parts["short histories"].differences[0].mean > 0
+
+
+def test_without_visits_and_profiles_there_are_no_such_slices(prompts):
+    bare = [dataclasses.replace(prompt, days_since_last=None, groups=[]) for prompt in prompts]
+    assert set(found(bare, scores("grpo", [1.0] * USERS))) == {
+        "short histories",
+        "long histories",
+        "tail items",
+        "new items",
+    }
