@@ -13,6 +13,8 @@ from typing import Any, TextIO
 import rich.console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from components.shared import causes
+
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _POLL_SECONDS = 0.2
 _CAUSE_LINES = 3
@@ -70,8 +72,8 @@ class Console:
     def failure(self, error: str) -> tuple[str, str]:
         """Return the step that failed first and why.
 
-        The cause is the step's own message; without one (a killed step, a failed import), the last lines of
-        its log. `error` is kfp's message, which names the step.
+        The cause is the step's own message; without one the exception that its log ends with (a failed
+        import), or the log's last lines (a killed step). `error` is kfp's message, which names the step.
         """
         self._read_to_the_end()  # a failing step's event is its last, and KFP returns right after it
         if self._failure:
@@ -80,7 +82,7 @@ class Console:
         log = _ANSI.sub("", self.log.read_text(encoding="utf-8"))
         *printed, _ = log.partition(f"Task '{step}' finished with status FAILURE")[0].splitlines() or [""]
         lines = [line.strip() for line in printed if line.strip()]
-        return step, "\n".join(lines[-_CAUSE_LINES:]) or error
+        return step, causes.within(printed) or "\n".join(lines[-_CAUSE_LINES:]) or error
 
     def _follow(self) -> None:
         events, log = _new_lines(self.events), _new_lines(self.log)

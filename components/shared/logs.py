@@ -10,11 +10,10 @@ import logging
 import multiprocessing
 import os
 import sys
-import traceback
 from types import TracebackType
 from typing import Any
 
-from components.shared.errors import UserError
+from components.shared import causes
 
 EVENTS_VARIABLE = "RECLLM_EVENTS"
 """Environment variable with the file that events are appended to."""
@@ -69,6 +68,5 @@ def _task() -> str:
 def _report_failure(
     handler: _Events, kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    message = str(error) if isinstance(error, UserError) else "".join(traceback.format_exception_only(error))
-    handler.append(event="failed", message=message.strip())
+    handler.append(event="failed", message=causes.of_exception(error))
     sys.__excepthook__(kind, error, trace)

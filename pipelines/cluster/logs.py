@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from components.shared import kubeflow
+from components.shared import causes, kubeflow
 from pipelines.cluster.client import Client, ClusterError
 
 # Lines of KFP's launcher and executor, and of Argo's; some begin a block of JSON.
@@ -51,6 +51,8 @@ def own_lines(log: str) -> list[str]:
 
 def cause(lines: list[str]) -> str:
     """Return in one line why a step that printed `lines` failed."""
+    if thrown := causes.within(lines):
+        return thrown
     for index in reversed(range(len(lines))):
         if found := _ERROR.fullmatch(lines[index]):
             more = lines[index + 1 : index + 2] if lines[index].endswith(":") else []
