@@ -20,7 +20,6 @@ import torch
 from components.grpo import health
 from components.grpo.config import GrpoConfig
 from components.grpo.objective import group_advantages, k3, policy_loss, sequence_mean
-from components.grpo.packing import answer_mask, token_log_probs
 from components.grpo.progress import Progress, best_checkpoint, log
 from components.grpo.rewards import business_terms
 from components.grpo.rollout import Group, longest_prompt, rollout_figures, sample_groups, validate
@@ -30,6 +29,7 @@ from components.shared.language_model import lora
 from components.shared.language_model.checks import check_finite
 from components.shared.language_model.dtype import torch_dtype
 from components.shared.language_model.load import LanguageModel, best_device, context_length, load
+from components.shared.language_model.packing import answer_mask, token_log_probs
 from components.shared.prompting.table import PromptRow
 from components.shared.tracking.tracker import NO_TRACKING, Tracker
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from components.grpo.packing import answer_mask, packed_inputs, predecessors, token_log_probs
 from components.shared.language_model.load import load
+from components.shared.language_model.packing import answer_mask, packed_inputs, predecessors, token_log_probs
 
 PROMPT = [11, 12, 13, 14, 15]
 ANSWERS = [[21, 22, 23], [31], [21, 42, 43, 44, 45, 46]]
