@@ -336,7 +336,7 @@ def rollback(
 
 
 def _registry(tracking_uri: str, runs: Path | None) -> str:
-    """Return the registry that is meant, after printing it: what is given wins over the environment."""
+    """Return the registry, after printing it; `given` wins over the environment."""
     from components.shared.errors import ConfigError
     from components.shared.tracking.failures import without_password
     from pipelines.local import local_registry

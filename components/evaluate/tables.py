@@ -21,7 +21,7 @@ DEPTH = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """What metrics need of every item, by its place in `titles`, and then of an item that is not there.
+    """What metrics need of every item, by its place in `titles`, unknown items last.
 
     `novelty` (bits) and `train_counts` [item + 1] are counted on train positions only.
     """
@@ -35,7 +35,7 @@ class Catalogue:
         return len(self.titles)
 
     def train_count(self, item: str) -> float:
-        """Return the item's interactions in the train part; 0 for an item that is not in the catalogue."""
+        """Return the item's interactions in the train part; 0 if unknown."""
         return self.train_counts[self._places.get(item, -1)]
 
     @cached_property
@@ -53,7 +53,7 @@ class Catalogue:
 def catalogue_of(
     titles: Mapping[str, str], tags: Sequence[Iterable[str]], counts: Sequence[int]
 ) -> Catalogue:
-    """Return the catalogue of items with their titles by id, and each one's tags and train count."""
+    """Return the catalogue, given titles by item id, each item's tags and train count."""
     total = sum(counts)
     return Catalogue(
         titles=dict(titles),

@@ -13,7 +13,7 @@ _LONGEST = 500
 
 
 def of_exception(error: BaseException) -> str:
-    """Return the message of a UserError as it stands, of another error its name and one line."""
+    """Return a UserError's message; of another error its name and one line."""
     if isinstance(error, UserError):
         return str(error).strip()
     lines = str(error).strip().splitlines()
@@ -24,7 +24,7 @@ def of_exception(error: BaseException) -> str:
 
 
 def within(lines: Sequence[str]) -> str:
-    """Return the exception at the end of the last stack trace in `lines`; "" without one."""
+    """Return the exception of the last stack trace in `lines`; "" without one."""
     starts = [number for number, line in enumerate(lines) if line.endswith(_TRACEBACK)]
     if starts:
         indent = _indent(lines[starts[-1]])
@@ -44,7 +44,7 @@ def _of_java(lines: Sequence[str]) -> str:
 
 
 def _first(lines: Sequence[str]) -> str:
-    """Return the first line that says something, with the next one where it ends in a colon."""
+    """Return the first telling line; the next one, too, after a colon."""
     said = [line.strip() for line in lines if line.strip()]
     text = " ".join(said[:2]) if said and said[0].endswith(":") else "".join(said[:1])
     text = _PACKAGE.sub("", text, count=1)

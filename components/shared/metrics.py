@@ -23,9 +23,9 @@ _BLOCK = 1 << 12
 
 @dataclass(frozen=True)
 class Judged:
-    """Ranked lists held against their labels; a repeat of an item is a miss, so all metrics stay in [0, 1].
+    """Ranked lists held against their labels.
 
-    A list without labels scores 0 in every metric. `labels` [list] counts labels, retrieved or not.
+    A repeat of an item is a miss, so all metrics stay in [0, 1]. A list without labels scores 0 in every metric. `labels` [list] counts labels, retrieved or not.
     """
 
     gains: Floats
@@ -37,7 +37,7 @@ class Judged:
     labels: Ints
 
     def recall(self, k: int) -> Floats:
-        """Return the share of all labels among the first k, [list]; also where there are more than k."""
+        """Return the share of all labels, however many, among the first k, [list]."""
         return self.hits[:, :k].sum(1) / self.labels.clip(1)
 
     def hit_rate(self, k: int) -> Floats:
@@ -50,12 +50,12 @@ class Judged:
         return np.divide(found, ideal, out=np.zeros_like(found), where=ideal > 0)
 
     def reciprocal_rank(self, k: int) -> Floats:
-        """Return 1 / rank of the first label among the first k, [list]; its mean is MRR@k."""
+        """Return 1 / rank of the first label, 0 beyond k, [list]; mean: MRR@k."""
         hits = self.hits[:, :k]
         return np.where(hits.any(1), 1 / (hits.argmax(1) + 1), 0.0) if hits.size else np.zeros(len(hits))
 
     def average_precision(self, k: int) -> Floats:
-        """Return the precisions at the labels among the first k, summed, / labels, [list]; mean: MAP@k."""
+        """Return the average precision of the first k, over all labels, [list]; mean: MAP@k."""
         hits = self.hits[:, :k]
         precision = hits.cumsum(1) / np.arange(1, hits.shape[1] + 1)
         return (precision * hits).sum(1) / np.maximum(self.labels, 1)
@@ -111,7 +111,7 @@ def padded(rows: Sequence[Sequence[float]], empty: float) -> npt.NDArray:
 
 @dataclass(frozen=True)
 class TagSets:
-    """The tags of every item: `tags` [all] are sorted numbers, item i has `tags[start[i]:start[i + 1]]`."""
+    """The tags of every item, as sorted numbers: item i has `tags[start[i] : start[i + 1]]`."""
 
     start: Ints
     tags: Ints
@@ -125,7 +125,7 @@ class TagSets:
         return cls(start, np.array([tag for row in rows for tag in row], np.int64))
 
     def shared(self, first: Ints, second: Ints) -> Ints:
-        """Return how many tags each of the items `first` [pair] shares with its one of `second`."""
+        """Return how many tags each pair of items shares, [pair]."""
         width = 1 + int(self.tags.max(initial=0))
         held = np.repeat(np.arange(len(self.start) - 1), np.diff(self.start)) * width + self.tags
         if not len(held):
@@ -138,7 +138,7 @@ class TagSets:
         return np.bincount(pair[held[places] == asked], minlength=len(first))
 
     def distances(self, first: Ints, second: Ints) -> Floats:
-        """Return the Jaccard distances of pairs of items, [pair]; two items without tags are at 0."""
+        """Return the Jaccard distances of pairs, [pair]; 0 if neither has tags."""
         both = self.shared(first, second)
         sizes = np.diff(self.start)
         either = sizes[first] + sizes[second] - both
@@ -161,9 +161,9 @@ def ilad(lists: Ints, tags: TagSets) -> Floats:
 
 
 def ilad_of_vectors(lists: Ints, vectors: Floats) -> Floats:
-    """Return each list's mean pairwise cosine distance of its items' vectors [item, dim], in [0, 2].
+    """Return each list's mean pairwise cosine distance of its items' vectors [item, dim].
 
-    Lists of fewer than two items have 0; a zero vector is at distance 1 to all.
+    In [0, 2]. Lists of fewer than two items have 0; a zero vector is at distance 1 to all.
     """
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
@@ -179,7 +179,7 @@ def ilad_of_vectors(lists: Ints, vectors: Floats) -> Floats:
 
 
 def list_mean(lists: Ints, values: Floats) -> Floats:
-    """Return the mean of `values` [item] over each list's items, [list]; 0 for an empty list.
+    """Return each list's mean of `values` [item], [list]; 0 for an empty list.
 
     Of self-information it is the list's novelty, of train counts its popularity (ARP, Yin et al. 2012).
     """
@@ -194,7 +194,7 @@ def coverage(lists: Ints, num_items: int) -> float:
 
 
 def gini(lists: Ints, num_items: int) -> float:
-    """Return the Gini index of how often each item of the catalogue is listed; 0 equal, 1 one item alone."""
+    """Return the Gini index of how often items are listed: 0 equally, 1 one alone."""
     counts = np.sort(np.bincount(lists[lists >= 0], minlength=num_items))
     if not counts.any():
         return 0.0

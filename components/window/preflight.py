@@ -199,7 +199,7 @@ def _writable(path: str) -> str:
 
 
 def _environment(kind: str, references: Mapping[str, str]) -> str:
-    """Check that the variables of `references` are set; `kind` is kubectl's for what they refer to."""
+    """Check that the variables of `references` are set; `kind` is kubectl's for these."""
     missing = {name: reference for name, reference in references.items() if not os.environ.get(name)}
     if missing and not kubeflow.in_pod():
         listed = ", ".join(f"{name} ({reference})" for name, reference in missing.items())

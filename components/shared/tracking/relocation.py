@@ -27,7 +27,7 @@ def artifact_root(database: Path) -> str:
 
 
 def follow(database: Path) -> None:
-    """Point what `database` records of its folder of artifacts to the folder that lies beside it now."""
+    """Point the artifacts recorded in `database` to the folder that lies beside it."""
     root = artifact_root(database)
     if not (database.parent / ARTIFACTS).is_dir():
         return
