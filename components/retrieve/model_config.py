@@ -114,7 +114,7 @@ class S3recConfig(FdsaConfig):
 
 @strict
 class ItemToItemConfig:
-    """Item-to-item co-occurrence."""
+    """Votes of the latest items for those near them in other histories."""
 
     window: PositiveInt = 5
     """Distance at which a pair still counts; its weight is 1 / distance."""

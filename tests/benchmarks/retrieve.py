@@ -45,7 +45,7 @@ from data_contracts.evaluation import ONLINE
 DATA = Path(os.environ.get("RECLLM_DATA", "data")) / "amazon2014/Beauty.sequences.txt.gz"
 META = "meta_Beauty.json.gz"
 NO_TIMES = np.zeros(0, np.int64)
-SMOKE = ["popularity", "item_to_item", "content", "gru4rec", "sasrec"]
+SMOKE = ["popularity", "item_to_item", "directed", "transition_graph", "content", "gru4rec", "sasrec"]
 # Recall@10 and NDCG@10: Zhou et al. 2020 (S3-Rec), Rajput et al. 2023 (TIGER), logs of a reimplementation.
 PUBLISHED = {
     "gru4rec": (0.0283, 0.0137),

@@ -23,6 +23,7 @@ from components.retrieve.models.s3rec import Pretraining
 from components.retrieve.models.sasrec import Sasrec
 from components.retrieve.models.tiger.model import Tiger
 from components.retrieve.models.tiger.semantic_ids import semantic_ids
+from components.retrieve.models.transition_graph import TransitionGraph
 from components.retrieve.networks.text_encoder import encode
 from components.retrieve.networks.training import SequenceNetwork, TrainingLog, train
 from components.retrieve.ranking import Recommender
@@ -52,6 +53,10 @@ def fit(
         recommender = Popularity(item_counts(train_part, data.num_items))
     elif name == "item_to_item":
         recommender = ItemToItem(train_part, data.num_items, config.item_to_item)
+    elif name == "directed":
+        recommender = ItemToItem(train_part, data.num_items, config.directed, is_directed=True)
+    elif name == "transition_graph":
+        recommender = TransitionGraph(train_part, data.num_items, config.transition_graph)
     elif name == "content":
         recommender = content(config, data, train_part, checkpoint_dir)
     else:

@@ -1,10 +1,13 @@
 """Item-to-item: neighbours by co-occurrence in histories (Linden, Smith & York 2003)."""
 
+import abc
+
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import sparse
 
-from components.retrieve.interactions import Histories, Ints
+from components.retrieve.interactions import Histories
 from components.retrieve.model_config import ItemToItemConfig
 from components.retrieve.models.popularity import item_counts
 from components.retrieve.ranking import Scorer
@@ -18,54 +21,62 @@ def recency_weights(latest: Histories, decay: float) -> Floats:
     return decay**age
 
 
-class ItemToItem(Scorer):
-    """Neighbours of the latest items by cosine of co-occurrence; then, popular items fill the list."""
+def successor_weights(train: Histories, num_items: int, window: int) -> sparse.csr_array:
+    """Return how often column follows row within `window`, each time 1 / distance."""
+    rows, items = train.flat()
+    total = sparse.csr_array((num_items, num_items))
+    for distance in range(1, window + 1):
+        same = rows[distance:] == rows[:-distance]
+        pairs = items[:-distance][same], items[distance:][same]
+        ones = np.full(len(pairs[0]), 1.0 / distance)
+        total = total + sparse.csr_array((ones, pairs), shape=total.shape)
+    return total
+
+
+def strongest(weights: sparse.csr_array, count: int) -> sparse.csr_array:
+    """Return `weights` with the `count` highest of each row, ties by column."""
+    entries = weights.tocoo()
+    order = np.lexsort((entries.col, -entries.data, entries.row))
+    rank = np.arange(len(order)) - weights.indptr[entries.row[order]]
+    kept = order[rank < count]
+    return sparse.csr_array((entries.data[kept], (entries.row[kept], entries.col[kept])), weights.shape)
+
+
+class VotingScorer(Scorer):
+    """The latest items of a history vote for others; then, popular items fill the list."""
 
     vote_threshold = 1.0
 
     def __init__(self, train: Histories, num_items: int, config: ItemToItemConfig) -> None:
-        self.num_items = num_items
-        self.config = config
+        self.num_items, self.config = num_items, config
         self.counts = item_counts(train, num_items)
-        pairs, weights = _pairs(train, num_items, config.window)
-        left, right = np.divmod(pairs, num_items)
-        similarity = weights / np.sqrt(self.counts[left].astype(float) * self.counts[right])
-        left, self.right, self.similarity = _nearest(left, right, similarity, config.neighbours)
-        self.begin = np.searchsorted(left, np.arange(num_items + 1))
+
+    @abc.abstractmethod
+    def elect(self, votes: sparse.csr_array) -> sparse.csr_array:
+        """Return the sum of what `votes` [rows, items] are given for, of that shape."""
 
     def scores(self, histories: Histories) -> torch.Tensor:
-        """Return 1 + summed similarity, or without any, the share of the highest count."""
+        """Return 1 + the sum of votes, or without any, the share of the highest count."""
         latest = histories.last(self.config.last)
-        rows, items = latest.flat()
         votes = recency_weights(latest, self.config.decay)
-        neighbours = Histories(np.arange(len(self.right)), self.begin[items], self.begin[items + 1])
-        source, entry = neighbours.flat()
-        cells = rows[source] * self.num_items + self.right[entry]
-        total = np.bincount(
-            cells, weights=votes[source] * self.similarity[entry], minlength=len(histories) * self.num_items
-        ).reshape(len(histories), self.num_items)
+        shape = len(histories), self.num_items
+        total = self.elect(sparse.csr_array((votes, latest.flat()), shape=shape)).toarray()
         backoff = self.counts / (self.counts.max() + 1)
-        return torch.from_numpy(np.where(total > 0, 1 + total, backoff[None, :]))
+        return torch.from_numpy(np.where(total > 0, 1 + total, backoff))
 
 
-def _pairs(train: Histories, num_items: int, window: int) -> tuple[Ints, npt.NDArray]:
-    """Return the distinct ordered pairs (left * items + right) within `window`, and their weights."""
-    rows, items = train.flat()
-    codes, weights = [], []
-    for distance in range(1, window + 1):
-        same = rows[distance:] == rows[:-distance]
-        before, after = items[:-distance][same], items[distance:][same]
-        for left, right in ((before, after), (after, before)):
-            codes.append(left * num_items + right)
-            weights.append(np.full(len(left), 1.0 / distance))
-    pairs, index = np.unique(np.concatenate(codes), return_inverse=True)
-    return pairs, np.bincount(index, weights=np.concatenate(weights), minlength=len(pairs))
+class ItemToItem(VotingScorer):
+    """Votes by cosine of co-occurrence, before or after, or directed: of what came after alone."""
 
+    def __init__(
+        self, train: Histories, num_items: int, config: ItemToItemConfig, is_directed: bool = False
+    ) -> None:
+        super().__init__(train, num_items, config)
+        pairs = successor_weights(train, num_items, config.window)
+        norms = sparse.diags_array(1 / np.sqrt(np.maximum(self.counts, 1)))
+        cosines = norms @ (pairs if is_directed else pairs + pairs.T) @ norms
+        self.neighbours = strongest(cosines.tocsr(), config.neighbours)
 
-def _nearest(left: Ints, right: Ints, similarity: Floats, count: int) -> tuple[Ints, Ints, Floats]:
-    """Return the `count` nearest neighbours of each item, ties by item index, sorted by `left`."""
-    order = np.lexsort((right, -similarity, left))
-    left, right, similarity = left[order], right[order], similarity[order]
-    rank = np.arange(len(left)) - np.searchsorted(left, left)
-    keep = rank < count
-    return left[keep], right[keep], similarity[keep]
+    def elect(self, votes: sparse.csr_array) -> sparse.csr_array:
+        """Return the votes for each item's nearest neighbours."""
+        return votes @ self.neighbours

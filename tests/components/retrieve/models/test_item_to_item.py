@@ -41,3 +41,12 @@ def test_only_the_nearest_neighbours_vote() -> None:
     train = histories([0, 1], [0, 1], [0, 2], [3])
     model = ItemToItem(train, 4, ItemToItemConfig(neighbours=1))
     assert (model.scores(histories([0]))[0] >= 1).tolist() == [False, True, False, False]
+
+
+def test_directed_counts_only_what_came_after() -> None:
+    config = ItemToItemConfig(window=2, last=2, decay=0.5)
+    model = ItemToItem(histories([0, 1, 2], [1, 2]), 4, config, is_directed=True)
+    scores = model.scores(histories([0, 1], [2]))
+    expected = 1 + 2 / math.sqrt(2 * 2) + 0.5 * 0.5 / math.sqrt(1 * 2)
+    assert scores[0, 2].item() == pytest.approx(expected)
+    assert scores[1].max() < 1  # nothing came after item 2
