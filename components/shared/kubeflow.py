@@ -39,12 +39,20 @@ def link(page: str, otherwise: str = "") -> str:
 def token() -> str:
     """Return the API's token; "" without one. Raises ConfigError: unreadable."""
     given = os.environ.get(TOKEN)
+    return credential(TOKEN, given or _TOKEN) if given or Path(_TOKEN).is_file() else ""
+
+
+def credential(variable: str, path: str) -> str:
+    """Return the line in the file at `path`, which `variable` names. Raises ConfigError: there is none."""
     try:
-        return Path(given or _TOKEN).read_text(encoding="utf-8").strip()
+        line = Path(path).read_text(encoding="ascii").strip()
     except OSError as error:
-        if given:
-            raise ConfigError(f"{TOKEN}: {given} cannot be read ({error.strerror})") from error
-        return ""
+        raise ConfigError(f"{variable}: {path} cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{variable}: {path} is not text") from error
+    if not line.isprintable():  # several could not be sent, and the library that refuses them names no file
+        raise ConfigError(f"{variable}: {path} holds more than one line")
+    return line
 
 
 def get(path: str) -> Any:

@@ -141,10 +141,7 @@ def _credentials() -> dict[str, str]:
     if token := kubeflow.token():
         headers["Authorization"] = f"Bearer {token}"
     if path := os.environ.get(COOKIE):
-        try:
-            headers["Cookie"] = Path(path).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise ConfigError(f"{COOKIE}: {path} cannot be read ({error.strerror})") from error
+        headers["Cookie"] = kubeflow.credential(COOKIE, path)
     return headers
 
 

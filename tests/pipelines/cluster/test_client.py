@@ -48,6 +48,24 @@ def test_the_credentials_files_are_read_anew_for_each_request(
         assert kubeflow.headers[-1]["Cookie"] == value
 
 
+@pytest.mark.parametrize("variable", [COOKIE, "KF_PIPELINES_SA_TOKEN_PATH"])
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"\xba\x00", "is not text"), (b"one\ntwo\n", "holds more than one line")]
+)
+def test_a_file_that_holds_no_credential_is_named(
+    variable: str,
+    content: bytes,
+    message: str,
+    kubeflow: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "file").write_bytes(content)
+    monkeypatch.setenv(variable, str(tmp_path / "file"))
+    with pytest.raises(ConfigError, match=f"{variable}: .*file {message}"):
+        connect(kubeflow.endpoint, "")
+
+
 def test_every_page_is_read_and_only_many_users_have_namespaces(kubeflow: Any) -> None:
     kubeflow.stored["runs"] = [{"run_id": str(number)} for number in range(5)]
     client = connect(kubeflow.endpoint, "mine")
