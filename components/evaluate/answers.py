@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from components.evaluate.config import EvaluateConfig
+from components.evaluate.config import SCORED_MODEL, TRAINED_MODEL, EvaluateConfig
 from components.evaluate.tables import DEPTH, Catalogue
 from components.shared.artifacts import fingerprint
 from components.shared.language_model.generate import Completion, complete
 from components.shared.language_model.load import LanguageModel, load
+from components.shared.language_model.scoring import WITHOUT_REASONING, ranking, score_candidates
 from components.shared.logs import logger, progress
 from components.shared.prompting import answer
 from components.shared.prompting.table import PromptRow
@@ -24,9 +25,10 @@ log = logger("evaluate")
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """One model's answers, one per prompt, and the time for all of them."""
+    """One model's answers and rankings (candidates, best first), one per prompt; the time for all."""
 
     completions: list[Completion]
+    rankings: list[list[str]]
     seconds: float
     probes: int = 0
     reasoning_ignored: float | None = None
@@ -36,14 +38,22 @@ class Answers:
 def answer_all(
     config: EvaluateConfig, models: Mapping[str, Path], prompts: Sequence[PromptRow]
 ) -> dict[str, Answers]:
-    """Return every model's answers; models with equal weights answer once."""
+    """Return every model's answers; models with equal weights answer once.
+
+    The trained model stands there twice, before its answers as it ranks without reasoning.
+    """
     # GRPO outputs the SFT model if no step was better, and the champion may be the model of this very run.
     weights = {name: fingerprint.of_folder(folder, "*.safetensors") for name, folder in models.items()}
     answers: dict[str, Answers] = {}
     for name, folder in models.items():
         if weights[name] not in answers:
             answers[weights[name]] = _generate(config, name, folder, prompts)
-    return {name: answers[weights[name]] for name in models}
+    found: dict[str, Answers] = {}
+    for name, folder in models.items():
+        if name == TRAINED_MODEL and config.scored:
+            found[SCORED_MODEL] = _score(config, folder, prompts)
+        found[name] = answers[weights[name]]
+    return found
 
 
 def _generate(config: EvaluateConfig, name: str, folder: Path, prompts: Sequence[PromptRow]) -> Answers:
@@ -63,7 +73,39 @@ def _generate(config: EvaluateConfig, name: str, folder: Path, prompts: Sequence
     ignored, probes = ignored_share(config, lm, prompts, [completion.text for completion in first])
     del lm  # before the next one is loaded
     gc.collect()
-    return Answers(completions=first, seconds=seconds, probes=probes, reasoning_ignored=ignored)
+    rankings = [
+        answer.final_ranking(completion.text, prompt.candidates)
+        for completion, prompt in zip(first, prompts, strict=True)
+    ]
+    return Answers(
+        completions=first, rankings=rankings, seconds=seconds, probes=probes, reasoning_ignored=ignored
+    )
+
+
+def _score(config: EvaluateConfig, folder: Path, prompts: Sequence[PromptRow]) -> Answers:
+    """Return the rankings by likelihood, and the answers that say their beginnings."""
+    lm = load(folder, config.dtype)
+    started = time.perf_counter()
+    scores = score_candidates(
+        lm,
+        [prompt.messages for prompt in prompts],
+        [len(prompt.candidates) for prompt in prompts],
+        progress=lambda scored: progress(log, scored, len(prompts), SCORED_MODEL),
+    )
+    seconds = time.perf_counter() - started
+    del lm
+    gc.collect()
+    orders = [ranking(given) for given in scores]
+    said = [order[: prompt.answer_length] for order, prompt in zip(orders, prompts, strict=True)]
+    texts = [f"{WITHOUT_REASONING}{', '.join(map(str, numbers))}</answer>" for numbers in said]
+    return Answers(
+        completions=[Completion(text, [], finished=True) for text in texts],
+        rankings=[
+            [prompt.candidates[number - 1] for number in order]
+            for order, prompt in zip(orders, prompts, strict=True)
+        ],
+        seconds=seconds,
+    )
 
 
 def ignored_share(
@@ -127,7 +169,7 @@ def examples(
             prompt="\n\n".join(message["content"] for message in prompts[i].messages),
             labels=tuple(catalogue.titles.get(item, item) for item in prompts[i].label_items),
             answers=tuple(
-                _example_answer(name, given.completions[i].text, prompts[i])
+                _example_answer(name, given.completions[i].text, given.rankings[i], prompts[i])
                 for name, given in answers.items()
             ),
         )
@@ -135,8 +177,8 @@ def examples(
     ]
 
 
-def _example_answer(model: str, text: str, prompt: PromptRow) -> ExampleAnswer:
-    top = answer.final_ranking(text, prompt.candidates)[:DEPTH]
+def _example_answer(model: str, text: str, ranked: Sequence[str], prompt: PromptRow) -> ExampleAnswer:
+    top = ranked[:DEPTH]
     ranks = [top.index(item) + 1 for item in prompt.label_items if item in top]
     return ExampleAnswer(
         model=model,

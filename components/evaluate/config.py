@@ -11,6 +11,10 @@ TRAINED_MODEL = "grpo"
 """The comparator that the gate judges: the trained model, which register takes if it passes."""
 
 
+SCORED_MODEL = "grpo_scored"
+"""The same model without reasoning: candidates in the order of their numbers' likelihood."""
+
+
 @strict
 class HealthConfig:
     """Bounds on the answers of trained models; outside them the report has an alarm."""
@@ -47,6 +51,8 @@ class EvaluateConfig:
     """Prompts shown with all answers in the report."""
     reasoning_probes: NonNegativeInt = 20
     """Answers generated again after another user's reasoning, to see whether reasoning matters; 0 = none."""
+    scored: bool = True
+    """Compare with the trained model's ranking without reasoning: one forward pass, no generated token."""
     seed: Seed = 0
     """Seed of the sample, of decoding and of the bootstrap."""
     health: HealthConfig = field(default_factory=HealthConfig)
@@ -70,6 +76,8 @@ class GateConfig:
     """Refuse a model that is significantly worse than an opponent of `beats` on a part of the users."""
     slice_level: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Level of this test, corrected for the number of slices."""
+    reasoning_pays: Literal["off", "report", "require"] = "report"
+    """The model must beat itself without reasoning (`grpo_scored`); "report" shows it and lets it pass."""
     refuse_alarms: bool = True
     """Refuse a model with a health alarm."""
     dry_run: bool = False

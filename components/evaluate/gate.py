@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.evaluate.config import TRAINED_MODEL, GateConfig
+from components.evaluate.config import SCORED_MODEL, TRAINED_MODEL, GateConfig
 from components.shared.errors import ConfigError, DataError, faults_as
 from components.shared.logs import logger
 from components.shared.reporting import page
@@ -60,6 +60,8 @@ def decide(config: GateConfig, report: EvaluationReport) -> Decision:
     if model is None or model.answers is None:
         raise ConfigError(f"gate: the report has no answers of '{TRAINED_MODEL}'; it has {_names(report)}")
     rules = [_beats(config, report, opponent) for opponent in config.beats]
+    if config.reasoning_pays != "off":
+        rules.append(_reasoning_pays(config, report))
     if config.refuse_worse_slices:
         rules.append(_no_worse_slice(config, report))
     valid, name = model.answers.valid_share, f"valid answers at least {config.min_valid_share:.0%}"
@@ -98,6 +100,22 @@ def _beats(config: GateConfig, report: EvaluationReport, selector: str) -> Rule:
         )
     decisive = found.low if config.significant else found.mean
     return Rule(name=name, figure=_figure(found), passed=decisive > config.min_gain)
+
+
+def _reasoning_pays(config: GateConfig, report: EvaluationReport) -> Rule:
+    found, required = (
+        report.difference(TRAINED_MODEL, SCORED_MODEL, config.metric),
+        config.reasoning_pays == "require",
+    )
+    if found is None and required:
+        raise ConfigError(
+            f"gate.reasoning_pays: the report has no '{SCORED_MODEL}'; set evaluate.scored to true, or "
+            "gate.reasoning_pays to off"
+        )
+    name = f"reasoning pays on {TITLES[config.metric]}" + ("" if required else " (reported only)")
+    if found is None:
+        return Rule(name=name, figure="not measured", passed=True)
+    return Rule(name=name, figure=_figure(found), passed=found.low > 0 or not required)
 
 
 def _no_worse_slice(config: GateConfig, report: EvaluationReport) -> Rule:

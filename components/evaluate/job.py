@@ -7,7 +7,7 @@ from typing import Any
 from components.evaluate import health, page
 from components.evaluate.answers import answer_all, answer_statistics, examples
 from components.evaluate.comparison import compare
-from components.evaluate.config import EvaluateConfig
+from components.evaluate.config import SCORED_MODEL, EvaluateConfig
 from components.evaluate.scores import recall_ceiling, score
 from components.evaluate.slices import slices
 from components.evaluate.tables import SPLIT, read_catalogue, read_rankings, sample_prompts
@@ -15,7 +15,6 @@ from components.shared.artifacts.outputs import write_text
 from components.shared.errors import DataError, faults_as
 from components.shared.logs import logger
 from components.shared.metrics import mean
-from components.shared.prompting.answer import final_ranking
 from data_contracts.evaluation import (
     CANDIDATE_ORDER,
     CHAMPION,
@@ -56,7 +55,7 @@ def run(
     models = {name: folder for name, folder in models.items() if not (folder / NO_MODEL).is_file()}
     if CHAMPION in models:  # a model is compared with those before it, so the new ones with the champion
         models = {CHAMPION: models[CHAMPION]} | models
-    if reserved := {CANDIDATE_ORDER, CHAMPION, *models} & set(orders):
+    if reserved := {CANDIDATE_ORDER, CHAMPION, SCORED_MODEL, *models} & set(orders):
         raise DataError(f"{rankings}: a model is called '{min(reserved)}', a name that evaluate uses itself")
     log.info("%d of %d %s users, %d language models", len(rows), available, SPLIT, len(models))
 
@@ -64,9 +63,8 @@ def run(
     orders[CANDIDATE_ORDER] = [row.candidates for row in rows]
     scores = [score(name, _kind(name, "conventional"), order, rows, items) for name, order in orders.items()]
     for name, given in answers.items():
-        pairs = zip(given.completions, rows, strict=True)
-        order = [final_ranking(completion.text, row.candidates) for completion, row in pairs]
-        scores.append(score(name, _kind(name, "llm"), order, rows, items, answer_statistics(given, rows)))
+        statistics = answer_statistics(given, rows)
+        scores.append(score(name, _kind(name, "llm"), given.rankings, rows, items, statistics))
     sample = Sample(
         split=SPLIT,
         users=len(rows),

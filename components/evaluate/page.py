@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from components.evaluate.config import TRAINED_MODEL
+from components.evaluate.config import SCORED_MODEL, TRAINED_MODEL
 from components.shared.reporting import charts, page
 from components.shared.reporting.page import Block, Cell, Heading, Note, Table, Text, Tone
 from data_contracts.evaluation import (
@@ -107,7 +107,14 @@ def _further(report: EvaluationReport) -> Block:
 def _differences(report: EvaluationReport) -> list[Block]:
     marks: list[charts.Mark] = []
     rows: list[list[str | Cell]] = []
-    baselines = (CANDIDATE_ORDER, report.best_conventional("ndcg@10").name, CHAMPION, "base", "sft")
+    baselines = (
+        CANDIDATE_ORDER,
+        report.best_conventional("ndcg@10").name,
+        CHAMPION,
+        "base",
+        "sft",
+        SCORED_MODEL,
+    )
     for d in reversed(report.differences):  # the newest model first; the JSON report holds all of them
         if d.metric != "ndcg@10" or d.model == CHAMPION or d.baseline not in baselines:
             continue

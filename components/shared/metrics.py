@@ -25,7 +25,8 @@ _BLOCK = 1 << 12
 class Judged:
     """Ranked lists held against their labels.
 
-    A repeat of an item is a miss, so all metrics stay in [0, 1]. A list without labels scores 0 in every metric. `labels` [list] counts labels, retrieved or not.
+    A repeat of an item is a miss, so all metrics stay in [0, 1]. A list without labels scores 0 in every
+    metric. `labels` [list] counts labels, retrieved or not.
     """
 
     gains: Floats
@@ -111,7 +112,7 @@ def padded(rows: Sequence[Sequence[float]], empty: float) -> npt.NDArray:
 
 @dataclass(frozen=True)
 class TagSets:
-    """The tags of every item, as sorted numbers: item i has `tags[start[i] : start[i + 1]]`."""
+    """The tags of every item: item i has `tags[start[i] : start[i + 1]]`, sorted."""
 
     start: Ints
     tags: Ints

@@ -33,6 +33,7 @@ def test_a_clearly_better_model_passes(make_report) -> None:
     assert [rule.figure for rule in decision.rules] == [
         "+0.0500 [+0.0100, +0.0900]",  # against SASRec, the better of the two conventional ones
         "there is none yet",  # no champion
+        "not measured",  # without reasoning
         "none",  # slice where it is worse
         "100.0%",
         "none",
@@ -50,6 +51,26 @@ def test_the_order_shown_online_is_an_opponent_only_where_a_rule_names_it(make_r
     report = dataclasses.replace(report, comparators=comparators, differences=differences)
     assert decide(GateConfig(), report).passed
     assert not decide(GateConfig(beats=("online",)), report).passed
+
+
+@pytest.mark.parametrize(
+    ("pays", "low", "passed"),
+    [("off", -0.1, True), ("report", -0.1, True), ("require", -0.1, False), ("require", 0.01, True)],
+)
+def test_reasoning_must_pay_where_that_is_required(make_report, pays, low, passed):
+    gain = Difference(
+        model="grpo", baseline="grpo_scored", metric="ndcg@10", mean=0.05, low=low, high=0.1, p_holm=0.5
+    )
+    report = make_report()
+    report = dataclasses.replace(report, differences=(gain, *report.differences))
+    decision = decide(GateConfig(reasoning_pays=pays), report)
+    assert decision.passed is passed
+    assert any("reasoning pays" in rule.name for rule in decision.rules) is (pays != "off")
+
+
+def test_reasoning_that_was_not_measured_cannot_be_required(make_report):
+    with pytest.raises(ConfigError, match=r"evaluate\.scored"):
+        decide(GateConfig(reasoning_pays="require"), make_report())
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ def test_every_comparator_is_there_and_no_champion(evaluated) -> None:
         ("sasrec", "conventional"),
         ("candidates", "conventional"),
         ("base", "llm"),
+        ("grpo_scored", "llm"),
         ("grpo", "llm"),
     ]
     assert all(set(comparator.metrics) == set(METRICS) for comparator in report.comparators)
@@ -82,6 +83,17 @@ def test_a_model_that_says_nothing_usable_scores_like_the_candidates(evaluated) 
     assert by_name["grpo"].metrics == by_name["candidates"].metrics
     difference = report.difference("grpo", "candidates", "ndcg@10")
     assert (difference.mean, difference.low, difference.high) == (0.0, 0.0, 0.0)
+
+
+def test_the_scored_ranking_is_whole_and_always_valid(evaluated) -> None:
+    report, _ = evaluated
+    answers = report.comparator("grpo_scored").answers
+    assert (answers.valid_share, answers.tokens_per_user) == (1.0, 0.0)
+    # A label among the candidates is somewhere in the ranking, whichever it is.
+    assert report.comparator("grpo_scored").metrics["recall@10"] <= report.sample.recall_ceiling
+    example = next(given for given in report.examples[0].answers if given.model == "grpo_scored")
+    assert example.text.startswith("<think></think><answer>") and example.valid
+    assert report.difference("grpo", "grpo_scored", "ndcg@10")
 
 
 def test_a_difference_is_the_difference_of_the_means(evaluated) -> None:
@@ -157,7 +169,11 @@ def test_a_champion_is_compared_before_the_new_models(world, tiny_model_folder, 
     inputs = {**tables(world), "models": models, "training_alarms": no_alarms}
     config = dataclasses.replace(CONFIG, max_users=6)
     report = run(config, **inputs, lineage={}, **outputs(tmp_path))
-    assert [comparator.name for comparator in report.comparators][-2:] == ["champion", "grpo"]
+    assert [comparator.name for comparator in report.comparators][-3:] == [
+        "champion",
+        "grpo_scored",
+        "grpo",
+    ]
     assert report.difference("grpo", "champion", "ndcg@10") is not None
     assert report.sample.users == 6
 

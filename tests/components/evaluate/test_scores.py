@@ -118,7 +118,7 @@ def test_answer_statistics_by_hand() -> None:
         Completion(text, [0] * length, finished=length < 40)
         for text, length in zip(texts, (10, 20, 30, 40), strict=True)
     ]
-    answers = Answers(completions=completions, seconds=2.0)
+    answers = Answers(completions=completions, rankings=[], seconds=2.0)
     found = answer_statistics(answers, [row("abc", "a")] * 4)
     assert found.valid_share == 2 / 4
     assert found.duplicate_share == 1 / 4
