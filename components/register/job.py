@@ -13,6 +13,7 @@ from mlflow.models import Model
 
 from components.register import packaging
 from components.register.config import RegisterConfig, RegistryConfig
+from components.shared.artifacts.fingerprint import of_folder
 from components.shared.artifacts.outputs import atomic_folder
 from components.shared.errors import ConfigError, DataError, faults_as, is_full_disk
 from components.shared.logs import logger
@@ -24,14 +25,17 @@ from data_contracts.evaluation import NO_MODEL, EvaluationReport
 log = logger("register")
 champion_log = logger("champion")
 
+_CONTENTS = "model_fingerprint"
 _LONGEST_TAG = 5000  # MLflow servers before 3 refuse more; the whole lineage is an artifact as well
 
 
 def run(config: RegisterConfig, *, model: Path, report: Path, html: Path) -> str:
     """Return the run's version, with the alias `challenger`; write the page `html`.
 
-    A `run_key` (of the report's lineage) has one version: a second call returns the version of the first. The
+    A `run_key` (of the report's lineage) has one version: a second call with the same model returns it. The
     version is created last, with all its tags, so that an interrupted call leaves none.
+
+    Raises: ConfigError if the run key has a version of another model, or MLflow refuses; ModelError.
     """
     packaging.check_folder(model)
     with faults_as(DataError):
@@ -43,11 +47,16 @@ def run(config: RegisterConfig, *, model: Path, report: Path, html: Path) -> str
             "at most 200 letters, digits, spaces or any of . : / _ -"
         )
     client = mlflow_client.connect(config.tracking_uri, create=True)
-    name = config.model_name
+    name, contents = config.model_name, of_folder(model)
     with failures.readable_errors(client.tracking_uri):
         registry.ensure_model(client, name)
         found = registry.versions(client, name, key)
-        version = str(found[0].version) if found else _create(client, config, model, evaluated)
+        if found and found[0].tags.get(_CONTENTS) != contents:
+            raise ConfigError(
+                f"{name} version {found[0].version} has this run's key '{key}', but is another model; "
+                "start a run with a key of its own: --no-cache when it is submitted or compiled"
+            )
+        version = str(found[0].version) if found else _create(client, config, model, contents, evaluated)
         _set_challenger(client, name, version)
     page.write(html, f"{name}, version {version}", _next_steps(client.tracking_uri, name, version))
     log.info("%s version %s %s registered", name, version, "was already" if found else "is")
@@ -74,14 +83,17 @@ def run_champion(config: RegistryConfig, version: str, folder: Path) -> None:
     champion_log.info("%s: %s", config.model_name, f"version {version}" if version else "none yet")
 
 
-def _create(client: MlflowClient, config: RegisterConfig, model: Path, report: EvaluationReport) -> str:
+def _create(
+    client: MlflowClient, config: RegisterConfig, model: Path, contents: str, report: EvaluationReport
+) -> str:
     """Return the new version; its run, with metrics and files, is written first."""
     texts = {
         name: text if isinstance(text, str) else json.dumps(text) for name, text in report.lineage.items()
     }
-    tags = {_name(name): text[:_LONGEST_TAG] for name, text in texts.items()}
+    tags = {_name(name): text[:_LONGEST_TAG] for name, text in texts.items()} | {_CONTENTS: contents}
     key, experiment = tags[RUN_KEY], mlflow_client.experiment_id(client, config.experiment)
-    interrupted = client.search_runs([experiment], f"tags.{RUN_KEY} = '{key}'", max_results=1)
+    same = f"tags.{RUN_KEY} = '{key}' and tags.{_CONTENTS} = '{contents}'"
+    interrupted = client.search_runs([experiment], same, max_results=1)
     run = interrupted[0] if interrupted else client.create_run(experiment, tags=tags, run_name=key)
     run_id = run.info.run_id
     try:

@@ -3,7 +3,10 @@
 import dataclasses
 import importlib.metadata
 import json
-import shutil
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow.pyfunc
@@ -14,6 +17,7 @@ from mlflow.types.schema import Array, Map, Object, Property
 
 import components
 from components.register.config import ServingConfig
+from components.shared.artifacts.fingerprint import of_files
 from components.shared.errors import ModelError
 
 REQUIREMENTS = ("mlflow", "torch", "transformers", "safetensors", "jinja2", "numpy", "pandas", "pydantic")
@@ -21,12 +25,12 @@ _ROOT = Path(components.__file__).parents[1]
 _SHIPPED = (
     "components/__init__.py",
     "components/shared/**/*.py",
-    "components/register/__init__.py",
     "components/register/pyfunc.py",
     "data_contracts/*.py",
 )
 
 
+_IMPORT = re.compile(r"^( *)from ((?:components|data_contracts)\b)", re.MULTILINE)
 _TEXT, _TEXTS = DataType.string, Array(DataType.string)
 
 
@@ -73,24 +77,49 @@ EXAMPLE = pd.DataFrame(
 
 def build(model: Path, serving: ServingConfig, folder: Path) -> Path:
     """Write the MLflow model folder `folder / "model"` around the Hugging Face folder `model`."""
-    code = folder / "code"
-    for pattern in _SHIPPED:
-        for source in _ROOT.glob(pattern):
-            target = code / source.relative_to(_ROOT)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+    code = _ship_code(folder)
     built = folder / "model"
-    mlflow.pyfunc.save_model(
-        path=built,
-        python_model=str(_ROOT / "components" / "register" / "pyfunc.py"),
-        artifacts={"model": str(model)},
-        model_config=dataclasses.asdict(serving),
-        signature=SIGNATURE,
-        input_example=EXAMPLE,
-        code_paths=[str(path) for path in sorted(code.iterdir())],
-        pip_requirements=[_requirement(name, model) for name in REQUIREMENTS],
-    )
+    with _importable(code):
+        mlflow.pyfunc.save_model(
+            path=built,
+            python_model=str(code / "components" / "register" / "pyfunc.py"),
+            artifacts={"model": str(model)},
+            model_config=dataclasses.asdict(serving),
+            signature=SIGNATURE,
+            input_example=EXAMPLE,
+            code_paths=[str(code)],
+            pip_requirements=[_requirement(name, model) for name in REQUIREMENTS],
+        )
     return built
+
+
+def _ship_code(folder: Path) -> Path:
+    """Write the version's code to `folder` as a package with a name of its own; return its folder.
+
+    Python knows one module of a name: under the names used here, the second version that a process loads
+    would run the code of the first, and a version the code that is installed.
+    """
+    sources = {path.relative_to(_ROOT): path for pattern in _SHIPPED for path in _ROOT.glob(pattern)}
+    name = f"recllm_{of_files(sources.values(), _ROOT)}"
+    for relative, source in sources.items():
+        target = folder / name / relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(_IMPORT.sub(rf"\1from {name}.\2", source.read_text(encoding="utf-8")), "utf-8")
+    return folder / name
+
+
+@contextmanager
+def _importable(package: Path) -> Iterator[None]:
+    """Let MLflow, which runs a model's code when it saves it, import `package`."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(package.parent))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(package.parent))
+        for name in set(sys.modules) - before:
+            if name.startswith(package.name):  # its folder will be gone
+                del sys.modules[name]
 
 
 def check_folder(model: Path) -> None:

@@ -1,7 +1,8 @@
 """The registered model: rows of history and candidates in, ranked item ids and a rationale out.
 
 MLflow stores this file as the model's code and runs it when the model is loaded, with copies of the shared
-modules that it imports: the repository need not be installed.
+modules that it imports, under a name of their own: the repository need not be installed, and versions with
+different code live in one process.
 """
 
 from collections.abc import Hashable, Mapping
@@ -29,7 +30,8 @@ class RankingModel(PythonModel):
         history: list of {title, topic?, item_id?, actions, timestamp}, one entry per distinct item, oldest
             first; actions are words of the events table, timestamp is the ISO 8601 time (UTC without a
             zone) of the first of them. Titles are those of the catalogue table.
-        candidates: list of {item_id, title, topic?} in the retriever's order; at least one.
+        candidates: list of {item_id, title, topic?} in the retriever's order; at least one. Of repeats the
+            first counts.
         profile?: mapping of a field's name to text. now?: ISO 8601 time of the request; default: the
             clock's. interests?: list of {topic, count}; default: counted over `history`.
         A column that only some rows need holds None in the others (MLflow refuses NaN there).
@@ -89,7 +91,7 @@ class RankingModel(PythonModel):
 
 def prompt_input(row: Row, settings: PromptSettings) -> prompt.PromptInput:
     """Return a request's prompt content, as the prompts step takes it from the log."""
-    candidates = _list(row, "candidates")
+    candidates = _candidates(row)
     if not candidates:
         raise ValueError("candidates is empty; send the retriever's list")
     history = [_interaction(entry, settings) for entry in _list(row, "history")]
@@ -111,7 +113,7 @@ def prompt_input(row: Row, settings: PromptSettings) -> prompt.PromptInput:
 
 def ranked_row(row: Row, text: str, answer_length: int) -> dict[str, Any]:
     """Return the output row for a request and the model's answer."""
-    ids = [candidate["item_id"] for candidate in _list(row, "candidates")]
+    ids = [candidate["item_id"] for candidate in _candidates(row)]
     parsed = answer.parse(text)
     valid = parsed.is_valid(len(ids), answer_length)
     return {
@@ -119,6 +121,14 @@ def ranked_row(row: Row, text: str, answer_length: int) -> dict[str, Any]:
         "rationale": parsed.reasoning if valid else "",
         "valid": valid,
     }
+
+
+def _candidates(row: Row) -> list[Any]:
+    """Return the request's candidates; of those with one item_id the first."""
+    first: dict[str, Any] = {}
+    for candidate in _list(row, "candidates"):
+        first.setdefault(candidate["item_id"], candidate)
+    return list(first.values())
 
 
 def _interaction(entry: Row, settings: PromptSettings) -> prompt.Interaction:

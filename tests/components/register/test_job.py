@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -78,6 +79,19 @@ def test_a_run_has_one_version_however_often_it_registers(config, inputs, of_run
     assert aliases(connect(config.tracking_uri), MODEL)["challenger"] == "2"
 
 
+def test_a_run_key_never_stands_for_another_model(config, inputs, tmp_path) -> None:
+    assert run(config, **inputs) == "1"
+    for name in ("tokenizer_config.json", "model.safetensors"):
+        other = shutil.copytree(inputs["model"], tmp_path / f"other-{name}")
+        with (other / name).open("ab") as file:
+            file.write(b" ")
+        (tmp_path / "info.html").unlink(missing_ok=True)
+        with pytest.raises(ConfigError, match="1 has this run's key 'run-1', but is another model"):
+            run(config, **inputs | {"model": other})
+        assert not (tmp_path / "info.html").exists()
+    assert len(versions(connect(config.tracking_uri), MODEL)) == 1
+
+
 @pytest.mark.parametrize("broken", ["_log_metrics", "packaging.build", "create_model_version"])
 def test_an_interrupted_call_leaves_no_version_and_the_next_one_resumes(
     config, inputs, tmp_path, monkeypatch: pytest.MonkeyPatch, broken: str
@@ -145,10 +159,10 @@ import doctest, sys
 import mlflow, pandas as pd
 mlflow.set_tracking_uri(sys.argv[1])
 model = mlflow.pyfunc.load_model("models:/recllm-r1@challenger")
-import components
-import data_contracts
-for package in (components, data_contracts):
-    assert package.__path__[0].startswith(sys.argv[2]), package.__path__
+own = [module for name, module in sys.modules.items() if name.startswith("recllm_")]
+assert any(module.__name__.endswith(".language_model.load") for module in own)
+assert all(module.__spec__.origin.startswith(sys.argv[2]) for module in own if module.__spec__.origin)
+assert not {"components", "data_contracts"} & set(sys.modules)
 candidates = [{"item_id": "b", "title": "B", "topic": "x"}, {"item_id": "a", "title": "A"}]
 history = [{"title": "C", "actions": ["like"], "timestamp": "2026-01-01"}]
 rows = [{"history": history, "candidates": candidates}, {"history": [], "candidates": candidates[:1]}]

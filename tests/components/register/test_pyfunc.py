@@ -57,6 +57,18 @@ def test_arrays_of_numpy_are_lists_too() -> None:
     assert len(prompt_input(row, SETTINGS).candidates) == 3
 
 
+def test_a_candidate_that_is_sent_twice_is_one() -> None:
+    twice = [*CANDIDATES[:2], {**CANDIDATES[0], "title": "One again"}, CANDIDATES[2], CANDIDATES[1]]
+    row = {"candidates": np.array(twice, dtype=object)}
+    assert [candidate.title for candidate in prompt_input(row, SETTINGS).candidates] == [
+        "One",
+        "Two",
+        "Three",
+    ]
+    assert ranked_row(row, "<think>x</think><answer>3, 1</answer>", 2)["item_ids"] == ["i3", "i1", "i2"]
+    assert prompt_input({"candidates": twice[:1] * 5}, SETTINGS).answer_length == 1
+
+
 def test_given_interests_are_taken() -> None:
     row = {"candidates": CANDIDATES, "interests": [{"topic": "tea", "count": 7.0}]}
     assert prompt_input(row, SETTINGS).interests == [("tea", 7)]

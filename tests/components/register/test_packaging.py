@@ -1,0 +1,43 @@
+"""Versions that one process loads run their own code, not that of the first or of the checkout."""
+
+import shutil
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from components.register import packaging
+from components.register.config import ServingConfig
+from components.register.packaging import EXAMPLE
+from components.shared.prompting import render
+
+WORDS = "Recent activity, oldest first"
+
+
+def build(model: Path, folder: Path) -> Path:
+    folder.mkdir()
+    return packaging.build(model, ServingConfig(dtype="float32", max_new_tokens=1), folder)
+
+
+def prompt_of(loaded: mlflow.pyfunc.PyFuncModel) -> str:
+    (row,) = EXAMPLE.to_dict(orient="records")
+    return "\n".join(message["content"] for message in loaded.unwrap_python_model()._messages(0, row))
+
+
+def test_two_versions_in_one_process_prompt_each_in_its_own_words(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build(tiny_model_folder, tmp_path / "first")
+    for package in ("components", "data_contracts"):
+        shutil.copytree(packaging._ROOT / package, tmp_path / "changed" / package)
+    changed = tmp_path / "changed" / "components" / "shared" / "prompting" / "render.py"
+    text = changed.read_text(encoding="utf-8")
+    assert WORDS in text
+    changed.write_text(text.replace(WORDS, "Worst last"), encoding="utf-8")
+    monkeypatch.setattr(packaging, "_ROOT", tmp_path / "changed")
+    second = build(tiny_model_folder, tmp_path / "second")
+    monkeypatch.setattr(render, "messages", None)  # this process's own is not used
+    loaded = [mlflow.pyfunc.load_model(str(path)) for path in (first, second, first)]
+    texts = [prompt_of(model) for model in loaded]
+    assert [WORDS in text for text in texts] == [True, False, True]
+    assert texts[1] == texts[0].replace(WORDS, "Worst last")
