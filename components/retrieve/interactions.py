@@ -11,6 +11,7 @@ Bools = npt.NDArray[np.bool_]
 Rows = Ints | Bools | slice
 EVERY_ROW = slice(None)
 NO_SEGMENT = -1
+NO_VALUE = -1
 UNKNOWN_TIME = np.iinfo(np.int64).min
 
 
@@ -107,6 +108,8 @@ class Interactions:
     valid_end: Ints
     times: Ints  # of `items`
     tags: Histories  # tags and brand per item of the catalogue, as numbers of the sorted distinct tags
+    brands: Ints  # per item of the catalogue, as numbers, or NO_VALUE
+    categories: Ints  # the item's topic or leaf category, likewise
     created: Ints  # per item of the catalogue, or UNKNOWN_TIME
     texts: pa.Array  # title, brand and tags per item of the catalogue, for an encoder
 
@@ -118,6 +121,11 @@ class Interactions:
     def query_times(self, queries: Queries) -> Ints:
         """Return the time of each query's first label, in microseconds."""
         return self.times[self.offsets[queries.users] + queries.position]
+
+    def train_times(self, users: Rows = EVERY_ROW) -> Ints:
+        """Return the times of the items of `train`, flat."""
+        train = self.train(users)
+        return Histories(self.times, train.start, train.end).flat()[1]
 
     def train(self, users: Rows = EVERY_ROW) -> Histories:
         """Return the train part of `users`: what a recommender may learn from."""

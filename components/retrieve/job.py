@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from components.retrieve import report
+from components.retrieve.candidates.cross_fit import CrossFit
 from components.retrieve.candidates.exposures import load_exposures
 from components.retrieve.candidates.generator import CandidateGenerator, Candidates, RetrievalContext
 from components.retrieve.config import RetrieveConfig
 from components.retrieve.interactions import Ints
-from components.retrieve.models.factory import device, user_folds
-from components.retrieve.ranking import RankedLists
+from components.retrieve.models.factory import device
 from components.retrieve.report import CEILINGS, RetrieveReport, SplitFigures
 from components.retrieve.tables import RankedListWriter, load, read_segments
 from components.shared.artifacts.checkpoints import directory
@@ -65,12 +65,15 @@ def run(
     ):
         context = RetrievalContext(config, data, segments, shown, checkpoint_dir)
         final = CandidateGenerator(context, np.arange(len(data.user_ids)), -1)
+        cross_fit = CrossFit.of(context)
+        if config.has_blend:
+            cross_fit.add_blends(final)
         with RankedListWriter(rankings_folder, RANKINGS, data) as table:
-            for name in config.models:
+            for name in config.ranked:
                 if name != ONLINE or shown:
                     _rank(name, final, figures, table)
         with RankedListWriter(candidates_folder, CANDIDATES, data) as table:
-            _write_candidates("train", *_cross_fit(context), context, figures, table)
+            _write_candidates("train", cross_fit.candidates(), cross_fit.folds, context, figures, table)
             for split in EVALUATED:
                 found = final.candidates(data.queries(split))
                 _write_candidates(split, found, -1, context, figures, table)
@@ -94,22 +97,6 @@ def _rank(name: str, generator: CandidateGenerator, figures: RetrieveReport, tab
         table.append(split, queries, lists, context.config.ranking_depth, name)
         metrics[split] = report.accuracy(lists, queries)
     log.info("%s: test %s", name, ", ".join(f"{k} {v:.4f}" for k, v in metrics["test"].items()))
-
-
-def _cross_fit(context: RetrievalContext) -> tuple[Candidates, Ints]:
-    """Return (candidates, folds) of train prompts, from models trained without the prompt's user."""
-    config, data = context.config, context.data
-    queries = data.queries("train")
-    fold_of_user = user_folds(data.user_ids, config.folds, config.seed)
-    folds = fold_of_user[queries.users]
-    lists, filled, new = RankedLists.empty(len(queries), context.depth), 0, 0
-    for fold in np.unique(folds).tolist():
-        rows = np.flatnonzero(folds == fold)
-        generator = CandidateGenerator(context, np.flatnonzero(fold_of_user != fold), fold)
-        part = generator.candidates(queries.take(rows))
-        lists.items[rows], lists.scores[rows] = part.lists.items, part.lists.scores
-        filled, new = filled + part.filled, new + part.new
-    return Candidates(lists, filled, new), folds
 
 
 def _write_candidates(

@@ -21,7 +21,7 @@ ROWS = 1 << 16
 
 def load(sequences: Path, catalogue: Path) -> Interactions:
     """Return the tables SEQUENCES and CATALOGUE, whatever the order of their rows. Raises DataError."""
-    items = _read_sorted(catalogue, ["item_id", "tags", "title", "brand", "created_at"])
+    items = _read_sorted(catalogue, ["item_id", "tags", "title", "topic", "brand", "created_at"])
     users = _read_sorted(sequences, ["user_id", "item_ids", "timestamps", "train_end", "valid_end"])
     user_ids, lists, times = users["user_id"], users["item_ids"], users["timestamps"]
     indices = pc.index_in(lists.flatten(), value_set=items["item_id"])
@@ -43,6 +43,8 @@ def load(sequences: Path, catalogue: Path) -> Interactions:
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
         train_end=train_end,
         valid_end=valid_end,
+        brands=numbers(items["brand"]),
+        categories=numbers(items["topic"]),
         tags=_tags(items["tags"], items["brand"]),
         times=_ints(microseconds(times.flatten(), sequences, "timestamps")),
         created=_ints(pc.fill_null(created, UNKNOWN_TIME)),
@@ -108,6 +110,11 @@ def _texts(items: dict[str, pa.Array]) -> pa.Array:
     parts = (items["brand"], pc.binary_join(items["tags"], ", "))
     present = (pc.if_else(pc.equal(part, ""), pa.scalar(None, pa.string()), part) for part in parts)
     return pc.binary_join_element_wise(titles, *present, ". ", null_handling="skip")
+
+
+def numbers(names: pa.Array) -> Ints:
+    """Return a number per distinct name, NO_VALUE for none."""
+    return pd.factorize(names.to_pandas().replace("", None), sort=True)[0].astype(np.int64)
 
 
 def _tags(tags: pa.Array, brands: pa.Array) -> Histories:

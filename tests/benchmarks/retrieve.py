@@ -3,10 +3,11 @@
     python tests/benchmarks/retrieve.py --models popularity,item_to_item,sasrec
 
 prints one row per model: Recall and NDCG on test beside the published figures, training and scoring seconds,
-one seed. `--sort` adds the time of a plain full sort for all users; `--catalogue 1000000` measures only time
-and memory of top-100 over a generated catalogue of that size; `--users 3000` takes a seeded sample of users.
-The data is the reference sequences file (one line per user, items in time order) in the folder that
-RECLLM_DATA names.
+one seed. `blend` adds both blends of `--blend`'s models, without and with facts of the request's time, learnt
+with `--folds` folds. `--sort` adds the time of a plain full sort for all users; `--catalogue 1000000` only
+measures time and memory of top-100 over so many generated items; `--users 3000` takes a sample of users.
+In the folder that RECLLM_DATA names are the reference sequences (one line per user, items in time order), the
+reviews (for times) and the items' metadata.
 """
 
 # Smoke run, a few seconds, without any data: python tests/benchmarks/retrieve.py --smoke
@@ -15,17 +16,24 @@ import argparse
 import ast
 import dataclasses
 import gzip
+import json
 import os
 import resource
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 
+from components.retrieve.blend.config import BLENDS, BlendConfig
+from components.retrieve.blend.sales import DAY
+from components.retrieve.candidates.cross_fit import CrossFit
+from components.retrieve.candidates.generator import CandidateGenerator, RetrievalContext
 from components.retrieve.config import MODELS, RetrieveConfig
-from components.retrieve.interactions import Histories, Interactions
+from components.retrieve.interactions import NO_SEGMENT, UNKNOWN_TIME, Histories, Interactions
 from components.retrieve.model_config import (
     Bert4recConfig,
     FdsaConfig,
@@ -38,14 +46,14 @@ from components.retrieve.model_config import (
 from components.retrieve.models import factory as models
 from components.retrieve.models.sasrec import Sasrec
 from components.retrieve.ranking import RankedLists, Scorer, blocks
-from components.retrieve.report import accuracy
+from components.retrieve.report import CEILINGS, accuracy, ceilings
+from components.retrieve.tables import numbers
 from components.shared.artifacts import checkpoints
 from data_contracts.evaluation import ONLINE
 
 DATA = Path(os.environ.get("RECLLM_DATA", "data")) / "amazon2014/Beauty.sequences.txt.gz"
-META = "meta_Beauty.json.gz"
-NO_TIMES = np.zeros(0, np.int64)
-SMOKE = ["popularity", "item_to_item", "directed", "transition_graph", "content", "gru4rec", "sasrec"]
+META, REVIEWS = "meta_Beauty.json.gz", "reviews_Beauty_5.json.gz"
+SMOKE = "popularity,item_to_item,directed,transition_graph,content,gru4rec,sasrec,blend"
 # Recall@10 and NDCG@10: Zhou et al. 2020 (S3-Rec), Rajput et al. 2023 (TIGER), logs of a reimplementation.
 PUBLISHED = {
     "gru4rec": (0.0283, 0.0137),
@@ -91,7 +99,8 @@ def read(path: Path, users: int) -> Interactions:
     item_ids = sorted({item for _, *items in sequences for item in items})
     index = {item: i for i, item in enumerate(item_ids)}
     lengths = np.array([len(line) - 1 for line in sequences])
-    tags, texts = read_items(path.with_name(META), index)
+    described = read_items(path.with_name(META), index)
+    times = read_times(path.with_name(REVIEWS))
     return Interactions(
         user_ids=[line[0] for line in sequences],
         item_ids=item_ids,
@@ -99,15 +108,22 @@ def read(path: Path, users: int) -> Interactions:
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
         train_end=lengths - 2,
         valid_end=lengths - 1,
-        times=NO_TIMES,
-        tags=tags,
-        created=NO_TIMES,
-        texts=texts,
+        times=np.array([times[line[0], item] for line in sequences for item in line[1:]]),
+        created=np.full(len(index), UNKNOWN_TIME),
+        **described,
     )
 
 
-def read_items(path: Path, index: dict[str, int]) -> tuple[Histories, pa.Array]:
+def read_times(path: Path) -> dict[tuple[str, str], int]:
+    """Read the time of each (user, item), in microseconds."""
+    with gzip.open(path, "rt") as file:
+        reviews = map(json.loads, file)
+        return {(r["reviewerID"], r["asin"]): r["unixReviewTime"] * 1_000_000 for r in reviews}
+
+
+def read_items(path: Path, index: dict[str, int]) -> dict[str, Any]:
     """Read brand and categories of each item (one Python literal a line) as numbers, and its text."""
+    brands, leaves = [""] * len(index), [""] * len(index)
     tags: list[set[str]] = [set() for _ in index]
     texts = [""] * len(index)
     with gzip.open(path, "rt") as file:
@@ -115,11 +131,17 @@ def read_items(path: Path, index: dict[str, int]) -> tuple[Histories, pa.Array]:
             if item["asin"] in index:
                 brand, names = item.get("brand", ""), [n for p in item.get("categories", []) for n in p]
                 tags[index[item["asin"]]] = {*names, brand}
+                brands[index[item["asin"]]], leaves[index[item["asin"]]] = brand, names[-1] if names else ""
                 texts[index[item["asin"]]] = ". ".join([item.get("title", ""), brand, ", ".join(names)])
     number = {name: i for i, name in enumerate(sorted({name for names in tags for name in names}))}
     lengths = np.array([len(names) for names in tags])
     flat = np.array([number[name] for names in tags for name in sorted(names)])
-    return Histories.from_lengths(flat, lengths), pa.array(texts)
+    return {
+        "tags": Histories.from_lengths(flat, lengths),
+        "brands": numbers(pa.array(brands)),
+        "categories": numbers(pa.array(leaves)),
+        "texts": pa.array(texts),
+    }
 
 
 def synthetic(users: int, items: int = 100) -> Interactions:
@@ -134,8 +156,10 @@ def synthetic(users: int, items: int = 100) -> Interactions:
         offsets=np.arange(users + 1) * length,
         train_end=np.full(users, length - 2),
         valid_end=np.full(users, length - 1),
-        times=NO_TIMES,
-        created=NO_TIMES,
+        times=np.tile(np.arange(length), users) * DAY,
+        created=np.full(items, UNKNOWN_TIME),
+        brands=np.arange(items) // 20,
+        categories=np.arange(items) // 10,
         tags=Histories.from_lengths(np.arange(items) // 10, np.ones(items, np.int64)),
         texts=pa.array([f"item {i}" for i in range(items)]),
     )
@@ -188,6 +212,33 @@ def row_of(
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
+def blend_rows(
+    config: RetrieveConfig, data: Interactions, options: argparse.Namespace, checkpoint_dir: Path
+) -> Iterator[str]:
+    """Learn both blends, and yield their lines of the table, then the recall of their candidates."""
+    context = RetrievalContext(config, data, np.full(len(data.user_ids), NO_SEGMENT), None, checkpoint_dir)
+    final, cross_fit = CandidateGenerator(context, np.arange(len(data.user_ids)), -1), CrossFit.of(context)
+    started = time.monotonic()
+    cross_fit.add_blends(final)
+    learnt = time.monotonic()
+    valid, test = data.queries("valid"), data.queries("test")
+    for name in BLENDS:
+        begun = time.monotonic()
+        ranked = final.fit(name)[0].recommend(test, options.depth)
+        seconds = time.monotonic() - begun
+        reached = [f"{value:.4f}" for value in accuracy(ranked, test).values()]
+        cells = [name, *reached, "", "", f"{learnt - started:.0f}", f"{seconds:.1f}"]
+        cells += ["", ""] * options.sort
+        yield "| " + " | ".join(map(str, cells)) + " |"
+        found = {"test": ceilings(ranked.hits(test), test.labels.lengths, CEILINGS)}
+        on_valid = final.fit(name)[0].recommend(valid, 10)
+        if name == config.candidates_from:
+            train = cross_fit.queries
+            hits = cross_fit.candidates().lists.hits(train)
+            found["train"] = ceilings(hits, train.labels.lengths, CEILINGS)
+        print(f"{name}: valid {accuracy(on_valid, valid)}, recall of the first N {found}", flush=True)
+
+
 def _sorted_too(recommender: Scorer, histories: Histories, ranked: RankedLists) -> list[str]:
     started = time.monotonic()
     plain = full_sort(recommender, histories, ranked.items.shape[1])
@@ -199,7 +250,8 @@ def main() -> None:
     """Train, rank, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--models", default=",".join(name for name in MODELS if name != ONLINE))
+    available = [name for name in MODELS if name not in (ONLINE, BLENDS[1])]
+    parser.add_argument("--models", default=",".join(available))
     parser.add_argument("--users", type=int, default=0, help="a seeded sample of users; 0 = all")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--depth", type=int, default=100, help="items of each list")
@@ -207,11 +259,14 @@ def main() -> None:
     parser.add_argument(
         "--catalogue", type=int, default=0, help="only rank over a made-up catalogue of this size"
     )
+    parser.add_argument("--blend", default="sasrec,item_to_item", help="models that the blends combine")
+    parser.add_argument("--pool", type=int, default=100, help="best items of each that the blends rank")
+    parser.add_argument("--folds", type=int, default=2, help="folds of the blends' train labels")
     parser.add_argument("--saved", default="", help="keep checkpoints in this folder, and resume from them")
     parser.add_argument("--smoke", action="store_true", help="one epoch on a small generated log")
     options = parser.parse_args()
     if options.smoke:
-        options.models, options.users, options.epochs, options.sort = ",".join(SMOKE), 200, 1, True
+        options.models, options.users, options.epochs, options.sort = SMOKE, 200, 1, True
         huge(2000, users=100)
     if options.catalogue:
         huge(options.catalogue)
@@ -220,14 +275,16 @@ def main() -> None:
         parser.error("--depth must be at least 10: the table has Recall and NDCG at 10")
     if options.epochs < 1:
         parser.error("--epochs must be at least 1")
-    available = [name for name in MODELS if name != ONLINE]
     if unknown := [name for name in options.models.split(",") if name not in available]:
         parser.error(f"--models: '{unknown[0]}' is none of {', '.join(available)}")
-    for file in (options.data, options.data.with_name(META)):
+    for file in (options.data, options.data.with_name(META), options.data.with_name(REVIEWS)):
         if not file.is_file() and not options.smoke:
             parser.error(f"{file} is missing: RECLLM_DATA names the folder of the public datasets")
     data = synthetic(options.users) if options.smoke else read(options.data, options.users)
-    config = beauty_config(options.epochs)
+    blend = BlendConfig(models=tuple(options.blend.split(",")), pool=options.pool)
+    config = dataclasses.replace(
+        beauty_config(options.epochs), candidates_from="blend", blend=blend, folds=options.folds
+    )
     threads = torch.get_num_threads()
     print(f"{len(data.user_ids):,} users, {data.num_items:,} items, {threads} threads", flush=True)
     headers = ["model", "R@5", "R@10", "N@5", "N@10", "published R@10 / N@10", "best epoch", "train s"]
@@ -236,8 +293,10 @@ def main() -> None:
     source = f"{options.data} {options.users}"
     with checkpoints.directory(options.saved, "retrieve", config, also=source) as checkpoint_dir:
         for name in options.models.split(","):
-            rows.append(row_of(name, config, data, options, checkpoint_dir))
-            print(rows[-1], flush=True)  # a model may take many minutes
+            parts = (config, data, options, checkpoint_dir)
+            for line in blend_rows(*parts) if name in BLENDS else [row_of(name, *parts)]:
+                rows.append(line)
+                print(line, flush=True)  # a model may take many minutes
     print("\n".join(rows))
 
 

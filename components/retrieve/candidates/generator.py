@@ -1,18 +1,23 @@
 """Models trained on some of the users, and the candidates made of their rankings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from components.retrieve.blend.counts import co_occurrences
+from components.retrieve.blend.features import ItemSide
+from components.retrieve.blend.logit import Floats
+from components.retrieve.blend.recommender import Blend
+from components.retrieve.blend.sales import Sales
 from components.retrieve.candidates.exposures import Exposures
 from components.retrieve.candidates.new_items import NewItems
 from components.retrieve.config import RetrieveConfig
 from components.retrieve.interactions import Interactions, Ints, Queries
 from components.retrieve.models import factory
 from components.retrieve.models.popularity import SegmentPopularity, item_counts
-from components.retrieve.ranking import RankedLists, Recommender
+from components.retrieve.ranking import RankedLists, Recommender, Scorer
 from components.retrieve.report import CEILINGS
 from data_contracts.evaluation import ONLINE
 
@@ -52,6 +57,7 @@ class CandidateGenerator:
     def __init__(self, context: RetrievalContext, users: Ints, fold: int) -> None:
         self.context, self.config, self.fold = context, context.config, fold
         data = context.data
+        self.users = users
         self.train_part, valid = data.train(users), data.queries("valid")
         self.valid = valid.take(np.isin(valid.users, users))
         self.fallback = SegmentPopularity(self.train_part, users, context.segments, data.num_items)
@@ -71,6 +77,26 @@ class CandidateGenerator:
             recommender, log = factory.fit(name, self.config, self.context.data, *parts)
             self._fitted[name] = recommender, log.seconds
         return self._fitted[name]
+
+    def item_side(self) -> ItemSide:
+        """Return what the blend's features need of these users' train part."""
+        config, data, train = self.config, self.context.data, self.train_part
+        models = {name: self.fit(name)[0] for name in config.blend.models}
+        return ItemSide(
+            models={name: model for name, model in models.items() if isinstance(model, Scorer)},
+            vectors=factory.text_vectors(config, data, self.context.checkpoint_dir).numpy(),
+            brands=data.brands,
+            categories=data.categories,
+            counts=co_occurrences(train, data.num_items),
+            popularity=item_counts(train, data.num_items),
+            sales=Sales.of(train.flat()[1], data.train_times(self.users)),
+        )
+
+    def add_blends(self, side: ItemSide, weights: Mapping[str, Floats], seconds: float) -> None:
+        """Let `fit` return a blend per name and learnt weights, which took `seconds`."""
+        for name, learnt in weights.items():
+            blend = Blend(self.context.data, side, learnt, self.config.blend.pool)
+            self._fitted[name] = blend, seconds
 
     def fill(self, lists: RankedLists, queries: Queries) -> RankedLists:
         """Return `lists`, short ones filled with what is popular in the user's segment."""

@@ -1,0 +1,1 @@
+"""A learnt blend of recommenders' scores, co-occurrence counts and item facts."""

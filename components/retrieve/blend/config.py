@@ -1,0 +1,26 @@
+"""Configuration of the blend."""
+
+from typing import Annotated
+
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from components.shared.config import Seed, strict
+
+BLENDS = ("blend", "blend_with_time")
+"""Without and with facts of the request's time; both are always reported."""
+
+
+@strict
+class BlendConfig:
+    """A conditional logit over recommenders' scores, co-occurrence counts and item facts."""
+
+    models: Annotated[tuple[str, ...], Field(min_length=1)] = ("item_to_item", "sasrec")
+    """Models whose best items make the pool and whose scores are features."""
+    pool: PositiveInt = 100
+    """Best items of each model that enter the pool of a prompt."""
+    prompts: PositiveInt = 50_000
+    """Train prompts at most that the weights are learnt from, a seeded sample."""
+    l2: NonNegativeFloat = 1.0
+    """Penalty that draws the weights to the order of the first model; of little effect on many prompts."""
+    seed: Seed = 0
+    """Seed of the sample."""

@@ -1,0 +1,94 @@
+"""Features of every item of a prompt's pool: one function for training, evaluation and serving."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from components.retrieve.blend import counts, sales
+from components.retrieve.blend.pool import pooled
+from components.retrieve.blend.sales import Sales
+from components.retrieve.interactions import NO_VALUE, Histories, Ints
+from components.retrieve.models.item_to_item import recency_weights
+from components.retrieve.ranking import Scorer
+
+LATEST, DECAY = 10, 0.8
+"""Items of the history that an item is compared with, and the weight of each relative to the next later."""
+ITEM_FACTS = ("text", "text, last", "brand", "brand, last", "category", "category, last", "popularity")
+ROWS = 16
+
+
+@dataclass(frozen=True)
+class ItemSide:
+    """All that is known of items and the same for every user: what a partition of users is joined with.
+
+    `vectors` [items, dim] are unit vectors of the items' texts; `brands` and `categories` [items] are
+    numbers, NO_VALUE where nothing is known; `counts` are `co_occurrences`, `popularity` [items] is of items.
+    """
+
+    models: Mapping[str, Scorer]
+    vectors: npt.NDArray[np.float32]
+    brands: Ints
+    categories: Ints
+    counts: tuple[sparse.csr_array, sparse.csr_array]
+    popularity: Ints
+    sales: Sales
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The features' names; facts of the request's time come last."""
+        return (*self.models, *counts.NAMES, *ITEM_FACTS, *sales.NAMES)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """`items` [rows, width], NO_ITEM behind the last; `features` [rows, width, features] float32."""
+
+    items: Ints
+    features: npt.NDArray[np.float32]
+
+
+def pool_features(side: ItemSide, histories: Histories, times: Ints, size: int) -> Pool:
+    """Return the pool of each history, the `size` best of each model, and its features at `times`."""
+    items, scores = pooled(list(side.models.values()), histories, size)
+    known = np.maximum(items, 0)
+    parts = (
+        scores,
+        counts.count_features(side.counts, histories, known),
+        _item_facts(side, histories.last(LATEST), known),
+        side.sales.facts(known, times),
+    )
+    return Pool(items, np.concatenate(parts, axis=-1).astype(np.float32, copy=False))
+
+
+def _item_facts(side: ItemSide, histories: Histories, items: Ints) -> npt.NDArray[np.floating]:
+    """Return ITEM_FACTS of `items` [rows, n] beside their histories, [rows, n, facts]."""
+    columns = []
+    weighted = counts.votes_of(histories, len(side.vectors), recency_weights(histories, DECAY))
+    latest = counts.votes_of(histories.last(1), len(side.vectors))
+    for votes in (weighted, latest):
+        columns.append(_similarity(votes @ side.vectors, side.vectors, items))
+    for values in (side.brands, side.categories):
+        holders = _incidence(values)
+        for votes in (weighted, latest):
+            shared = counts.entries(votes @ holders, np.maximum(values[items], 0))
+            columns.append(np.where(values[items] == NO_VALUE, 0, shared))
+    return np.stack([*columns, np.log1p(side.popularity)[items]], axis=-1)
+
+
+def _similarity(users: npt.NDArray, vectors: npt.NDArray, items: Ints) -> npt.NDArray[np.float32]:
+    """Return the products of users' vectors [rows, dim] with those of their items, [rows, n]."""
+    products = np.empty(items.shape, np.float32)
+    for start in range(0, len(items), ROWS):  # a block's vectors fit in the processor's caches
+        rows = slice(start, start + ROWS)
+        products[rows] = np.matmul(vectors[items[rows]], users[rows, :, None])[..., 0]
+    return products
+
+
+def _incidence(values: Ints) -> sparse.csr_array:
+    """Return [items, values] with 1 where an item has a value."""
+    known = np.flatnonzero(values != NO_VALUE)
+    shape = (len(values), int(values.max(initial=0)) + 1)
+    return sparse.csr_array((np.ones(len(known), np.float32), (known, values[known])), shape=shape)

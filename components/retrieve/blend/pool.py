@@ -1,0 +1,49 @@
+"""The pool of a prompt: the union of the best items of every model, with each model's score."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from components.retrieve.interactions import Histories, Ints
+from components.retrieve.ranking import Scorer, blocks, top_unseen
+
+NO_ITEM = -1
+
+
+def pooled(models: Sequence[Scorer], histories: Histories, size: int) -> tuple[Ints, npt.NDArray[np.float32]]:
+    """Return (items [rows, width], scores [rows, width, models]) of the `size` best unseen of each model.
+
+    Items are sorted, NO_ITEM behind the last. A score is the log of its softmax over the catalogue.
+    """
+    parts = [
+        _block(models, histories.take(rows), size) for rows in blocks(len(histories), models[0].num_items)
+    ]
+    width = max((items.shape[1] for items, _ in parts), default=0)
+    items = np.full((len(histories), width), NO_ITEM)
+    scores = np.zeros((len(histories), width, len(models)), np.float32)
+    start = 0
+    for part, values in parts:
+        rows, columns = slice(start, start + len(part)), slice(part.shape[1])
+        items[rows, columns], scores[rows, columns] = part, values
+        start += len(part)
+    return items, scores
+
+
+def _block(models: Sequence[Scorer], histories: Histories, size: int) -> tuple[Ints, npt.NDArray[np.float32]]:
+    scores = [model.scores(histories).float() for model in models]
+    items = union([top_unseen(matrix.clone(), histories, size).items for matrix in scores])
+    index = torch.from_numpy(np.maximum(items, 0))
+    picked = [matrix.gather(1, index) - matrix.logsumexp(1, keepdim=True) for matrix in scores]
+    return items, torch.stack(picked, -1).numpy()
+
+
+def union(lists: Sequence[Ints]) -> Ints:
+    """Return the distinct items of each row of `lists`, sorted, padded with NO_ITEM at the end."""
+    items = np.sort(np.concatenate(lists, axis=1), axis=1)
+    items[:, 1:][items[:, 1:] == items[:, :-1]] = NO_ITEM
+    none = np.iinfo(np.int64).max
+    items = np.sort(np.where(items == NO_ITEM, none, items), axis=1)
+    width = (items != none).sum(1).max(initial=0)
+    return np.where(items == none, NO_ITEM, items)[:, :width]
