@@ -1,6 +1,7 @@
 """What a run needs, checked before it costs anything: every fault at once."""
 
 import os
+import socket
 import tempfile
 import threading
 import time
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from components.shared import kubeflow
 from components.shared.artifacts import raw_tables
@@ -44,7 +46,11 @@ def run(config: WindowConfig, data: str, placeholders: Sequence[str] = ()) -> li
     """
     here, remote = _local(config.preflight), _remote(config.preflight, placeholders)
     if data:
-        (remote if is_remote(data) else here)["raw data"] = partial(_data, data, config.exposures)
+        check = partial(_data, data, config.exposures)
+        if is_remote(data):
+            remote["raw data"] = partial(_with_credentials, check) if _is_outside(config.preflight) else check
+        else:
+            here["raw data"] = check
     (remote if mlflow_client.is_served(config.tracking_uri) else here)["MLflow"] = partial(_mlflow, config)
     return [_result(*check) for check in here.items()] + _at_once(remote)
 
@@ -69,7 +75,9 @@ def _remote(wanted: PreflightConfig, placeholders: Sequence[str]) -> Checks:
     if uris := sorted({uri for uri in (wanted.root, wanted.checkpoints) if is_remote(uri)}):
         from components.window.object_store import round_trip
 
-        checks |= {f"storage {uri}": partial(round_trip, uri) for uri in uris}
+        for uri in uris:
+            check = partial(round_trip, uri)
+            checks[f"storage {uri}"] = partial(_with_credentials, check) if _is_outside(wanted) else check
     unfilled = [text for text in placeholders if text.startswith(("{{", "[["))]
     if (wanted.cluster and kubeflow.endpoint()) or unfilled:
         checks["Kubeflow Pipelines"] = partial(cluster.check_version, unfilled)
@@ -85,16 +93,21 @@ def from_outside(config: WindowConfig, data: str) -> list[Check]:
     """
     checks: Checks = {}
     if is_remote(data):
-        checks["raw data"] = partial(_data_from_outside, data, config.exposures)
+        checks["raw data"] = partial(_with_credentials, partial(_data, data, config.exposures))
     if config.preflight.gpus:
         checks["GPUs"] = partial(cluster.check_gpus, config.preflight.gpus)
     return _at_once(checks)
 
 
-def _data_from_outside(data: str, exposures: str) -> str:
+def _is_outside(wanted: PreflightConfig) -> bool:
+    """Return whether the run's pods have what this process lacks: secrets, and the cluster's names."""
+    return wanted.cluster and not kubeflow.in_pod()
+
+
+def _with_credentials(check: Callable[[], str]) -> str:
     if not os.environ.get("AWS_ACCESS_KEY_ID"):
         raise NotChecked("AWS_ACCESS_KEY_ID is not set; the first task checks it")
-    return _data(data, exposures)
+    return check()
 
 
 def require(checks: Sequence[Check]) -> None:
@@ -163,12 +176,22 @@ def _source(folder: Folder, table: str, exposures: str) -> Source | None:
 
 
 def _mlflow(config: WindowConfig) -> str:
+    host = urlsplit(config.tracking_uri).hostname
+    if _is_outside(config.preflight) and not _is_known(host):
+        raise NotChecked(f"{host} is a name of the cluster's; the first task checks it")
     client = mlflow_client.connect(config.tracking_uri, create=True)
     with failures.readable_errors(client.tracking_uri):
         registry.ensure_model(client, config.model_name)
         client.set_registered_model_tag(config.model_name, "preflight", "may write")
         client.delete_registered_model_tag(config.model_name, "preflight")
     return f"{config.model_name} can be registered at {client.tracking_uri}"
+
+
+def _is_known(host: str | None) -> bool:
+    try:
+        return bool(socket.getaddrinfo(host, None))
+    except OSError:
+        return False
 
 
 def _folder(path: str) -> str:

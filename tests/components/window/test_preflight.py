@@ -168,6 +168,20 @@ def test_storage_without_credentials_names_them(config, bucket, monkeypatch) -> 
     assert "no credentials; set AWS_ACCESS_KEY_ID" in check(config, "storage", root="s3://logs/x").detail
 
 
+def test_what_only_pods_can_reach_is_not_checked_elsewhere(config, monkeypatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    served = replace(config, tracking_uri="http://mlflow.invalid:5000")
+    found = check(served, "MLflow", cluster=True)
+    assert (found.status, found.detail.split(";")[0]) == (
+        "not checked",
+        "mlflow.invalid is a name of the cluster's",
+    )
+    assert check(served, "MLflow").status == "failed"
+    for title in ("storage", "raw data"):
+        found = check(config, title, "s3://logs/day", root="s3://logs/x", cluster=True)
+        assert found.status == "not checked"
+
+
 @pytest.mark.slow
 def test_a_server_lets_us_register_and_is_left_without_a_trace(config, mlflow_uri: str) -> None:
     served = replace(config, tracking_uri=mlflow_uri)
