@@ -38,21 +38,21 @@ class Answers:
 def answer_all(
     config: EvaluateConfig, models: Mapping[str, Path], prompts: Sequence[PromptRow]
 ) -> dict[str, Answers]:
-    """Return every model's answers; models with equal weights answer once.
+    """Return every model's answers; models with equal files answer once.
 
     The trained model stands there twice, before its answers as it ranks without reasoning.
     """
     # GRPO outputs the SFT model if no step was better, and the champion may be the model of this very run.
-    weights = {name: fingerprint.of_folder(folder, "*.safetensors") for name, folder in models.items()}
+    contents = {name: fingerprint.of_folder(folder) for name, folder in models.items()}
     answers: dict[str, Answers] = {}
     for name, folder in models.items():
-        if weights[name] not in answers:
-            answers[weights[name]] = _generate(config, name, folder, prompts)
+        if contents[name] not in answers:
+            answers[contents[name]] = _generate(config, name, folder, prompts)
     found: dict[str, Answers] = {}
     for name, folder in models.items():
         if name == TRAINED_MODEL and config.scored:
             found[SCORED_MODEL] = _score(config, folder, prompts)
-        found[name] = answers[weights[name]]
+        found[name] = answers[contents[name]]
     return found
 
 

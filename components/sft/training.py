@@ -56,6 +56,7 @@ def train(
     """
     set_seed(config.seed)
     lm = load(base_model, "float32")
+    use_cache = getattr(lm.model.config, "use_cache", None)
     network, tokenizer = lora.set_trainable(lm.model, config.train_layers, config.lora), lm.tokenizer
     rows = read_prompts(prompts, "train", config.max_examples, config.seed)
     examples = encode(rows, tokenizer, config.max_length)
@@ -77,14 +78,17 @@ def train(
     if trainer.sharded:
         state = network.state_dict()
         if distributed.rank() == 0:
-            plain = load(base_model, "float32", "cpu").model
-            network = lora.set_trainable(plain, config.train_layers, config.lora)
+            whole = load(base_model, "float32", "cpu").model
+            network = lora.set_trainable(whole, config.train_layers, config.lora)
             network.load_state_dict(state)
     if distributed.rank() == 0:
         # No loss is computed after the last update, which may have broken the weights.
         check_finite("after the last step", "sft", config.learning_rate, network=network)
+        plain = lora.merge_adapters(network)
+        if use_cache is not None:  # the Trainer turns it off, and whoever serves the model reads it
+            plain.config.use_cache = use_cache
         with atomic_folder(model) as folder:
-            lora.merge_adapters(network).save_pretrained(folder)
+            plain.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return Training(len(examples), losses, seconds)

@@ -25,12 +25,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     A killed or failed block leaves `path` as it was. Another process that writes `path` is waited for.
     An existing folder is renamed away first: for a moment there is no `path`. After a kill in that moment
-    the next write restores the older folder.
+    the next write restores the older folder. Files get the permissions of new files, however they were made.
     Raises OutputError: a disk is full.
     """
     with _replacing(Path(path)) as partial:
         partial.mkdir()
         yield partial
+        for file in partial.rglob("*"):
+            if file.is_file():  # safetensors makes files that only their owner may read
+                file.chmod(partial.stat().st_mode & 0o666)
         if path.exists():  # a rename does not replace a folder that has contents
             os.replace(path, _beside(path, "old"))
 

@@ -51,3 +51,17 @@ def test_only_usable_answers_with_other_reasoning_are_tried(monkeypatch) -> None
     assert ignored(monkeypatch, FakeModel(True), [text(1), text(1)]) == (None, 0)
     assert ignored(monkeypatch, FakeModel(True), [text(1), text(2), text(3)], probes=2)[1] == 2
     assert ignored(monkeypatch, FakeModel(True), [text(1), text(2)], probes=0) == (None, 0)
+
+
+@pytest.mark.parametrize("file", [None, "model.safetensors", "tokenizer.json", "chat_template.jinja"])
+def test_only_models_that_are_equal_in_every_file_share_their_answers(file, tmp_path, monkeypatch) -> None:
+    for name in ("sft", "grpo"):
+        (tmp_path / name).mkdir()
+        for part in ("model.safetensors", "tokenizer.json", "chat_template.jinja"):
+            (tmp_path / name / part).write_text(name if part == file else "same")
+    asked = []
+    monkeypatch.setattr(answers, "_generate", lambda config, name, *_: asked.append(name) or name)
+    config = EvaluateConfig(max_new_tokens=8, scored=False)
+    models = {name: tmp_path / name for name in ("sft", "grpo")}
+    assert set(answers.answer_all(config, models, [])) == {"sft", "grpo"}
+    assert asked == (["sft"] if file is None else ["sft", "grpo"])

@@ -98,6 +98,8 @@ def test_adapters_learn_and_the_model_handed_on_is_plain(
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed and all(name.endswith("proj.weight") for name in changed)
+    settings = [json.loads((f / "config.json").read_text()) for f in (tiny_model_folder, tmp_path / "model")]
+    assert settings[0]["use_cache"] is settings[1]["use_cache"] is True
 
 
 @pytest.mark.parametrize("lora", [LoraConfig(), LoraConfig(rank=4)], ids=["weights", "adapters"])

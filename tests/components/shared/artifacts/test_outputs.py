@@ -29,6 +29,17 @@ def test_a_failed_block_leaves_the_old_folder(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["table"]
 
 
+def test_all_files_of_a_folder_can_be_read_by_whoever_reads_new_files(tmp_path: Path) -> None:
+    (tmp_path / "neighbour").write_text("x")
+    with atomic_folder(tmp_path / "model") as folder:
+        (folder / "part").mkdir()
+        for name in ("model.safetensors", "part/more"):
+            (folder / name).write_text("x")
+            (folder / name).chmod(0o600)
+    usual = (tmp_path / "neighbour").stat().st_mode
+    assert {path.stat().st_mode for path in (tmp_path / "model").rglob("*") if path.is_file()} == {usual}
+
+
 def test_leftovers_of_a_kill_do_not_reach_the_next_output(tmp_path: Path) -> None:
     leftover = tmp_path / ".table.partial"
     leftover.mkdir()
