@@ -187,6 +187,8 @@ class Sample:
     catalogue_items: int
     confidence: float
     bootstrap_samples: int
+    tied_share: float = 0.0
+    """Share of users whose first label has the time of the event before it: their order decides the label."""
 
     def __str__(self) -> str:
         return (

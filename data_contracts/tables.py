@@ -46,7 +46,7 @@ EVENTS = pa.schema(
         _required("action", pa.string()),
         pa.field("dwell_seconds", pa.float64()),
         _required("timestamp", TIMESTAMP),
-        # Breaks ties in time (the order of the lines in the log); without it ties fall to item_id.
+        # Breaks ties in time; without it the order of the log does (names of the files, then their rows).
         pa.field("ordinal", pa.int64()),
     ]
 )

@@ -17,7 +17,7 @@ SCORED_MODEL = "grpo_scored"
 
 @strict
 class HealthConfig:
-    """Bounds on the answers of trained models; outside them the report has an alarm."""
+    """Bounds on answers of trained models and on labels; beyond them the report warns."""
 
     min_valid_share: Share = 0.9
     """Share of answers that keep every rule of the format."""
@@ -27,6 +27,8 @@ class HealthConfig:
     """Share of users with the most frequent answer."""
     max_reasoning_ignored_share: Share = 0.9
     """Share of answers that another user's reasoning leaves unchanged."""
+    max_tied_share: Share = 0.1
+    """Share of users whose label has the time of the event before it; no model is to blame for it."""
 
 
 @strict

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from components.evaluate.config import HealthConfig
-from data_contracts.evaluation import Alarm, Comparator, Difference
+from data_contracts.evaluation import Alarm, Comparator, Difference, Sample
 
 TRAINED = ("sft", "grpo")
 """Models that must keep the bounds; a base model that has never seen the format may break them."""
@@ -45,4 +45,23 @@ def alarms(
     return [
         Alarm(name=name, model=model, value=value, bound=bound, remedy=_REMEDIES[name])
         for name, model, value, bound in broken
+    ]
+
+
+def label_alarms(config: HealthConfig, sample: Sample) -> list[Alarm]:
+    """Return the alarms of the labels by which all models are judged."""
+    if sample.tied_share <= config.max_tied_share:
+        return []
+    remedy = (
+        "what these users did last is decided by the order of the log's lines, not by time: bring finer "
+        "times before a figure is believed"
+    )
+    return [
+        Alarm(
+            name="tied_labels",
+            model="all models",
+            value=sample.tied_share,
+            bound=config.max_tied_share,
+            remedy=remedy,
+        )
     ]

@@ -75,6 +75,7 @@ def run(
         catalogue_items=len(items),
         confidence=config.confidence,
         bootstrap_samples=config.bootstrap_samples,
+        tied_share=mean([float(row.days_since_last == 0) for row in rows]),
     )
     comparators, differences = compare(scores, sample)
     report = EvaluationReport(
@@ -82,7 +83,11 @@ def run(
         differences=tuple(differences),
         sample=sample,
         slices=tuple(slices(rows, scores, items, sample)),
-        alarms=(*alarms, *health.alarms(config.health, comparators, differences, len(rows))),
+        alarms=(
+            *alarms,
+            *health.alarms(config.health, comparators, differences, len(rows)),
+            *health.label_alarms(config.health, sample),
+        ),
         examples=tuple(examples(config, rows, answers, items)),
         lineage=lineage,
     )

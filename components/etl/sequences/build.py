@@ -5,9 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pandas.util import hash_array
 
 from components.etl.config import SequencesConfig
-from data_contracts.tables import ACTIONS, EVENT, SEQUENCES, TIMESTAMP
+from components.etl.sources.readers import PLACE
+from data_contracts.tables import ACTIONS, EVENT, EVENTS, SEQUENCES, TIMESTAMP
+
+PLACED_EVENTS = EVENTS.append(pa.field(PLACE, pa.int64()))
+"""EVENTS, and each row's place in the log; null where the source has no order."""
+FEW_PAIRS, SORTED_SHARE = 100, 0.99  # tied neighbours in the same order of items: the file was sorted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,14 +24,16 @@ class SequenceChunk:
     duplicates: pa.Table
     dropped_users: int
     events: int
+    tied_users: int  # whose test label has the time of the item before it
 
 
 def build(events: pa.Table, config: SequencesConfig, cuts: tuple[int, int] | None = None) -> SequenceChunk:
-    """Return the sequences of whole users from their events (columns of EVENTS, in any order).
+    """Return the sequences of whole users from their events (columns of PLACED_EVENTS, in any order).
 
     `cuts` are the starts of validation and test of a temporal split, µs since the epoch. Users are sorted by
-    id, their events by (timestamp, ordinal, item_id, action, dwell), nulls first. A repeated event (same
-    user, item, action and time) counts once. Users with too few distinct items are dropped.
+    id, their events by (timestamp, ordinal, place in the log), nulls first, and what is still tied by lot. A
+    repeated event (same user, item, action and time) counts once. Users with too few distinct items are
+    dropped.
     """
     events = events.combine_chunks()
     users, user = _ranked(single(events.column("user_id")))
@@ -36,7 +44,7 @@ def build(events: pa.Table, config: SequencesConfig, cuts: tuple[int, int] | Non
     item = encoded.indices.to_numpy(zero_copy_only=False)[order].astype(np.int64)
     action = pc.index_in(events.column("action"), pa.array(ACTIONS)).to_numpy().astype(np.int64)[order]
     fresh = _first_of_each(user, item, action, time, len(encoded.dictionary))
-    duplicates = events.take(pa.array(order[~fresh]))
+    duplicates = events.select(EVENTS.names).take(pa.array(order[~fresh]))
     user, item, action, time = user[fresh], item[fresh], action[fresh], time[fresh]
     dwell = single(events.column("dwell_seconds")).take(pa.array(order[fresh]))
 
@@ -64,6 +72,7 @@ def build(events: pa.Table, config: SequencesConfig, cuts: tuple[int, int] | Non
             np.bincount(user[first][time[first] < cut], minlength=len(users)) for cut in cuts
         )
 
+    last = (starts + valid_end)[keep & (valid_end > 0) & (valid_end < lengths)]  # slots of first test labels
     lists = _offsets(lengths[keep])
     event_lists = _offsets(np.bincount(user, minlength=len(users))[keep])
     rows = pa.StructArray.from_arrays(
@@ -89,7 +98,11 @@ def build(events: pa.Table, config: SequencesConfig, cuts: tuple[int, int] | Non
         schema=SEQUENCES,
     )
     return SequenceChunk(
-        sequences=sequences, duplicates=duplicates, dropped_users=int((~keep).sum()), events=len(rows)
+        sequences=sequences,
+        duplicates=duplicates,
+        dropped_users=int((~keep).sum()),
+        events=len(rows),
+        tied_users=int((time[first[last - 1]] == time[first[last]]).sum()),
     )
 
 
@@ -103,7 +116,7 @@ def _ranked(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 
 def _order(events: pa.Table, user: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """Return the rows sorted by user and time; ties by ordinal, item_id, action and dwell."""
+    """Return the rows sorted by user, time, ordinal, place and lot."""
     if not len(user):
         return np.zeros(0, dtype=np.int64)
     first = int(time.min())
@@ -114,12 +127,60 @@ def _order(events: pa.Table, user: np.ndarray, time: np.ndarray) -> np.ndarray:
         order = np.lexsort((time, user))
     ties = np.flatnonzero(_ties(user[order], time[order]))
     tied = order[ties]
-    rows = events.take(pa.array(tied))
-    names = (_ranked(single(rows.column(name)))[1] for name in ("action", "item_id"))
-    dwell = pc.fill_null(rows.column("dwell_seconds"), -np.inf).to_numpy()
-    ordinal = pc.fill_null(rows.column("ordinal"), np.iinfo(np.int64).min).to_numpy()
-    order[ties] = tied[np.lexsort((dwell, *names, ordinal, time[tied], user[tied]))]
+    order[ties] = tied[_tie_order(events.take(pa.array(tied)), user[tied], time[tied])]
     return order
+
+
+def _tie_order(rows: pa.Table, user: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """Return the order of `rows`, each of which shares user and time with another.
+
+    The item's id never decides: what is popular, or new, or a label, may well depend on it.
+    """
+    ordinal = pc.fill_null(rows.column("ordinal"), np.iinfo(np.int64).min).to_numpy()
+    place = pc.fill_null(rows.column(PLACE), 0).to_numpy()
+    items, item = _ranked(single(rows.column("item_id")))
+    if _is_sorted_by_item(np.lexsort((place, ordinal, time, user)), items, item, user, time, ordinal):
+        place = np.zeros_like(place)
+    action = _ranked(single(rows.column("action")))[1]
+    dwell = pc.fill_null(rows.column("dwell_seconds"), -np.inf).to_numpy()
+    return np.lexsort((dwell, action, _lots(rows), place, ordinal, time, user))
+
+
+def _lots(rows: pa.Table) -> np.ndarray:
+    """Return a hash of each row's user and item, [rows] uint64."""
+    user, item = (
+        hash_array(single(rows.column(name)).to_pandas().to_numpy(object)) for name in ("user_id", "item_id")
+    )
+    lot = user + item * np.uint64(0x9E3779B97F4A7C15)
+    # Without this mixing (splitmix64) users' orders resemble each other, which a sequence model learns.
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        lot = (lot ^ (lot >> np.uint64(shift))) * np.uint64(factor)
+    return lot ^ (lot >> np.uint64(31))
+
+
+def _is_sorted_by_item(
+    order: np.ndarray,
+    items: pa.Array,
+    item: np.ndarray,
+    user: np.ndarray,
+    time: np.ndarray,
+    ordinal: np.ndarray,
+) -> bool:
+    """Return whether `order` follows item ids within a moment: the file was sorted."""
+    before, after = order[:-1], order[1:]
+    is_pair = (item[before] != item[after]) & np.logical_and.reduce(
+        [key[before] == key[after] for key in (user, time, ordinal)]
+    )
+    if is_pair.sum() < FEW_PAIRS:
+        return False
+    lengths = pc.utf8_length(items).to_numpy()
+    by_number = np.empty(len(items), dtype=np.int64)
+    by_number[np.lexsort((np.arange(len(items)), lengths))] = np.arange(len(items))
+    for rank in (item, by_number[item]):  # as texts, or as numbers
+        rising = (rank[before] < rank[after])[is_pair].mean()
+        if max(rising, 1 - rising) >= SORTED_SHARE:
+            return True
+    return False
 
 
 def _ties(user: np.ndarray, time: np.ndarray) -> np.ndarray:

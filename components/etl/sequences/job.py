@@ -15,7 +15,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from components.etl.config import SequencesConfig
 from components.etl.contracts import check, data_docs
-from components.etl.sequences.build import build
+from components.etl.sequences.build import PLACED_EVENTS, build
 from components.etl.sequences.catalogue import catalogue_rows, with_train_counts
 from components.etl.sequences.k_core import k_core
 from components.etl.sequences.views import sequences_view
@@ -101,6 +101,11 @@ def run_sequences(
                 "or bring a longer log"
             )
         log.info(f"{counts['users']:,} users kept, {counts['dropped']:,} dropped")
+        docs.counts["Sequences"] = {
+            "users kept": counts["users"],
+            "users dropped": counts["dropped"],
+            "users whose test label has the time of the item before it": counts["tied"],
+        }
         _write_quarantine(raw, quarantine)
         kept = read_parts(spark, sequences, tables.SEQUENCES)
         check(docs, "sequences", sequences_view(kept), {"min_interactions": config.min_interactions})
@@ -150,12 +155,12 @@ def _write_sequences(
     folder, faulty, duplicates = str(out), f"{quarantine}/{FAULTY}", f"{quarantine}/{DUPLICATES}"
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        valid, counts = [tables.EVENTS.empty_table()], Counter[str]()
+        valid, counts = [PLACED_EVENTS.empty_table()], Counter[str]()
         with part_writer(faulty, tables.QUARANTINE) as faulty_part:
             for batch in batches:
                 rows, refused = faults.split_by_fault(pa.Table.from_batches([batch]))
                 faulty_part.write_table(refused)
-                valid.append(rows.cast(tables.EVENTS))
+                valid.append(rows.cast(PLACED_EVENTS))
                 counts["rows"] += batch.num_rows
                 for found in refused.column("reason").value_counts().to_pylist():
                     counts[REFUSED + found["values"]] += found["counts"]
@@ -168,6 +173,7 @@ def _write_sequences(
             {
                 "users": chunk.sequences.num_rows,
                 "dropped": chunk.dropped_users,
+                "tied": chunk.tied_users,
                 "events": chunk.events,
                 "interactions": pc.sum(pc.list_value_length(chunk.sequences.column("item_ids"))).as_py() or 0,
                 REFUSED + "duplicate": chunk.duplicates.num_rows,

@@ -5,7 +5,7 @@ from pyspark.sql import functions as F
 
 
 def sequences_view(sequences: DataFrame) -> DataFrame:
-    """Return user_id, items, train_end and whether lists are aligned, distinct, ordered, ends in order."""
+    """Return user_id, items, train_end, whether lists are aligned, distinct, ordered, ends in order, tied."""
     items, times = F.size("item_ids"), F.col("timestamps")
     later = F.slice(times, F.lit(2), F.greatest(items - 1, F.lit(0)))
     earlier = F.slice(times, F.lit(1), F.greatest(items - 1, F.lit(0)))
@@ -17,6 +17,8 @@ def sequences_view(sequences: DataFrame) -> DataFrame:
         _distinct("item_ids").alias("distinct"),
         F.forall(F.zip_with(earlier, later, lambda a, b: a <= b), lambda rises: rises).alias("ordered"),
         ((F.col("train_end") <= F.col("valid_end")) & (F.col("valid_end") <= items)).alias("ends_in_order"),
+        # Null for users without a test label, or without a history.
+        (F.get(times, F.col("valid_end")) == F.get(times, F.col("valid_end") - 1)).alias("tied"),
     )
 
 

@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from components.etl.sources.readers import PLACE
 from components.shared.artifacts.raw_tables import MALFORMED
 from data_contracts.tables import ACTIONS, EVENTS, QUARANTINE
 
@@ -56,7 +57,7 @@ def keyed_faults(frame: DataFrame, key: str) -> DataFrame:
 
     Of rows with the same key the one that sorts first by all its columns is valid.
     """
-    columns = [c for c in frame.columns if c not in (key, MALFORMED)]
+    columns = [c for c in frame.columns if c not in (key, MALFORMED, PLACE)]
     grouped = frame.withColumn(
         "_bad", F.coalesce(F.when(F.col(MALFORMED).isNotNull(), "malformed"), _missing(key))
     )
@@ -73,26 +74,26 @@ def faulty_rows(table: str, frame: DataFrame) -> DataFrame:
 
 
 def with_faulty_json(events: DataFrame) -> DataFrame:
-    """Return EVENTS' columns with `fault` and `row`: a faulty row as JSON, else null."""
+    """Return EVENTS' columns with `place`, `fault` and `row`: a faulty row as JSON, else null."""
     row = F.when(F.col(FAULT).isNotNull(), _as_json(events))
-    return events.select(*EVENTS.names, FAULT, row.alias(ROW))
+    return events.select(*EVENTS.names, PLACE, FAULT, row.alias(ROW))
 
 
 def split_by_fault(events: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Return valid rows (EVENTS' columns) and QUARANTINE rows of what `with_faulty_json` returns."""
+    """Return valid rows (EVENTS' columns and `place`) and QUARANTINE rows of `with_faulty_json`."""
     is_valid = pc.is_null(events.column(FAULT))
     faulty = events.filter(pc.invert(is_valid))
     refused = [pa.repeat("events", faulty.num_rows), faulty.column(FAULT), faulty.column(ROW)]
-    return events.filter(is_valid).select(EVENTS.names), pa.table(refused, schema=QUARANTINE)
+    return events.filter(is_valid).drop([FAULT, ROW]), pa.table(refused, schema=QUARANTINE)
 
 
 def valid_rows(frame: DataFrame) -> DataFrame:
     """Return the rows without a fault, without the helper columns."""
-    return frame.where(F.col(FAULT).isNull()).drop(FAULT, MALFORMED)
+    return frame.where(F.col(FAULT).isNull()).drop(FAULT, MALFORMED, PLACE)
 
 
 def _as_json(frame: DataFrame) -> Column:
-    return F.to_json(F.struct(*(c for c in frame.columns if c != FAULT)))
+    return F.to_json(F.struct(*(c for c in frame.columns if c not in (FAULT, PLACE))))
 
 
 def _time_faults(latest: datetime) -> list[Column]:

@@ -4,6 +4,9 @@ In text files times are ISO 8601 or Unix seconds; lists in CSV are separated by 
 """
 
 import functools
+import re
+from collections.abc import Mapping
+from urllib.parse import unquote
 
 import pyarrow as pa
 from pyarrow import types
@@ -17,13 +20,16 @@ from components.shared.artifacts.raw_tables import MALFORMED, Source
 from data_contracts import tables
 
 LIST_SEPARATOR = "|"
+PLACE = "place"
+FILE_BIT, BLOCK_BIT, BLOCK_BYTES = 45, 31, 4 << 20  # of PLACE; Spark cuts files into larger blocks
 
 
 def read(spark: SparkSession, source: Source) -> DataFrame:
-    """Return the table with exactly the contract's columns and types, plus `_malformed`.
+    """Return the table with exactly the contract's columns and types, plus `_malformed` and `place`.
 
     Optional columns that a file lacks are null. `_malformed` holds the raw text of a row (or field) that
-    could not be read as its type, and is null elsewhere.
+    could not be read as its type, and is null elsewhere. `place` rises with the names of the files and their
+    rows: the order in which a log was written.
     """
     layouts: dict[tuple[str, ...], list[str]] = {}
     for file in source.files:
@@ -31,7 +37,8 @@ def read(spark: SparkSession, source: Source) -> DataFrame:
     if source.format == "csv":
         layouts.pop((), None)  # empty part files; `check` has made sure that some part has rows
     # A frame per layout: Spark would read all files by the columns of the first one.
-    frames = [_read_files(spark, source, files) for files in layouts.values()]
+    order = {file: number for number, file in enumerate(sorted(source.files))}
+    frames = [_read_files(spark, source, files, order) for files in layouts.values()]
     return functools.reduce(DataFrame.unionByName, frames)
 
 
@@ -43,12 +50,12 @@ def _layout(source: Source, file: str) -> tuple[str, ...]:
     return tuple(source.header(file)) if source.format == "csv" else ()
 
 
-def _read_files(spark: SparkSession, source: Source, files: list[str]) -> DataFrame:
+def _read_files(spark: SparkSession, source: Source, files: list[str], order: Mapping[str, int]) -> DataFrame:
     paths = [source.folder.spark(file) for file in files]
     if source.format == "parquet":
         schema = _stored_schema(source, files[0])
         reader = spark.read.schema(schema) if schema else spark.read
-        return _typed(reader.parquet(*paths), source.table)
+        return _typed(_placed(reader.parquet(*paths), source, files, order), source.table)
     options = {"columnNameOfCorruptRecord": MALFORMED, "mode": "PERMISSIVE", "encoding": "UTF-8"}
     malformed = StructField(MALFORMED, StringType())
     if source.format == "jsonl":
@@ -57,20 +64,44 @@ def _read_files(spark: SparkSession, source: Source, files: list[str]) -> DataFr
             for f in tables.RAW[source.table]
         ]
         schema = StructType([*fields, malformed])
-        return _typed(spark.read.schema(schema).options(**options).json(paths), source.table)
+        frame = spark.read.schema(schema).options(**options).json(paths)
+        return _typed(_placed(frame, source, files, order), source.table)
     # As text, by the file's own header; `escape` makes doubled quotes work as in RFC 4180. Pruning would
     # leave out fields, by whose number a broken row is recognised.
     options |= {"header": "true", "escape": '"', "multiLine": "true", "columnPruning": "false"}
     header = source.header(files[0])
     schema = StructType([*(StructField(name, StringType()) for name in header), malformed])
-    frame = spark.read.schema(schema).options(**options).csv(paths)
+    frame = _placed(spark.read.schema(schema).options(**options).csv(paths), source, files, order)
     # Bytes that are not UTF-8 come as U+FFFD, which would merge ids.
-    ids = [name for name in header if name.endswith("_id")]
+    ids = [name for name in frame.columns if name.endswith("_id")]
     broken = [F.when(F.contains(F.col(n), F.lit("\ufffd")), _labelled(n)) for n in ids]
     typed = _typed(frame.withColumn(MALFORMED, F.coalesce(MALFORMED, *broken)), source.table)
     # A quote that is never closed swallows the lines behind it, each of which is a lost row.
     lines = F.coalesce(F.split(MALFORMED, "\r?\n"), F.array(F.lit(None)))
     return typed.withColumn(MALFORMED, F.explode(lines))
+
+
+def _placed(frame: DataFrame, source: Source, files: list[str], order: Mapping[str, int]) -> DataFrame:
+    """Return `frame`, just read from `files`, with `place`: number of file, block and row.
+
+    Parquet knows its rows' numbers; of text, rows are numbered in each of Spark's partitions, which holds
+    the rows of a block in their order.
+    """
+    if source.format == "parquet":
+        row = F.col("_metadata.row_index")
+    else:
+        block = F.floor(F.col("_metadata.file_block_start") / BLOCK_BYTES)
+        in_block = F.monotonically_increasing_id().bitwiseAND((1 << BLOCK_BIT) - 1)
+        row = F.shiftleft(block, BLOCK_BIT) + in_block
+    columns = [name for name in frame.columns if name in (*tables.RAW[source.table].names, MALFORMED)]
+    if len(files) == 1:
+        return frame.select(*columns, (F.lit(order[files[0]] << FILE_BIT) + row).alias(PLACE))
+    numbered = frame.select(*columns, F.col("_metadata.file_path").alias("_file"), row.alias("_row"))
+    paths = sorted((re.sub("^file:/+", "file:/", path) for path in frame.inputFiles()), key=unquote)
+    numbers = [(path, order[file]) for path, file in zip(paths, sorted(files), strict=True)]
+    known = frame.sparkSession.createDataFrame(numbers, "_file string, _number long")
+    joined = numbered.join(F.broadcast(known), "_file", "left")
+    return joined.select(*columns, (F.shiftleft("_number", FILE_BIT) + F.col("_row")).alias(PLACE))
 
 
 def _stored_schema(source: Source, file: str) -> StructType | None:
@@ -100,7 +131,7 @@ def _typed(frame: DataFrame, table: str) -> DataFrame:
         columns.append(typed.alias(field.name))
         if not types.is_list(field.type) and found != from_arrow_type(field.type):
             malformed.append(F.when(F.col(field.name).isNotNull() & typed.isNull(), _labelled(field.name)))
-    return frame.select(*columns, F.coalesce(*malformed).cast("string").alias(MALFORMED))
+    return frame.select(*columns, F.coalesce(*malformed).cast("string").alias(MALFORMED), PLACE)
 
 
 def _cast(value: Column, found: DataType, field: pa.Field) -> Column:

@@ -54,7 +54,7 @@ def prompt_row(index: int, candidates: list[str], labels: list[str]) -> dict[str
         "novelty": [1.0 for _ in candidates],
         "seen": [False for _ in candidates],
         "age_days": [None for _ in candidates],
-        "days_since_last": 1.0,
+        "days_since_last": float(index % 4 > 0),
         "groups": [],
         "completion": None,
         "prompt_version": prompt.PROMPT_VERSION,

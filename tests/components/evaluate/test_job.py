@@ -76,6 +76,15 @@ def test_every_comparator_is_there_and_no_champion(evaluated) -> None:
     assert report.sample.recall_ceiling == 18 / 24  # one label in four is not retrieved
 
 
+def test_labels_tied_with_their_histories_are_a_warning(evaluated) -> None:
+    report, folder = evaluated
+    assert report.sample.tied_share == 6 / 24
+    assert [(a.name, a.model, a.bound) for a in report.alarms if a.value == 6 / 24] == [
+        ("tied_labels", "all models", 0.1)
+    ]
+    assert "tied_labels" in (folder / "report.html").read_text()
+
+
 def test_a_model_that_says_nothing_usable_scores_like_the_candidates(evaluated) -> None:
     report, _ = evaluated
     by_name = {comparator.name: comparator for comparator in report.comparators}

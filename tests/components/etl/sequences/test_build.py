@@ -2,18 +2,20 @@
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.etl.config import ACTION_WEIGHTS, SequencesConfig
-from components.etl.sequences.build import build
+from components.etl.sequences.build import PLACED_EVENTS, build
 from data_contracts.tables import ACTIONS, EVENTS
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
-ORDER = ["user_id", "timestamp", "ordinal", "item_id", "action", "dwell_seconds"]
+ORDER = ["user_id", "timestamp", "ordinal", "place"]
 
 
 CONFIG = SequencesConfig(min_interactions=3)
@@ -22,13 +24,13 @@ CONFIG = SequencesConfig(min_interactions=3)
 def log(rows: list[tuple]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["user_id", "item_id", "action", "dwell_seconds", "second"])
     frame["timestamp"] = [START + timedelta(seconds=s) for s in frame.pop("second")]
-    frame["ordinal"] = range(len(frame))
+    frame["ordinal"] = frame["place"] = range(len(frame))
     return frame
 
 
 def as_arrow(frame: pd.DataFrame) -> pa.Table:
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return pa.Table.from_pylist(rows, schema=EVENTS)
+    return pa.Table.from_pylist(rows, schema=PLACED_EVENTS)
 
 
 def reference(frame: pd.DataFrame, least: int) -> dict[str, dict]:
@@ -68,7 +70,7 @@ EVENT_ROWS = st.tuples(
 def test_build_equals_pandas(rows, numbered, chance):
     frame = log(rows)
     if not numbered:
-        frame["ordinal"] = pd.NA  # ties fall to item, action and dwell
+        frame["ordinal"] = pd.NA  # ties fall to the order of the file
     shuffled = list(range(len(frame)))
     chance.shuffle(shuffled)
     chunk = build(as_arrow(frame.iloc[shuffled]), CONFIG)
@@ -91,6 +93,81 @@ def test_ties_in_time_keep_the_order_of_the_log():
     frame = log([("u", item, "purchase", None, 0) for item in ("z", "a", "m")])
     (row,) = build(as_arrow(frame), CONFIG).sequences.to_pylist()
     assert row["item_ids"] == ["z", "a", "m"]
+
+
+NOISE_USERS, NOISE_ITEMS, NOISE_LENGTH = 600, 60, 9
+
+
+def noise(order: str) -> pd.DataFrame:
+    """Users with random items at one moment, in the file in this `order`."""
+    chance = np.random.default_rng(5)
+    rows = [
+        (f"u{user:03d}", f"{item}", "view", None, 0)
+        for user in range(NOISE_USERS)
+        for item in chance.permutation(NOISE_ITEMS)[:NOISE_LENGTH]
+    ]
+    frame = log(rows)
+    frame["number"] = frame["item_id"].astype(int)
+    frame = frame.sort_values(order) if order else frame.sample(frac=1, random_state=0)
+    frame["place"] = range(len(frame))
+    return frame.drop(columns="number")
+
+
+@pytest.mark.parametrize(
+    ("order", "with_ordinal"),
+    [
+        pytest.param("", True, id="ordinal"),
+        pytest.param("", False, id="order of the file"),
+        pytest.param("item_id", False, id="file sorted by items"),
+        pytest.param("number", False, id="file sorted by items as numbers"),
+        pytest.param(["user_id", "number"], False, id="file sorted by users and items"),
+        pytest.param(None, False, id="no order"),
+    ],
+)
+def test_noise_at_one_moment_has_random_labels(order, with_ordinal):
+    frame = noise(order or "")
+    if order is None:
+        frame["place"] = pd.NA
+    if not with_ordinal:
+        frame["ordinal"] = pd.NA
+    chunk = build(as_arrow(frame), CONFIG)
+    rows = chunk.sequences.to_pylist()
+    assert chunk.tied_users == len(rows) == NOISE_USERS
+    # Whatever ranks items by their ids scores as much as chance: the label's rank in its sequence is uniform.
+    for key in (str, int):
+        ranks = [sorted(row["item_ids"], key=key).index(row["item_ids"][-1]) for row in rows]
+        counts = np.bincount(ranks, minlength=NOISE_LENGTH)
+        assert scipy.stats.chisquare(counts).pvalue > 0.001
+    for counted in (_popularity, _transitions):
+        gains = counted(rows)
+        hits = np.mean([_is_hit(row["item_ids"], gains) for row in rows])
+        chance = 10 / (NOISE_ITEMS - NOISE_LENGTH + 1)
+        assert abs(hits - chance) < 4 * (chance * (1 - chance) / NOISE_USERS) ** 0.5, counted
+
+
+def _popularity(rows: list[dict]) -> np.ndarray:
+    return np.tile(np.bincount([int(i) for row in rows for i in row["item_ids"][:-1]], minlength=60), (60, 1))
+
+
+def _transitions(rows: list[dict]) -> np.ndarray:
+    """Return how often each item follows each other one, which shows an order that users share."""
+    counts = np.zeros((NOISE_ITEMS, NOISE_ITEMS))
+    for row in rows:
+        items = np.array(row["item_ids"][:-1], dtype=int)
+        np.add.at(counts, (items[:-1], items[1:]), 1)
+    return counts
+
+
+def _is_hit(items: list[str], gains: np.ndarray) -> bool:
+    *seen, label = map(int, items)
+    best = [item for item in np.argsort(-gains[seen[-1]], kind="stable") if item not in seen]
+    return label in best[:10]
+
+
+def test_users_whose_label_is_tied_with_their_history_are_counted():
+    seconds = {"tied": [0, 1, 2, 2], "apart": [0, 1, 1, 2], "short": [0, 0]}
+    frame = log([(u, f"i{n}", "view", None, s) for u, times in seconds.items() for n, s in enumerate(times)])
+    assert build(as_arrow(frame), CONFIG).tied_users == 1
 
 
 def test_engagement_is_the_sum_of_action_weights_and_dwell():
@@ -124,8 +201,8 @@ def test_temporal_cuts_are_global(valid_from, test_from, ends):
 
 
 def test_no_events_give_no_sequences():
-    chunk = build(EVENTS.empty_table(), CONFIG)
-    assert (chunk.sequences.num_rows, chunk.dropped_users, chunk.events) == (0, 0, 0)
+    chunk = build(PLACED_EVENTS.empty_table(), CONFIG)
+    assert (chunk.sequences.num_rows, chunk.dropped_users, chunk.events, chunk.tied_users) == (0, 0, 0, 0)
 
 
 def test_a_user_of_100_000_events_is_no_special_case():
@@ -138,8 +215,9 @@ def test_a_user_of_100_000_events_is_no_special_case():
             "dwell_seconds": pa.nulls(count, pa.float64()),
             "timestamp": pa.array(range(count), pa.int64()).cast(EVENTS.field("timestamp").type),
             "ordinal": pa.nulls(count, pa.int64()),
+            "place": pa.nulls(count, pa.int64()),
         },
-        schema=EVENTS,
+        schema=PLACED_EVENTS,
     )
     (row,) = build(events, CONFIG).sequences.to_pylist()
     assert row["item_ids"] == [f"i{n:05d}" for n in range(40_000)]
@@ -157,9 +235,10 @@ def test_times_far_apart_are_sorted_too():
             "dwell_seconds": None,
             "timestamp": [(2 * count - n) * step for n in range(2 * count)],
             "ordinal": None,
+            "place": None,
         }
     )
-    chunk = build(pa.Table.from_pandas(frame, schema=EVENTS, preserve_index=False), CONFIG)
+    chunk = build(pa.Table.from_pandas(frame, schema=PLACED_EVENTS, preserve_index=False), CONFIG)
     assert chunk.sequences.column("user_id").to_pylist() == [f"u{n:03d}" for n in range(500)]
     for number, items in enumerate(chunk.sequences.column("item_ids").to_pylist()):
         assert items == [f"i{number + 500 * turn}" for turn in (3, 2, 1, 0)]

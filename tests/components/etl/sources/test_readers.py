@@ -108,6 +108,29 @@ def test_part_files_may_differ_in_their_columns(spark, tmp_path, form):
     assert len(found) == 4 and all(e._malformed is None for e in found)
 
 
+@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
+def test_places_rise_by_part_and_row(spark, tmp_path, form):
+    """The first part is the smallest, which Spark reads last; odd names are escaped in its paths."""
+    names = ("part 0", "part%1", "part-2")
+    for number, name in enumerate(names):
+        rows = [{**EVENTS[0], "item_id": f"{number}-{row}"} for row in range(2 + 10 * number)]
+        write(tmp_path / "events", name, rows, form)
+    found = read(spark, tmp_path, "events").orderBy("place").collect()
+    expected = [f"{number}-{row}" for number in (0, 1, 2) for row in range(2 + 10 * number)]
+    assert [row.item_id for row in found] == expected
+    assert len({row.place for row in found}) == len(found)
+
+
+def test_blocks_of_a_file_keep_its_order(spark, tmp_path):
+    title = "x" * 900
+    lines = [json.dumps({"item_id": f"{n:05d}", "title": title}) for n in range(12_000)]  # 11 MB: two blocks
+    (tmp_path / "items.jsonl").write_text("\n".join(lines) + "\n")
+    frame = read(spark, tmp_path, "items").select("item_id", "place")
+    assert frame.rdd.getNumPartitions() > 1
+    found = frame.orderBy("place").collect()
+    assert [row.item_id for row in found] == [f"{n:05d}" for n in range(12_000)]
+
+
 def test_csv_rows_with_too_many_or_too_few_fields_are_malformed(spark, tmp_path):
     lines = ["user_id,item_id,action,timestamp", "u1,i1,view,10", "u1,i1", "u1,i1,view,10,20"]
     (tmp_path / "events.csv").write_text("\n".join(lines) + "\n")
