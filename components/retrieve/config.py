@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from components.retrieve.blend.config import BLENDS, BlendConfig
 from components.retrieve.model_config import (
     Bert4recConfig,
+    BsarecConfig,
     ContentConfig,
     EncoderConfig,
     FdsaConfig,
@@ -20,7 +21,7 @@ from components.shared.config import Seed, strict
 
 ModelName = Literal[
     "popularity", "item_to_item", "directed", "transition_graph", "content", "gru4rec", "bert4rec", "fdsa",
-    "sasrec", "sasrec_bce", "s3rec", "tiger", "online", "blend", "blend_with_time",
+    "sasrec", "sasrec_text", "sasrec_bce", "bsarec", "s3rec", "tiger", "online", "blend", "blend_with_time",
 ]  # fmt: skip
 MODELS: tuple[ModelName, ...] = get_args(ModelName)
 BLENDABLE = tuple(name for name in MODELS if name not in (*BLENDS, "tiger", "online"))
@@ -63,11 +64,13 @@ class RetrieveConfig:
     content: ContentConfig = ContentConfig()
     encoder: EncoderConfig = EncoderConfig()
     sasrec: SasrecConfig = SasrecConfig()
+    sasrec_text: SasrecConfig = SasrecConfig()
     # As published: no temperature, binary cross-entropy.
     sasrec_bce: SasrecConfig = SasrecConfig(layers=2, dropout=0.5, temperature=0.0)
     gru4rec: NextItemConfig = NextItemConfig()
     bert4rec: Bert4recConfig = Bert4recConfig()
     fdsa: FdsaConfig = FdsaConfig()
+    bsarec: BsarecConfig = BsarecConfig()
     s3rec: S3recConfig = S3recConfig()
     tiger: TigerConfig = TigerConfig()
     blend: BlendConfig = BlendConfig()

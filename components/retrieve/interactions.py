@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -117,6 +118,12 @@ class Interactions:
     def num_items(self) -> int:
         """Items of the catalogue."""
         return len(self.item_ids)
+
+    @property
+    def has_text(self) -> Bools:
+        """Whether an item has a title, brand or tag; a text that is the item's id says nothing."""
+        said = pc.and_(pc.not_equal(self.texts, pa.array(self.item_ids)), pc.not_equal(self.texts, ""))
+        return said.to_numpy(zero_copy_only=False)
 
     def query_times(self, queries: Queries) -> Ints:
         """Return the time of each query's first label, in microseconds."""

@@ -77,7 +77,7 @@ def run(
             for split in EVALUATED:
                 found = final.candidates(data.queries(split))
                 _write_candidates(split, found, -1, context, figures, table)
-    figures.flags = report.flags(figures, shown, data.queries("test"))
+    figures.flags = report.flags(figures, shown, data)
     for flag in figures.flags:
         log.warning(flag)
     write_text(report_html, report.page(figures))

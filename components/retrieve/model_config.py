@@ -76,6 +76,23 @@ class SasrecConfig(NextItemConfig):
 
 
 @strict
+class BsarecConfig(SasrecConfig):
+    """Self-attention beside a filter of frequencies."""
+
+    prefixes: bool = True
+    """Must be true: a filter over a whole window would show each position the items after it."""
+    alpha: Fraction = 0.7
+    """Weight of the filter; self-attention has the rest."""
+    cutoff: PositiveInt = 3
+    """Lowest frequencies of `max_length` positions that the filter leaves as they are."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.prefixes:
+            raise ValueError("bsarec.prefixes must be true: its filter sees the items after a position")
+
+
+@strict
 class Bert4recConfig(SasrecConfig):
     """Bidirectional self-attention."""
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from components.retrieve.candidates.exposures import Exposures
 from components.retrieve.config import RetrieveConfig
-from components.retrieve.interactions import Bools, Ints, Queries
+from components.retrieve.interactions import Bools, Interactions, Ints, Queries
 from components.retrieve.ranking import RankedLists, ndcg, recall
 from components.shared.reporting.page import Block, Heading, Note, Table, Text, render
 from data_contracts.evaluation import ACCURACY_METRICS, CANDIDATE_ORDER, ONLINE
@@ -82,9 +82,16 @@ def first_label_recall(lists: RankedLists, queries: Queries, cuts: tuple[int, ..
     return ceilings(lists.items[rows] == labels[:, None], np.ones(len(rows), np.int64), cuts)
 
 
-def flags(report: RetrieveReport, exposures: Exposures | None, test: Queries) -> list[str]:
-    """Return all warnings; `test` are the queries of that split."""
-    return [*candidate_flags(report), *gap_flags(report), *exposure_flags(report, exposures, test)]
+def flags(report: RetrieveReport, exposures: Exposures | None, data: Interactions) -> list[str]:
+    """Return all warnings."""
+    exposed = exposure_flags(report, exposures, data.queries("test"))
+    return [*candidate_flags(report), *text_flags(report, data), *gap_flags(report), *exposed]
+
+
+def text_flags(report: RetrieveReport, data: Interactions) -> Iterator[str]:
+    """Yield a warning where a model has no text to read."""
+    if "sasrec_text" in (*report.config.models, *report.config.sources) and not data.has_text.any():
+        yield "No item has a title, brand or tag: sasrec_text is SASRec, by ids alone."
 
 
 def gap_flags(report: RetrieveReport) -> list[str]:

@@ -36,6 +36,7 @@ from components.retrieve.config import MODELS, RetrieveConfig
 from components.retrieve.interactions import NO_SEGMENT, UNKNOWN_TIME, Histories, Interactions
 from components.retrieve.model_config import (
     Bert4recConfig,
+    BsarecConfig,
     FdsaConfig,
     NextItemConfig,
     S3recConfig,
@@ -54,12 +55,13 @@ from data_contracts.evaluation import ONLINE
 DATA = Path(os.environ.get("RECLLM_DATA", "data")) / "amazon2014/Beauty.sequences.txt.gz"
 META, REVIEWS = "meta_Beauty.json.gz", "reviews_Beauty_5.json.gz"
 SMOKE = "popularity,item_to_item,directed,transition_graph,content,gru4rec,sasrec,blend"
-# Recall@10 and NDCG@10: Zhou et al. 2020 (S3-Rec), Rajput et al. 2023 (TIGER), logs of a reimplementation.
+# Recall@10 and NDCG@10: Zhou et al. 2020 (S3-Rec), Rajput et al. 2023 (TIGER), logs of reimplementations.
 PUBLISHED = {
     "gru4rec": (0.0283, 0.0137),
     "bert4rec": (0.0347, 0.0170),
     "fdsa": (0.0407, 0.0208),
     "sasrec": (0.0986, 0.0597),
+    "bsarec": (0.1002, 0.0610),
     "sasrec_bce": (0.067, 0.035),
     "s3rec": (0.0647, 0.0327),
     "tiger": (0.0648, 0.0384),
@@ -75,11 +77,15 @@ def beauty_config(epochs: int) -> RetrieveConfig:
     thrice = {"epochs": 3 * epochs, "eval_every": 6}
     longer = dataclasses.replace(training, **thrice)
     by_prefix = dataclasses.replace(training, batch_size=256)
+    # A map of texts learns fast: windows are enough.
+    quick = dataclasses.replace(training, batch_size=128, learning_rate=2.0e-3)
     shared = {"dropout": 0.5, "temperature": 0.0, "training": training}
     small = {"dim": 64, "layers": 2, **shared}
     wide = {"dim": 256, "layers": 1, "heads": 4, "prefixes": True, **shared, "training": by_prefix}
     return RetrieveConfig(
         sasrec=SasrecConfig(**wide),
+        sasrec_text=SasrecConfig(**{**shared, "dropout": 0.3, "training": quick}),
+        bsarec=BsarecConfig(**wide),
         sasrec_bce=SasrecConfig(**{**wide, "training": dataclasses.replace(by_prefix, **thrice)}),
         gru4rec=NextItemConfig(dim=128, layers=1, **shared),
         bert4rec=Bert4recConfig(**{**small, "dropout": 0.2, "training": longer}),

@@ -14,6 +14,7 @@ from torch import Tensor
 from components.retrieve.config import RetrieveConfig
 from components.retrieve.interactions import Histories, Interactions, Ints, Queries
 from components.retrieve.models.bert4rec import Bert4rec
+from components.retrieve.models.bsarec import Bsarec
 from components.retrieve.models.content import Content, tag_vectors
 from components.retrieve.models.fdsa import Fdsa
 from components.retrieve.models.gru4rec import Gru4rec
@@ -21,6 +22,7 @@ from components.retrieve.models.item_to_item import ItemToItem
 from components.retrieve.models.popularity import Popularity, item_counts
 from components.retrieve.models.s3rec import Pretraining
 from components.retrieve.models.sasrec import Sasrec
+from components.retrieve.models.sasrec_text import SasrecText
 from components.retrieve.models.tiger.model import Tiger
 from components.retrieve.models.tiger.semantic_ids import semantic_ids
 from components.retrieve.models.transition_graph import TransitionGraph
@@ -65,9 +67,10 @@ def fit(
         seed = stable_seed(config.seed, f"{name}:{fold}")
         learn = partial(train, histories=train_part, seed=seed, device=device(config))
         ids = tiger_ids(config, data, checkpoint_dir) if name == "tiger" else None
+        vectors = known_texts(config, data, checkpoint_dir) if name == "sasrec_text" else None
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = network(name, config, data.num_items, data.tags, ids)
+            model = network(name, config, data.num_items, data.tags, ids, vectors)
             if name == "s3rec" and isinstance(model, Sasrec):
                 learn(
                     f"{label} pre-training",
@@ -85,17 +88,31 @@ def fit(
 
 
 def network(
-    name: str, config: RetrieveConfig, num_items: int, tags: Histories, ids: Ints | None = None
+    name: str,
+    config: RetrieveConfig,
+    num_items: int,
+    tags: Histories,
+    ids: Ints | None = None,
+    vectors: Tensor | None = None,
 ) -> SequenceNetwork:
-    """Return the network of the neural model `name`; `ids` [items, words] are TIGER's semantic ids."""
+    """Return the network of model `name`; `ids` [items, words] are TIGER's semantic ids.
+
+    `vectors` [items, width] are sentence embeddings; without them, sasrec_text is SASRec.
+    """
     if name == "tiger" and ids is not None:
         return Tiger(ids, config.tiger)
     build: dict[str, Callable[[], SequenceNetwork]] = {
         "sasrec": lambda: Sasrec(num_items, config.sasrec),
+        "sasrec_text": lambda: (
+            Sasrec(num_items, config.sasrec_text)
+            if vectors is None
+            else SasrecText(vectors, config.sasrec_text)
+        ),
         "sasrec_bce": lambda: Sasrec(num_items, config.sasrec_bce, is_binary=True),
         "gru4rec": lambda: Gru4rec(num_items, config.gru4rec),
         "bert4rec": lambda: Bert4rec(num_items, config.bert4rec),
         "fdsa": lambda: Fdsa(num_items, tags, config.fdsa),
+        "bsarec": lambda: Bsarec(num_items, config.bsarec),
         # Pre-training reads whole windows, one item longer than histories.
         "s3rec": lambda: Sasrec(num_items, config.s3rec, extra=1),
     }
@@ -117,6 +134,13 @@ def text_vectors(config: RetrieveConfig, data: Interactions, checkpoint_dir: Pat
     """Return the items' sentence embeddings, computed once for all models and folds of a run."""
     file = checkpoint_dir / "text_vectors.npz"
     return torch.from_numpy(load_or_compute(file, lambda: encode(data.texts, config.encoder, device(config))))
+
+
+def known_texts(config: RetrieveConfig, data: Interactions, checkpoint_dir: Path) -> Tensor | None:
+    """Return `text_vectors`, 0 for items without a text; None if no item has one."""
+    if not data.has_text.any():
+        return None
+    return text_vectors(config, data, checkpoint_dir) * torch.from_numpy(data.has_text)[:, None]
 
 
 def tiger_ids(config: RetrieveConfig, data: Interactions, checkpoint_dir: Path) -> Ints:

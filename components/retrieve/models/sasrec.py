@@ -18,4 +18,4 @@ class Sasrec(NextItemNetwork):
 
     def encode(self, items: Tensor, at: Tensor | None = None) -> Tensor:
         """Return [rows, length, dim] for items [rows, length], or [rows, dim] at positions `at`."""
-        return self.encoder(self.items(items), at=at)
+        return self.encoder(self.embed(items), at=at)

@@ -28,6 +28,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, visible: Tensor | None, at: Tensor | None = None) -> Tensor:
         """Map [rows, length, dim] to itself, or with `at` to [rows, 1, dim]; see `Encoder`."""
+        x = self.attend(x, visible, at)
+        return self.norm_feed(x + self.drop(self.feed(x)))
+
+    def attend(self, x: Tensor, visible: Tensor | None, at: Tensor | None) -> Tensor:
+        """Return `x` after self-attention, of the shape that `forward` returns."""
         rows, length, dim = x.shape
         keys, values = self._project(x, dim, 3 * dim).chunk(2, -1)
         if at is not None:
@@ -40,8 +45,7 @@ class Block(nn.Module):
             dropout_p=self.dropout if self.training else 0.0,
         )
         attended = self.out(attended.transpose(1, 2).reshape(x.shape))
-        x = self.norm_attention(x + self.drop(attended))
-        return self.norm_feed(x + self.drop(self.feed(x)))
+        return self.norm_attention(x + self.drop(attended))
 
     def _project(self, x: Tensor, low: int, high: int) -> Tensor:
         """Return columns `low` to `high` of the queries, keys and values of `x`."""

@@ -31,9 +31,17 @@ class ItemNetwork(SequenceNetwork):
     def user_vectors(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Return [rows, dim] for histories [rows, <= max_length] padded on the right; lengths >= 1."""
 
+    def embed(self, items: Tensor) -> Tensor:
+        """Return what the network reads of items [...], [..., dim]."""
+        return self.items(items)
+
+    def table(self) -> Tensor:
+        """Return `embed` of every item and of padding, [items + 1, dim]."""
+        return self.items.weight
+
     def item_vectors(self) -> Tensor:
         """Return the item table without its padding row, normalised where a temperature is set."""
-        table = self.items.weight[: self.num_items]
+        table = self.table()[: self.num_items]
         return F.normalize(table, dim=-1) if self.temperature else table
 
     def directions(self, vectors: Tensor) -> Tensor:
@@ -116,5 +124,5 @@ def init_weights(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -11,6 +11,7 @@ from components.retrieve.config import RetrieveConfig
 from components.retrieve.interactions import Histories
 from components.retrieve.model_config import (
     Bert4recConfig,
+    BsarecConfig,
     FdsaConfig,
     NextItemConfig,
     S3recConfig,
@@ -36,7 +37,7 @@ from components.retrieve.tables import load
 from components.shared.errors import TrainingError
 from components.shared.language_model.dtype import bfloat16_matmul
 
-NETWORKS = ("sasrec", "sasrec_bce", "gru4rec", "bert4rec", "fdsa", "s3rec")
+NETWORKS = ("sasrec", "sasrec_text", "sasrec_bce", "bsarec", "gru4rec", "bert4rec", "fdsa", "s3rec")
 CPU = torch.device("cpu")
 TINY = SasrecConfig(
     dim=16,
@@ -56,7 +57,9 @@ def config(**changes: object) -> RetrieveConfig:
     attended = {**shared, "heads": small.heads, "training": small.training}
     return RetrieveConfig(
         sasrec=small,
+        sasrec_text=small,
         sasrec_bce=small,
+        bsarec=BsarecConfig(**{**attended, "prefixes": True}),
         gru4rec=recurrent,
         bert4rec=Bert4recConfig(**{**attended, "prefixes": False}),
         fdsa=FdsaConfig(**attended),
@@ -66,7 +69,8 @@ def config(**changes: object) -> RetrieveConfig:
 
 def untrained(name: str, settings: RetrieveConfig, items: int = 30) -> SequenceNetwork:
     tags = histories(*([i % 4, 4 + i % 3] if i % 5 else [] for i in range(items)))
-    return models.network(name, settings, items, tags)
+    vectors = torch.randn(items, 12) * (torch.arange(items) % 4 > 0)[:, None]
+    return models.network(name, settings, items, tags, vectors=vectors)
 
 
 def histories(*rows: list[int]) -> Histories:
@@ -109,7 +113,7 @@ def test_padding_and_company_do_not_change_a_score(name) -> None:
     torch.testing.assert_close(recommender.scores(histories(sequences[2][-8:]))[0], together[2])
 
 
-@pytest.mark.parametrize("name", ["sasrec", "gru4rec", "fdsa", "s3rec"])
+@pytest.mark.parametrize("name", ["sasrec", "sasrec_text", "gru4rec", "fdsa", "s3rec"])
 def test_a_position_never_sees_the_future(name) -> None:
     torch.manual_seed(0)
     network = untrained(name, config()).eval()
@@ -117,7 +121,7 @@ def test_a_position_never_sees_the_future(name) -> None:
     torch.testing.assert_close(network.encode(one)[:, :2], network.encode(other)[:, :2])
 
 
-@pytest.mark.parametrize("name", ["sasrec", "gru4rec", "fdsa", "s3rec"])
+@pytest.mark.parametrize("name", ["sasrec", "sasrec_text", "bsarec", "gru4rec", "fdsa", "s3rec"])
 def test_a_place_asked_alone_is_as_among_all(name) -> None:
     torch.manual_seed(0)
     settings = config(layers=2)
@@ -126,7 +130,7 @@ def test_a_place_asked_alone_is_as_among_all(name) -> None:
     torch.testing.assert_close(network.encode(items, at), network.encode(items)[torch.arange(3), at])
 
 
-@pytest.mark.parametrize("name", ["sasrec", "sasrec_bce", "gru4rec", "fdsa", "s3rec"])
+@pytest.mark.parametrize("name", ["sasrec", "sasrec_text", "sasrec_bce", "gru4rec", "fdsa", "s3rec"])
 def test_prefixes_have_the_loss_of_the_window_they_are_cut_from(name, monkeypatch) -> None:
     monkeypatch.setattr(torch, "randint", lambda high, shape, device: torch.full(shape, 7))
     rows = histories([1, 2, 3, 4, 5], [6, 7], [8, 9, 10])
@@ -181,6 +185,7 @@ def test_two_threads_give_the_same_gradients_every_time(name) -> None:
         pytest.param("sasrec", {"temperature": 0.1}, id="cosine"),
         pytest.param("sasrec_bce", {}, id="binary"),
         pytest.param("sasrec", {"prefixes": True}, id="prefixes"),
+        pytest.param("bsarec", {}, id="frequencies"),
         pytest.param("gru4rec", {}, id="recurrent"),
         pytest.param(
             "bert4rec", {"training": dataclasses.replace(TINY.training, epochs=30)}, id="bidirectional"

@@ -1,0 +1,31 @@
+"""SASRec whose item vectors are an id embedding plus a linear map of the item's sentence embedding."""
+
+import torch
+from torch import Tensor, nn
+
+from components.retrieve.model_config import SasrecConfig
+from components.retrieve.models.sasrec import Sasrec
+from components.retrieve.networks.item_network import init_weights
+
+
+class SasrecText(Sasrec):
+    """Knows rarely seen items by their text; an item whose sentence vector is 0 has its id alone."""
+
+    vectors: Tensor
+
+    def __init__(self, vectors: Tensor, config: SasrecConfig) -> None:
+        """`vectors` are [items, width]."""
+        super().__init__(len(vectors), config)
+        padding = vectors.new_zeros(1, vectors.shape[1])
+        # The step computes them anew for a resumed training: a checkpoint holds what was learnt.
+        self.register_buffer("vectors", torch.cat([vectors, padding]), persistent=False)
+        self.of_text = nn.Linear(vectors.shape[1], config.dim, bias=False)
+        init_weights(self.of_text)
+
+    def embed(self, items: Tensor) -> Tensor:
+        """Return [..., dim] for items [...]."""
+        return self.items(items) + self.of_text(self.vectors[items])
+
+    def table(self) -> Tensor:
+        """Return the vectors of all items and of padding, [items + 1, dim]."""
+        return self.items.weight + self.of_text(self.vectors)

@@ -1,0 +1,79 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from components.retrieve.config import RetrieveConfig
+from components.retrieve.job import run
+from components.retrieve.model_config import SasrecConfig, TrainingConfig
+from components.retrieve.models import factory
+from components.retrieve.models.sasrec import Sasrec
+from components.retrieve.models.sasrec_text import SasrecText
+from components.retrieve.tables import load
+
+SMALL = SasrecConfig(
+    dim=16, layers=1, heads=1, max_length=8, temperature=0.0, training=TrainingConfig(epochs=3, batch_size=32)
+)
+CONFIG = RetrieveConfig(
+    models=("sasrec_text",), candidates_from="sasrec_text", num_candidates=5, sasrec_text=SMALL
+)
+
+
+def test_an_item_is_its_id_plus_a_map_of_its_text() -> None:
+    torch.manual_seed(0)
+    vectors = torch.randn(6, 3)
+    vectors[2] = 0
+    network = SasrecText(vectors, SMALL)
+    ids, of_text = (p.detach().double().numpy() for p in (network.items.weight, network.of_text.weight))
+    expected = ids[:6] + vectors.double().numpy() @ of_text.T
+    assert network.item_vectors().detach().numpy() == pytest.approx(expected, abs=1e-6)
+    assert expected[2] == pytest.approx(ids[2])
+    assert network.embed(torch.tensor([4, 2])).detach().numpy() == pytest.approx(expected[[4, 2]], abs=1e-6)
+    assert network.embed(torch.tensor(6)).detach().numpy() == pytest.approx(ids[6])  # padding
+    assert "vectors" not in network.state_dict()
+
+
+def test_items_of_like_text_move_together() -> None:
+    """Learn of one item alone: its twin by text rises in its wake, an item without text does not."""
+    torch.manual_seed(0)
+    vectors = torch.eye(4)[[0, 1, 1, 2]] * torch.tensor([1.0, 1.0, 1.0, 0.0])[:, None]
+    network = SasrecText(vectors, dataclasses.replace(SMALL, dropout=0.0))
+    optimizer = torch.optim.SGD(network.of_text.parameters(), lr=0.5)
+    before = network.item_vectors().detach().clone()
+    for _ in range(5):
+        optimizer.zero_grad()
+        network.loss(torch.tensor([[0, 1]]), torch.tensor([2])).backward()
+        optimizer.step()
+    moved = (network.item_vectors() - before).detach()
+    torch.testing.assert_close(moved[1], moved[2])
+    assert moved[1].norm() > 0
+    assert moved[3].norm() == 0
+
+
+def test_only_titles_brands_and_tags_are_texts(write_tables) -> None:
+    inputs = write_tables({"u": ["x", "y", "z"]}, tags={"x": ["a"]}, brands={"z": "b"})
+    data = load(inputs["sequences"], inputs["catalogue"])  # titles are the items' ids here
+    assert data.has_text.tolist() == [True, False, True]
+
+
+def test_a_catalogue_without_texts_falls_back_to_sasrec_and_says_so(write_tables, ring, outputs) -> None:
+    report = run(CONFIG, **write_tables(ring), **outputs)
+    assert "sasrec_text is SASRec" in report.flags[0]
+    assert "sasrec_text is SASRec" in outputs["report_html"].read_text()
+    texts = run(CONFIG, **write_tables(ring, name="with", tags={"i0001": ["shoes"]}), **outputs)
+    assert not any("sasrec_text" in flag for flag in texts.flags)
+
+
+def test_texts_are_read_only_where_there_are_some(write_tables, ring, tmp_path: Path) -> None:
+    def fit(name: str, **tables: dict) -> object:
+        inputs = write_tables(ring, name=name, **tables)
+        data = load(inputs["sequences"], inputs["catalogue"])
+        parts = data.train(), data.queries("valid"), -1, tmp_path / name
+        return factory.fit("sasrec_text", CONFIG, data, *parts)[0]
+
+    assert type(fit("without").network) is Sasrec
+    network = fit("with", tags={"i0003": ["running shoes"]}).network
+    has_vector = network.vectors.norm(dim=1).numpy() > 0
+    assert np.flatnonzero(has_vector).tolist() == [3]
