@@ -23,14 +23,11 @@ profiles_app = typer.Typer(help="Show configurations, with help for every key.",
 app.add_typer(profiles_app, name="profile")
 
 
-def _refuse_others_files(out: Path) -> Path:
-    """Return the folder `out`. Raises DataError if it holds more than raw tables."""
-    from data_contracts.tables import RAW
+def _replaceable(out: str) -> str:
+    """Return `out`. Raises DataError, before anything is read, if others wrote what is there."""
+    from pipelines.datasets.own_folder import check_replaceable
 
-    others = sorted(path.name for path in out.glob("*") if path.name.split(".")[0] not in RAW)
-    if others:
-        raise DataError(f"{out}: holds {', '.join(others[:3])}, which would be lost; name another folder")
-    return out
+    return check_replaceable(out)
 
 
 ProfileOption = Annotated[str, typer.Option(help="A profile's name or a YAML file.")]
@@ -41,7 +38,8 @@ DataOption = Annotated[
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show all output of the steps.")]
 RunsOption = Annotated[Path, typer.Option(help="Folder of local runs, their cache and MLflow.")]
 OutOption = Annotated[
-    Path, typer.Option(help="Folder for the raw tables.", file_okay=False, callback=_refuse_others_files)
+    str,
+    typer.Option(help="Folder or s3:// URI for the raw tables: new, or an import's.", callback=_replaceable),
 ]
 ModelOption = Annotated[str, typer.Option(help="The registered model's name.")]
 TrackingOption = Annotated[
@@ -282,11 +280,11 @@ def sample(
 
 @importers.command()
 def amazon(
-    reviews: Annotated[Path, typer.Option(help="reviews_<Domain>_5.json.gz of the 2014 data.")],
-    meta: Annotated[Path, typer.Option(help="meta_<Domain>.json.gz of the same domain.")],
+    reviews: Annotated[Path, typer.Option(help="Reviews of one category: JSON lines, also .gz.")],
+    meta: Annotated[Path, typer.Option(help="Metadata of the same category and year.")],
     out: OutOption,
 ) -> None:
-    """Import Amazon product reviews of 2014 (5-core) with their metadata."""
+    """Import Amazon product reviews of 2014, 2018 or 2023 with their metadata."""
     from pipelines.datasets.importers.amazon import import_amazon
 
     _imported(import_amazon(reviews, meta, out), out)
@@ -305,7 +303,7 @@ def movielens(
     _imported(import_movielens(users, movies, ratings, out), out)
 
 
-def _imported(report: Any, out: Path) -> None:
+def _imported(report: Any, out: str) -> None:
     typer.echo(f"wrote {out}: {report.users:,} users, {report.items:,} items, {report.events:,} events")
     if report.without_title:
         typer.echo(f"{report.without_title:,} items have no title; brand and category stand in")

@@ -43,7 +43,7 @@ def token() -> str:
 
 
 def credential(variable: str, path: str) -> str:
-    """Return the line in the file at `path`, which `variable` names. Raises ConfigError: there is none."""
+    """Return the line in the file at `path`. Raises ConfigError naming `variable`."""
     try:
         line = Path(path).read_text(encoding="ascii").strip()
     except OSError as error:

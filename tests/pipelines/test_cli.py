@@ -163,7 +163,12 @@ def test_sample_and_compile_write_what_they_say(tmp_path: Path) -> None:
     assert recllm("sample", *arguments, cwd=tmp_path).returncode == 0
     actions = set(pq.read_table(tmp_path / "log" / "events.parquet")["action"].to_pylist())
     assert actions - set(ACTIONS), "faulty rows are among them"
-    assert {path.stem for path in (tmp_path / "log").iterdir()} == {"users", "items", "events", "exposures"}
+    assert {path.stem for path in (tmp_path / "log").glob("*.parquet")} == {
+        "users",
+        "items",
+        "events",
+        "exposures",
+    }
     compiled = recllm("compile", "--out", "p.yaml", cwd=tmp_path, RECLLM_GIT_COMMIT="0123456789abcdef")
     assert compiled.returncode == 0, compiled.stderr
     assert "localhost/recllm-r1/ops:0123456789abcdef" in (tmp_path / "p.yaml").read_text()

@@ -56,7 +56,7 @@ class VotingScorer(Scorer):
         """Return the sum of what `votes` [rows, items] are given for, of that shape."""
 
     def scores(self, histories: Histories) -> torch.Tensor:
-        """Return 1 + the sum of votes, or without any, the share of the highest count."""
+        """Return 1 + the votes; without any, the share of the highest count."""
         latest = histories.last(self.config.last)
         votes = recency_weights(latest, self.config.decay)
         shape = len(histories), self.num_items

@@ -43,12 +43,13 @@ class Folder:
         with _readable_errors(uri):
             return cls(uri, *fs.FileSystem.from_uri(re.sub("^minio:", "s3:", uri)))
 
-    def entries(self) -> list[Any]:
+    def entries(self, *, may_be_missing: bool = False) -> list[Any]:
         """Return the entries of the folder (pyarrow's FileInfo) by path.
 
-        Raises: DataError if the folder is missing (in object storage: empty), or the store refuses.
+        Raises: DataError if the folder is missing (in object storage: empty), or the store refuses. With
+        `may_be_missing` a missing folder has no entries.
         """
-        return self._listing(self.root, recursive=False)
+        return self._listing(self.root, recursive=False, may_be_missing=may_be_missing)
 
     def files(self, name: str = "") -> list[Any]:
         """Return every file below the folder (or its folder `name`) at any depth, like `entries`."""
@@ -59,12 +60,13 @@ class Folder:
         paths = [f"{parent}/{file}" for parent, _, files in os.walk(root) for file in files]
         return [entry for entry in self.store.get_file_info(sorted(paths)) if entry.is_file]
 
-    def _listing(self, root: str, recursive: bool) -> list[Any]:
+    def _listing(self, root: str, recursive: bool, may_be_missing: bool = False) -> list[Any]:
         from pyarrow import fs
 
         with _readable_errors(self.uri):
             try:
-                found = self.store.get_file_info(fs.FileSelector(root, recursive=recursive))
+                selector = fs.FileSelector(root, allow_not_found=may_be_missing, recursive=recursive)
+                found = self.store.get_file_info(selector)
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise DataError(
                     f"{self.uri}: no such folder; is the path right, and has what writes it finished?"

@@ -1,5 +1,6 @@
 """Importer of MovieLens-1M: users.dat and movies.dat as GroupLens gives them, and a table of interactions."""
 
+import codecs
 import functools
 import re
 from collections.abc import Iterator, Sequence
@@ -16,22 +17,29 @@ from pipelines.datasets.importers.output import Faults, ImportReport, read_lines
 
 SEPARATOR = "::"
 GENDERS = {"F": "female", "M": "male"}
-AGE = re.compile("[0-9]{1,3}")
+AGE = re.compile("([0-9]{1,3})(?:-[0-9]{1,3}|[+])?")
+"""The lower end of an age band, or the band as GroupLens spells it out."""
+UNDER_18 = {"Under 18": 1}
+"""The youngest band, which the file calls 1."""
+HEADERS = ("userid", "user_id", "movieid", "movie_id")
+MILLISECONDS = 10**11
+"""From here on a time is in milliseconds: in seconds it would lie in the year 5138."""
 ORDINALS = ("ordinal", "row_in_ratings_dat")
 
 
-def import_movielens(users: Path, movies: Path, ratings: Path, out: Path) -> ImportReport:
-    """Write users, items and events to the folder `out`, whole or not at all.
+def import_movielens(users: Path, movies: Path, ratings: Path, out: str | Path) -> ImportReport:
+    """Write users, items and events to `out`, a folder or s3:// URI.
 
     `ratings` is ratings.dat (UserID::MovieID::Rating::Timestamp) or a Parquet file with user_id, item_id
-    (or movie_id), timestamp (Unix seconds or a time) and, if ties in time have an order, ordinal or
-    row_in_ratings_dat. A rating is a `click`: it says that the user engaged with the film, not how much.
-    Age is the lower end of the age band; genres become tags.
+    (or movie_id), timestamp (Unix seconds, milliseconds, or a time) and, if ties in time have an order,
+    ordinal or row_in_ratings_dat. A rating is a `click`: it says that the user engaged with the film, not
+    how much. Age is the lower end of the age band; genres become tags.
 
     An unusable line of `users` or `movies` is left out; an unusable age or gender is null. An unusable
     rating has null fields, so that the quarantine of a run counts it. All are counted, and logged with an
     example.
-    Raises DataError: a file is missing or unreadable, lacks a column, or has no usable row.
+    Raises DataError: a file is missing or unreadable, lacks a column, or has no usable row, or `out` holds
+    other files.
     """
     faults = Faults()
     people = _records(Path(users), 5, faults, "UserID::Gender::Age::Occupation::Zip-code")
@@ -40,10 +48,11 @@ def import_movielens(users: Path, movies: Path, ratings: Path, out: Path) -> Imp
     profiles = []
     for line, row in people:
         number, gender, age, *_ = row
-        for name, is_usable in (("gender", gender in GENDERS), ("age", AGE.fullmatch(age))):
+        band = AGE.fullmatch(age)
+        years = int(band[1]) if band else UNDER_18.get(age)
+        for name, is_usable in (("gender", gender in GENDERS), ("age", years is not None)):
             if not is_usable:
                 faults.add(f"user without a usable {name}", Path(users), line, SEPARATOR.join(row))
-        years = int(age) if AGE.fullmatch(age) else None
         profiles.append({"user_id": number, "age": years, "gender": GENDERS.get(gender)})
     items = [
         {"item_id": number, "title": title, "tags": [g for g in genres.split("|") if g], "categories": []}
@@ -66,9 +75,19 @@ def _records(path: Path, fields: int, faults: Faults, expected: str) -> list[tup
 
 
 def _split(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield number and fields of each line that is not blank."""
+    """Yield number and fields of each line that is not blank, nor a header."""
     for number, line in read_lines(path):
-        yield number, line.decode("latin-1").rstrip("\r\n").split(SEPARATOR)
+        fields = _decoded(line.removeprefix(codecs.BOM_UTF8)).rstrip("\r\n").split(SEPARATOR)
+        if number > 1 or fields[0].casefold() not in HEADERS:
+            yield number, fields
+
+
+def _decoded(line: bytes) -> str:
+    """Return the text: the original files are Latin-1, copies that others made UTF-8."""
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
 
 
 def _events(path: Path, faults: Faults) -> pa.Table:
@@ -128,5 +147,6 @@ def _times(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """Return times or Unix seconds as TIMESTAMP; null where that fails."""
     if not pa.types.is_timestamp(column.type):
         seconds = pd.to_numeric(column.to_pandas(), errors="coerce")
+        seconds = seconds.where(seconds < MILLISECONDS, seconds / 1000)
         column = pa.array(pd.to_datetime(seconds, unit="s", errors="coerce"))
     return column.cast(tables.TIMESTAMP, safe=False)

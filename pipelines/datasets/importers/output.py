@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.shared.artifacts.outputs import atomic_folder
 from components.shared.errors import DataError
 from components.shared.logs import logger
 from data_contracts import tables
+from pipelines.datasets.own_folder import own_folder
 
 log = logger("import")
 
@@ -51,13 +51,13 @@ class Faults:
 
 
 def write_tables(
-    out: Path, faults: Faults, users: pa.Table, items: pa.Table, events: pa.Table
+    out: str | Path, faults: Faults, users: pa.Table, items: pa.Table, events: pa.Table
 ) -> ImportReport:
-    """Write the three raw tables to the folder `out`, whole or not at all.
+    """Write the three raw tables to `out`, a folder or s3:// URI.
 
     Columns that a table lacks are null. Nulls in required columns are left to the quarantine of a run.
     """
-    with atomic_folder(Path(out)) as folder:
+    with own_folder(out) as folder:
         for name, table in (("users", users), ("items", items), ("events", events)):
             columns = [
                 (table[f.name] if f.name in table.column_names else pa.nulls(len(table))).cast(f.type)

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.shared.artifacts.outputs import atomic_folder
 from components.shared.logs import logger, progress
 from data_contracts import tables
+from pipelines.datasets.own_folder import own_folder
 from pipelines.datasets.synthetic.config import SampleConfig
 from pipelines.datasets.synthetic.items import NAMES, STYLES, SUBTOPICS, SampleItems, ids, start_us
 
@@ -37,8 +37,8 @@ HOURS = np.array([1, 0.5, 0.3, 0.2, 0.2, 0.3, 1, 2, 3, 3, 3, 3, 4, 4, 3, 3, 3, 4
 CENTURY_US = 100 * 365 * 86_400_000_000
 
 
-def generate(config: SampleConfig, folder: Path) -> None:
-    """Write users, items, events and exposures (if configured) into `folder`, whole or not at all.
+def generate(config: SampleConfig, out: str | Path) -> None:
+    """Write users, items, events and exposures (if configured) to `out`, a folder or s3:// URI.
 
     The same configuration gives the same bytes. Events may hold nulls if `dirty_share` > 0.
     """
@@ -48,7 +48,7 @@ def generate(config: SampleConfig, folder: Path) -> None:
     schemas = {"users": tables.USERS, "events": events, "exposures": tables.EXPOSURES}
     if not config.exposures:
         del schemas["exposures"]
-    with atomic_folder(folder) as partial, ExitStack() as stack:
+    with own_folder(out) as partial, ExitStack() as stack:
         pq.write_table(catalogue.table, partial / "items.parquet")
         writers = {
             name: stack.enter_context(pq.ParquetWriter(partial / f"{name}.parquet", schema))

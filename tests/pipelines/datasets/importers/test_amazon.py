@@ -126,8 +126,8 @@ def test_a_bad_review_is_counted_and_left_to_the_quarantine(tmp_path, caplog, li
     ("line", "found"),
     [
         pytest.param("{'asin': 'B1', 'title': ['Soap']}", {"title": None}, id="title is a list"),
-        pytest.param("{'asin': 'B1', 'brand': 7}", {"brand": None}, id="brand is a number"),
-        pytest.param("{'asin': 'B1', 'categories': ['Bath']}", {"categories": []}, id="flat categories"),
+        pytest.param("{'asin': 'B1', 'brand': {'name': 7}}", {"brand": None}, id="brand is a mapping"),
+        pytest.param("{'asin': 'B1', 'categories': ['Bath', 7]}", {"categories": []}, id="mixed categories"),
         pytest.param("{'asin': 'B1', 'categories': 7}", {"categories": []}, id="categories is a number"),
         pytest.param("{'asin': 'B1'}\n__import__('os')", {"title": None}, id="no literal"),
         pytest.param("{'asin': 'B1', 'tit", {"title": None, "categories": []}, id="cut off"),
@@ -144,6 +144,62 @@ def test_bad_metadata_is_counted_and_costs_its_fields_alone(tmp_path, caplog, li
     items = {row["item_id"]: row for row in pq.read_table(tmp_path / "out/items.parquet").to_pylist()}
     assert items["B2"]["title"] == "Tea"
     assert {name: items["B1"][name] for name in found} == found
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        pytest.param(["{'asin': 'B1', 'title': 1984}"], {"title": "1984"}, id="title is a number"),
+        pytest.param(
+            ["{'asin': 'B1', 'categories': ['Bath', 'Soap']}"],
+            {"categories": ["Bath", "Soap"]},
+            id="one flat path",
+        ),
+        pytest.param(
+            ['{"asin": "B1", "title": null, "brand": "Sud"}'], {"title": None, "brand": "Sud"}, id="JSON"
+        ),
+        pytest.param(
+            ["{'asin': 'B1', 'brand': 'Sud'}", "{'asin': 'B1', 'title': 'Soap', 'brand': 'other'}"],
+            {"title": "Soap", "brand": "Sud"},
+            id="two lines on one item",
+        ),
+    ],
+)
+def test_other_forms_of_metadata_are_read(tmp_path, caplog, lines, found):
+    meta = write_lines(tmp_path / "other.json.gz", [f"{line}\n" for line in lines])
+    import_amazon(write(tmp_path)[0], meta, tmp_path / "out")
+    items = {row["item_id"]: row for row in pq.read_table(tmp_path / "out/items.parquet").to_pylist()}
+    assert {name: items["B1"][name] for name in found} == found
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("review", "meta"),
+    [
+        pytest.param(
+            {"reviewerID": "A1", "asin": "B1", "unixReviewTime": 1514764800, "verified": True},
+            {"asin": "B1", "title": "Soap", "brand": "Sud", "category": ["Bath", "Soap"]},
+            id="2018",
+        ),
+        pytest.param(
+            {"user_id": "A1", "asin": "B7", "parent_asin": "B1", "timestamp": 1514764800000},
+            {"parent_asin": "B1", "title": "Soap", "store": "Sud", "categories": ["Bath", "Soap"]},
+            id="2023",
+        ),
+    ],
+)
+def test_the_formats_of_later_years(tmp_path, caplog, review, meta):
+    reviews = write_lines(tmp_path / "Baby.jsonl.gz", ["\n", "no json\n", json.dumps(review) + "\n"])
+    described = write_lines(tmp_path / "meta_Baby.jsonl.gz", [json.dumps(meta) + "\n"])
+    report = import_amazon(reviews, described, tmp_path / "out")
+    assert report == ImportReport(users=1, items=1, events=2)
+    event = pq.read_table(tmp_path / "out/events.parquet").to_pylist()[1]
+    assert (event["user_id"], event["item_id"]) == ("A1", "B1")
+    assert event["timestamp"].isoformat() == "2018-01-01T00:00:00+00:00"
+    (item,) = pq.read_table(tmp_path / "out/items.parquet").to_pylist()
+    assert (item["title"], item["brand"], item["categories"]) == ("Soap", "Sud", ["Bath", "Soap"])
+    (message,) = caplog.messages
+    assert "review line that is no object" in message and "line 2" in message
 
 
 def test_faults_of_both_files_are_counted_apart(tmp_path, caplog):

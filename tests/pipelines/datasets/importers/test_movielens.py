@@ -72,6 +72,22 @@ def test_a_bad_rating_is_counted_and_left_to_the_quarantine(files, caplog, line,
     assert [row["ordinal"] for row in rows(files, "events")] == [0, 1, 2]
 
 
+def test_other_copies_of_the_files_are_read(files, caplog):
+    """With a byte order mark and a header, in UTF-8, age bands in words, times in milliseconds."""
+    (files / "users.dat").write_bytes(
+        b"\xef\xbb\xbfUserID::Gender::Age::Occupation::Zip-code\r\n1::F::Under 18::4::48067\r\n"
+        b"2::M::25-34::16::70072\r\n3::M::56+::16::70072\r\n"
+    )
+    (files / "movies.dat").write_text("movieId::title::genres\n7::Amélie::Comedy\n", encoding="utf-8")
+    (files / "ratings.dat").write_text("\ufeff1::7::5::978300760000\n2::7::4::978300761\n", encoding="utf-8")
+    import_movielens(*paths(files))
+    assert not caplog.messages
+    assert [row["age"] for row in rows(files, "users")] == [1, 25, 56]
+    assert [row["title"] for row in rows(files, "items")] == ["Amélie"]
+    times = [row["timestamp"].isoformat() for row in rows(files, "events")]
+    assert times == ["2000-12-31T22:12:40+00:00", "2000-12-31T22:12:41+00:00"]
+
+
 def test_bad_users_and_movies_are_counted_and_left_out(files, caplog):
     with (files / "users.dat").open("a") as users, (files / "movies.dat").open("a") as movies:
         users.write("3::F\n\n4::X::old::4::48067\n")

@@ -1,0 +1,51 @@
+"""Folders of raw tables that the project writes: nothing else is ever replaced."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from components.shared.artifacts.outputs import atomic_folder
+from components.shared.artifacts.storage import Folder, is_remote, remove_files, scratch_folder, upload
+from components.shared.errors import DataError
+
+MARKER = ".recllm"
+"""The file by which such a folder is known."""
+_MARKED = "Written by `recllm sample` or `recllm import`, which may replace this folder.\n"
+
+
+def check_replaceable(out: str) -> str:
+    """Return `out`, a folder or s3:// URI. Raises DataError if others wrote what is there."""
+    names = _names(out)
+    if names and MARKER not in names:
+        raise DataError(
+            f"{out}: holds {', '.join(sorted(names)[:3])}, which would be lost; name a new folder, an empty "
+            "one, or one that `recllm sample` or `recllm import` wrote"
+        )
+    return out
+
+
+@contextmanager
+def own_folder(out: str | Path) -> Iterator[Path]:
+    """Yield a local folder whose files replace those of `out` when the block succeeds.
+
+    `out` is a folder, replaced whole or not at all, or an s3:// URI, written file by file.
+    Raises: DataError as `check_replaceable`, or the store refuses; OutputError: a disk is full.
+    """
+    out = check_replaceable(str(out))
+    if not is_remote(out):
+        with atomic_folder(Path(out)) as folder:
+            yield folder
+            (folder / MARKER).write_text(_MARKED, encoding="utf-8")
+        return
+    folder = scratch_folder()
+    yield folder
+    (folder / MARKER).write_text(_MARKED, encoding="utf-8")
+    # The marker goes first: after a kill, the same command may go on.
+    names = sorted(path.name for path in folder.iterdir())
+    for name in names:
+        upload(folder / name, f"{out.rstrip('/')}/{name}")
+    remove_files(out, _names(out) - set(names))
+
+
+def _names(out: str) -> set[str]:
+    return {entry.base_name for entry in Folder.at(out).entries(may_be_missing=True)}
