@@ -1,6 +1,7 @@
 """The Dockerfiles, read without building them: pins, user, sources and what the last layer holds."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pyspark
@@ -89,6 +90,12 @@ def test_only_the_commit_is_an_argument_of_the_last_stage(image: str) -> None:
 def test_verl_differs_from_the_common_pins_only_where_it_must() -> None:
     common, verl = pins("constraints.txt"), pins("requirements-verl.txt")
     assert {name for name in common.keys() & verl.keys() if common[name] != verl[name]} == VERL_OWN
+
+
+def test_verls_environment_has_all_that_training_imports() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {re.split("[><=]", named)[0] for named in project["optional-dependencies"]["train"]}
+    assert names <= pins("requirements-verl.txt").keys()
 
 
 def test_cuda_adds_to_the_requirements_of_verl_and_repeats_none() -> None:
