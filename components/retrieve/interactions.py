@@ -121,7 +121,7 @@ class Interactions:
 
     @property
     def has_text(self) -> Bools:
-        """Whether an item has a title, brand or tag; a text that is the item's id says nothing."""
+        """Whether each item has a title, brand or tag: a text beyond its id."""
         said = pc.and_(pc.not_equal(self.texts, pa.array(self.item_ids)), pc.not_equal(self.texts, ""))
         return said.to_numpy(zero_copy_only=False)
 

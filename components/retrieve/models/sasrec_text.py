@@ -9,7 +9,7 @@ from components.retrieve.networks.item_network import init_weights
 
 
 class SasrecText(Sasrec):
-    """Knows rarely seen items by their text; an item whose sentence vector is 0 has its id alone."""
+    """Knows rare items by their text; one whose vector is 0 has its id alone."""
 
     vectors: Tensor
 

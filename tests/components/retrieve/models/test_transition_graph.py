@@ -3,9 +3,7 @@ import pytest
 
 from components.retrieve.interactions import Histories
 from components.retrieve.model_config import ItemToItemConfig
-from components.retrieve.models.item_to_item import ItemToItem
 from components.retrieve.models.transition_graph import TransitionGraph
-from components.retrieve.ranking import recall
 
 CONFIG = ItemToItemConfig(window=3, last=4, decay=0.4)
 
@@ -51,15 +49,3 @@ def test_ties_go_to_the_first_item_and_one_user_is_enough() -> None:
     assert one.rank(histories([0]), 4).items.tolist() == [[1, 2, 3, 4]]
     lonely = TransitionGraph(histories([2, 1]), 3, CONFIG)
     assert lonely.rank(histories([2], [0]), 2).items.tolist() == [[1, 0], [1, 2]]
-
-
-@pytest.mark.parametrize("is_graph", [True, False])
-def test_pure_noise_scores_chance(is_graph) -> None:
-    generator = np.random.default_rng(1)
-    paths = np.stack([generator.permutation(200)[:9] for _ in range(3000)])
-    train, labels = histories(*paths[:, :8].tolist()), paths[:, 8:]
-    config = ItemToItemConfig()
-    model = TransitionGraph(train, 200, config) if is_graph else ItemToItem(train, 200, config, True)
-    hits = model.rank(train, 10).items == labels
-    reached, chance = recall(hits, np.ones(3000), 10), 10 / 192
-    assert abs(reached.mean() - chance) < 4 * np.sqrt(chance * (1 - chance) / 3000)
