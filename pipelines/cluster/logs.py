@@ -25,7 +25,7 @@ def read(client: Client, run: dict[str, Any], step: str) -> list[str]:
     names = {task["display_name"] for task in kubeflow.steps(run)}
     if step not in names:
         raise ClusterError(
-            f"run {run['run_id']} has no step '{step}' so far; it has {', '.join(sorted(names))}"
+            f"run {run['run_id']} has no step '{step}' so far; it has {', '.join(sorted(names)) or 'none'}"
         )
     for node in _nodes(run, step):
         try:

@@ -98,6 +98,8 @@ def test_a_steps_log_is_found_by_its_nodes_name(kubeflow: Any) -> None:
     assert logs.read(client, RUN, "make") == OWN
     with pytest.raises(ClusterError, match="no step 'bake' so far; it has make"):
         logs.read(client, RUN, "bake")
+    with pytest.raises(ClusterError, match="no step 'make' so far; it has none"):
+        logs.read(client, {"run_id": "r", "state": "PENDING"}, "make")
     kubeflow.logs.clear()
     with pytest.raises(ClusterError, match="no longer kept"):
         logs.read(client, RUN, "make")
