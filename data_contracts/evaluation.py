@@ -70,6 +70,12 @@ CANDIDATE_ORDER, CHAMPION, ONLINE = "candidates", "champion", "online"
 """Comparators' names: the candidates in their order, the champion, the lists that were shown online."""
 
 
+TRAINED_MODEL = "grpo"
+"""The comparator that the gate judges: the trained model, which register takes if it passes."""
+
+SCORED_MODEL = "grpo_scored"
+"""The same model without reasoning: candidates in the order of their numbers' likelihood."""
+
 Lineage = dict[str, Any]
 """What a run was made from, by names: a JSON mapping."""
 

@@ -316,11 +316,16 @@ def promote(
     model: ModelOption = "recllm-r1",
     tracking_uri: TrackingOption = "",
     runs: RegistryRunsOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Also a version that no gate has passed.")] = False,
+    reason: Annotated[str, typer.Option(help="Why it is forced; the history keeps it.")] = "",
 ) -> None:
     """Make a registered version the champion; the old champion becomes `previous`."""
     from components.register import promote
+    from components.shared.errors import ConfigError
 
-    typer.echo(str(promote.promote(_registry(tracking_uri, runs), model, version)))
+    if force != bool(reason.strip()):
+        raise ConfigError("--force and --reason TEXT go together: the history keeps why it was forced")
+    typer.echo(str(promote.promote(_registry(tracking_uri, runs), model, version, reason=reason.strip())))
 
 
 @app.command()
@@ -331,6 +336,30 @@ def rollback(
     from components.register import promote
 
     typer.echo(str(promote.rollback(_registry(tracking_uri, runs), model)))
+
+
+@app.command()
+def models(
+    model: ModelOption = "recllm-r1", tracking_uri: TrackingOption = "", runs: RegistryRunsOption = None
+) -> None:
+    """List the registered versions with their aliases and headline figures, newest first."""
+    from components.register.listing import list_versions
+    from pipelines import summary
+
+    found = list_versions(_registry(tracking_uri, runs), model)
+    summary.show_rows(f"{model}: {len(found)} versions", found)
+
+
+@app.command()
+def history(
+    model: ModelOption = "recllm-r1", tracking_uri: TrackingOption = "", runs: RegistryRunsOption = None
+) -> None:
+    """List every change of the champion, oldest first."""
+    from components.register import listing
+    from pipelines import summary
+
+    found = listing.history(_registry(tracking_uri, runs), model)
+    summary.show_rows(f"{model}: {len(found)} changes of the champion", found)
 
 
 def _registry(tracking_uri: str, runs: Path | None) -> str:

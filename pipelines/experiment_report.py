@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.evaluate.config import TRAINED_MODEL
 from components.shared.artifacts.outputs import write_json
-from data_contracts.evaluation import GLOSSARY, TITLES, EvaluationReport, format_metric
+from data_contracts.evaluation import GLOSSARY, TITLES, TRAINED_MODEL, EvaluationReport, format_metric
 
 METRICS = ("ndcg@10", "recall@10", "ilad", "novelty")
 NOT_RUN = "not run yet"

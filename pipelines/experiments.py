@@ -9,8 +9,8 @@ from typing import Any
 
 import typer
 
-from components.evaluate.config import TRAINED_MODEL
 from components.shared.errors import ConfigError
+from data_contracts.evaluation import TRAINED_MODEL
 from pipelines import experiment_report, local, profile
 
 Changes = Mapping[str, Any]

@@ -2,8 +2,10 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, fields
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -43,6 +45,16 @@ def show_experiment(folder: Path) -> None:
     figures = {variant: experiment_report.figures(row) for variant, row in variants.items()}
     verdict = experiment_report.verdict(variants)
     _print(report["question"], figures, verdict, f"report: {folder / 'report.html'}")
+
+
+def show_rows(title: str, rows: Sequence[Any]) -> None:
+    """Print dataclasses as a table, a row each, under `title`."""
+    table = Table(title=title, title_justify="left")
+    for column in fields(rows[0]) if rows else ():
+        table.add_column(column.name.replace("_at_", "@").replace("_", " "))
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in astuple(row)))
+    Console(width=max(WIDTH, Console().width), highlight=False).print(table if rows else title)
 
 
 def _print(title: str, figures: Mapping[str, Mapping[str, str]], *lines: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from components.evaluate.config import SCORED_MODEL, TRAINED_MODEL, EvaluateConfig
+from components.evaluate.config import EvaluateConfig
 from components.evaluate.tables import DEPTH, Catalogue
 from components.shared.artifacts import fingerprint
 from components.shared.language_model.generate import Completion, complete
@@ -18,7 +18,7 @@ from components.shared.language_model.scoring import WITHOUT_REASONING, ranking,
 from components.shared.logs import logger, progress
 from components.shared.prompting import answer
 from components.shared.prompting.table import PromptRow
-from data_contracts.evaluation import AnswerStatistics, Example, ExampleAnswer
+from data_contracts.evaluation import SCORED_MODEL, TRAINED_MODEL, AnswerStatistics, Example, ExampleAnswer
 
 log = logger("evaluate")
 

@@ -6,13 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from components.shared.config import Dtype, Seed, Share, strict
-
-TRAINED_MODEL = "grpo"
-"""The comparator that the gate judges: the trained model, which register takes if it passes."""
-
-
-SCORED_MODEL = "grpo_scored"
-"""The same model without reasoning: candidates in the order of their numbers' likelihood."""
+from data_contracts.evaluation import TRAINED_MODEL
 
 
 @strict

@@ -3,11 +3,19 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.evaluate.config import SCORED_MODEL, TRAINED_MODEL, GateConfig
+from components.evaluate.config import GateConfig
 from components.shared.errors import ConfigError, DataError, faults_as
 from components.shared.logs import logger
 from components.shared.reporting import page
-from data_contracts.evaluation import CHAMPION, TITLES, Comparator, Difference, EvaluationReport
+from data_contracts.evaluation import (
+    CHAMPION,
+    SCORED_MODEL,
+    TITLES,
+    TRAINED_MODEL,
+    Comparator,
+    Difference,
+    EvaluationReport,
+)
 
 log = logger("gate")
 

@@ -7,7 +7,7 @@ from typing import Any
 from components.evaluate import health, page
 from components.evaluate.answers import answer_all, answer_statistics, examples
 from components.evaluate.comparison import compare
-from components.evaluate.config import SCORED_MODEL, EvaluateConfig
+from components.evaluate.config import EvaluateConfig
 from components.evaluate.scores import recall_ceiling, score
 from components.evaluate.slices import slices
 from components.evaluate.tables import SPLIT, read_catalogue, read_rankings, sample_prompts
@@ -20,6 +20,7 @@ from data_contracts.evaluation import (
     CHAMPION,
     NO_MODEL,
     ONLINE,
+    SCORED_MODEL,
     EvaluationReport,
     Kind,
     Lineage,

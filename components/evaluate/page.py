@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from components.evaluate.config import SCORED_MODEL, TRAINED_MODEL
 from components.shared.reporting import charts, page
 from components.shared.reporting.page import Block, Cell, Heading, Note, Table, Text, Tone
 from data_contracts.evaluation import (
@@ -15,7 +14,9 @@ from data_contracts.evaluation import (
     FURTHER_METRICS,
     GLOSSARY,
     HEADLINE_METRICS,
+    SCORED_MODEL,
     TITLES,
+    TRAINED_MODEL,
     Difference,
     EvaluationReport,
     Example,

@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from components.register import packaging
+from components.register.card import model_card
 from components.register.config import RegisterConfig, RegistryConfig
 from components.shared.artifacts.fingerprint import of_folder
 from components.shared.artifacts.outputs import atomic_folder
@@ -107,12 +108,11 @@ def _create(
     except BaseException:
         client.set_terminated(run_id, "FAILED")
         raise
-    # NDCG@10 and Recall@10 of every comparator are tags as well, which the list of versions shows.
-    for comparator in report.comparators:
-        for metric in ("ndcg@10", "recall@10"):
-            tags[f"{_name(comparator.name)}.{_name(metric)}"] = f"{comparator.metrics[metric]:.6f}"
-    source = f"{run.info.artifact_uri}/model"
-    return str(client.create_model_version(config.model_name, source, run_id, tags=tags).version)
+    source, card = f"{run.info.artifact_uri}/model", model_card(report)
+    tags[registry.GATE] = registry.PASSED
+    return str(
+        client.create_model_version(config.model_name, source, run_id, tags=tags, description=card).version
+    )
 
 
 def _log_metrics(client: MlflowClient, run_id: str, report: EvaluationReport) -> None:
@@ -120,7 +120,9 @@ def _log_metrics(client: MlflowClient, run_id: str, report: EvaluationReport) ->
     sample = report.sample
     values = {"sample/users": float(sample.users), "sample/recall_ceiling": sample.recall_ceiling}
     for found in report.comparators:
-        metrics = found.metrics | ({"valid_share": found.answers.valid_share} if found.answers else {})
+        interval = found.ndcg_at_10_interval
+        metrics = found.metrics | {"ndcg@10_low": interval.low, "ndcg@10_high": interval.high}
+        metrics |= {"valid_share": found.answers.valid_share} if found.answers else {}
         values |= {f"{_name(found.name)}/{_name(metric)}": value for metric, value in metrics.items()}
     client.log_batch(run_id, [Metric(name, value, timestamp=0, step=0) for name, value in values.items()])
 

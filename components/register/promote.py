@@ -37,6 +37,8 @@ class Promotion:
     at: str
     """Time in ISO 8601, UTC."""
     by: str
+    reason: str = ""
+    """Why it was promoted past the gate."""
     changed: bool = True
     """False if the version was the champion already."""
 
@@ -73,11 +75,19 @@ def rollback(tracking_uri: str, model_name: str) -> Promotion:
 
 
 def promote(
-    tracking_uri: str, model_name: str, version_or_alias: str = CHALLENGER, *, action: Action = "promote"
+    tracking_uri: str,
+    model_name: str,
+    version_or_alias: str = CHALLENGER,
+    *,
+    action: Action = "promote",
+    reason: str = "",
 ) -> Promotion:
     """Make a version the champion, and the old champion `previous`.
 
-    Raises ConfigError: no such registry, model or version; UserError: another change is in progress.
+    A version that no gate has passed needs a `reason`, which the history keeps.
+
+    Raises ConfigError: no such registry, model or version, or no gate has passed it; UserError: another
+    change is in progress.
     """
     client = mlflow_client.connect(tracking_uri)
     with readable_errors(client.tracking_uri):
@@ -91,9 +101,12 @@ def promote(
             replaced=aliases.get(CHAMPION),
             at=datetime.now(UTC).isoformat(timespec="seconds"),
             by=_user(),
+            reason=reason,
         )
         if promotion.version == promotion.replaced:
             return replace(promotion, replaced=None, changed=False)
+        if action == "promote" and not reason:
+            _check_gate(client, model_name, promotion.version)
         entry = Entry(number=number, nonce=uuid.uuid4().hex[:12], promotion=promotion, done=False)
         _claim(client, entry)
         # `previous` first: if the second call is never made, the champion is still the old one.
@@ -112,6 +125,16 @@ def _resolve(client: MlflowClient, model_name: str, aliases: Mapping[str, str], 
         return aliases[version_or_alias]
     present = ", ".join([*versions, *aliases]) or "none"
     raise ConfigError(f"{model_name} has no version '{version_or_alias}'; it has {present}")
+
+
+def _check_gate(client: MlflowClient, model_name: str, version: str) -> None:
+    """Raise ConfigError unless a gate has passed the version."""
+    if client.get_model_version(model_name, version).tags.get(registry.GATE) != registry.PASSED:
+        raise ConfigError(
+            f"{model_name} version {version}: no gate has passed it (it has no tag "
+            f"{registry.GATE}={registry.PASSED}); compare it in a run of the pipeline, or promote it with "
+            "--force --reason TEXT, which the history keeps"
+        )
 
 
 def _claim(client: MlflowClient, entry: Entry) -> None:

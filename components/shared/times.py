@@ -1,6 +1,11 @@
-"""Times of configurations: ISO 8601, UTC."""
+"""Times in ISO 8601, UTC."""
 
 from datetime import UTC, datetime
+
+
+def from_milliseconds(milliseconds: int) -> str:
+    """Return the Unix time as ISO 8601 to the second, UTC."""
+    return datetime.fromtimestamp(milliseconds // 1000, UTC).isoformat().replace("+00:00", "Z")
 
 
 def parse_time(name: str, text: str) -> datetime:

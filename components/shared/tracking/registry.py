@@ -8,6 +8,8 @@ from components.shared.errors import ConfigError
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 RUN_KEY = "run_key"
+GATE, PASSED = "gate", "passed"
+"""The tag of versions that a pipeline registered, which it does only behind its gate."""
 
 
 def find_model(client: MlflowClient, name: str) -> RegisteredModel | None:

@@ -57,9 +57,12 @@ def test_a_version_carries_lineage_figures_and_files(config, inputs, tmp_path) -
     assert version.tags["run_key"] == "run-1"
     assert version.tags["git_commit"] == "abc"
     assert version.tags["rows"] == '{"n": 3}'
-    assert version.tags["grpo.ndcg_at_10"] == "0.200000"
+    assert version.tags["gate"] == "passed"
+    assert not [name for name in version.tags if "ndcg" in name]
+    assert "### Limits" in version.description and "run-1" in version.description
     metrics = client.get_run(version.run_id).data.metrics
     assert metrics["sasrec/ndcg_at_10"] == pytest.approx(0.15)
+    assert metrics["grpo/ndcg_at_10_low"] == pytest.approx(0.18)
     assert metrics["grpo/valid_share"] == 1.0
     files = {one.path for one in client.list_artifacts(version.run_id)}
     assert files == {"model", "report.json", "lineage.json"}

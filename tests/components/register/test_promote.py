@@ -23,7 +23,7 @@ def client(tracking_uri: str) -> MlflowClient:
     client = connect(tracking_uri)
     ensure_model(client, MODEL)
     for _ in range(4):
-        client.create_model_version(MODEL, "file:///nowhere")
+        client.create_model_version(MODEL, "file:///nowhere", tags={"gate": "passed"})
     client.set_registered_model_alias(MODEL, "challenger", "4")
     return client
 
@@ -69,6 +69,18 @@ def test_rollback_goes_back_and_a_second_one_forth(client, tracking_uri) -> None
         ("rollback", "1", "2"),
         ("rollback", "2", "1"),
     ]
+
+
+def test_a_version_that_no_gate_passed_needs_a_reason_which_the_history_keeps(client, tracking_uri) -> None:
+    client.create_model_version(MODEL, "file:///nowhere")
+    with pytest.raises(ConfigError, match=r"version 5: no gate has passed it .*--force --reason"):
+        promote(tracking_uri, MODEL, "5")
+    assert reigning(client) == (None, None) and history(tracking_uri, MODEL) == []
+    promote(tracking_uri, MODEL, "5", reason="the online test won")
+    promote(tracking_uri, MODEL, "1")
+    rollback(tracking_uri, MODEL)  # it was champion before
+    assert reigning(client) == ("5", "1")
+    assert [change.reason for change in history(tracking_uri, MODEL)] == ["the online test won", "", ""]
 
 
 def test_history_only_grows(client, tracking_uri) -> None:
