@@ -97,7 +97,7 @@ class PromptsConfig(PromptSettings):
     """How sequences and candidates become prompts."""
 
     train_prompts: NonNegativeInt = 0
-    """Training users, a seeded sample; 0 = all."""
+    """Training prompts, a seeded sample; 0 = all."""
     valid_prompts: NonNegativeInt = 200
     """Validation users, a seeded sample; 0 = all."""
     test_prompts: NonNegativeInt = 0

@@ -139,6 +139,16 @@ class Interactions:
         start = self.offsets[:-1][users]
         return Histories(self.items, start, start + self.train_end[users])
 
+    def train_prefixes(self) -> Queries:
+        """Return a query per train item after at least one other, each with what came before it."""
+        counts = np.maximum(self.train_end - 1, 0)
+        users = np.repeat(np.arange(len(counts)), counts)
+        position = 1 + np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
+        start = self.offsets[users]
+        label = start + position
+        histories, labels = Histories(self.items, start, label), Histories(self.items, label, label + 1)
+        return Queries(users, position, histories, labels)
+
     def queries(self, split: str) -> Queries:
         """Return the queries of `split`, at most one per user.
 

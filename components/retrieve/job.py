@@ -108,7 +108,7 @@ def _write_candidates(
     table: RankedListWriter,
 ) -> None:
     wanted, exposures, lists = context.config.num_candidates, context.exposures, candidates.lists
-    queries = context.data.queries(split)
+    queries = candidates.queries
     table.append(split, queries, lists, wanted, "", folds)
     hits, labels, cuts = lists.hits(queries), queries.labels.lengths, tuple(sorted({*CEILINGS, wanted}))
     figures.splits[split] = SplitFigures(

@@ -34,7 +34,7 @@ LEAST_KNOWN = 0.5
 class SplitFigures:
     """Figures of one split's queries and candidates."""
 
-    users: int  # queries, at most one per user
+    users: int  # queries, one per user unless train has all positions
     labels: float = 1.0  # per query
     cold: int = 0  # queries with an empty history
     new_items: int = 0  # candidates that their models' train part does not hold

@@ -41,7 +41,7 @@ def count_train(cases: DataFrame) -> tuple[int, int]:
 
 
 def sample_cases(config: PromptsConfig, cases: DataFrame) -> DataFrame:
-    """Return a sample per split: cases of the users with the smallest seeded id hashes."""
+    """Return a sample per split: the cases with the smallest seeded hashes."""
     sizes = {"train": config.train_prompts, "valid": config.valid_prompts, "test": config.test_prompts}
     parts = []
     for split, size in sizes.items():
@@ -49,7 +49,9 @@ def sample_cases(config: PromptsConfig, cases: DataFrame) -> DataFrame:
         if split == "train" and config.unretrieved == "drop":
             part = part.where("retrieved")
         if size:
-            lot = F.xxhash64(F.lit(config.seed), F.lit(split), F.col("user_id"))
+            # Train may have many cases per user: a sample of whole users would hold fewer of them.
+            key = ("user_id", "position") if split == "train" else ("user_id",)
+            lot = F.xxhash64(F.lit(config.seed), F.lit(split), *key)
             # orderBy + limit keeps only the best `size` of each task: no full sort, no shuffle of the rest.
             part = part.orderBy(lot, "user_id", "position").limit(size)
         parts.append(part)

@@ -31,7 +31,7 @@ class CrossFit:
     def of(cls, context: RetrievalContext) -> "CrossFit":
         """Return the generators, nothing of them fitted yet."""
         config, data = context.config, context.data
-        queries = data.queries("train")
+        queries = data.train_prefixes() if config.train_positions == "all" else data.queries("train")
         fold_of_user = user_folds(data.user_ids, config.folds, config.seed)
         folds = fold_of_user[queries.users]
         generators = {
@@ -48,7 +48,7 @@ class CrossFit:
             part = generator.candidates(self.queries.take(rows))
             lists.items[rows], lists.scores[rows] = part.lists.items, part.lists.scores
             filled, new = filled + part.filled, new + part.new
-        return Candidates(lists, filled, new)
+        return Candidates(self.queries, lists, filled, new)
 
     def add_blends(self, final: CandidateGenerator) -> None:
         """Learn the blends' weights; those of a fold from the other folds' prompts, the final ones from all.

@@ -44,8 +44,9 @@ class RetrievalContext:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Ranked candidates, how many of them popularity filled in, and how many are new items."""
+    """Ranked candidates of prompts, how many of them popularity filled in, and how many are new items."""
 
+    queries: Queries
     lists: RankedLists
     filled: int
     new: int
@@ -124,7 +125,7 @@ class CandidateGenerator:
         if self.new_items:
             lists = self.new_items.insert(lists, queries, config.new_item_slots, wanted)
         items = lists.items[:, :wanted]
-        return Candidates(lists, int(filled), int((self.is_new[items] & (items >= 0)).sum()))
+        return Candidates(queries, lists, int(filled), int((self.is_new[items] & (items >= 0)).sum()))
 
 
 def fuse(rankings: Sequence[RankedLists], vote_thresholds: Sequence[float], depth: int) -> RankedLists:

@@ -1,9 +1,10 @@
 import itertools
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from components.retrieve.interactions import Histories
+from components.retrieve.interactions import Histories, Interactions
 
 
 def of(*lengths: int) -> Histories:
@@ -51,3 +52,28 @@ def test_flat_names_each_items_row() -> None:
     rows, items = Histories(np.array([7, 8, 9]), np.array([1, 0, 2]), np.array([3, 0, 3])).flat()
     assert rows.tolist() == [0, 0, 2]
     assert items.tolist() == [8, 9, 9]
+
+
+def test_every_train_item_but_the_first_is_a_prompt() -> None:
+    items, lengths = np.arange(12), np.array([6, 3, 3])
+    data = Interactions(
+        user_ids=["a", "b", "c"],
+        item_ids=[str(item) for item in items],
+        items=items,
+        offsets=np.array([0, 6, 9, 12]),
+        train_end=np.array([4, 1, 0]),
+        valid_end=lengths - 1,
+        times=items,
+        tags=Histories.from_lengths(items, np.ones(12, np.int64)),
+        brands=items,
+        categories=items,
+        created=items,
+        texts=pa.nulls(12, pa.string()),
+    )
+    found = data.train_prefixes()
+    assert found.users.tolist() == [0, 0, 0]
+    assert found.position.tolist() == [1, 2, 3]
+    assert [row.tolist() for row in found.histories] == [[0], [0, 1], [0, 1, 2]]
+    assert [row.tolist() for row in found.labels] == [[1], [2], [3]]
+    last = data.queries("train")
+    assert found.take(found.position == 3).labels[0].tolist() == last.labels[0].tolist()

@@ -223,6 +223,19 @@ def test_settings_that_cannot_be_are_refused_by_their_key(settings, message) -> 
         RetrieveConfig(**settings)
 
 
+def test_every_train_position_gets_candidates_of_its_users_fold(write_tables, ring, outputs) -> None:
+    config = dataclasses.replace(COUNTING, train_positions="all")
+    report = run(config, **write_tables(ring), **outputs)
+    folds = dict(zip(sorted(ring), user_folds(sorted(ring), 2, 0).tolist(), strict=True))
+    train = [row for row in rows(outputs["candidates"]) if row["split"] == "train"]
+    expected = {(user, p) for user, items in ring.items() for p in range(1, len(items) - 2)}
+    assert {(row["user_id"], row["position"]) for row in train} == expected
+    assert len(train) == len(expected) == report.splits["train"].users
+    for row in train:
+        assert row["fold"] == folds[row["user_id"]]
+        assert not set(row["item_ids"]) & set(ring[row["user_id"]][: row["position"]])
+
+
 def test_an_item_never_seen_in_training_is_ranked_last_by_counting(write_tables, ring, outputs) -> None:
     catalogue = sorted({"zzz", *(i for items in ring.values() for i in items)})
     config = dataclasses.replace(COUNTING, ranking_depth=100)

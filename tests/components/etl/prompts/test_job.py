@@ -98,6 +98,26 @@ def test_samples_are_seeded_and_kept_prompts_without_their_label_teach_nothing(
     assert chosen != [row["user_id"] for row in rows(tmp_path / "seed", "test")]
 
 
+def test_every_position_of_a_users_train_part_may_have_a_prompt(copied, run_prompts_step, tiny_model_folder):
+    """Add a prompt for the item before the last train item, which is in its list as the label before was."""
+    file = copied / "candidates/part-0.parquet"
+    table = pq.read_table(file)
+    users = {row["user_id"]: row for row in pq.read_table(copied / "sequences").to_pylist()}
+    earlier = []
+    for row in table.to_pylist():
+        position, items = row["position"] - 1, users[row["user_id"]]["item_ids"]
+        if row["split"] == "train" and position > 0:
+            others = [item for item in row["item_ids"] if item not in items]
+            chosen = [*others[:2], items[position], *others[2:]]
+            earlier.append(row | {"position": position, "item_ids": chosen, "scores": [0.0] * len(chosen)})
+    assert earlier
+    pq.write_table(pa.concat_tables([table, pa.Table.from_pylist(earlier, schema=table.schema)]), file)
+    run_prompts_step(copied, tiny_model_folder, copied / "out", **ROOM)
+    found = {(row["user_id"], row["position"]): row for row in rows(copied / "out", "train")}
+    for row in earlier:
+        assert found[row["user_id"], row["position"]]["labels"] == [3]
+
+
 @pytest.fixture
 def copied(prepared, tmp_path):
     for name in ("sequences", "catalogue", "users", "candidates"):
