@@ -74,6 +74,8 @@ def _source(model: BaseModelConfig | EncoderConfig) -> ModelSource:
 
 def of_reward(weights: RewardWeights) -> str:
     """Return the fingerprint of the code of the user's own reward terms; "" without any."""
+    if not weights.business:
+        return ""
     from components.grpo.rewards import business_terms
 
     # Modules of the working folder come first, as in the steps, which run as `python -m`.
