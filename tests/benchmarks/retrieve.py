@@ -6,6 +6,7 @@ prints one row per model: Recall and NDCG on test beside the published figures, 
 one seed. `blend` adds both blends of `--blend`'s models, without and with facts of the request's time, learnt
 with `--folds` folds. `--sort` adds the time of a plain full sort for all users; `--catalogue 1000000` only
 measures time and memory of top-100 over so many generated items; `--users 3000` takes a sample of users.
+`--data` takes the sequences of another Amazon domain (`Sports_and_Outdoors.sequences.txt.gz`).
 In the folder that RECLLM_DATA names are the reference sequences (one line per user, items in time order), the
 reviews (for times) and the items' metadata.
 """
@@ -53,7 +54,6 @@ from components.shared.artifacts import checkpoints
 from data_contracts.evaluation import ONLINE
 
 DATA = Path(os.environ.get("RECLLM_DATA", "data")) / "amazon2014/Beauty.sequences.txt.gz"
-META, REVIEWS = "meta_Beauty.json.gz", "reviews_Beauty_5.json.gz"
 SMOKE = "popularity,item_to_item,directed,transition_graph,content,gru4rec,sasrec,blend"
 # Recall@10 and NDCG@10: Zhou et al. 2020 (S3-Rec), Rajput et al. 2023 (TIGER), logs of reimplementations.
 PUBLISHED = {
@@ -77,14 +77,16 @@ def beauty_config(epochs: int) -> RetrieveConfig:
     thrice = {"epochs": 3 * epochs, "eval_every": 6}
     longer = dataclasses.replace(training, **thrice)
     by_prefix = dataclasses.replace(training, batch_size=256)
-    # A map of texts learns fast: windows are enough.
-    quick = dataclasses.replace(training, batch_size=128, learning_rate=2.0e-3)
+    # A map of texts learns fast: windows and one item in six are enough.
+    quick = dataclasses.replace(
+        training, batch_size=128, learning_rate=2.0e-3, eval_every=4, valid_users=2000, dtype="bfloat16"
+    )
     shared = {"dropout": 0.5, "temperature": 0.0, "training": training}
     small = {"dim": 64, "layers": 2, **shared}
     wide = {"dim": 256, "layers": 1, "heads": 4, "prefixes": True, **shared, "training": by_prefix}
     return RetrieveConfig(
         sasrec=SasrecConfig(**wide),
-        sasrec_text=SasrecConfig(**{**shared, "dropout": 0.3, "training": quick}),
+        sasrec_text=SasrecConfig(**{**shared, "dropout": 0.3, "negatives": 2000, "training": quick}),
         bsarec=BsarecConfig(**wide),
         sasrec_bce=SasrecConfig(**{**wide, "training": dataclasses.replace(by_prefix, **thrice)}),
         gru4rec=NextItemConfig(dim=128, layers=1, **shared),
@@ -105,8 +107,8 @@ def read(path: Path, users: int) -> Interactions:
     item_ids = sorted({item for _, *items in sequences for item in items})
     index = {item: i for i, item in enumerate(item_ids)}
     lengths = np.array([len(line) - 1 for line in sequences])
-    described = read_items(path.with_name(META), index)
-    times = read_times(path.with_name(REVIEWS))
+    meta, reviews = beside(path)
+    described, times = read_items(meta, index), read_times(reviews)
     return Interactions(
         user_ids=[line[0] for line in sequences],
         item_ids=item_ids,
@@ -118,6 +120,12 @@ def read(path: Path, users: int) -> Interactions:
         created=np.full(len(index), UNKNOWN_TIME),
         **described,
     )
+
+
+def beside(path: Path) -> tuple[Path, Path]:
+    """Return the files of items and of reviews that belong to a file of sequences."""
+    domain = path.name.partition(".")[0]
+    return path.with_name(f"meta_{domain}.json.gz"), path.with_name(f"reviews_{domain}_5.json.gz")
 
 
 def read_times(path: Path) -> dict[tuple[str, str], int]:
@@ -208,8 +216,9 @@ def row_of(
     ranked = recommender.recommend(test, options.depth)
     scored = time.monotonic()
     reached = [f"{value:.4f}" for value in accuracy(ranked, test).values()]
-    # Published rows are of all users: beside a sample they would say nothing.
-    published = " / ".join(f"{value:.4f}" for value in PUBLISHED.get(name, ()) if not options.users)
+    # Published rows are of all users of Beauty: beside anything else they would say nothing.
+    comparable = not options.users and options.data.name == DATA.name
+    published = " / ".join(f"{value:.4f}" for value in PUBLISHED.get(name, ()) if comparable)
     cells = [name, *reached, published, log.best_epoch, f"{log.seconds:.0f}", f"{scored - trained:.1f}"]
     if options.sort:
         cells += (
@@ -283,7 +292,7 @@ def main() -> None:
         parser.error("--epochs must be at least 1")
     if unknown := [name for name in options.models.split(",") if name not in available]:
         parser.error(f"--models: '{unknown[0]}' is none of {', '.join(available)}")
-    for file in (options.data, options.data.with_name(META), options.data.with_name(REVIEWS)):
+    for file in (options.data, *beside(options.data)):
         if not file.is_file() and not options.smoke:
             parser.error(f"{file} is missing: RECLLM_DATA names the folder of the public datasets")
     data = synthetic(options.users) if options.smoke else read(options.data, options.users)
