@@ -1,6 +1,7 @@
 """Fetch, convert or initialise the base model; the output is one whole safetensors folder."""
 
 import importlib.metadata
+import json
 import os
 import shutil
 from pathlib import Path
@@ -9,11 +10,13 @@ import torch
 from huggingface_hub import snapshot_download
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
+from components.base_model import adapters, probe, repair
 from components.base_model.config import BUNDLED, BaseModelConfig, RandomWeights
-from components.shared.artifacts.outputs import atomic_folder
+from components.shared.artifacts.outputs import atomic_folder, write_json
 from components.shared.artifacts.storage import download, is_remote
 from components.shared.errors import ModelError
-from components.shared.language_model.load import check_folder, load_tokenizer
+from components.shared.language_model.load import check_folder, load, load_tokenizer
+from components.shared.language_model.packing import PACKED
 from components.shared.language_model.wheels import wheel_folder
 from components.shared.logs import logger
 
@@ -29,24 +32,45 @@ log = logger("base model")
 
 
 def run(config: BaseModelConfig, output: Path) -> None:
-    """Write the model of `config` to the folder `output`.
+    """Write the model of `config` to the folder `output`, such that it can be trained.
 
-    Raises: ModelError if the source is missing, has no safetensors, or has no chat template.
+    Raises: ModelError if the source is missing, or is nothing that can be trained.
     """
     log.info("from %s", config.source)
     with atomic_folder(output) as folder:
+        scratch = folder / ".source"
+        source = _source_folder(config, scratch)
         if config.random_weights:
-            scratch = folder / ".source"
-            _write_random_model(_source_folder(config, scratch), config.random_weights, folder)
-            shutil.rmtree(scratch, ignore_errors=True)
-            return
-        source = _source_folder(config, folder)
-        if source != folder:
+            _write_random_model(source, config.random_weights, folder)
+        elif adapters.are_alone(source):
+            base = _source_folder(adapters.base_of(source), scratch / "base")
+            repair.refuse_quantised(base)
+            adapters.merge(source, base, folder)
+        else:
             # Copies, not links: whoever edits the output would edit the cache that all runs share.
+            take = shutil.move if source == scratch else shutil.copyfile
             for path in sorted(path for path in source.iterdir() if path.is_file()):
-                shutil.copyfile(path, folder / path.name)
-        check_folder(folder)
-        load_tokenizer(folder)
+                take(path, folder / path.name)
+        shutil.rmtree(scratch, ignore_errors=True)
+        if not config.random_weights:
+            check_folder(folder)
+            repair.refuse_quantised(folder)
+            repair.repair(folder)
+            _probe(folder)
+
+
+def _probe(folder: Path) -> None:
+    """Try to train and sample; record in config.json if answers cannot share a row with their prompt."""
+    difference = probe.check(load(folder, "float32"))
+    if difference is None:
+        return
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    write_json(folder / "config.json", settings | {PACKED: False})
+    log.warning(
+        "a group's answers cannot share a row with their prompt: log-probabilities differ by %.2g nats, more "
+        "than %g; each answer is read with a prompt of its own, which takes longer",
+        difference, probe.TOLERANCE,
+    )  # fmt: skip
 
 
 def _source_folder(config: BaseModelConfig, download_to: Path) -> Path:

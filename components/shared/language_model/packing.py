@@ -9,6 +9,11 @@ from typing import Any
 
 import torch
 
+from components.shared.language_model.generate import pad_left
+
+PACKED = "packed_log_probs"
+"""Key of a model's config.json that is false where packed rows give other log-probabilities."""
+
 
 def packed_inputs(prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
     """Return the row's input_ids, position_ids (1, S) and boolean attention_mask (1, 1, S, S)."""
@@ -40,18 +45,51 @@ def token_log_probs(
     """Return log-probabilities and entropies of the answers' tokens, both (G, longest), padded with 0.
 
     Answers must not be empty. Logits are computed at the answers' positions alone. The entropy is detached.
+    A model that does not fit packed rows (see `fits`) reads the prompt once per answer.
     """
-    device = model.device
-    inputs = {name: value.to(device) for name, value in packed_inputs(prompt, answers).items()}
     lengths = [len(answer) for answer in answers]
-    keep = predecessors(len(prompt), lengths).to(device)
-    logits = model(**inputs, use_cache=False, logits_to_keep=keep).logits[0].float() / temperature
-    targets = inputs["input_ids"][0, len(prompt) :]
+    compute = packed_logits if fits(model, len(prompt) + max(lengths)) else plain_logits
+    logits = compute(model, prompt, answers).float() / temperature
+    targets = torch.tensor([token for answer in answers for token in answer], device=logits.device)
     normaliser = logits.logsumexp(-1)
     log_probs = logits.gather(1, targets[:, None]).squeeze(1) - normaliser
     with torch.no_grad():
         entropy = normaliser - (logits.softmax(-1) * logits).sum(-1)
     return _ragged(log_probs, lengths), _ragged(entropy, lengths)
+
+
+def fits(model: Any, tokens: int) -> bool:
+    """Return whether prompts with an answer, of `tokens` together, can be packed for `model`.
+
+    `base_model` tries it, and writes PACKED into the configuration of a model for which it is wrong. A mask
+    of our own replaces that of a sliding window, which may therefore not end within the tokens.
+    """
+    config = model.config
+    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    return getattr(config, PACKED, True) and all(tokens <= window for window in windows if window)
+
+
+def packed_logits(model: Any, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Return the logits that predict the answers' tokens, (tokens, vocabulary), from one packed row."""
+    inputs = {name: value.to(model.device) for name, value in packed_inputs(prompt, answers).items()}
+    keep = predecessors(len(prompt), [len(answer) for answer in answers]).to(model.device)
+    return model(**inputs, use_cache=False, logits_to_keep=keep).logits[0]
+
+
+def plain_logits(model: Any, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Return what `packed_logits` returns, from one row for each answer."""
+    padded = pad_left([[*prompt, *answer] for answer in answers], 0)
+    ids, mask, positions = (tensor.to(model.device) for tensor in padded)
+    longest = max(len(answer) for answer in answers)
+    logits = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        use_cache=False,
+        logits_to_keep=longest + 1,
+    ).logits
+    rows = [row[longest - len(answer) : -1] for row, answer in zip(logits, answers, strict=True)]
+    return torch.cat(rows)
 
 
 def answer_mask(lengths: Sequence[int], device: torch.device) -> torch.Tensor:
