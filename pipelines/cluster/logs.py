@@ -18,9 +18,9 @@ _ERROR = re.compile(r"(?:\w+\.)*(\w*(?:Error|Exception|Interrupt|Exit)\b.*)")
 
 
 def read(client: Client, run: dict[str, Any], step: str) -> list[str]:
-    """Return the lines that the latest attempt of `step` printed itself.
+    """Return the lines that the latest attempt of `step` with any printed itself.
 
-    Raises: ClusterError if the run has no such step, or none of its logs is left.
+    Raises: ClusterError if the run has no such step, or nothing that it printed is left.
     """
     names = {task["display_name"] for task in kubeflow.steps(run)}
     if step not in names:
@@ -29,11 +29,15 @@ def read(client: Client, run: dict[str, Any], step: str) -> list[str]:
         )
     for node in _nodes(run, step):
         try:
-            return own_lines(client.log(run["run_id"], node))
+            if lines := own_lines(client.log(run["run_id"], node)):
+                return lines
         except ClusterError as error:
             if error.status in (0, 401, 403):
                 raise
-    raise ClusterError(f"step '{step}' has no log: it has not started, or its log is no longer kept")
+    raise ClusterError(
+        f"step '{step}' has printed nothing: it has not started, its outputs are those of an earlier run, or "
+        "its log is no longer kept"
+    )
 
 
 def own_lines(log: str) -> list[str]:

@@ -100,6 +100,9 @@ def test_a_steps_log_is_found_by_its_nodes_name(kubeflow: Any) -> None:
         logs.read(client, RUN, "bake")
     with pytest.raises(ClusterError, match="no step 'make' so far; it has none"):
         logs.read(client, {"run_id": "r", "state": "PENDING"}, "make")
+    kubeflow.logs["trivial-vj2ph-3504655480"] = LOG.splitlines()[0]  # a driver's, where outputs are reused
+    with pytest.raises(ClusterError, match="outputs are those of an earlier run"):
+        logs.read(client, RUN, "make")
     kubeflow.logs.clear()
     with pytest.raises(ClusterError, match="no longer kept"):
         logs.read(client, RUN, "make")
