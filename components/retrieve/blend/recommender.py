@@ -1,48 +1,67 @@
-"""The blend: item features of a pool, weighed by a learnt logit."""
+"""The blends: item features of a pool, weighed by a learnt logit."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from components.retrieve.blend import logit
-from components.retrieve.blend.features import ItemSide, pool_features
-from components.retrieve.blend.logit import Examples
-from components.retrieve.interactions import Histories, Interactions, Ints, Queries
+from components.retrieve.blend.features import ItemSide, Pool, pool_features
+from components.retrieve.blend.logit import Examples, Floats
+from components.retrieve.interactions import Interactions, Queries
 from components.retrieve.ranking import RankedLists, Recommender
 
 PARTITION = 2048
 """Users whose features are held at a time."""
 
 
-@dataclass(frozen=True)
-class Blend(Recommender):
-    """Ranks the `size` best items of each model by `weights` over the first of their features."""
+@dataclass
+class Blends:
+    """Blends that differ in their weights alone: one pass over the features makes the lists of all.
+
+    Each ranks the `size` best items of each model by its weights over the first features.
+    """
 
     data: Interactions
     side: ItemSide
-    weights: npt.NDArray[np.float64]
+    weights: Mapping[str, Floats]
     size: int
+    recent: dict[tuple, dict[str, RankedLists]] = field(default_factory=dict)
 
-    def recommend(self, queries: Queries, depth: int) -> RankedLists:
-        """Return at most `depth` items of each pool; empty lists for empty histories."""
-        lists = RankedLists.empty(len(queries), depth)
+    def lists(self, queries: Queries, depth: int) -> dict[str, RankedLists]:
+        """Return each blend's lists; those of the two latest calls are kept, for validation and test."""
+        key = (depth, queries.users.tobytes(), queries.position.tobytes())
+        if key not in self.recent:
+            self.recent = dict([*self.recent.items()][-1:]) | {key: self._rank(queries, depth)}
+        return self.recent[key]
+
+    def _rank(self, queries: Queries, depth: int) -> dict[str, RankedLists]:
+        lists = {name: RankedLists.empty(len(queries), depth) for name in self.weights}
         known = np.flatnonzero(queries.histories.lengths > 0)
         for start in range(0, len(known), PARTITION):
             rows = known[start : start + PARTITION]
             part = queries.take(rows)
-            times = self.data.query_times(part)
-            best = rank(self.side, self.weights, part.histories, times, self.size, depth)
-            lists.items[rows], lists.scores[rows] = best.items, best.scores
+            pool = pool_features(self.side, part.histories, self.data.query_times(part), self.size)
+            for name, weights in self.weights.items():
+                best = rank(pool, weights, depth)
+                lists[name].items[rows], lists[name].scores[rows] = best.items, best.scores
         return lists
 
 
-def rank(
-    side: ItemSide, weights: npt.NDArray[np.float64], histories: Histories, times: Ints, size: int, depth: int
-) -> RankedLists:
-    """Return the best `depth` items for each history at `times` (microseconds), ties by item index."""
-    pool = pool_features(side, histories, times, size)
+@dataclass(frozen=True)
+class Blend(Recommender):
+    """One of `blends`."""
+
+    blends: Blends
+    name: str
+
+    def recommend(self, queries: Queries, depth: int) -> RankedLists:
+        """Return at most `depth` items of each pool; empty lists for empty histories."""
+        return self.blends.lists(queries, depth)[self.name]
+
+
+def rank(pool: Pool, weights: Floats, depth: int) -> RankedLists:
+    """Return the best `depth` items of each row by `weights` of the first features, ties by item index."""
     scores = (pool.features[..., : len(weights)] @ weights).astype(np.float32)
     return RankedLists.best(pool.items, np.where(pool.items < 0, -np.inf, scores), depth)
 
@@ -57,7 +76,7 @@ def examples(data: Interactions, side: ItemSide, queries: Queries, size: int) ->
     return Examples.join(parts)
 
 
-def learn(parts: Sequence[Examples], features: int, l2: float) -> list[npt.NDArray[np.float64]]:
+def learn(parts: Sequence[Examples], features: int, l2: float) -> list[Floats]:
     """Return weights per fold, learnt from all other folds' examples, and last those learnt from all."""
     others = [[part for fold, part in enumerate(parts) if fold != left_out] for left_out in range(len(parts))]
     return [logit.fit(chosen, features, l2) for chosen in (*others, parts)]

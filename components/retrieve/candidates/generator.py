@@ -9,7 +9,7 @@ import numpy as np
 from components.retrieve.blend.counts import co_occurrences
 from components.retrieve.blend.features import ItemSide
 from components.retrieve.blend.logit import Floats
-from components.retrieve.blend.recommender import Blend
+from components.retrieve.blend.recommender import Blend, Blends
 from components.retrieve.blend.sales import Sales
 from components.retrieve.candidates.exposures import Exposures
 from components.retrieve.candidates.new_items import NewItems
@@ -95,9 +95,8 @@ class CandidateGenerator:
 
     def add_blends(self, side: ItemSide, weights: Mapping[str, Floats], seconds: float) -> None:
         """Let `fit` return a blend per name and learnt weights, which took `seconds`."""
-        for name, learnt in weights.items():
-            blend = Blend(self.context.data, side, learnt, self.config.blend.pool)
-            self._fitted[name] = blend, seconds
+        blends = Blends(self.context.data, side, weights, self.config.blend.pool)
+        self._fitted |= {name: (Blend(blends, name), seconds) for name in weights}
 
     def fill(self, lists: RankedLists, queries: Queries) -> RankedLists:
         """Return `lists`, short ones filled with what is popular in the user's segment."""

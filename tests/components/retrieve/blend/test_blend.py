@@ -9,7 +9,7 @@ import pytest
 
 from components.retrieve.blend.config import BLENDS, BlendConfig
 from components.retrieve.blend.features import pool_features
-from components.retrieve.blend.recommender import Blend
+from components.retrieve.blend.recommender import Blend, rank
 from components.retrieve.blend.sales import DAY, Sales
 from components.retrieve.candidates.cross_fit import CrossFit
 from components.retrieve.candidates.generator import CandidateGenerator, RetrievalContext
@@ -83,9 +83,9 @@ def test_no_validation_or_test_label_enters(write_tables, ring, tmp_path) -> Non
     before, after = blends(one), blends(other)
     assert len(before) == 3 * len(BLENDS)
     for key, blend in before.items():
-        assert blend.weights.tobytes() == after[key].weights.tobytes()
+        assert blend.blends.weights[key[1]].tobytes() == after[key].blends.weights[key[1]].tobytes()
         if key[0] < 0:  # valid prompts show the same histories; those of test hold the validation label
-            pairs = [b.recommend(b.data.queries("valid"), 12) for b in (blend, after[key])]
+            pairs = [b.recommend(b.blends.data.queries("valid"), 12) for b in (blend, after[key])]
             assert pairs[0].items.tobytes() == pairs[1].items.tobytes()
     for cross_fit in (one, other):
         del cross_fit.generators[-1]
@@ -111,7 +111,10 @@ def test_weights_of_a_fold_do_not_see_its_own_labels(write_tables, ring, tmp_pat
     other = fitted(write_tables(changed, catalogue, name="changed"), tmp_path / "other")
     queries = one.queries.take(one.folds == 0)
     before, after = (blends(cross_fit)[0, "blend"] for cross_fit in (one, other))
-    pools = [pool_features(b.side, queries.histories, data.query_times(queries), 20) for b in (before, after)]
+    pools = [
+        pool_features(b.blends.side, queries.histories, data.query_times(queries), 20)
+        for b in (before, after)
+    ]
     assert pools[0].features.tobytes() == pools[1].features.tobytes()
     assert pools[0].items.tobytes() == pools[1].items.tobytes()
 
@@ -131,6 +134,21 @@ def test_a_later_event_of_another_user_does_not_enter_the_facts_of_time(write_ta
     facts = [Sales.of(which, times).facts(asked, request) for which in (items, shifted)]
     assert facts[0].tobytes() == facts[1].tobytes()
     assert generator.item_side().sales.facts(asked, request).tobytes() == facts[0].tobytes()
+
+
+def test_one_request_is_ranked_as_among_all_users(write_tables, ring, tmp_path) -> None:
+    """Lists of the evaluation equal those of the same functions called as for a request, user by user."""
+    cross_fit = fitted(write_tables(ring), tmp_path / "one")
+    data, test = cross_fit.context.data, cross_fit.context.data.queries("test")
+    for (fold, _), blend in blends(cross_fit).items():
+        if fold < 0:
+            together = blend.recommend(test, 10)
+            for row in range(0, len(test), 9):
+                part = test.take(slice(row, row + 1))
+                pool = pool_features(blend.blends.side, part.histories, data.query_times(part), 20)
+                alone = rank(pool, blend.blends.weights[blend.name], 10)
+                assert alone.items.tolist() == together.items[row : row + 1].tolist()
+                assert alone.scores == pytest.approx(together.scores[row : row + 1], rel=1e-4)
 
 
 def test_pure_noise_scores_chance(write_tables, tmp_path) -> None:
