@@ -60,7 +60,7 @@ def run(config: BaseModelConfig, output: Path) -> None:
 
 
 def _probe(folder: Path) -> None:
-    """Try to train and sample; record in config.json if answers cannot share a row with their prompt."""
+    """Try the model; record in config.json if answers need rows of their own."""
     difference = probe.check(load(folder, "float32"))
     if difference is None:
         return

@@ -110,7 +110,7 @@ def _configured_end(folder: Path, tokenizer: Any, config: dict[str, Any]) -> str
 
 
 def _fold_system_message(folder: Path) -> None:
-    """Let the template put a system message before the user's where it refuses or drops it."""
+    """Fold a system message into the user's where the template refuses or drops it."""
     tokenizer = load_tokenizer(folder)
     if _shows_system(tokenizer):
         return

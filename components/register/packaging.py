@@ -94,7 +94,7 @@ def build(model: Path, serving: ServingConfig, folder: Path) -> Path:
 
 
 def _ship_code(folder: Path) -> Path:
-    """Write the version's code to `folder` as a package with a name of its own; return its folder.
+    """Write the code to `folder` as a package with its own name; return the package.
 
     Python knows one module of a name: under the names used here, the second version that a process loads
     would run the code of the first, and a version the code that is installed.

@@ -64,9 +64,9 @@ def fits(model: Any, tokens: int) -> bool:
     `base_model` tries it, and writes PACKED into the configuration of a model for which it is wrong. A mask
     of our own replaces that of a sliding window, which may therefore not end within the tokens.
     """
-    config = model.config
-    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
-    return getattr(config, PACKED, True) and all(tokens <= window for window in windows if window)
+    text = model.config.get_text_config()  # of a model that reads images as well
+    windows = [getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    return getattr(model.config, PACKED, True) and all(tokens <= window for window in windows if window)
 
 
 def packed_logits(model: Any, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> torch.Tensor:
