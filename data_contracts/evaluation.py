@@ -59,6 +59,9 @@ GLOSSARY = (
 )
 """The metrics in words, for pages."""
 
+REPORT, USERS = "report.json", "users.parquet"
+"""The files of evaluate's artifact: the report, and every user's values behind its means."""
+
 NO_MODEL = "none.txt"
 """A model folder with this file stands for a model that does not exist (no champion yet)."""
 

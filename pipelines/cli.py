@@ -362,6 +362,22 @@ def history(
     summary.show_rows(f"{model}: {len(found)} changes of the champion", found)
 
 
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="A version's number or an alias.")],
+    second: Annotated[str, typer.Argument(help="Another one.")],
+    model: ModelOption = "recllm-r1",
+    tracking_uri: TrackingOption = "",
+    runs: RegistryRunsOption = None,
+) -> None:
+    """Compare two registered versions user by user, by what their evaluations recorded."""
+    from components.evaluate import versions
+    from pipelines import summary
+
+    rows, users = versions.compare(_registry(tracking_uri, runs), model, first, second)
+    summary.show_rows(f"{model}: {second} minus {first}, {users:,} users that both were asked for", rows)
+
+
 def _registry(tracking_uri: str, runs: Path | None) -> str:
     """Return the registry, after printing it; `given` wins over the environment."""
     from components.shared.errors import ConfigError

@@ -20,7 +20,7 @@ from components.shared.errors import DataError, UserError
 from components.shared.logs import EVENTS_VARIABLE
 from components.shared.tracking.failures import without_password
 from components.shared.tracking.tracker import PIPELINE_RUN
-from data_contracts.evaluation import EvaluationReport
+from data_contracts.evaluation import REPORT, EvaluationReport
 from pipelines.console import Console
 from pipelines.profile import Profile
 
@@ -168,7 +168,7 @@ def _execute(
     cached = [step for step, path in pages.items() if folder not in path.parents]
     if cached:
         console.say(f"unchanged, so their outputs were used again: {', '.join(cached)}")
-    report = EvaluationReport.read(outputs["report"])
+    report = EvaluationReport.read(outputs["report"] / REPORT)
     run = LocalRun(
         folder=folder,
         tracking_uri=profile.register.tracking_uri,

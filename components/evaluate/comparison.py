@@ -27,7 +27,8 @@ _BLOCK_BYTES = 32 << 20
 def compare(scores: Sequence[Scores], sample: Sample) -> tuple[list[Comparator], list[Difference]]:
     """Return all comparators, and each language model's differences to the comparators before it."""
     stacked = np.stack([[score.values[metric] for score in scores] for metric in COMPARED_METRICS])
-    means = dict(zip(COMPARED_METRICS, resampled_means(stacked, sample), strict=True))
+    resampled = resampled_means(stacked, sample.bootstrap_samples, sample.seed)
+    means = dict(zip(COMPARED_METRICS, resampled, strict=True))
     comparators = [
         Comparator(
             name=score.name,
@@ -80,25 +81,25 @@ def difference(
     )
 
 
-def resampled_means(values: Floats, sample: Sample) -> Floats:
+def resampled_means(values: Floats, samples: int, seed: int) -> Floats:
     """Return the means [..., resample] of `values` [..., user] over resampled users.
 
     Resamples draw as many users as there are, with replacement: the same for all of `values`, and for
-    equal seed, number of users and number of resamples. Raises ValueError without users.
+    equal seed, number of users and number of `samples`. Raises ValueError without users.
     """
     users = values.shape[-1]
     if not users:
         raise ValueError("a bootstrap needs at least one user")
     flat = values.reshape(-1, users)
-    means = np.empty((len(flat), sample.bootstrap_samples))
-    generator = np.random.default_rng(sample.seed)
+    means = np.empty((len(flat), samples))
+    generator = np.random.default_rng(seed)
     # How often each user was drawn, for some resamples at a time: one matrix product serves all values.
     size = max(1, _BLOCK_BYTES // (8 * users))
-    for begin in range(0, sample.bootstrap_samples, size):
+    for begin in range(0, samples, size):
         counts = np.stack(
             [
                 np.bincount(generator.integers(0, users, users), minlength=users)
-                for _ in range(min(size, sample.bootstrap_samples - begin))
+                for _ in range(min(size, samples - begin))
             ]
         )
         means[:, begin : begin + size] = flat @ counts.T.astype(np.float64) / users

@@ -21,16 +21,21 @@ def evaluate(
     metrics: Output[Metrics],
 ):
     """Compare all models on the test users; `fingerprint` only keys the cache."""
+    from pathlib import Path
+
     from components.evaluate.config import EvaluateConfig
     from components.evaluate.job import headline_metrics, run
     from components.shared.artifacts.outputs import log_metrics, paths
     from components.shared.artifacts.storage import local_copy
     from components.shared.config import parse
+    from data_contracts.evaluation import REPORT, USERS
 
     written = run(
         parse(EvaluateConfig, config, "evaluate"),
         **{name: local_copy(tables[name]) for name in ("prompts", "catalogue", "rankings")},
-        **paths(report_json=report, html=page),
+        **paths(html=page),
+        report_json=Path(report.path) / REPORT,
+        users=Path(report.path) / USERS,
         models=paths(champion=champion, base=base_model, sft=sft_model, grpo=grpo_model),
         lineage=lineage,
         training_alarms=grpo_alarms,
@@ -46,5 +51,6 @@ def gate(config: dict, fingerprint: str, report: Input[Artifact], page: Output[H
     from components.evaluate.config import GateConfig
     from components.evaluate.gate import run
     from components.shared.config import parse
+    from data_contracts.evaluation import REPORT
 
-    return run(parse(GateConfig, config, "gate"), Path(report.path), Path(page.path)).passed
+    return run(parse(GateConfig, config, "gate"), Path(report.path) / REPORT, Path(page.path)).passed

@@ -8,7 +8,7 @@ from components.evaluate import health, page
 from components.evaluate.answers import answer_all, answer_statistics, examples
 from components.evaluate.comparison import compare
 from components.evaluate.config import EvaluateConfig
-from components.evaluate.scores import recall_ceiling, score
+from components.evaluate.scores import recall_ceiling, score, write_values
 from components.evaluate.slices import slices
 from components.evaluate.tables import SPLIT, read_catalogue, read_rankings, sample_prompts
 from components.shared.artifacts.outputs import write_text
@@ -42,9 +42,12 @@ def run(
     lineage: Lineage,
     training_alarms: Mapping[str, Any],
     report_json: Path,
+    users: Path,
     html: Path,
 ) -> EvaluationReport:
     """Return the report on all comparators, after writing it and its page.
+
+    `users` is the file of every user's values behind it.
 
     `models` are folders by comparator, in the order of training; one with the file `none.txt` is left out.
     """
@@ -92,7 +95,8 @@ def run(
         examples=tuple(examples(config, rows, answers, items)),
         lineage=lineage,
     )
-    # The report file is last: where it exists, the page does.
+    # The report file is last: where it exists, the others do.
+    write_values(users, rows, scores)
     page.write(html, report)
     write_text(report_json, report.to_json())
     return report

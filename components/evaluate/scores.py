@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from components.evaluate.tables import DEPTH, Catalogue
 from components.shared import metrics
+from components.shared.artifacts.outputs import atomic_file
 from components.shared.metrics import Floats
 from components.shared.prompting.table import PromptRow
 from data_contracts.evaluation import AnswerStatistics, Kind
@@ -66,6 +70,23 @@ def score(
         "gini": metrics.gini(listed, len(catalogue)),
     }
     return Scores(name=name, kind=kind, values=values, overall=overall, answers=answers)
+
+
+def write_values(path: Path, prompts: Sequence[PromptRow], scores: Sequence[Scores]) -> None:
+    """Write every user's values, a row per comparator and prompt, as one Parquet file.
+
+    Columns: model, user_id, position, and USER_METRICS. Two versions are compared by them later.
+    """
+    keys = {
+        "user_id": pa.array([row.user_id for row in prompts], pa.string()),
+        "position": pa.array([row.position for row in prompts], pa.int32()),
+    }
+    with atomic_file(path) as partial:
+        tables = [
+            pa.table({"model": pa.repeat(score.name, len(prompts)), **keys, **score.values})
+            for score in scores
+        ]
+        pq.write_table(pa.concat_tables(tables), partial)
 
 
 def recall_ceiling(prompts: Sequence[PromptRow]) -> float:

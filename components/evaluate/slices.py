@@ -26,7 +26,9 @@ def slices(
     """
     values = np.stack([score.values[METRIC] for score in scores])
     found = [(name, rule, users) for name, rule, users in _parts(prompts, catalogue) if users.any()]
-    resampled = [resampled_means(values[:, users], sample) for _, _, users in found]
+    resampled = [
+        resampled_means(values[:, users], sample.bootstrap_samples, sample.seed) for _, _, users in found
+    ]
     corrected = [
         holm([p_value(means[-1] - means[other]) for means in resampled]) for other in range(len(scores) - 1)
     ]

@@ -26,12 +26,17 @@ def register(
     page: Output[HTML],
 ) -> str:
     """Register the model as challenger, with the lineage of its report; return its version."""
+    from pathlib import Path
+
     from components.register.config import RegisterConfig
     from components.register.job import run
     from components.shared.artifacts.outputs import paths
     from components.shared.config import parse
+    from data_contracts.evaluation import REPORT, USERS
 
     return run(
         parse(RegisterConfig, config, "register"),
-        **paths(model=model, report=report, html=page),
+        **paths(model=model, html=page),
+        report=Path(report.path) / REPORT,
+        users=Path(report.path) / USERS,
     )

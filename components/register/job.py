@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from components.shared.logs import logger
 from components.shared.reporting import page
 from components.shared.tracking import failures, mlflow_client, registry
 from components.shared.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, RUN_KEY
-from data_contracts.evaluation import NO_MODEL, EvaluationReport
+from data_contracts.evaluation import NO_MODEL, REPORT, USERS, EvaluationReport
 
 log = logger("register")
 champion_log = logger("champion")
@@ -30,8 +31,10 @@ _CONTENTS = "model_fingerprint"
 _LONGEST_TAG = 5000  # MLflow servers before 3 refuse more; the whole lineage is an artifact as well
 
 
-def run(config: RegisterConfig, *, model: Path, report: Path, html: Path) -> str:
+def run(config: RegisterConfig, *, model: Path, report: Path, users: Path, html: Path) -> str:
     """Return the run's version, with the alias `challenger`; write the page `html`.
+
+    `users` is the evaluation's table of values per user.
 
     A `run_key` (of the report's lineage) has one version: a second call with the same model returns it. The
     version is created last, with all its tags, so that an interrupted call leaves none.
@@ -57,7 +60,9 @@ def run(config: RegisterConfig, *, model: Path, report: Path, html: Path) -> str
                 f"{name} version {found[0].version} has this run's key '{key}', but is another model; "
                 "start a run with a key of its own: --no-cache when it is submitted or compiled"
             )
-        version = str(found[0].version) if found else _create(client, config, model, contents, evaluated)
+        version = (
+            str(found[0].version) if found else _create(client, config, model, contents, evaluated, users)
+        )
         _set_challenger(client, name, version)
     page.write(html, f"{name}, version {version}", _next_steps(client.tracking_uri, name, version))
     log.info("%s version %s %s registered", name, version, "was already" if found else "is")
@@ -85,7 +90,12 @@ def run_champion(config: RegistryConfig, version: str, folder: Path) -> None:
 
 
 def _create(
-    client: MlflowClient, config: RegisterConfig, model: Path, contents: str, report: EvaluationReport
+    client: MlflowClient,
+    config: RegisterConfig,
+    model: Path,
+    contents: str,
+    report: EvaluationReport,
+    users: Path,
 ) -> str:
     """Return the new version; its run, with metrics and files, is written first."""
     texts = {
@@ -99,11 +109,13 @@ def _create(
     run_id = run.info.run_id
     try:
         _log_metrics(client, run_id, report)
-        client.log_text(run_id, report.to_json(), "report.json")
+        client.log_text(run_id, report.to_json(), REPORT)
         client.log_dict(run_id, report.lineage, "lineage.json")
         with tempfile.TemporaryDirectory() as scratch:
             built = packaging.build(model, config.serving, Path(scratch))
             client.log_artifacts(run_id, str(built), "model")
+            shutil.copyfile(users, Path(scratch) / USERS)
+            client.log_artifact(run_id, str(Path(scratch) / USERS))
         client.set_terminated(run_id)
     except BaseException:
         client.set_terminated(run_id, "FAILED")

@@ -8,7 +8,6 @@ aliases have moved, the claim becomes the history's entry.
 import getpass
 import json
 import uuid
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -97,7 +96,7 @@ def promote(
         promotion = Promotion(
             model=model_name,
             action=action,
-            version=_resolve(client, model_name, aliases, version_or_alias),
+            version=registry.resolve(client, model_name, version_or_alias),
             replaced=aliases.get(CHAMPION),
             at=datetime.now(UTC).isoformat(timespec="seconds"),
             by=_user(),
@@ -115,16 +114,6 @@ def promote(
         client.set_registered_model_alias(model_name, CHAMPION, promotion.version)
         replace(entry, done=True).write(client)
     return promotion
-
-
-def _resolve(client: MlflowClient, model_name: str, aliases: Mapping[str, str], version_or_alias: str) -> str:
-    versions = [str(found.version) for found in registry.versions(client, model_name)]
-    if version_or_alias in versions:
-        return version_or_alias
-    if version_or_alias in aliases:
-        return aliases[version_or_alias]
-    present = ", ".join([*versions, *aliases]) or "none"
-    raise ConfigError(f"{model_name} has no version '{version_or_alias}'; it has {present}")
 
 
 def _check_gate(client: MlflowClient, model_name: str, version: str) -> None:

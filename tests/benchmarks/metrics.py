@@ -17,7 +17,6 @@ import ranx
 
 from components.evaluate.comparison import resampled_means
 from components.shared import metrics
-from data_contracts.evaluation import Sample
 
 ITEMS, DEPTH, LABELS = 5_000, 10, 5
 NAMES = ("recall", "ndcg", "mrr", "map", "hit_rate")
@@ -53,18 +52,7 @@ def theirs(ranked: np.ndarray, labels: np.ndarray) -> list[float]:
 
 def bootstrap(users: int) -> None:
     """Compute the resampled means of ten comparators."""
-    sample = Sample(
-        split="test",
-        users=users,
-        users_available=users,
-        seed=0,
-        candidates=DEPTH,
-        recall_ceiling=1.0,
-        catalogue_items=ITEMS,
-        confidence=0.95,
-        bootstrap_samples=2_000,
-    )
-    resampled_means(np.random.default_rng(1).random((10, users)), sample)
+    resampled_means(np.random.default_rng(1).random((10, users)), samples=2_000, seed=0)
 
 
 def seconds(work: Callable[[], object]) -> float:

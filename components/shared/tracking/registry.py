@@ -49,3 +49,15 @@ def aliases(client: MlflowClient, name: str) -> dict[str, str]:
     model = find_model(client, name)
     # Versions are integers on SQLite.
     return {alias: str(version) for alias, version in model.aliases.items()} if model else {}
+
+
+def resolve(client: MlflowClient, name: str, version_or_alias: str) -> str:
+    """Return the version that a number or an alias names. Raises ConfigError: there is none."""
+    known = [str(found.version) for found in versions(client, name)]
+    named = aliases(client, name)
+    if version_or_alias in known:
+        return version_or_alias
+    if version_or_alias in named:
+        return named[version_or_alias]
+    present = ", ".join([*known, *named]) or "none"
+    raise ConfigError(f"{name} has no version '{version_or_alias}'; it has {present}")

@@ -17,7 +17,7 @@ from components.evaluate.config import EvaluateConfig, GateConfig
 from components.evaluate.job import headline_metrics, run
 from components.shared.config import to_parameter
 from components.shared.errors import DataError, ModelError
-from data_contracts.evaluation import METRICS, Alarm, EvaluationReport, TrainingAlarms
+from data_contracts.evaluation import METRICS, USER_METRICS, Alarm, EvaluationReport, TrainingAlarms
 from data_contracts.tables import PROMPTS, RANKINGS
 
 CONFIG = EvaluateConfig(max_new_tokens=6, bootstrap_samples=200, dtype="float32")
@@ -43,7 +43,7 @@ def tables(world) -> dict[str, Path]:
 
 
 def outputs(folder: Path) -> dict[str, Path]:
-    names = {"report_json": "report.json", "html": "report.html"}
+    names = {"report_json": "report.json", "users": "users.parquet", "html": "report.html"}
     return {output: folder / name for output, name in names.items()}
 
 
@@ -113,6 +113,16 @@ def test_a_difference_is_the_difference_of_the_means(evaluated) -> None:
             model.metrics[difference.metric] - baseline.metrics[difference.metric]
         )
         assert difference.low <= difference.mean <= difference.high
+
+
+def test_the_table_of_users_holds_what_the_report_averages(evaluated) -> None:
+    report, folder = evaluated
+    table = pq.read_table(folder / "users.parquet").to_pandas()
+    assert len(table) == 24 * len(report.comparators)
+    means = table.groupby("model")[list(USER_METRICS)].mean()
+    for found in report.comparators:
+        for metric in USER_METRICS:
+            assert means.loc[found.name, metric] == pytest.approx(found.metrics[metric])
 
 
 def test_the_report_file_is_the_report(evaluated) -> None:
@@ -262,8 +272,8 @@ def test_the_components_write_every_output(world, models, tmp_path) -> None:
         page=page,
         metrics=metrics,
     )
-    for artifact in (report, page, metrics):
-        assert Path(artifact.path).stat().st_size > 0
+    for path in (Path(report.path) / "report.json", Path(report.path) / "users.parquet", Path(page.path)):
+        assert path.stat().st_size > 0
     assert metrics.metadata["users"] == 4
     decision = HTML(uri=str(tmp_path / "decision"))
     easy = GateConfig(beats=(), min_valid_share=0.0, refuse_alarms=False)

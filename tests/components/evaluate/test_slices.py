@@ -79,7 +79,7 @@ def test_differences_are_those_of_the_slices_users(prompts):
     assert (difference.model, difference.baseline) == ("grpo", "sasrec")
     assert difference.mean == pytest.approx(worse_for_new[9::10].mean() - 0.5)
     stacked = np.stack([base.values["ndcg@10"][9::10], worse_for_new[9::10]])
-    means = resampled_means(stacked, sample())
+    means = resampled_means(stacked, 500, 3)
     expected = interval(means[1] - means[0], 0.95)
     assert (difference.low, difference.high) == pytest.approx((expected.low, expected.high))
     # The smallest p-value of 500 resamples is 2/501; six slices are tested.

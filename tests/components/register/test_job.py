@@ -34,7 +34,9 @@ def inputs(tiny_model_folder: Path, make_report, tmp_path: Path) -> dict[str, An
     report = tmp_path / "report.json"
     lineage = {"run_key": "run-1", "git_commit": "abc", "rows": {"n": 3}}
     report.write_text(make_report(lineage=lineage).to_json())
-    return {"model": tiny_model_folder, "report": report, "html": tmp_path / "info.html"}
+    (tmp_path / "users").write_bytes(b"a table")
+    files = {"report": report, "users": tmp_path / "users", "html": tmp_path / "info.html"}
+    return {"model": tiny_model_folder, **files}
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def test_a_version_carries_lineage_figures_and_files(config, inputs, tmp_path) -
     assert metrics["grpo/ndcg_at_10_low"] == pytest.approx(0.18)
     assert metrics["grpo/valid_share"] == 1.0
     files = {one.path for one in client.list_artifacts(version.run_id)}
-    assert files == {"model", "report.json", "lineage.json"}
+    assert files == {"model", "report.json", "lineage.json", "users.parquet"}
     assert "recllm-r1, version 1" in (tmp_path / "info.html").read_text()
 
 
@@ -257,6 +259,10 @@ def test_the_environment_names_the_registry_where_the_profile_does_not(
 def test_the_components_pass_everything_on(config, inputs, tmp_path) -> None:
     info, champion = HTML(uri=str(tmp_path / "info")), Model(uri=str(tmp_path / "champion"))
     text = to_parameter(config)
+    report = tmp_path / "evaluated"
+    report.mkdir()
+    shutil.copyfile(inputs["report"], report / "report.json")
+    shutil.copyfile(inputs["users"], report / "users.parquet")
     registry = RegistryConfig(tracking_uri=config.tracking_uri)
     component.champion.python_func(to_parameter(registry), "", "", champion)
     assert champion.metadata["version"] == "none"
@@ -264,7 +270,7 @@ def test_the_components_pass_everything_on(config, inputs, tmp_path) -> None:
     version = component.register.python_func(
         text,
         Model(uri=str(inputs["model"])),
-        Artifact(uri=str(inputs["report"])),
+        Artifact(uri=str(report)),
         info,
     )
     assert version == "1"

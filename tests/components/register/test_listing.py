@@ -22,7 +22,13 @@ def test_versions_with_their_figures_and_the_history(
     config = RegisterConfig(tracking_uri=tracking_uri, serving=ServingConfig(max_new_tokens=4))
     for key in ("night-1", "night-2"):
         (tmp_path / "report.json").write_text(make_report(lineage={"run_key": key}).to_json())
-        run(config, model=tiny_model_folder, report=tmp_path / "report.json", html=tmp_path / "page.html")
+        (tmp_path / "users").touch()
+        files = {
+            "report": tmp_path / "report.json",
+            "users": tmp_path / "users",
+            "html": tmp_path / "page.html",
+        }
+        run(config, model=tiny_model_folder, **files)
     connect(tracking_uri).create_model_version(MODEL, "file:///elsewhere")
     promote(tracking_uri, MODEL, "1")
     found = list_versions(tracking_uri, MODEL)

@@ -1,0 +1,83 @@
+"""Two registered versions, compared user by user by what their evaluations recorded."""
+
+import tempfile
+from dataclasses import dataclass
+
+import pandas as pd
+
+from components.evaluate.comparison import holm, interval, p_value, resampled_means
+from components.shared.errors import ConfigError
+from components.shared.tracking import mlflow_client, registry
+from components.shared.tracking.failures import readable_errors
+from data_contracts.evaluation import TITLES, TRAINED_MODEL, USER_METRICS, USERS, format_metric
+
+CONFIDENCE, SAMPLES, SEED = 0.95, 10_000, 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """One metric of both versions, second minus first, and Holm's p over the metrics."""
+
+    metric: str
+    first: str
+    second: str
+    difference: str
+    interval: str
+    p_holm: str
+
+
+def compare(tracking_uri: str, model_name: str, first: str, second: str) -> tuple[list[Compared], int]:
+    """Return every metric of both versions (numbers or aliases), and the users they share.
+
+    Users are paired where both evaluations asked for the same position of their sequence.
+    Raises ConfigError: no such version, one without recorded values, or no shared users.
+    """
+    values = [_values(tracking_uri, model_name, version) for version in (first, second)]
+    joined = values[0].join(values[1], how="inner", lsuffix=" 1", rsuffix=" 2")
+    if joined.empty:
+        raise ConfigError(
+            f"{model_name}: versions {first} and {second} were evaluated on different users; evaluate the "
+            "newer data with a champion, and the report compares them"
+        )
+    sides = [joined[[f"{metric} {side}" for metric in USER_METRICS]].to_numpy().T for side in (1, 2)]
+    means = resampled_means(sides[1] - sides[0], SAMPLES, SEED)
+    corrected = holm([p_value(resampled) for resampled in means])
+    rows = []
+    for i, metric in enumerate(USER_METRICS):
+        bounds, (one, two) = interval(means[i], CONFIDENCE), (side[i].mean() for side in sides)
+        rows.append(
+            Compared(
+                metric=TITLES[metric],
+                first=format_metric(metric, one),
+                second=format_metric(metric, two),
+                difference=f"{two - one:+.4f}",
+                interval=f"{bounds.low:+.4f} to {bounds.high:+.4f}",
+                p_holm=f"{corrected[i]:.2g}",
+            )
+        )
+    return rows, len(joined)
+
+
+def _values(tracking_uri: str, model_name: str, version_or_alias: str) -> pd.DataFrame:
+    """Return the trained model's values, indexed by user and position."""
+    from mlflow.artifacts import download_artifacts
+
+    client = mlflow_client.connect(tracking_uri)
+    with readable_errors(client.tracking_uri):
+        found = registry.resolve(client, model_name, version_or_alias)
+        run_id = client.get_model_version(model_name, found).run_id
+        recorded = {file.path for file in client.list_artifacts(run_id)} if run_id else set()
+        if USERS not in recorded:
+            raise ConfigError(
+                f"{model_name} version {found} has no {USERS}: it was registered by another way, or "
+                "by an older version of the project"
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            path = download_artifacts(
+                run_id=run_id,
+                artifact_path=USERS,
+                dst_path=folder,
+                tracking_uri=client.tracking_uri,
+            )
+            table = pd.read_parquet(path, filters=[("model", "==", TRAINED_MODEL)])
+    return table.drop(columns="model").set_index(["user_id", "position"])
