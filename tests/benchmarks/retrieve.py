@@ -87,7 +87,7 @@ def beauty_config(epochs: int) -> RetrieveConfig:
     return RetrieveConfig(
         sasrec=SasrecConfig(**wide),
         sasrec_text=SasrecConfig(**{**shared, "dropout": 0.3, "negatives": 2000, "training": quick}),
-        bsarec=BsarecConfig(**wide),
+        bsarec=BsarecConfig(**{**small, "training": by_prefix}),
         sasrec_bce=SasrecConfig(**{**wide, "training": dataclasses.replace(by_prefix, **thrice)}),
         gru4rec=NextItemConfig(dim=128, layers=1, **shared),
         bert4rec=Bert4recConfig(**{**small, "dropout": 0.2, "training": longer}),

@@ -41,23 +41,26 @@ class ItemNetwork(SequenceNetwork):
 
     def item_vectors(self) -> Tensor:
         """Return the item table without its padding row, normalised where a temperature is set."""
-        table = self.table()[: self.num_items]
-        return F.normalize(table, dim=-1) if self.temperature else table
+        return self._scaled(self.table()[: self.num_items])
+
+    def _scaled(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=-1) if self.temperature else vectors
 
     def directions(self, vectors: Tensor) -> Tensor:
         """Return [..., dim] normalised and divided by the temperature where one is set."""
-        return F.normalize(vectors, dim=-1) / self.temperature if self.temperature else vectors
+        return self._scaled(vectors) / (self.temperature or 1.0)
 
     def objective(self, vectors: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of predicting the items `targets` [n] by `vectors` [n, dim]."""
-        table = self.item_vectors()
         if self.is_binary:
             negatives = torch.randint(self.num_items, targets.shape, device=targets.device)
-            return losses.binary_cross_entropy(vectors, table, targets, negatives)
+            return losses.binary_cross_entropy(vectors, self.item_vectors(), targets, negatives)
         if 0 < self.negatives < self.num_items:
             negatives = torch.randperm(self.num_items, device=targets.device)[: self.negatives]
-            return losses.sampled_softmax(vectors, table, targets, negatives)
-        return losses.full_softmax(vectors.float(), table, targets)
+            used, index = torch.unique(torch.cat([targets, negatives]), return_inverse=True)
+            places = index.split([len(targets), len(negatives)])
+            return losses.sampled_softmax(vectors, self._scaled(self.embed(used)), *places, self.num_items)
+        return losses.full_softmax(vectors.float(), self.item_vectors(), targets)
 
     def recommender(self) -> "NetworkRecommender":
         """Return the recommender that ranks by this network's scores."""

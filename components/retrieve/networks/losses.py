@@ -51,14 +51,17 @@ class _FullSoftmax(torch.autograd.Function):
 full_softmax = _FullSoftmax.apply
 
 
-def sampled_softmax(hidden: Tensor, table: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
+def sampled_softmax(
+    hidden: Tensor, table: Tensor, targets: Tensor, negatives: Tensor, num_items: int
+) -> Tensor:
     """Return the mean cross-entropy against `negatives` [S], uniform items shared by the batch.
 
+    Targets and negatives are rows of `table`, which holds those of the `num_items` that are used.
     A negative equal to the position's target is left out, the others' logits get + log(items / S), so the
     partition function is that of the full softmax in expectation (Bengio & Senécal 2008).
     """
     positive = (hidden * F.embedding(targets, table)).sum(1, keepdim=True)
-    logits = hidden @ F.embedding(negatives, table).T + math.log(len(table) / len(negatives))
+    logits = hidden @ F.embedding(negatives, table).T + math.log(num_items / len(negatives))
     logits = logits.masked_fill(negatives[None, :] == targets[:, None], -torch.inf)
     return F.cross_entropy(torch.cat([positive, logits], 1), torch.zeros_like(targets))
 

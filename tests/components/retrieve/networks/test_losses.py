@@ -36,7 +36,7 @@ def test_full_softmax_stands_large_logits(inputs) -> None:
 
 def test_sampling_everything_equals_the_full_softmax(inputs) -> None:
     hidden, table, targets = inputs
-    sampled = losses.sampled_softmax(hidden, table, targets, torch.randperm(11))
+    sampled = losses.sampled_softmax(hidden, table, targets, torch.randperm(11), 11)
     assert sampled.item() == pytest.approx(F.cross_entropy(hidden @ table.T, targets).item())
 
 
@@ -51,7 +51,8 @@ def test_the_sampled_partition_is_unbiased(inputs) -> None:
         negatives = torch.randperm(11, generator=generator)[:4]
         # exp(loss of one position) = partition / exp(positive logit).
         each = [
-            losses.sampled_softmax(hidden[i : i + 1], table, targets[i : i + 1], negatives) for i in range(7)
+            losses.sampled_softmax(hidden[i : i + 1], table, targets[i : i + 1], negatives, 11)
+            for i in range(7)
         ]
         total += torch.stack(each).detach().exp() * positive
     torch.testing.assert_close(total / draws, exact, rtol=0.05, atol=0)
