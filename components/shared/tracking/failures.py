@@ -59,6 +59,9 @@ def status(error: BaseException) -> int | None:
         answered = getattr(frame.f_locals.get("response"), "status_code", None)
         if isinstance(answered, int) and answered >= 400:
             return answered
+    metadata = getattr(error, "response", None)  # of botocore's errors, a mapping
+    if isinstance(metadata, dict) and "HTTPStatusCode" in metadata.get("ResponseMetadata", {}):
+        return int(metadata["ResponseMetadata"]["HTTPStatusCode"])
     found = _STATUS_IN_TEXT.search(str(error))
     return next((int(number) for number in found.groups() if number), None) if found else None
 
@@ -67,6 +70,8 @@ def _hint(error: BaseException, found: int | None, words: str) -> list[str]:
     code = getattr(error, "error_code", "")
     if code in ("RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE"):
         return []  # MLflow's own words, which say all
+    if type(error).__module__.startswith("boto") or "Unable to locate credentials" in words:
+        return ["the artifacts lie in object storage: are its AWS_… keys and AWS_ENDPOINT_URL right?"]
     if found == 403 and ("Host header" in words or "cross-origin" in words):
         return ["start it with --allowed-hosts and --cors-allowed-origins that name this address"]
     if found is not None:

@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError, NoCredentialsError
+from mlflow.exceptions import MlflowException
 
 from components.register.config import RegisterConfig
 from components.register.job import run, run_champion
@@ -155,6 +157,29 @@ def test_a_password_in_the_address_is_not_shown(answering) -> None:
     with pytest.raises(ConfigError, match="http://127") as refused:
         rollback(uri, MODEL)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        pytest.param(
+            ClientError(
+                {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}, "PutObject"
+            ),
+            r"HTTP status 403: .*AccessDenied.*; the artifacts lie in object storage",
+            id="denied",
+        ),
+        pytest.param(NoCredentialsError(), "Unable to locate credentials; the artifacts lie", id="no keys"),
+        pytest.param(
+            MlflowException("1 failed: ##### f #####\nUnable to locate credentials"),
+            "the artifacts lie in object storage",
+            id="no keys, in MLflow's words",
+        ),
+    ],
+)
+def test_the_store_of_the_artifacts_has_its_own_hint(error: Exception, message: str) -> None:
+    with pytest.raises(ConfigError, match=message), failures.readable_errors("http://x"):
+        raise error
 
 
 def test_errors_of_the_project_itself_keep_their_traceback() -> None:
