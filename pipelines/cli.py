@@ -240,7 +240,7 @@ def validate(
     from pipelines.profile import load
 
     quarantine = validate_raw(load(profile).sequences, data, page)
-    refused = sum(sum(reasons.values()) for reasons in quarantine.reasons.values())
+    refused = sum(sum(found.refused.values()) for found in quarantine.tallies.values())
     typer.echo(f"the contracts hold; {refused:,} rows would be quarantined; findings: {page}")
 
 

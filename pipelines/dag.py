@@ -90,6 +90,7 @@ def _steps(profile: Profile, name: str, data: str, cached: bool, scheduled: str,
         config=to_parameter(profile.retrieve),
         fingerprint=f"{found.outputs['encoder_fingerprint']}-{of_step('retrieve')}",
         checkpoints=profile.checkpoints,
+        labels=to_parameter(profile.prompts.labels),
         tables=sequenced.outputs["tables_so_far"],
     )
     base = base_model(

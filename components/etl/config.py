@@ -6,8 +6,10 @@ from typing import Literal
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from components.shared.config import Seed, Share, strict
+from components.shared.labels import LabelSettings
 from components.shared.prompting.settings import PromptSettings
 from components.shared.times import parse_time
+from data_contracts.null_words import NULL_WORDS
 
 ACTION_WEIGHTS = {
     "view": 0.1,
@@ -72,6 +74,10 @@ class SequencesConfig:
     """Share of a table's rows that may be quarantined before the run stops."""
     unknown_users: Literal["keep", "quarantine"] = "keep"
     """What happens to events of users without a row in the table users."""
+    max_unknown_users: Share = 0.5
+    """Share of the log's users that may lack a row in users before the run stops."""
+    null_words: tuple[str, ...] = NULL_WORDS
+    """Texts that are read as nulls, also in upper and title case; () = none."""
     emoji: Literal["keep", "cut"] = "keep"
     """Whether titles keep their emoji."""
     partitions: NonNegativeInt = 0
@@ -113,3 +119,8 @@ class PromptsConfig(PromptSettings):
     seed: Seed = 0
     """Seed of the samples and of shuffling."""
     spark: SparkConfig = field(default_factory=SparkConfig)
+
+    @property
+    def labels(self) -> LabelSettings:
+        """Return which items of a window are labels: as many as an answer names."""
+        return LabelSettings(most=self.answer_length, min_engagement=self.label_min_engagement)

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 import data_contracts
 from components.shared.errors import ContractError
+from components.shared.logs import logger
 from components.shared.reporting.page import Block, Cell, Heading, Note, Table, Text, write
 
 SUITES = Path(data_contracts.__file__).parent / "expectations"
@@ -43,10 +44,12 @@ class Finding:
 
 @dataclass
 class DataDocs:
-    """Counts (heading -> name -> count) and findings, in the order they were made."""
+    """Counts (heading -> name -> count), examples and findings, in the order they were made."""
 
     findings: list[Finding] = field(default_factory=list)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    examples: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
+    """What was refused, such as which row, and what to do about it, by the heading of `counts`."""
 
     def blocks(self) -> list[Block]:
         """Return the page's content: a verdict, the counts, and a section per contract."""
@@ -58,6 +61,8 @@ class DataDocs:
         blocks: list[Block] = [Note(verdict, "bad" if critical else "good")]
         for heading, numbers in self.counts.items():
             blocks += [Heading(heading), Table((), [(name, f"{count:,}") for name, count in numbers.items()])]
+            if examples := self.examples.get(heading):
+                blocks.append(Table(("What", "Such as", "What to do"), examples, is_text=True))
         for suite in dict.fromkeys(f.suite for f in self.findings):
             meta = load_suite(suite)["meta"]
             rows = [
@@ -79,6 +84,7 @@ def data_docs(path: Path, title: str) -> Iterator[DataDocs]:
         yield docs
     finally:
         write(path, title, docs.blocks())
+        logger("data docs").info(f"what was found is in {path}")
 
 
 def load_suite(name: str) -> dict[str, Any]:

@@ -204,7 +204,9 @@ def _method(report: EvaluationReport) -> Block:
     return Text(
         f"Users are a sample by seed {sample.seed}. Every model ranks the full catalogue: a language model "
         f"orders its {sample.candidates:.0f} candidates, and a label outside them counts as a miss, so no "
-        f"order of theirs has a recall above {sample.recall_ceiling:.4f}. Intervals: "
+        f"order of theirs has a recall above {sample.recall_ceiling:.4f}. Labels are the first items of the "
+        "test window that are engaged with enough, as many as an answer names (prompts.answer_length, "
+        "prompts.label_min_engagement), here as on retrieval's page. Intervals: "
         f"{sample.bootstrap_samples:,} bootstrap samples of users, the same for all models. Popularity and "
         "novelty are counted on the training part only."
     )

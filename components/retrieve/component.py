@@ -10,6 +10,7 @@ def retrieve(
     config: dict,
     fingerprint: str,
     checkpoints: str,
+    labels: dict,
     tables: dict,
     lists: Output[Dataset],
     page: Output[HTML],
@@ -23,6 +24,7 @@ def retrieve(
     from components.shared.artifacts.outputs import write_json
     from components.shared.artifacts.storage import local_copy
     from components.shared.config import parse
+    from components.shared.labels import LabelSettings
 
     read, written = ("sequences", "catalogue", "users", "exposures"), ("candidates", "rankings")
     run(
@@ -32,5 +34,6 @@ def retrieve(
         report_html=Path(page.path),
         checkpoints=checkpoints,
         fingerprint=fingerprint,
+        labels=parse(LabelSettings, labels, "labels"),
     )
     write_json(Path(tables_so_far), {**tables, **{name: f"{lists.uri}/{name}" for name in written}})

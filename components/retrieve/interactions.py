@@ -63,17 +63,18 @@ class Histories:
 
     def prefixes(self, length: int) -> "Histories":
         """Return every prefix of two or more items, cut to its last `length` items."""
-        rows, positions = self._positions()
+        rows, positions = self.positions()
         starts, ends = np.maximum(self.start[rows], positions + 1 - length), positions + 1
         has_pair = ends - starts >= 2
         return Histories(self.items, starts[has_pair], ends[has_pair])
 
     def flat(self) -> tuple[Ints, Ints]:
         """Return (rows, items): the items of all histories, and the row of each."""
-        rows, positions = self._positions()
+        rows, positions = self.positions()
         return rows, self.items[positions]
 
-    def _positions(self) -> tuple[Ints, Ints]:
+    def positions(self) -> tuple[Ints, Ints]:
+        """Return (rows, positions) of all items: their history, their index in `items`."""
         lengths = self.lengths
         shifts = np.repeat(self.end - np.cumsum(lengths), lengths)
         return np.repeat(np.arange(len(self)), lengths), np.arange(lengths.sum()) + shifts
@@ -113,6 +114,8 @@ class Interactions:
     categories: Ints  # the item's topic or leaf category, likewise
     created: Ints  # per item of the catalogue, or UNKNOWN_TIME
     texts: pa.Array  # title, brand and tags per item of the catalogue, for an encoder
+    is_strong: Bools | None = None  # whether each of `items` may be a label; None: all
+    most_labels: int = 0  # of a window; 0: all
 
     @property
     def num_items(self) -> int:
@@ -152,7 +155,8 @@ class Interactions:
     def queries(self, split: str) -> Queries:
         """Return the queries of `split`, at most one per user.
 
-        Labels of train are the last train item after at least one, of valid and test all items of that part.
+        Labels of train are the last train item after at least one, of valid and test the first `most_labels`
+        strong items of that part, its first item where none is strong.
         """
         first, last = {
             "train": (self.train_end - 1, self.train_end),
@@ -162,4 +166,22 @@ class Interactions:
         users = np.flatnonzero((first < last) & (first >= (split == "train")))
         start, first, last = self.offsets[users], first[users], last[users]
         histories = Histories(self.items, start, start + first)
-        return Queries(users, first, histories, Histories(self.items, start + first, start + last))
+        return Queries(
+            users, first, histories, self._labels(Histories(self.items, start + first, start + last))
+        )
+
+    def _labels(self, windows: Histories) -> Histories:
+        """Return the labels of windows that hold at least one item each."""
+        rows, positions = windows.positions()
+        strong = np.ones(len(rows), bool) if self.is_strong is None else self.is_strong[positions]
+        strong[positions == windows.start[rows]] |= ~np.logical_or.reduceat(strong, _starts(windows.lengths))
+        before = np.cumsum(strong) - strong
+        rank = before - before[_starts(windows.lengths)][rows]
+        kept = strong & (rank < (self.most_labels or len(rows)))
+        lengths = np.bincount(rows[kept], minlength=len(windows))
+        return Histories.from_lengths(self.items[positions[kept]], lengths)
+
+
+def _starts(lengths: Ints) -> Ints:
+    """Return where rows of these `lengths` begin in their flat list."""
+    return np.cumsum(lengths) - lengths

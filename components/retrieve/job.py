@@ -16,6 +16,7 @@ from components.retrieve.tables import RankedListWriter, load, read_segments
 from components.shared.artifacts.checkpoints import directory
 from components.shared.artifacts.outputs import atomic_folder, write_text
 from components.shared.errors import DataError
+from components.shared.labels import WHOLE_WINDOW, LabelSettings
 from components.shared.logs import logger
 from data_contracts.evaluation import CANDIDATE_ORDER, ONLINE
 from data_contracts.tables import CANDIDATES, RANKINGS
@@ -37,14 +38,16 @@ def run(
     report_html: Path,
     checkpoints: str = "",
     fingerprint: str = "",
+    labels: LabelSettings = WHOLE_WINDOW,
 ) -> RetrieveReport:
     """Write the tables `candidates` of every prompt and `rankings` of every model; return the figures.
 
     Lists for valid and test come from models trained on every user's train part; those for a user's train
-    prompt from models that saw nothing of this user, not even for early stopping. Labels are never added.
+    prompt from models that saw nothing of this user, not even for early stopping. Labels, those of the
+    prompts, are never added.
     """
     device(config)  # fails early where there is none
-    data = load(sequences, catalogue)
+    data = load(sequences, catalogue, labels)
     shown = load_exposures(exposures, data) if ONLINE in (*config.models, *config.sources) else None
     if not shown and ONLINE in config.sources:
         raise DataError(

@@ -13,16 +13,19 @@ import pyarrow.parquet as pq
 from components.retrieve.interactions import NO_SEGMENT, UNKNOWN_TIME, Histories, Interactions, Ints, Queries
 from components.retrieve.ranking import RankedLists
 from components.shared.errors import DataError
+from components.shared.labels import WHOLE_WINDOW, LabelSettings
 
 AGE_BAND = 10  # years
 ROWS = 1 << 16
 """Rows per record batch: the ids of one batch are all the text held at a time."""
 
 
-def load(sequences: Path, catalogue: Path) -> Interactions:
+def load(sequences: Path, catalogue: Path, labels: LabelSettings = WHOLE_WINDOW) -> Interactions:
     """Return the tables SEQUENCES and CATALOGUE, whatever the order of their rows. Raises DataError."""
     items = _read_sorted(catalogue, ["item_id", "tags", "title", "topic", "brand", "created_at"])
-    users = _read_sorted(sequences, ["user_id", "item_ids", "timestamps", "train_end", "valid_end"])
+    users = _read_sorted(
+        sequences, ["user_id", "item_ids", "timestamps", "train_end", "valid_end", "engagement"]
+    )
     user_ids, lists, times = users["user_id"], users["item_ids"], users["timestamps"]
     indices = pc.index_in(lists.flatten(), value_set=items["item_id"])
     if indices.null_count:
@@ -49,6 +52,8 @@ def load(sequences: Path, catalogue: Path) -> Interactions:
         times=_ints(microseconds(times.flatten(), sequences, "timestamps")),
         created=_ints(pc.fill_null(created, UNKNOWN_TIME)),
         texts=_texts(items),
+        is_strong=users["engagement"].flatten().to_numpy() >= labels.min_engagement,
+        most_labels=labels.most,
     )
 
 

@@ -141,13 +141,14 @@ def _spark(task: dict, contracts: bool) -> int:
     from components.etl.config import SequencesConfig, SparkConfig
     from components.etl.sequences import job
     from components.etl.sources.raw import Quarantine
+    from components.etl.sources.tally import Tally
 
     if not contracts:  # as polars: no expectations, no counts of faulty users and items
 
-        def count_rows(config, raw, docs, counted):
+        def count_rows(config, raw, found, docs, counted):
             names = [name for name in raw if name in counted]
             rows = {n: pq.read_metadata(Path(task["data"]) / f"{n}.parquet").num_rows for n in names}
-            return Quarantine(docs, max_share=1, rows=rows, reasons={name: {} for name in rows})
+            return Quarantine(docs, max_share=1, tallies={n: Tally(count, {}) for n, count in rows.items()})
 
         job.check_raw = count_rows
         job.check = lambda *_: None

@@ -17,10 +17,11 @@ def label_cases(config: PromptsConfig, sequences: DataFrame, candidates: DataFra
     queries = candidates.select("user_id", "split", "position", "fold", F.col("item_ids").alias("candidates"))
     window = F.when(F.col("split") == "valid", valid_end).when(F.col("split") == "test", F.size("item_ids"))
     end = F.greatest(window, position + 1)  # null, which `greatest` skips, for training prompts
+    settings = config.labels
     strong = F.filter(
-        F.sequence(position, end - 1), lambda p: _at("engagement", p) >= config.label_min_engagement
+        F.sequence(position, end - 1), lambda p: _at("engagement", p) >= settings.min_engagement
     )
-    first = F.slice(strong, 1, config.answer_length)
+    first = F.slice(strong, 1, settings.most)
     labels = F.when(F.size(first) > 0, first).otherwise(F.array(position))
     items = F.transform(F.col("label_positions"), lambda p: _at("item_ids", p))
     joined = queries.join(sequences, "user_id").where(position < F.size("item_ids"))

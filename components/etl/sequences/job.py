@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,16 +15,19 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from components.etl.config import SequencesConfig
 from components.etl.contracts import check, data_docs
+from components.etl.sequences import windows
 from components.etl.sequences.build import PLACED_EVENTS, build
 from components.etl.sequences.catalogue import catalogue_rows, with_train_counts
 from components.etl.sequences.k_core import k_core
 from components.etl.sequences.views import sequences_view
 from components.etl.sources import faults
 from components.etl.sources.faults import FAULT, ROW
-from components.etl.sources.raw import check_raw, locate_tables, read_raw
+from components.etl.sources.raw import check_raw, check_users, locate_tables, read_raw
+from components.etl.sources.readers import BLOCK_BIT, PLACE
+from components.etl.sources.tally import GROUPS, Tally, batch_groups, combined, tally
 from components.etl.spark.parts import atomic_table, part_writer, read_parts, write_parts
 from components.etl.spark.session import readable, session
-from components.shared.artifacts.raw_tables import approximate_rows
+from components.shared.artifacts.raw_tables import Source, approximate_rows
 from components.shared.artifacts.storage import remove
 from components.shared.errors import DataError
 from components.shared.logs import logger
@@ -35,9 +38,8 @@ log = logger("sequences")
 
 PART_ROWS, LEAST_PARTS = 500_000, 4
 ROW_GROUP = 50_000
-DAY_US = 86_400_000_000
 FAULTY, DUPLICATES = "faulty", "duplicates"  # folders below the quarantine while the step runs
-REFUSED = "refused "  # prefix of a reason among the counts of the events' pass
+COUNT = "count "  # prefix of a name among the groups of the events' pass that are no groups of rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,19 +80,17 @@ def run_sequences(
         # largest value switches that off; rows of this step are some hundred bytes at most.
         spark.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", str(2**31 - 1))
         raw = read_raw(spark, config, found)
-        refused = check_raw(config, raw, docs, counted=("users", "items", "exposures"))
+        refused = check_raw(config, raw, found, docs, counted=("users", "items", "exposures"))
         sequences, catalogue, users, exposures, quarantine = (
             stack.enter_context(atomic_table(table))
             for table in (sequences, catalogue, users, exposures, quarantine)
         )
         partitions = _parts(config, approximate_rows(found["events"]))
-        counts = _write_sequences(config, raw["events"], partitions, sequences, quarantine)
-        reasons = {
-            name.removeprefix(REFUSED): count
-            for name, count in sorted(counts.items())
-            if name.startswith(REFUSED) and count
-        }
-        refused.record("events", counts["rows"], reasons)
+        counts, events = _write_sequences(
+            config, found["events"], raw["events"], partitions, sequences, quarantine
+        )
+        reasons = events.refused
+        refused.record("events", events)
         refused.check("events", raw["events"])
         if not counts["users"] + counts["dropped"]:
             window = f"as_of={config.as_of!r}, core={config.core}"
@@ -101,23 +101,29 @@ def run_sequences(
                 "or bring a longer log"
             )
         log.info(f"{counts['users']:,} users kept, {counts['dropped']:,} dropped")
+        if config.split == "temporal":
+            windows.check(config, counts, faults.valid_rows(raw["events"]))
         docs.counts["Sequences"] = {
             "users kept": counts["users"],
             "users dropped": counts["dropped"],
+            "users with a validation label": counts["valid"],
+            "users with a test label": counts["test"],
             "users whose test label has the time of the item before it": counts["tied"],
         }
         _write_quarantine(raw, quarantine)
         kept = read_parts(spark, sequences, tables.SEQUENCES)
+        check_users(config, docs, kept.select("user_id"), counts["users"], faults.valid_rows(raw["users"]))
         check(docs, "sequences", sequences_view(kept), {"min_interactions": config.min_interactions})
-        items = _write_catalogue(config, raw["items"], refused.rows["items"], kept, catalogue)
-        _write_users(config, raw["users"], refused.rows["users"], kept, users)
+        rows = {table: counted.rows for table, counted in refused.tallies.items()}
+        items = _write_catalogue(config, raw["items"], rows["items"], kept, catalogue)
+        _write_users(config, raw["users"], rows["users"], kept, users)
         if "exposures" in raw:
-            _write_exposures(config, raw["exposures"], refused.rows["exposures"], kept, exposures)
+            _write_exposures(config, raw["exposures"], rows["exposures"], kept, exposures)
         else:
             empty = spark.createDataFrame([], from_arrow_schema(tables.EXPOSURES))
             write_parts(empty, tables.EXPOSURES, exposures)
     return SequencesReport(
-        events_read=counts["rows"],
+        events_read=events.rows,
         events_kept=counts["events"],
         events_quarantined=sum(reasons.values()),
         users=counts["users"],
@@ -133,68 +139,76 @@ def _parts(config: SequencesConfig, rows: int) -> int:
 
 
 def _write_sequences(
-    config: SequencesConfig, events: DataFrame, partitions: int, out: str | Path, quarantine: str | Path
-) -> dict[str, int]:
+    config: SequencesConfig,
+    source: Source,
+    events: DataFrame,
+    partitions: int,
+    out: str | Path,
+    quarantine: str | Path,
+) -> tuple[dict[str, int], Tally]:
     """Write the sequences of all users, and the refused events into folders below `quarantine`.
 
-    Returns counts of rows, users, dropped users, events and interactions kept, and of every reason. One pass
+    Returns counts of users, dropped users, events and interactions kept, and the tally of the rows. One pass
     over the events; a window, a temporal split without `as_of` and a k-core each need another.
     """
     marked = faults.with_faulty_json(events)
     as_of = parse_time("as_of", config.as_of) if config.as_of else None
     if as_of:
         marked = marked.where(F.col(FAULT).isNotNull() | (F.col("timestamp") < F.lit(as_of)))
-    cuts = None
-    if config.split == "temporal":
-        end = round(as_of.timestamp() * 1e6) if as_of else _after_last(faults.valid_rows(events))
-        test_from = end - config.test_days * DAY_US
-        cuts = test_from - config.valid_days * DAY_US, test_from
+    cuts = windows.cuts(config, faults.valid_rows(events)) if config.split == "temporal" else None
     if config.core:
         is_valid = F.col(FAULT).isNull()
         marked = k_core(marked.where(is_valid), config.core).unionByName(marked.where(~is_valid))
     folder, faulty, duplicates = str(out), f"{quarantine}/{FAULTY}", f"{quarantine}/{DUPLICATES}"
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        valid, counts = [PLACED_EVENTS.empty_table()], Counter[str]()
+        valid = [PLACED_EVENTS.empty_table()]
         with part_writer(faulty, tables.QUARANTINE) as faulty_part:
             for batch in batches:
-                rows, refused = faults.split_by_fault(pa.Table.from_batches([batch]))
+                read = pa.Table.from_batches([batch])
+                rows, refused = faults.split_by_fault(read)
                 faulty_part.write_table(refused)
                 valid.append(rows.cast(PLACED_EVENTS))
-                counts["rows"] += batch.num_rows
-                for found in refused.column("reason").value_counts().to_pylist():
-                    counts[REFUSED + found["values"]] += found["counts"]
-        chunk = build(pa.concat_tables(valid), config, cuts)
+                yield batch_groups(read)
+        events = pa.concat_tables(valid)
+        if not source.is_log:
+            events = events.drop([PLACE]).append_column(PLACE, pa.nulls(len(events), pa.int64()))
+        chunk = build(events, config, cuts)
         with part_writer(folder, tables.SEQUENCES) as part:
             part.write_table(chunk.sequences, row_group_size=ROW_GROUP)
         with part_writer(duplicates, tables.EVENTS) as part:
             part.write_table(chunk.duplicates)
-        counts.update(
-            {
-                "users": chunk.sequences.num_rows,
-                "dropped": chunk.dropped_users,
-                "tied": chunk.tied_users,
-                "events": chunk.events,
-                "interactions": pc.sum(pc.list_value_length(chunk.sequences.column("item_ids"))).as_py() or 0,
-                REFUSED + "duplicate": chunk.duplicates.num_rows,
-            }
+        lengths, *ends = (
+            chunk.sequences.column(name).combine_chunks() for name in ("item_ids", "train_end", "valid_end")
         )
-        yield pa.record_batch({"name": list(counts), "count": list(counts.values())})
+        lengths = pc.list_value_length(lengths)
+        counts = {
+            "valid": pc.sum(pc.less(ends[0], ends[1])).as_py() or 0,
+            "test": pc.sum(pc.less(ends[1], lengths)).as_py() or 0,
+            "users": chunk.sequences.num_rows,
+            "dropped": chunk.dropped_users,
+            "tied": chunk.tied_users,
+            "events": chunk.events,
+            "interactions": pc.sum(lengths).as_py() or 0,
+            "duplicate": chunk.duplicates.num_rows,
+        }
+        records = [{"fault": COUNT + name, "count": count, "fields": ""} for name, count in counts.items()]
+        yield pa.RecordBatch.from_pylist(records, schema=GROUPS)
 
     # The only shuffle of the events: by user, so that order, de-duplication, split and per-item sums need
     # no further exchange, and no sort in the JVM (numpy sorts integers, the JVM compares rows). Refused rows
     # come along to spare a pass; many lack a user, so they are distributed by their text.
     by_user = marked.repartition(partitions, F.coalesce(ROW, "user_id"))
-    summed = by_user.mapInArrow(write, "name string, count long").groupBy("name").agg(F.sum("count"))
-    counts = Counter(dict(map(tuple, summed.collect())))
-    if config.as_of or config.core:
-        counts["rows"] = events.count()  # the share of faulty rows refers to all rows
-    return counts
-
-
-def _after_last(events: DataFrame) -> int:
-    """Return the end of the data window without `as_of`: 1 µs after the last event."""
-    return (events.agg(F.unix_micros(F.max("timestamp"))).collect()[0][0] or 0) + 1
+    groups = combined(by_user.mapInArrow(write, from_arrow_schema(GROUPS))).collect()
+    counts = Counter({g.fault.removeprefix(COUNT): g["count"] for g in groups if g.block is None})
+    whole = []
+    if config.as_of or config.core:  # the share of faulty rows refers to all rows
+        block = F.shiftright(PLACE, BLOCK_BIT).alias("block")
+        whole = events.groupBy(block).agg(F.count("*").alias("count"), F.min(PLACE).alias(PLACE)).collect()
+    found = tally(source, (g for g in groups if g.block is not None), whole)
+    if repeated := counts["duplicate"]:
+        found = replace(found, refused=dict(sorted({**found.refused, "duplicate": repeated}.items())))
+    return counts, found
 
 
 def _write_quarantine(raw: dict[str, DataFrame], out: str | Path) -> None:

@@ -7,11 +7,35 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from components.etl.sources.readers import PLACE
-from components.shared.artifacts.raw_tables import MALFORMED
+from components.etl.sources.readers import PLACE, UNREAD
+from components.shared.artifacts.raw_columns import MALFORMED
 from data_contracts.tables import ACTIONS, EVENTS, QUARANTINE
 
 FAULT, ROW = "fault", "row"
+HELPERS = (FAULT, MALFORMED, UNREAD, PLACE)
+_EXPONENT = r"^\s*[+-]?(\d+[.,]\d*[eE][+-]?\d+|\d+[eE]\+\d+)\s*$"
+_DECIMAL = r"^\s*[+-]?\d+\.0+\s*$"
+
+ADVICE = {
+    "malformed": "fields are missing or left over, or one is not of its type: correct the export",
+    "exponent": "ids became floating-point numbers, as in a spreadsheet, which merges them: export text",
+    "decimal": "ids became decimal numbers, as in pandas where a value is missing: export them as text",
+    "null": "the column is empty or holds a word for null (sequences.null_words)",
+    "duplicate": "nothing, if a log may repeat itself; of rows with one id the fuller wins, field by field",
+    "unknown_action": f"rename actions to {', '.join(ACTIONS)}",
+    "unknown_item": "add the items; do both tables write ids alike, with their leading zeros?",
+    "unknown_user": "add the users; do both tables write ids alike, with their leading zeros?",
+    "pre_epoch": "are times in seconds? eight digits are read as a day",
+    "future": "are times in milliseconds? write seconds or ISO 8601, or set sequences.latest",
+    "empty_list": "leave out lists without items",
+    "not_separated": 'separate the items of a list by "|"',
+}
+"""What to do about a fault, by its name or the beginning of it."""
+
+
+def advice(reason: str) -> str:
+    """Return what to do about the fault called `reason`."""
+    return ADVICE.get(reason) or ADVICE[reason.split("_")[0]]
 
 
 def event_faults(
@@ -29,9 +53,9 @@ def event_faults(
     reasons = [
         F.when(F.col(MALFORMED).isNotNull(), "malformed"),
         *(_missing(column) for column in ("user_id", "item_id", "action")),
+        *(_mangled(column) for column in ("user_id", "item_id")),
         F.when(~F.col("action").isin(*ACTIONS), "unknown_action"),
         *_time_faults(latest),
-        F.when((F.col("dwell_seconds") < 0) | F.isnan("dwell_seconds"), "negative_dwell"),
         *unknown,
     ]
     return joined.withColumn(FAULT, F.coalesce(*reasons)).drop("_item", "_user")
@@ -39,44 +63,70 @@ def event_faults(
 
 def exposure_faults(exposures: DataFrame, latest: datetime) -> DataFrame:
     """Return `exposures` with `fault`; items that the catalogue lacks are no fault of the list."""
-    # A CSV cell with a list in Python's or JSON's notation would be read as a single id: "not_separated".
+
+    # A list whose one item is the text of a list.
     only = F.when(F.size("item_ids") == 1, F.get("item_ids", F.lit(0)))
     reasons = [
+        F.when(F.startswith(F.col(MALFORMED), F.lit("item_ids=")), "not_separated"),
+        F.when(only.rlike(r"""(?s)^\s*[\[(].*[,'"].*[\])]\s*$"""), "not_separated"),
         F.when(F.col(MALFORMED).isNotNull(), "malformed"),
         _missing("user_id"),
+        _mangled("user_id"),
         *_time_faults(latest),
         F.when(F.coalesce(F.size("item_ids"), F.lit(0)) <= 0, "empty_list"),
-        F.when(F.exists("item_ids", lambda item: F.coalesce(item, F.lit("")) == ""), "null_item_id"),
-        F.when(only.rlike(r"""(?s)^\s*[\[(].*[,'"].*[\])]\s*$"""), "not_separated"),
+        F.when(F.exists("item_ids", lambda item: F.trim(F.coalesce(item, F.lit(""))) == ""), "null_item_id"),
+        F.when(F.exists("item_ids", lambda item: item.rlike(_EXPONENT)), "exponent_item_id"),
+        F.when(F.exists("item_ids", lambda item: item.rlike(_DECIMAL)), "decimal_item_id"),
     ]
     return exposures.withColumn(FAULT, F.coalesce(*reasons))
 
 
 def keyed_faults(frame: DataFrame, key: str) -> DataFrame:
-    """Return `frame` (users or items) with `fault`: malformed, a null key, or a repeated key.
+    """Return users or items with `fault`: malformed, key null, mangled or repeated.
 
-    Of rows with the same key the one that sorts first by all its columns is valid.
+    Of rows with one key the fullest is valid, the latest of equals; what it lacks comes from the next.
     """
-    columns = [c for c in frame.columns if c not in (key, MALFORMED, PLACE)]
-    grouped = frame.withColumn(
-        "_bad", F.coalesce(F.when(F.col(MALFORMED).isNotNull(), "malformed"), _missing(key))
+    fields = [c for c in frame.columns if c not in (key, *HELPERS)]
+    given = [_given(frame, name) for name in fields]
+    bad = F.coalesce(F.when(F.col(MALFORMED).isNotNull(), "malformed"), _missing(key), _mangled(key))
+    ranked = frame.withColumn("_bad", bad).withColumn("_given", sum((g.cast("int") for g in given), F.lit(0)))
+    same = Window.partitionBy(key, F.col("_bad").isNull()).orderBy(F.desc("_given"), F.desc(PLACE))
+    everyone = same.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
+    merged = [
+        F.first(F.when(g, F.col(n)), ignorenulls=True).over(everyone)
+        for n, g in zip(fields, given, strict=True)
+    ]
+    number = F.row_number().over(same)
+    chosen = F.col("_bad").isNull() & (number == 1)
+    return ranked.select(
+        key,
+        *(F.when(chosen, m).otherwise(F.col(n)).alias(n) for n, m in zip(fields, merged, strict=True)),
+        MALFORMED,
+        UNREAD,
+        PLACE,
+        F.coalesce("_bad", F.when(number > 1, "duplicate")).alias(FAULT),
     )
-    order = Window.partitionBy(key, F.col("_bad").isNull()).orderBy(*columns)
-    twice = F.when(F.row_number().over(order) > 1, "duplicate")
-    return grouped.withColumn(FAULT, F.coalesce("_bad", twice)).drop("_bad")
+
+
+def _given(frame: DataFrame, name: str) -> Column:
+    """Return whether the column holds anything."""
+    kind = frame.schema[name].dataType.typeName()
+    if kind == "array":
+        return F.coalesce(F.size(name), F.lit(0)) > 0
+    return F.col(name).isNotNull() & (F.trim(name) != "" if kind == "string" else F.lit(True))
 
 
 def faulty_rows(table: str, frame: DataFrame) -> DataFrame:
     """Return the faulty rows of `frame` in QUARANTINE's columns: table, reason, row as JSON."""
     return frame.where(F.col(FAULT).isNotNull()).select(
-        F.lit(table).alias("table"), F.col(FAULT).alias("reason"), _as_json(frame).alias(ROW)
+        F.lit(table).alias("table"), F.col(FAULT).alias("reason"), as_json(frame).alias(ROW)
     )
 
 
 def with_faulty_json(events: DataFrame) -> DataFrame:
-    """Return EVENTS' columns with `place`, `fault` and `row`: a faulty row as JSON, else null."""
-    row = F.when(F.col(FAULT).isNotNull(), _as_json(events))
-    return events.select(*EVENTS.names, PLACE, FAULT, row.alias(ROW))
+    """Return EVENTS' columns, `place`, `unread`, `fault` and `row`: a faulty row as JSON, else null."""
+    row = F.when(F.col(FAULT).isNotNull(), as_json(events))
+    return events.select(*EVENTS.names, PLACE, UNREAD, FAULT, row.alias(ROW))
 
 
 def split_by_fault(events: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -84,16 +134,17 @@ def split_by_fault(events: pa.Table) -> tuple[pa.Table, pa.Table]:
     is_valid = pc.is_null(events.column(FAULT))
     faulty = events.filter(pc.invert(is_valid))
     refused = [pa.repeat("events", faulty.num_rows), faulty.column(FAULT), faulty.column(ROW)]
-    return events.filter(is_valid).drop([FAULT, ROW]), pa.table(refused, schema=QUARANTINE)
+    return events.filter(is_valid).select([*EVENTS.names, PLACE]), pa.table(refused, schema=QUARANTINE)
 
 
 def valid_rows(frame: DataFrame) -> DataFrame:
     """Return the rows without a fault, without the helper columns."""
-    return frame.where(F.col(FAULT).isNull()).drop(FAULT, MALFORMED, PLACE)
+    return frame.where(F.col(FAULT).isNull()).drop(*HELPERS)
 
 
-def _as_json(frame: DataFrame) -> Column:
-    return F.to_json(F.struct(*(c for c in frame.columns if c not in (FAULT, PLACE))))
+def as_json(frame: DataFrame) -> Column:
+    """Return each row as JSON, without the helper columns but the malformed text."""
+    return F.to_json(F.struct(*(c for c in frame.columns if c not in (FAULT, UNREAD, PLACE))))
 
 
 def _time_faults(latest: datetime) -> list[Column]:
@@ -106,7 +157,18 @@ def _time_faults(latest: datetime) -> list[Column]:
 
 
 def _missing(column: str) -> Column:
-    return F.when(F.coalesce(F.col(column), F.lit("")) == "", f"null_{column}")
+    return F.when(F.trim(F.coalesce(F.col(column), F.lit(""))) == "", f"null_{column}")
+
+
+def _mangled(column: str) -> Column:
+    """Return the fault of an id that was a number on its way."""
+    form = F.when(F.col(column).rlike(_EXPONENT), f"exponent_{column}").when(
+        F.col(column).rlike(_DECIMAL), f"decimal_{column}"
+    )
+    # Nearly all ids end at this first, quick test.
+    return F.when(
+        F.col(column).contains(".") | F.col(column).contains("+") | F.col(column).contains(","), form
+    )
 
 
 def _join_ids(frame: DataFrame, ids: DataFrame, key: str, flag: str) -> DataFrame:

@@ -1,7 +1,7 @@
 """The raw tables of a data folder: read, faults named, contracts checked, refused rows counted."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from pyspark.sql import functions as F
 from components.etl.config import SequencesConfig, SparkConfig
 from components.etl.contracts import SAMPLES, DataDocs, check, data_docs
 from components.etl.sources import faults
-from components.etl.sources.faults import FAULT
-from components.etl.sources.readers import read
+from components.etl.sources.readers import PLACE, UNREAD, read
+from components.etl.sources.tally import Tally, groups, tally
 from components.etl.spark.session import readable, session
 from components.shared.artifacts import raw_tables
 from components.shared.artifacts.raw_tables import Source
@@ -28,43 +28,58 @@ TABLES = ("users", "items", "events", "exposures")
 
 @dataclass
 class Quarantine:
-    """Rows read and refused (by reason) per raw table; at most `max_share` may be refused."""
+    """What was read and refused of each raw table; at most `max_share` may be."""
 
     docs: DataDocs
     max_share: float
-    rows: dict[str, int] = field(default_factory=dict)
-    reasons: dict[str, dict[str, int]] = field(default_factory=dict)
+    tallies: dict[str, Tally] = field(default_factory=dict)
 
-    def count(self, table: str, frame: DataFrame) -> None:
+    def count(self, source: Source, frame: DataFrame) -> None:
         """Count the rows and faults of `frame` in one pass; raises as `check` does."""
-        found = {row[FAULT]: row["count"] for row in frame.groupBy(FAULT).count().collect()}
-        valid = found.pop(None, 0)
-        self.record(table, valid + sum(found.values()), dict(sorted(found.items())))
-        if not self.rows[table]:
-            raise DataError(f"the {table} table has no rows; is the export complete?")
-        self.check(table, frame)
-        if not valid:
-            raise DataError(f"no row of the {table} table is usable: {self.reasons[table]}")
+        self.record(source.table, tally(source, groups(frame).collect()))
+        self.check(source.table, frame)
 
-    def record(self, table: str, rows: int, reasons: dict[str, int]) -> None:
-        """Record rows read and refused (by reason) of `table`, here and in the data docs."""
-        self.rows[table], self.reasons[table] = rows, reasons
-        refused = {f"refused: {reason}": count for reason, count in reasons.items()}
-        self.docs.counts[f"Table {table}"] = {"rows read": rows, **refused}
-        log.info(f"{table}: {rows:,} rows, {sum(reasons.values()):,} refused")
+    def record(self, table: str, found: Tally) -> None:
+        """Record what was found in `table`, here, in the log and in the data docs."""
+        self.tallies[table] = found
+        refused = {f"refused: {reason}": count for reason, count in found.refused.items()}
+        unread = {f"null, because not readable: {name}": count for name, count in found.unread.items()}
+        self.docs.counts[f"Table {table}"] = {"rows read": found.rows, **refused, **unread}
+        log.info(f"{table}: {found.rows:,} rows read, {sum(found.refused.values()):,} refused")
+        lines = [
+            (f"{count:,} refused: {reason}", found.examples.get(reason, ""), faults.advice(reason))
+            for reason, count in found.refused.items()
+        ]
+        lines += [
+            (
+                f"{count:,} null, not readable: {name}",
+                found.examples.get(UNREAD + name, ""),
+                "correct the export",
+            )
+            for name, count in found.unread.items()
+        ]
+        self.docs.examples[f"Table {table}"] = lines
+        for what, example, advice in lines:
+            log.warning(f"{table}: {what}, such as {example} ({advice})")
 
     def check(self, table: str, frame: DataFrame) -> None:
         """Raise ContractError, with sample rows of `frame`, if more than `max_share` are refused."""
-        refused, rows = sum(self.reasons[table].values()), self.rows[table]
-        if refused <= self.max_share * rows:
+        found = self.tallies[table]
+        refused, rows = sum(found.refused.values()), found.rows
+        if not rows:
+            raise DataError(f"the {table} table has no rows; is the export complete?")
+        if refused <= self.max_share * rows and refused < rows:
             return
         rows_shown = faults.faulty_rows(table, frame).limit(SAMPLES).collect()
         samples = "; sample rows: " + " ".join(f"[{row.reason}] {row.row}" for row in rows_shown)
-        listed = ", ".join(f"{reason} {count:,}" for reason, count in self.reasons[table].items())
+        listed = ", ".join(f"{reason} {count:,}" for reason, count in found.refused.items())
+        most = max(found.refused, key=lambda reason: found.refused[reason])
+        first = f"; the first {most}: {found.examples[most]}" if most in found.examples else ""
+        way_out = "" if refused == rows else ", or raise max_quarantine_share"
         raise ContractError(
             f"contract 'raw_{table}' is broken: {refused:,} of {rows:,} rows are faulty ({listed}), more "
-            f"than max_quarantine_share={self.max_share:g}{samples if rows_shown else ''}; "
-            "correct the export, or raise max_quarantine_share"
+            f"than max_quarantine_share={self.max_share:g}{samples if rows_shown else ''}{first}; "
+            f"{faults.advice(most)}{way_out}"
         )
 
 
@@ -81,6 +96,11 @@ def locate_tables(config: SequencesConfig, data: str) -> dict[str, Source]:
         found["exposures"] = lists
     for source in found.values():
         raw_tables.check(source)
+    for source in found.values():
+        raw_tables.read_to_the_end(source)
+        if source.format == "csv":
+            for dialect in sorted(set(map(str, source.dialects.values()))):
+                log.info(f"{source.table}: {dialect}")
     return found
 
 
@@ -103,21 +123,47 @@ def validate_raw(config: SequencesConfig, data: str, page: Path) -> Quarantine:
     with readable(data), data_docs(page, "Raw data") as docs:
         found = locate_tables(config, data)  # before Spark takes its seconds to start
         raw = read_raw(session(config.spark, "validate"), config, found)
-        quarantine = check_raw(config, raw, docs)
-        events = raw["events"]  # the sequences step finds duplicates on its way
-        same = faults.valid_rows(events).groupBy("user_id", "item_id", "action", "timestamp").count()
+        quarantine = check_raw(config, raw, found, docs)
+        valid = faults.valid_rows(raw["events"])
+        user_ids = valid.select("user_id").distinct()
+        check_users(config, docs, user_ids, user_ids.count(), faults.valid_rows(raw["users"]))
+        same = valid.groupBy(
+            "user_id", "item_id", "action", "timestamp"
+        ).count()  # the step finds them on its way
         if repeated := same.agg(F.sum(F.col("count") - 1)).collect()[0][0]:
-            reasons = {**quarantine.reasons["events"], "duplicate": repeated}
-            quarantine.record("events", quarantine.rows["events"], reasons)
-        quarantine.check("events", events)
+            events = quarantine.tallies["events"]
+            refused = {"duplicate": repeated, **events.refused}
+            quarantine.record("events", replace(events, refused=dict(sorted(refused.items()))))
+        quarantine.check("events", raw["events"])
         return quarantine
+
+
+def check_users(
+    config: SequencesConfig, docs: DataDocs, user_ids: DataFrame, total: int, users: DataFrame
+) -> None:
+    """Count those of the log's `total` distinct `user_ids` without a row in `users`.
+
+    Raises ContractError: their share is above `max_unknown_users`.
+    """
+    strangers = user_ids.join(users.select("user_id"), "user_id", "left_anti")
+    unknown = strangers.agg(F.count("*"), F.min("user_id")).collect()[0]
+    docs.counts["Users of the log"] = {"users": total, "without a row in users": unknown[0]}
+    log.info(f"{unknown[0]:,} of {total:,} users of the log have no row in users")
+    if unknown[0] > config.max_unknown_users * total:
+        example = users.agg(F.min("user_id")).collect()[0][0]
+        raise ContractError(
+            f"{unknown[0]:,} of {total:,} users of the log have no row in the table users, more than "
+            f"max_unknown_users={config.max_unknown_users:g}: the log has {unknown[1]!r}, "
+            f"users has {example!r}; do both write ids alike, with their leading zeros? Bring the profiles, "
+            "or raise max_unknown_users"
+        )
 
 
 def read_raw(
     spark: SparkSession, config: SequencesConfig, found: Mapping[str, Source]
 ) -> dict[str, DataFrame]:
-    """Return the tables of `found` in the contract's types, with `_malformed` and every row's `fault`."""
-    raw = {table: read(spark, source) for table, source in found.items()}
+    """Return the tables of `found` in the contract's types, with every row's `fault`; see `read`."""
+    raw = {table: read(spark, source, config.null_words) for table, source in found.items()}
     latest = parse_time("latest", config.latest) if config.latest else datetime.now(UTC) + timedelta(days=1)
     for table, key in (("users", "user_id"), ("items", "item_id")):
         raw[table] = faults.keyed_faults(raw[table], key)
@@ -133,7 +179,11 @@ def read_raw(
 
 
 def check_raw(
-    config: SequencesConfig, raw: Mapping[str, DataFrame], docs: DataDocs, counted: Collection[str] = TABLES
+    config: SequencesConfig,
+    raw: Mapping[str, DataFrame],
+    found: Mapping[str, Source],
+    docs: DataDocs,
+    counted: Collection[str] = TABLES,
 ) -> Quarantine:
     """Return counts of the `counted` tables' refused rows; the contracts' findings go to `docs`.
 
@@ -143,12 +193,13 @@ def check_raw(
     quarantine = Quarantine(docs, config.max_quarantine_share)
     for table, frame in raw.items():
         if table in counted:
-            quarantine.count(table, frame)
+            quarantine.count(found[table], frame)
         try:
-            check(docs, f"raw_{table}", frame, {"clean_share": 1 - config.max_quarantine_share})
+            shown = frame.drop(PLACE, UNREAD)
+            check(docs, f"raw_{table}", shown, {"clean_share": 1 - config.max_quarantine_share})
         except ContractError:
             if table not in counted:
-                quarantine.count(table, frame)
+                quarantine.count(found[table], frame)
             raise
         log.info(f"{table}: contract holds")
     return quarantine

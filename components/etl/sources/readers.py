@@ -1,84 +1,105 @@
-"""Raw tables as Spark frames with the contract's columns and types.
-
-In text files times are ISO 8601 or Unix seconds; lists in CSV are separated by "|".
-"""
+"""Raw tables as Spark frames with the contract's columns and types; values are read in `values.py`."""
 
 import functools
+import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import unquote
 
 import pyarrow as pa
 from pyarrow import types
 from pyspark.errors import PySparkTypeError
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema, from_arrow_type
-from pyspark.sql.types import DataType, LongType, StringType, StructField, StructType
+from pyspark.sql.types import StringType, StructField, StructType
 
-from components.shared.artifacts.raw_tables import MALFORMED, Source
+from components.etl.sources import values
+from components.shared.artifacts.raw_columns import MALFORMED, is_empty, plain
+from components.shared.artifacts.raw_tables import Source
 from data_contracts import tables
+from data_contracts.null_words import NULL_WORDS
 
-LIST_SEPARATOR = "|"
-PLACE = "place"
+PLACE, UNREAD = "place", "unread"
 FILE_BIT, BLOCK_BIT, BLOCK_BYTES = 45, 31, 4 << 20  # of PLACE; Spark cuts files into larger blocks
 
 
-def read(spark: SparkSession, source: Source) -> DataFrame:
-    """Return the table with exactly the contract's columns and types, plus `_malformed` and `place`.
+def read(spark: SparkSession, source: Source, null_words: Sequence[str] = NULL_WORDS) -> DataFrame:
+    """Return the table with exactly the contract's columns and types, `_malformed`, `unread` and `place`.
 
-    Optional columns that a file lacks are null. `_malformed` holds the raw text of a row (or field) that
-    could not be read as its type, and is null elsewhere. `place` rises with the names of the files and their
-    rows: the order in which a log was written.
+    Optional columns that a file lacks are null, as are `null_words` instead of values. `_malformed` holds the
+    raw text of a row (or required field) that could not be read as its type, and is null elsewhere; `unread`,
+    optional fields that could not ("age=unknown"), which are null themselves. `place` rises with the names of
+    the files and their rows: the order in which a log was written.
     """
-    layouts: dict[tuple[str, ...], list[str]] = {}
+    layouts: dict[tuple[object, ...], list[str]] = {}
     for file in source.files:
         layouts.setdefault(_layout(source, file), []).append(file)
-    if source.format == "csv":
-        layouts.pop((), None)  # empty part files; `check` has made sure that some part has rows
-    # A frame per layout: Spark would read all files by the columns of the first one.
+    layouts.pop((), None)  # empty part files; `check` has made sure that some part has rows
     order = {file: number for number, file in enumerate(sorted(source.files))}
-    frames = [_read_files(spark, source, files, order) for files in layouts.values()]
+    # A frame per layout: Spark would read all files by the columns of the first one.
+    frames = [_read_files(spark, source, files, order, null_words) for files in layouts.values()]
     return functools.reduce(DataFrame.unionByName, frames)
 
 
-def _layout(source: Source, file: str) -> tuple[str, ...]:
-    """Return what files must share to be read together."""
+def file_of(source: Source, place: int) -> str:
+    """Return the file that holds the row at `place`."""
+    return sorted(source.files)[place >> FILE_BIT]
+
+
+def _layout(source: Source, file: str) -> tuple[object, ...]:
+    """Return what files must share to be read together; () for a file without rows."""
     if source.format == "parquet":
-        columns = source.footers[file].schema
-        return tuple(f"{column.path} {column.physical_type} {column.logical_type}" for column in columns)
-    return tuple(source.header(file)) if source.format == "csv" else ()
+        columns = source.footers[file].schema if source.footers[file].num_rows else ()
+        own = {
+            name: v
+            for name, v in source.values.get(file, {}).items()
+            if name in tables.RAW[source.table].names
+        }
+        stored = [f"{column.path} {column.physical_type} {column.logical_type}" for column in columns]
+        return (*stored, *own.items()) if stored else ()
+    if source.format == "csv":
+        header = source.header(file)
+        return (source.dialects[file], *header) if header else ()
+    return ("jsonl",)
 
 
-def _read_files(spark: SparkSession, source: Source, files: list[str], order: Mapping[str, int]) -> DataFrame:
+def _read_files(
+    spark: SparkSession, source: Source, files: list[str], order: Mapping[str, int], null_words: Sequence[str]
+) -> DataFrame:
     paths = [source.folder.spark(file) for file in files]
+    stored: Mapping[str, pa.DataType] = {}
     if source.format == "parquet":
-        schema = _stored_schema(source, files[0])
-        reader = spark.read.schema(schema) if schema else spark.read
-        return _typed(_placed(reader.parquet(*paths), source, files, order), source.table)
-    options = {"columnNameOfCorruptRecord": MALFORMED, "mode": "PERMISSIVE", "encoding": "UTF-8"}
-    malformed = StructField(MALFORMED, StringType())
-    if source.format == "jsonl":
-        fields = [
-            StructField(f.name, from_arrow_type(f.type) if types.is_list(f.type) else StringType())
-            for f in tables.RAW[source.table]
-        ]
-        schema = StructType([*fields, malformed])
-        frame = spark.read.schema(schema).options(**options).json(paths)
-        return _typed(_placed(frame, source, files, order), source.table)
-    # As text, by the file's own header; `escape` makes doubled quotes work as in RFC 4180. Pruning would
-    # leave out fields, by whose number a broken row is recognised.
-    options |= {"header": "true", "escape": '"', "multiLine": "true", "columnPruning": "false"}
-    header = source.header(files[0])
-    schema = StructType([*(StructField(name, StringType()) for name in header), malformed])
-    frame = _placed(spark.read.schema(schema).options(**options).csv(paths), source, files, order)
-    # Bytes that are not UTF-8 come as U+FFFD, which would merge ids.
-    ids = [name for name in frame.columns if name.endswith("_id")]
-    broken = [F.when(F.contains(F.col(n), F.lit("\ufffd")), _labelled(n)) for n in ids]
-    typed = _typed(frame.withColumn(MALFORMED, F.coalesce(MALFORMED, *broken)), source.table)
+        stored = _stored(source, files[0])
+        schema = _schema(stored)
+        frame = (spark.read.schema(schema) if schema else spark.read).parquet(*paths)
+    else:
+        frame = _read_text(spark, source, files[0], paths)
+    frame = _placed(frame, source, files, order)
+    for name, value in source.values.get(files[0], {}).items():
+        if name in tables.RAW[source.table].names:
+            frame = frame.withColumn(name, F.lit(value).cast("string"))
+    typed = _typed(frame, source.table, stored, null_words)
+    if source.format != "csv":
+        return typed
     # A quote that is never closed swallows the lines behind it, each of which is a lost row.
     lines = F.coalesce(F.split(MALFORMED, "\r?\n"), F.array(F.lit(None)))
     return typed.withColumn(MALFORMED, F.explode(lines))
+
+
+def _read_text(spark: SparkSession, source: Source, file: str, paths: list[str]) -> DataFrame:
+    """Return all fields as texts; lists in JSON keep its notation."""
+    options = {"columnNameOfCorruptRecord": MALFORMED, "mode": "PERMISSIVE", "encoding": "UTF-8"}
+    names = tables.RAW[source.table].names if source.format == "jsonl" else source.header(file)
+    schema = StructType([StructField(name, StringType()) for name in (*names, MALFORMED)])
+    reader = spark.read.schema(schema).options(**options)
+    if source.format == "jsonl":
+        return reader.json(paths)
+    # Pruning would leave out fields, by whose number a broken row is recognised.
+    dialect = source.dialects[file]
+    written = {"sep": dialect.delimiter, "quote": dialect.quote, "escape": dialect.escape}
+    reading = {"header": "true", "multiLine": "true", "columnPruning": "false"}
+    return reader.options(**written, **reading).csv(paths)
 
 
 def _placed(frame: DataFrame, source: Source, files: list[str], order: Mapping[str, int]) -> DataFrame:
@@ -104,61 +125,60 @@ def _placed(frame: DataFrame, source: Source, files: list[str], order: Mapping[s
     return joined.select(*columns, (F.shiftleft("_number", FILE_BIT) + F.col("_row")).alias(PLACE))
 
 
-def _stored_schema(source: Source, file: str) -> StructType | None:
-    """Return the contract's columns as the Parquet `file` stores them, None if Spark must infer.
+def _stored(source: Source, file: str) -> dict[str, pa.DataType]:
+    """Return the contract's columns as the Parquet `file` stores them, without empty ones."""
+    found = source.footers[file].schema.to_arrow_schema()
+    columns = {f.name: plain(f.type) for f in found if f.name in tables.RAW[source.table].names}
+    return {name: kind for name, kind in columns.items() if not is_empty(kind)}
+
+
+def _schema(stored: Mapping[str, pa.DataType]) -> StructType | None:
+    """Return the schema to read `stored` columns with, None if Spark must infer it.
 
     With a schema, Spark starts no job to find it, and may not know the types of unused columns.
     """
-    found = source.footers[file].schema.to_arrow_schema()
-    columns = [field for field in found if field.name in tables.RAW[source.table].names]
-    if any(types.is_timestamp(field.type) and field.type.unit == "ns" for field in columns):
+    if any(types.is_timestamp(kind) and kind.unit == "ns" for kind in stored.values()):
         return None  # nanoseconds and INT96 look the same to Arrow; Spark reads the former as integers
     try:
-        return from_arrow_schema(pa.schema(columns))
+        return from_arrow_schema(pa.schema(list(stored.items())))
     except PySparkTypeError:  # such as unsigned integers
         return None
 
 
-def _typed(frame: DataFrame, table: str) -> DataFrame:
-    """Return the contract's columns of `frame`; a value that its column cannot hold is `_malformed`."""
-    columns, malformed = [], [F.col(MALFORMED)] if MALFORMED in frame.columns else [F.lit(None)]
+def _typed(
+    frame: DataFrame, table: str, stored: Mapping[str, pa.DataType], null_words: Sequence[str]
+) -> DataFrame:
+    """Return the contract's columns of `frame` in its types.
+
+    A value that its column cannot hold is `_malformed` if the column is required, else `unread`.
+    """
+    columns, unread = [], []
+    malformed = [F.col(MALFORMED)] if MALFORMED in frame.columns else [F.lit(None)]
+    separators = values.separators(frame, [f.name for f in tables.RAW[table] if types.is_list(f.type)])
     for field in tables.RAW[table]:
-        if field.name not in frame.columns:
+        is_there = field.name in frame.columns and (
+            not stored or field.name in stored or _is_text(frame, field)
+        )
+        if not is_there:
             columns.append(F.lit(None).cast(from_arrow_type(field.type)).alias(field.name))
             continue
         found = frame.schema[field.name].dataType
-        typed = _cast(F.col(field.name), found, field)
+        value = values.known(F.col(field.name), found, null_words)
+        typed = values.cast(value, found, field, stored.get(field.name), separators.get(field.name))
         columns.append(typed.alias(field.name))
-        if not types.is_list(field.type) and found != from_arrow_type(field.type):
-            malformed.append(F.when(F.col(field.name).isNotNull() & typed.isNull(), _labelled(field.name)))
-    return frame.select(*columns, F.coalesce(*malformed).cast("string").alias(MALFORMED), PLACE)
+        if values.may_fail(found, field):
+            failed = value.isNotNull() & typed.isNull()
+            if field.nullable:
+                unread.append((failed, values.labelled(field.name)))
+            else:
+                malformed.append(F.when(failed, values.labelled(field.name)))
+    what = F.lit(None).cast("array<string>")
+    if unread:
+        listed = F.array_compact(F.array(*(F.when(failed, label) for failed, label in unread)))
+        what = F.when(functools.reduce(operator.or_, (failed for failed, _ in unread)), listed)
+    raw = F.coalesce(*malformed).cast("string").alias(MALFORMED)
+    return frame.select(*columns, raw, what.alias(UNREAD), PLACE)
 
 
-def _cast(value: Column, found: DataType, field: pa.Field) -> Column:
-    """Return `value`, of Spark's type `found`, as the type of `field`; null where that fails."""
-    is_text = isinstance(found, StringType)
-    if types.is_list(field.type):
-        if is_text:
-            return F.split(value, rf"\{LIST_SEPARATOR}")
-        return F.transform(value.try_cast(from_arrow_type(field.type)), F.make_valid_utf8)
-    if types.is_string(field.type):
-        # Ids and actions stay as they are: two of them might become the same.
-        return value if field.name.endswith(("_id", "action")) else F.make_valid_utf8(value)
-    if types.is_timestamp(field.type) and is_text:
-        return _parse_time(value)
-    if types.is_timestamp(field.type) and isinstance(found, LongType):  # nanoseconds
-        return F.timestamp_micros(F.call_function("div", value, F.lit(1000)))
-    return value.try_cast(from_arrow_type(field.type))
-
-
-def _parse_time(text: Column) -> Column:
-    # 20250101 is a day, not a second of 1970; 12:30 has no day.
-    is_day = text.rlike(r"^\s*\d{8}\s*$")
-    seconds = F.when(~is_day, text.try_cast("decimal(20,6)"))
-    day = F.when(is_day, F.try_to_timestamp(F.trim(text), F.lit("yyyyMMdd")))
-    iso = F.when(text.rlike(r"^\s*\d{4}-"), text.try_cast("timestamp"))
-    return F.coalesce(F.timestamp_micros((seconds * 1_000_000).try_cast("long")), day, iso)
-
-
-def _labelled(name: str) -> Column:
-    return F.concat(F.lit(f"{name}="), F.col(name))
+def _is_text(frame: DataFrame, field: pa.Field) -> bool:
+    return isinstance(frame.schema[field.name].dataType, StringType)

@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from components.etl.config import SparkConfig
 from components.etl.spark import java, kubernetes
-from components.shared.artifacts.storage import scratch_folder
+from components.shared.artifacts.storage import original, scratch_folder
 from components.shared.errors import ConfigError, DataError, OutputError, names_full_disk
 
 BATCH_ROWS = 65_536  # rows of an Arrow batch between the JVM and Python
@@ -85,7 +85,7 @@ def readable(source: str) -> Iterator[None]:
                 "spark.conf to a larger disk"
             ) from error
         if found := _UNREADABLE.search(text):
-            path = re.sub("^file:/+", "/", unquote(found[1]))
+            path = original(re.sub("^file:/+", "/", unquote(found[1])))
             cause = text.rpartition("Caused by: ")[2].splitlines()[0]
             raise DataError(
                 f"{path}: unreadable or cut off ({cause}); export or download it again"

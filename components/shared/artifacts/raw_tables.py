@@ -1,28 +1,31 @@
 """The files of the raw tables: found, and checked without Spark.
 
-A table `events` in a folder is `events.parquet`, `.jsonl` or `.csv` (text also with `.gz`), or a folder
-`events/` of such files.
+A table `events` in a folder is `events.parquet`, `.jsonl`, `.json` or `.csv` (text also with `.gz`), or a
+folder `events/` of such files, or a Delta table.
 """
 
-import csv
 import functools
 import io
 import itertools
 import json
-from collections import Counter
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import types
 
-from components.shared.artifacts.storage import Folder
+from components.shared.artifacts import dialects, lakes, raw_columns
+from components.shared.artifacts.dialects import Dialect
+from components.shared.artifacts.storage import Folder, original
 from components.shared.errors import DataError
 from data_contracts import tables
 
-FORMATS = {".parquet": "parquet", ".jsonl": "jsonl", ".csv": "csv"}
-MALFORMED = "_malformed"
+FORMATS = {".parquet": "parquet", ".jsonl": "jsonl", ".json": "jsonl", ".csv": "csv"}
+ENDINGS = ".parquet, .jsonl, .json, .csv (or .gz)"
 LINE_BYTES, PACKED_LINE_BYTES = 50, 8  # least length of a line of text, as a rule
 
 
@@ -34,6 +37,10 @@ class Source:
     format: str
     folder: Folder
     files: tuple[str, ...]  # relative to the folder
+    values: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+    """Columns whose values are the file's own (a Delta table's partitions), by file."""
+    is_log: bool = True
+    """Whether the order of files and rows is that in which they were written."""
 
     @functools.cached_property
     def footers(self) -> dict[str, pq.FileMetaData]:
@@ -49,22 +56,44 @@ class Source:
                 ) from error
         return footers
 
+    @functools.cached_property
+    def dialects(self) -> dict[str, Dialect]:
+        """Return the dialect of every CSV file, as its first lines show it. Raises DataError."""
+        return {file: self._dialect(file) for file in self.files}
+
+    def _dialect(self, file: str) -> Dialect:
+        with _readable(self, file), self.open_text(file) as text:
+            sample = text.read(dialects.SAMPLE_CHARS)
+        whole = sample.rpartition("\n")[0] if len(sample) == dialects.SAMPLE_CHARS else sample
+        required = tables.REQUIRED_COLUMNS[self.table]
+        return dialects.detect(whole or sample, lambda names: set(required) <= set(names))
+
     def header(self, file: str) -> list[str]:
         """Return the column names of the CSV `file`; none for an empty file."""
-        return next(csv.reader(self.first_lines(file)[:1]), [])
+        return next(self.dialects[file].reader(self.first_lines(file)[:1]), [])
 
     def first_lines(self, file: str) -> list[str]:
         """Return the first two lines of the text `file` that are not blank. Raises DataError."""
+        with _readable(self, file), self.open_text(file) as lines:
+            return list(itertools.islice(filter(str.strip, lines), 2))
+
+    def open_text(self, file: str) -> TextIO:
+        """Return the text `file` opened for reading."""
         path, compression = f"{self.folder.root}/{file}", "gzip" if file.endswith(".gz") else None
-        try:
-            stream = self.folder.store.open_input_stream(path, compression=compression)
-            with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as lines:
-                return list(itertools.islice(filter(str.strip, lines), 2))
-        except (OSError, EOFError, UnicodeDecodeError, pa.ArrowException) as error:
-            raise DataError(
-                f"{self.folder.shown(file)}: not readable as UTF-8 text ({error}); "
-                "is it another encoding, or cut off?"
-            ) from error
+        stream = self.folder.store.open_input_stream(path, compression=compression)
+        return io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+
+
+@contextmanager
+def _readable(source: Source, file: str) -> Iterator[None]:
+    """Turn what reading the text `file` raises within the block into a DataError."""
+    try:
+        yield
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error, pa.ArrowException) as error:
+        raise DataError(
+            f"{source.folder.shown(file)}: unreadable or cut off, or not readable as UTF-8 text ({error}); "
+            "export or download it again"
+        ) from error
 
 
 def locate(folder: Folder, table: str) -> Source:
@@ -72,8 +101,8 @@ def locate(folder: Folder, table: str) -> Source:
     if found := find(folder, table):
         return found
     raise DataError(
-        f"{folder.uri}: no {table} table; expected {table}.parquet, .jsonl, .csv (or .gz), or part files "
-        f"in {table}/"
+        f"{original(folder.uri)}: no {table} table; expected {table}, "
+        f"with one of the endings {ENDINGS}, or part files in {table}/"
     )
 
 
@@ -89,23 +118,37 @@ def find(folder: Folder, table: str) -> Source | None:
         if odd := [e.base_name for e in entries if e.base_name.lower().startswith(f"{table}.")]:
             raise DataError(
                 f"{folder.shown(odd[0])}: if this is the table {table}, its name must be {table} with one of "
-                "the endings .parquet, .jsonl, .csv (or .gz)"
+                f"the endings {ENDINGS}"
             )
         return None
     if len(found) > 1:
         names = ", ".join(entry.base_name for entry in found)
-        raise DataError(f"{folder.uri}: several {table} tables ({names}); keep one")
-    parts = found if found[0].is_file else folder.files(found[0].base_name)
-    paths = [PurePosixPath(folder.inner(entry.path)) for entry in parts]
+        raise DataError(f"{original(folder.uri)}: several {table} tables ({names}); keep one")
+    name, is_file = found[0].base_name, found[0].is_file
+    paths = [folder.inner(entry.path) for entry in (found if is_file else folder.files(name))]
+    below = [path.removeprefix(f"{name}/") for path in paths]
+    lakes.refuse(folder.shown(name), below)
+    if any(path.startswith(f"{lakes.DELTA_LOG}/") for path in below):
+        values = lakes.delta_files(folder, name)
+        return Source(
+            table=table, format="parquet", folder=folder, files=tuple(values), values=values, is_log=False
+        )
+    return _files(folder, table, name, paths)
+
+
+def _files(folder: Folder, table: str, name: str, paths: Sequence[str]) -> Source:
     # Names that begin so are hidden, or not finished by their writer.
-    files = [path for path in paths if not any(part.startswith((".", "_")) for part in path.parts)]
+    files = [
+        path for path in map(PurePosixPath, paths) if not any(p.startswith((".", "_")) for p in path.parts)
+    ]
     formats = {_format(file.name) for file in files}
     if not files or None in formats or len(formats) > 1:
         listed = ", ".join(sorted({p.name for p in files})[:5]) or "nothing"
         raise DataError(
-            f"{folder.shown(found[0].base_name)}: expected part files of one format (parquet, jsonl or csv), "
-            f"found {listed}"
+            f"{folder.shown(name)}: expected part files of one format (parquet, jsonl or csv), found {listed}"
         )
+    if colon := next((str(file) for file in files if ":" in str(file)), None):
+        raise DataError(f"{folder.shown(colon)}: rename it; Spark cannot read a name with a colon")
     return Source(table=table, format=str(formats.pop()), folder=folder, files=tuple(map(str, files)))
 
 
@@ -120,8 +163,19 @@ def check(source: Source) -> None:
     """
     check_file = _check_parquet if source.format == "parquet" else _check_text
     if not sum(check_file(source, file) for file in source.files):
-        first = source.folder.shown(source.files[0])
+        first = source.folder.shown(source.files[0] if source.files else source.table)
         raise DataError(f"{first}: the {source.table} table has no rows; is the export complete?")
+
+
+def read_to_the_end(source: Source) -> None:
+    """Check text files' encoding, and that each has one dialect. Raises DataError."""
+    for file in source.files if source.format != "parquet" else ():
+        shown, open_file = source.folder.shown(file), functools.partial(source.open_text, file)
+        with _readable(source, file):
+            if source.format == "csv":
+                source.dialects[file] = dialects.confirmed(open_file, shown, source.dialects[file])
+            else:
+                dialects.check_encoding(open_file, shown)
 
 
 def approximate_rows(source: Source) -> int:
@@ -134,65 +188,31 @@ def approximate_rows(source: Source) -> int:
 
 def _check_parquet(source: Source, file: str) -> int:
     """Return the number of rows."""
-    found = source.footers[file].schema.to_arrow_schema()
-    _check_columns(source, file, found.names)
-    for name, wanted in zip(tables.RAW[source.table].names, tables.RAW[source.table].types, strict=True):
-        if name in found.names and not _fits(kind := found.field(name).type, wanted):
-            raise DataError(
-                f"{source.folder.shown(file)}: column '{name}' has type {kind}, expected {wanted}; "
-                "cast it when you export the table"
-            )
+    found, shown = source.footers[file].schema.to_arrow_schema(), source.folder.shown(file)
+    raw_columns.check_names(shown, source.table, [*found.names, *source.values.get(file, ())])
+    raw_columns.check_types(shown, source.table, found)
     return source.footers[file].num_rows
 
 
 def _check_text(source: Source, file: str) -> int:
     """Return 0 if there is no row, else 1."""
-    lines = source.first_lines(file)
+    lines, shown = source.first_lines(file), source.folder.shown(file)
     if not lines:
         return 0
     if source.format == "csv":
-        _check_columns(source, file, source.header(file))
+        raw_columns.check_names(shown, source.table, source.header(file))
         return len(lines) - 1
     try:
         row = json.loads(lines[0])
     except json.JSONDecodeError:
-        return 1  # quarantined later, as any other malformed line
+        if lines[0].strip() not in ("{", "["):
+            return 1  # quarantined later, as any other malformed line
+        row = None
     if not isinstance(row, dict):
         raise DataError(
-            f"{source.folder.shown(file)}: line 1 is not a JSON object; expected one object per line"
+            f"{shown}: line 1 is not a JSON object; expected one object per line (pandas: "
+            "to_json(orient='records', lines=True))"
         )
-    _check_columns(source, file, list(row), only_ids=True)  # a writer may leave out keys with null values
+    # A writer may leave out keys with null values.
+    raw_columns.check_names(shown, source.table, list(row), only_ids=True)
     return 1
-
-
-def _check_columns(source: Source, file: str, found: list[str], only_ids: bool = False) -> None:
-    if MALFORMED in found:
-        raise DataError(
-            f"{source.folder.shown(file)}: the column name '{MALFORMED}' is reserved; rename or drop it"
-        )
-    counts = Counter(name.lower() for name in found)  # Spark ignores the case of names
-    if twice := [name for name in found if counts[name.lower()] > 1]:
-        raise DataError(f"{source.folder.shown(file)}: column '{twice[0]}' appears twice; rename or drop one")
-    required = tables.REQUIRED_COLUMNS[source.table]
-    for column in required:
-        if column not in found and not (only_ids and not column.endswith("_id")):
-            raise DataError(
-                f"{source.folder.shown(file)}: column '{column}' is missing (found: {', '.join(found)}); "
-                f"the {source.table} table needs {', '.join(required)}"
-            )
-
-
-def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
-    if types.is_dictionary(found):
-        found = found.value_type
-    if types.is_null(found):
-        return True
-    if types.is_string(wanted):
-        return types.is_string(found) or types.is_large_string(found)
-    if types.is_timestamp(wanted):
-        return types.is_timestamp(found) or types.is_date(found)
-    if types.is_floating(wanted):  # Spark reads no float16
-        return types.is_integer(found) or (types.is_floating(found) and not types.is_float16(found))
-    if types.is_integer(wanted):
-        return types.is_integer(found)
-    return (types.is_list(found) or types.is_large_list(found)) and _fits(found.value_type, wanted.value_type)

@@ -79,13 +79,22 @@ class Folder:
 
     def shown(self, name: str) -> str:
         """Return the address of the file `name` of this folder, for people."""
-        return f"{self.uri}/{name}"
+        return original(f"{self.uri}/{name}")
 
     def spark(self, name: str = "") -> str:
         """Return the path of the folder or its file `name` for Spark: s3a:// if remote."""
         path = f"{self.root}/{name}" if name else self.root
         # Hadoop reads every path as a pattern.
         return ("s3a://" if is_remote(self.uri) else "") + re.sub(r"([\[\]{}*?\\])", r"\\\1", path)
+
+
+_copies: dict[str, str] = {}  # where copies of remote folders lie -> their URIs
+
+
+def original(path: str) -> str:
+    """Return the remote address of a file in a copy that `download` made, else `path`."""
+    copy = next((folder for folder in _copies if f"{path}/".startswith(f"{folder}/")), None)
+    return path if copy is None else _copies[copy].rstrip("/") + path.removeprefix(copy)
 
 
 def scratch_folder() -> Path:
@@ -106,6 +115,7 @@ def download(uri: str, folder: Path) -> None:
 
     source = _files(uri)[0]
     folder.mkdir(parents=True, exist_ok=True)
+    _copies[str(folder)] = uri
     with _readable_errors(uri):
         fs.copy_files(source.root, str(folder), source_filesystem=source.store)
 
@@ -176,5 +186,7 @@ def _readable_errors(uri: str, action: str = "read") -> Iterator[None]:
         if is_full_disk(error) or isinstance(error, UserError):
             raise
         keys = "; does the bucket exist? check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
+        if is_remote(uri) and re.search(r"[^!-~]|[#?\[\]]|%(?![0-9A-Fa-f]{2})", uri):
+            keys = "; percent-encode what is no plain character of a URI, such as %20 for a space"
         hint = keys if is_remote(uri) else ""
         raise DataError(f"{uri}: cannot be {action} ({error}){hint}") from error

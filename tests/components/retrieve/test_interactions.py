@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -77,3 +78,22 @@ def test_every_train_item_but_the_first_is_a_prompt() -> None:
     assert [row.tolist() for row in found.labels] == [[1], [2], [3]]
     last = data.queries("train")
     assert found.take(found.position == 3).labels[0].tolist() == last.labels[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("most", "strong", "valid", "test"),
+    [
+        pytest.param(0, None, [[1], [7, 8, 9]], [[2, 3, 4]], id="the whole window"),
+        pytest.param(2, None, [[1], [7, 8]], [[2, 3]], id="as many as an answer names"),
+        pytest.param(1, [1, 1, 0, 1, 1, 0, 0, 0, 0, 0], [[1], [7]], [[3]], id="strong ones, else the first"),
+    ],
+)
+def test_labels_are_those_of_the_prompts(most, strong, valid, test) -> None:
+    fields = dict.fromkeys(field.name for field in dataclasses.fields(Interactions))
+    fields |= {"items": np.arange(10), "offsets": np.array([0, 5, 10]), "most_labels": most}
+    fields |= {"train_end": np.array([1, 2]), "valid_end": np.array([2, 5])}
+    fields["is_strong"] = None if strong is None else np.array(strong, bool)
+    data = Interactions(**fields)  # type: ignore[arg-type]
+    assert [row.tolist() for row in data.queries("valid").labels] == valid
+    assert [row.tolist() for row in data.queries("test").labels] == test
+    assert data.queries("test").position.tolist() == [2]

@@ -22,6 +22,7 @@ from components.retrieve.networks import training
 from components.shared.artifacts import fingerprint
 from components.shared.config import parse, to_parameter
 from components.shared.errors import ConfigError, DataError
+from components.shared.labels import LabelSettings
 from data_contracts.tables import CANDIDATES, RANKINGS
 from tests.components.shared.artifacts.s3_server import serving
 
@@ -300,6 +301,7 @@ def test_the_component_runs_as_the_pipeline_calls_it(write_tables, ring, tmp_pat
         config=to_parameter(COUNTING),
         fingerprint="",
         checkpoints="",
+        labels=to_parameter(LabelSettings(most=5)),
         tables={name: str(folder) for name, folder in inputs.items()},
         lists=Dataset(uri=str(out["lists"])),
         page=HTML(uri=str(out["report.html"])),

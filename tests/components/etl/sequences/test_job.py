@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -76,13 +77,12 @@ def test_dirty_rows_are_quarantined_and_change_nothing(prepared, run_step, tmp_p
         "null_item_id",
         "unknown_item",
         "unknown_action",
-        "negative_dwell",
         "future",
         "pre_epoch",
     }
     assert {row["reason"] for row in refused} == kinds | {"duplicate"}
     page = (tmp_path / "out" / "docs.html").read_text()
-    assert "negative_dwell" in page and "raw_events" in page and not re.search(r'(src|href)="http', page)
+    assert "unknown_action" in page and "raw_events" in page and not re.search(r'(src|href)="http', page)
 
 
 def test_too_many_dirty_rows_stop_the_run_and_leave_no_output(run_step, tmp_path):
@@ -100,6 +100,21 @@ def test_temporal_split_counts_windows_from_the_end(prepared, run_step, tmp_path
         assert max(days) < "2025-02-20"
         assert row["train_end"] == sum(day < "2025-02-05" for day in days)
         assert row["valid_end"] == sum(day < "2025-02-10" for day in days)
+
+
+def test_an_outlier_in_time_is_named_before_anything_trains(prepared, run_step, tmp_path):
+    shutil.copytree(prepared.data, tmp_path / "data")
+    events = pq.read_table(prepared.data / "events.parquet")
+    late = events.slice(0, 1).to_pylist()[0] | {"timestamp": datetime(2026, 11, 1, tzinfo=UTC)}
+    outlier = pa.Table.from_pylist([late], schema=events.schema)
+    pq.write_table(pa.concat_tables([events, outlier]), tmp_path / "data/events.parquet")
+    last = max(events["timestamp"].to_pylist()) + timedelta(days=1)
+    message = (
+        rf"0 of .* event of 2026-11-01 \(user '{late['user_id']}'.*sequences.as_of: {last:%Y-%m-%d} ends"
+    )
+    with pytest.raises(DataError, match=message):
+        run_step(tmp_path / "data", tmp_path / "out", split="temporal")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["docs.html"]
 
 
 @pytest.mark.parametrize("window", [{"as_of": "2025-01-15"}, {"core": 2}])
@@ -124,7 +139,8 @@ def test_nobody_with_enough_items_is_an_error(prepared, run_step, tmp_path):
 
 def test_validate_runs_the_contracts_alone(prepared, spark_config, tmp_path):
     quarantine = validate_raw(SequencesConfig(spark=spark_config), str(prepared.data), tmp_path / "docs.html")
-    assert quarantine.rows["users"] == 60 and not any(quarantine.reasons.values())
+    assert quarantine.tallies["users"].rows == 60
+    assert not any(found.refused or found.unread for found in quarantine.tallies.values())
     assert [p.name for p in tmp_path.iterdir()] == ["docs.html"]
 
 
@@ -133,8 +149,9 @@ def test_validate_and_the_step_find_the_same(run_step, spark_config, tmp_path):
     generate(sample, tmp_path / "data")
     found = validate_raw(
         SequencesConfig(spark=spark_config), str(tmp_path / "data"), tmp_path / "validate.html"
-    ).reasons["events"]
-    assert found["duplicate"] and found == run_step(tmp_path / "data", tmp_path / "out").reasons
+    ).tallies["events"]
+    assert found.refused["duplicate"] and found.unread["dwell_seconds"]
+    assert found.refused == run_step(tmp_path / "data", tmp_path / "out").reasons
 
 
 def test_a_quarantined_share_of_users_counts_too(prepared, run_step, tmp_path):

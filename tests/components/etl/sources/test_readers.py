@@ -64,6 +64,7 @@ def _text(path, text):
 def read(spark, folder, table):
     source = raw_tables.locate(Folder.at(folder), table)
     raw_tables.check(source)
+    raw_tables.read_to_the_end(source)
     return read_source(spark, source)
 
 
@@ -140,15 +141,13 @@ def test_csv_rows_with_too_many_or_too_few_fields_are_malformed(spark, tmp_path)
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
-def test_values_of_a_wrong_type_are_malformed_not_fatal(spark, tmp_path, form):
-    rows = [*EVENTS, {**EVENTS[0], "timestamp": "yesterday"}, {**EVENTS[0], "dwell_seconds": "long"}]
-    write(tmp_path, "events", rows, form)
-    assert [r._malformed for r in read(spark, tmp_path, "events").collect()] == [
-        None,
-        None,
-        "timestamp=yesterday",
-        "dwell_seconds=long",
-    ]
+def test_values_of_a_wrong_type_are_malformed_or_null(spark, tmp_path, form):
+    odd = [{"timestamp": "yesterday"}, *({"dwell_seconds": text} for text in ("long", "-1", "inf"))]
+    write(tmp_path, "events", [*EVENTS, *({**EVENTS[0], **change} for change in odd)], form)
+    found = read(spark, tmp_path, "events").collect()
+    assert [r._malformed for r in found] == [None, None, "timestamp=yesterday", None, None, None]
+    assert [r.unread for r in found[3:]] == [[f"dwell_seconds={text}"] for text in ("long", "-1", "inf")]
+    assert [r.dwell_seconds for r in found[3:]] == [None, None, None]
 
 
 def test_broken_json_lines_are_malformed(spark, tmp_path):
@@ -239,13 +238,18 @@ def test_times_that_are_not_what_they_seem(spark, tmp_path):
     ]
 
 
-def test_bytes_that_are_no_text_merge_no_ids(spark, tmp_path):
-    good = b"u1,i1,view,10\n" * 4000
-    (tmp_path / "events.csv").write_bytes(
-        b"user_id,item_id,action,timestamp\n" + good + b"caf\xe9,i1,view,10\n" + b"caf\xe8,i1,view,10\n"
-    )
-    frame = read(spark, tmp_path, "events")
-    assert frame.where("_malformed is not null").count() == 2
+@pytest.mark.parametrize("form", ["csv", "jsonl", "csv.gz"])
+def test_bytes_that_are_no_text_are_named_with_their_line(tmp_path, form):
+    line, bad = (b"u1,i1,view,10\n", b"caf\xe9,i1,view,10\n")
+    if form == "jsonl":
+        line, bad = (b'{"user_id": "%s", "item_id": "i"}\n' % user for user in (b"u", b"caf\xe9"))
+    data = (b"" if form == "jsonl" else b"user_id,item_id,action,timestamp\n") + line * 200_000 + bad
+    (tmp_path / f"events.{form}").write_bytes(gzip.compress(data, 1) if form.endswith("gz") else data)
+    source = raw_tables.locate(Folder.at(tmp_path), "events")
+    raw_tables.check(source)
+    where = 200_001 + (form != "jsonl")
+    with pytest.raises(DataError, match=rf"events.{form}: line {where} is not .* is it Windows-1252"):
+        raw_tables.read_to_the_end(source)
 
 
 def test_text_that_is_no_utf8_reaches_the_workers_as_text(spark, tmp_path):
@@ -264,10 +268,10 @@ def test_text_that_is_no_utf8_reaches_the_workers_as_text(spark, tmp_path):
     assert (row.title, row.brand, row.tags) == ("caf\ufffd", "caf\ufffd", ["caf\ufffd"])
 
 
-def test_numbers_that_do_not_fit_are_malformed(spark, tmp_path):
+def test_numbers_that_do_not_fit_are_null(spark, tmp_path):
     _table(tmp_path, "users.parquet", user_id=["u", "v"], age=[3_000_000_000, 30])
-    assert [(r.age, r._malformed) for r in read(spark, tmp_path, "users").collect()] == [
-        (None, "age=3000000000"),
+    assert [(r.age, r.unread) for r in read(spark, tmp_path, "users").collect()] == [
+        (None, ["age=3000000000"]),
         (30, None),
     ]
     _table(
@@ -379,7 +383,7 @@ def test_a_part_file_cut_off_in_the_middle_is_named(sample_folder, run_step, tmp
     assert not (tmp_path / "out/sequences").exists()
 
 
-@pytest.mark.parametrize("name", ["exposures.json", "exposures.csv.zst", "Exposures.parquet"])
+@pytest.mark.parametrize("name", ["exposures.tsv", "exposures.csv.zst", "Exposures.parquet"])
 def test_an_optional_table_of_an_odd_name_is_not_passed_over(tmp_path, name):
     assert raw_tables.find(Folder.at(tmp_path), "exposures") is None
     (tmp_path / name).write_text("x")

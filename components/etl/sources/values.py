@@ -1,0 +1,173 @@
+"""One value of a raw table as its column's type: null words, whole numbers, times, lists in any notation."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+from pyarrow import types
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_type
+from pyspark.sql.types import ArrayType, DataType, LongType, NumericType, StringType
+
+LIST_SEPARATOR = "|"
+_BRACKETED = r"(?s)^\s*(\[.*\]|\(.*\)|\{.*\})\s*$"
+_UNCLOSED = r"""^\s*[\[({]\s*['"]|['"]\s*[\])}]\s*$"""
+_JSON = {"allowSingleQuotes": "true", "allowBackslashEscapingAnyCharacter": "true"}
+_ISO = (
+    r"^(\d{4})(?:-?(\d\d)(?:-?(\d\d))?|-?(\d{3})|-?W(\d\d)(?:-?([1-7]))?)"
+    r"(?:[T ](\d\d)(?::?(\d\d)(?::?(\d\d))?)?(\.\d+)?(Z|([+-])(\d\d)(?::?(\d\d))?)?)?$"
+)
+"""Groups: year, month, day; day of the year; week, its day; hour, minute, second, fraction; zone."""
+
+
+def known(value: Column, found: DataType, null_words: Sequence[str]) -> Column:
+    """Return `value`, null where it is one of `null_words` in lower, upper or title case."""
+    if not isinstance(found, StringType) or not null_words:
+        return value
+    words = {form for word in null_words for form in (word, word.lower(), word.upper(), word.title())}
+    return F.when(~F.trim(value).isin(*sorted(words), "NaN", "NaT"), value)
+
+
+def may_fail(found: DataType, field: pa.Field) -> bool:
+    """Return whether `cast` may give null for a value that is none."""
+    if types.is_string(field.type):
+        return False
+    if types.is_list(field.type):
+        return isinstance(found, StringType)
+    return types.is_floating(field.type) or found != from_arrow_type(field.type)
+
+
+def cast(
+    value: Column, found: DataType, field: pa.Field, stored: pa.DataType | None, separator: str | None
+) -> Column:
+    """Return `value`, of Spark's type `found`, as the type of `field`; null where that fails.
+
+    `stored` is its type in Parquet; `separator` that of lists in texts, None if it cannot be told.
+    """
+    is_text = isinstance(found, StringType)
+    if types.is_list(field.type):
+        if is_text:
+            return parse_list(value, separator)
+        values = value if isinstance(found, ArrayType) else F.array(value)
+        return F.transform(values.try_cast(from_arrow_type(field.type)), F.make_valid_utf8)
+    if types.is_string(field.type):
+        if not is_text:
+            return F.regexp_replace(value.cast("string"), r"\.0$", "")
+        # Ids and actions stay as they are: two of them might become the same.
+        return value if field.name.endswith(("_id", "action")) else F.make_valid_utf8(value)
+    if types.is_timestamp(field.type):
+        return _as_time(value, found, stored)
+    if types.is_integer(field.type):
+        whole = value.try_cast("decimal(38,6)")
+        exact = F.when(whole == F.floor(whole), whole).try_cast(from_arrow_type(field.type))
+        return exact if not is_text else F.coalesce(value.try_cast(from_arrow_type(field.type)), exact)
+    number = value.try_cast(from_arrow_type(field.type))
+    return F.when((number >= 0) & (number < float("inf")), number)  # NaN is larger than any number
+
+
+def labelled(name: str) -> Column:
+    """Return the column `name` as "name=value"."""
+    return F.concat(F.lit(f"{name}="), F.col(name).cast("string"))
+
+
+def separators(frame: DataFrame, names: Sequence[str]) -> dict[str, str | None]:
+    """Return what separates the items of lists per text column; None: cannot be told.
+
+    A comma or semicolon may also be part of a name ("Home, Garden & Tools"): it separates only where no cell
+    of the column has the contract's "|", and no space follows.
+    """
+    texts = [n for n in names if n in frame.columns and isinstance(frame.schema[n].dataType, StringType)]
+    if not texts:
+        return {}
+    counts = []
+    for name in texts:
+        plain = F.when(~F.col(name).rlike(_BRACKETED), F.col(name))
+        for mark, is_there in (
+            ("|", F.contains(plain, F.lit("|"))),
+            (",", F.contains(plain, F.lit(","))),
+            (";", F.contains(plain, F.lit(";"))),
+            (" ", plain.rlike(r"[,;]\s")),
+        ):
+            counts.append(F.coalesce(F.bool_or(is_there), F.lit(False)).alias(f"{name}{mark}"))
+    row = frame.agg(*counts).collect()[0]
+    return {name: _separator(*(row[f"{name}{mark}"] for mark in "|,; ")) for name in texts}
+
+
+def _separator(bar: bool, comma: bool, semicolon: bool, spaced: bool) -> str | None:
+    if bar or not (comma or semicolon):
+        return LIST_SEPARATOR
+    if spaced or (comma and semicolon):
+        return None
+    return "," if comma else ";"
+
+
+def parse_list(text: Column, separator: str | None) -> Column:
+    """Return the items of a list in any notation, or separated by `separator`."""
+    inner = F.regexp_replace(text, r"(?s)^\s*[\[({]\s*|\s*,?\s*[\])}]\s*$", "")
+    inner = F.regexp_replace(inner, r"""(["'])[ \n]+(["'])""", "$1, $2")  # as numpy writes arrays
+    quoted = F.from_json(F.concat(F.lit("["), inner, F.lit("]")), "array<string>", _JSON)
+    is_flat = ~F.exists(quoted, lambda item: item.isNull() | item.rlike(r"^\s*[\[{]"))
+    bare = F.when(~inner.rlike(r"""["'\[\](){}:|]"""), F.split(inner, r"\s*,\s*"))
+    separated = F.transform(F.split(text, rf"\{separator or LIST_SEPARATOR}"), lambda item: F.trim(item))
+    separated = F.when(~text.rlike(_UNCLOSED), separated)
+    if separator is None:
+        separated = F.when(~text.rlike("[,;]"), separated)
+    in_brackets = F.coalesce(F.when(is_flat, quoted), bare, F.when(F.contains(text, F.lit("|")), separated))
+    is_empty = F.trim(text) == ""
+    return (
+        F.when(text.rlike(_BRACKETED), in_brackets)
+        .when(~is_empty, separated)
+        .otherwise(F.when(is_empty, F.array().cast("array<string>")))
+    )
+
+
+def _as_time(value: Column, found: DataType, stored: pa.DataType | None) -> Column:
+    if isinstance(found, StringType):
+        return parse_time(value)
+    if isinstance(found, LongType) and stored is not None and types.is_timestamp(stored):  # nanoseconds
+        return F.timestamp_micros(F.call_function("div", value, F.lit(1000)))
+    if isinstance(found, NumericType):  # Unix seconds
+        return F.timestamp_micros((value.try_cast("decimal(20,6)") * 1_000_000).try_cast("long"))
+    return value.try_cast("timestamp")
+
+
+def parse_time(text: Column) -> Column:
+    """Return the time of a text: ISO 8601, a day as digits, or Unix seconds."""
+    # 2025 is a year and 20250101 a day, not seconds of 1970; 12:30 has no day.
+    is_date = text.rlike(r"^\s*(\d{4}|\d{8})\s*$")
+    seconds = F.when(~is_date, text.try_cast("decimal(20,6)"))
+    usual = F.when(text.rlike(r"^\s*\d{4}-"), text.try_cast("timestamp"))
+    return F.coalesce(F.timestamp_micros((seconds * 1_000_000).try_cast("long")), usual, _iso_time(text))
+
+
+def _iso_time(text: Column) -> Column:
+    plain = F.translate(F.upper(F.trim(text)), "\u2212,", "-.")
+    plain = F.when(plain.rlike(r"^\d{4}$"), F.concat(plain, F.lit("-01"))).otherwise(plain)
+
+    def part(group: int, default: str = "0") -> Column:
+        found = F.regexp_extract(plain, _ISO, group)
+        return F.when(found == "", default).otherwise(found).try_cast("long")
+
+    def given(group: int) -> Column:
+        return F.regexp_extract(plain, _ISO, group) != ""
+
+    year = F.regexp_extract(plain, _ISO, 1)
+    january = F.concat(year, F.lit("-01-01")).try_cast("date")
+    monday = F.trunc(F.date_add(january, 3), "week")  # of the week with January 4th
+    month, day = (F.lpad(part(group, "1").cast("string"), 2, "0") for group in (2, 3))
+    in_week = F.date_add(monday, (7 * (part(5) - 1) + part(6, "1") - 1).cast("int"))
+    in_year = F.date_add(january, (part(4) - 1).cast("int"))
+    date = (
+        F.when(given(5), F.when(part(5).between(1, 53), in_week))
+        .when(given(4), F.when(F.year(in_year) == year, in_year))
+        .otherwise(F.concat_ws("-", year, month, day).try_cast("date"))
+    )
+    hour, minute, second = part(7), part(8), part(9)
+    unit = F.when(given(9), 1).when(given(8), 60).otherwise(3600)
+    fraction = F.concat(F.lit("0"), F.regexp_extract(plain, _ISO, 10)).try_cast("double") * unit
+    sign = F.when(F.regexp_extract(plain, _ISO, 12) == "-", -1).otherwise(1)
+    offset = sign * (part(13) * 3600 + part(14) * 60)
+    is_time = (hour <= 24) & (minute < 60) & (second <= 60)
+    seconds = hour * 3600 + minute * 60 + second - offset
+    micros = (F.unix_date(date).cast("long") * 86_400 + seconds) * 1_000_000 + F.floor(fraction * 1_000_000)
+    return F.when(plain.rlike(_ISO) & is_time, F.timestamp_micros(micros))

@@ -1,0 +1,131 @@
+"""How text tables are written: UTF-8 to the last byte, one kind of separators and quotes per CSV file."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, TextIO
+
+from components.shared.errors import DataError
+
+DELIMITERS = (",", ";", "\t", "|")
+SAMPLE_CHARS = 8192
+MIXED_SHARE = 0.01  # of lines in another dialect; fewer are broken rows
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a CSV file separates and quotes its fields; `escape` precedes a quote within quotes."""
+
+    delimiter: str = ","
+    quote: str = '"'
+    escape: str = '"'
+
+    def __str__(self) -> str:
+        delimiter = {"\t": "tabs"}.get(self.delimiter, f"'{self.delimiter}'")
+        how = "doubled" if self.escape == self.quote else f"after {self.escape}"
+        return f"fields separated by {delimiter}, quoted by {self.quote}, quotes within {how}"
+
+    def reader(self, lines: Iterable[str]) -> Iterator[list[str]]:
+        """Return the rows of `lines`."""
+        is_doubled = self.escape == self.quote
+        escape = None if is_doubled else self.escape
+        return csv.reader(
+            lines, delimiter=self.delimiter, quotechar=self.quote, doublequote=is_doubled, escapechar=escape
+        )
+
+
+def detect(sample: str, is_header: Callable[[list[str]], bool]) -> Dialect:
+    """Return the dialect of a CSV file that begins with `sample`.
+
+    `is_header` says whether names make a header of the table, which settles the delimiter in most files.
+    """
+    import clevercsv
+
+    header = sample.lstrip("\ufeff").partition("\n")[0]
+    fitting = [d for d in DELIMITERS if is_header([n.strip("\"' \r") for n in header.split(d)])]
+    if len(fitting) == 1 and not re.search(r"[\"'\\]", sample):
+        return Dialect(fitting[0])
+    possible = fitting or list(DELIMITERS)
+    try:
+        found = clevercsv.Sniffer().sniff(sample, delimiters="".join(possible))
+    except clevercsv.Error:
+        found = None
+    if found is None:
+        return Dialect(possible[0])
+    quote = '"' if '"' in header else str(found.quotechar or '"')
+    delimiter = found.delimiter if found.delimiter in possible else possible[0]
+    return Dialect(str(delimiter), quote, str(found.escapechar or quote))
+
+
+def check_encoding(open_text: Callable[[], TextIO], shown: str) -> None:
+    """Raise DataError, with its line, for the first byte that is not UTF-8."""
+    try:
+        with open_text() as text:
+            while text.read(1 << 20):
+                pass
+    except UnicodeDecodeError as error:
+        raise DataError(_not_utf8(open_text, shown, error)) from error
+
+
+def confirmed(open_text: Callable[[], TextIO], shown: str, dialect: Dialect) -> Dialect:
+    """Return `dialect` with the escape that the whole CSV text has.
+
+    Raises DataError: a byte that is not UTF-8, or two dialects in one file.
+    """
+    try:
+        with open_text() as lines:
+            return _confirmed(lines, shown, dialect)
+    except UnicodeDecodeError as error:
+        raise DataError(_not_utf8(open_text, shown, error)) from error
+
+
+def _confirmed(lines: Iterable[str], shown: str, dialect: Dialect) -> Dialect:
+    delimiter, quote = re.escape(dialect.delimiter), re.escape(dialect.quote)
+    # A quote within quotes is followed by more of the field, an escape before a closing quote is not.
+    escaped = re.compile(rf"(?<!\\)\\{quote}(?!{quote}|\s*({delimiter}|$))")
+    doubled = re.compile(rf"(?<![{delimiter}\s{quote}\\]){quote}{quote}")
+    first: dict[str, int] = {}
+    total, others, width = 0, dict.fromkeys(DELIMITERS, 0), 0
+    for number, line in enumerate(lines, start=1):
+        width = width or line.count(dialect.delimiter)
+        total += 1
+        if dialect.quote in line:
+            for name, pattern in (("\\", escaped), (dialect.quote, doubled)):
+                if name not in first and pattern.search(line):
+                    first[name] = number
+        elif width and line.count(dialect.delimiter) == 0:
+            for other in DELIMITERS:
+                others[other] += line.count(other) == width
+    if len(first) == 2:
+        places = " and ".join(f"{name}{dialect.quote} (line {number})" for name, number in first.items())
+        raise DataError(
+            f"{shown}: quotes within quotes are written in two ways, {places}, so fields would run together; "
+            "export the file again in one way"
+        )
+    other = max(others, key=lambda name: others[name])
+    if others[other] > MIXED_SHARE * total:
+        raise DataError(
+            f"{shown}: {others[other]:,} of {total:,} lines are separated by {other!r}, the header by "
+            f"{dialect.delimiter!r}; export the file again with one separator"
+        )
+    return replace(dialect, escape=next(iter(first), dialect.escape))
+
+
+def _not_utf8(open_text: Callable[[], TextIO], shown: str, error: UnicodeDecodeError) -> str:
+    """Return which line of the text is no UTF-8, and which encoding may be."""
+    number, line = 1, b""
+    with open_text() as text:
+        stream: Any = text.buffer  # Arrow's streams have no lines of their own
+        for number, line in enumerate(io.BufferedReader(stream), start=1):  # noqa: B007
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                break
+    guess = "UTF-16" if line.startswith((b"\xff\xfe", b"\xfe\xff")) else "Windows-1252"
+    text_shown = line.decode("latin-1").strip()[:80]
+    return (
+        f"{shown}: line {number} is not readable as UTF-8 text ({error.reason}): {text_shown!r}; is it "
+        f"{guess}? Convert the file, as by iconv -f WINDOWS-1252 -t UTF-8"
+    )

@@ -1,0 +1,87 @@
+"""Table formats whose data files mean nothing without their log, which says what was erased or rewritten.
+
+Delta tables are read by their log; the others are refused by name.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from urllib.parse import unquote
+
+from components.shared.artifacts.storage import Folder, is_remote
+from components.shared.errors import DataError
+
+DELTA_LOG = "_delta_log"
+_MARKERS = {
+    "Apache Hudi": r"(^|/)\.hoodie/",
+    "Apache Iceberg": r"(^|/)metadata/[^/]*metadata\.json(\.gz)?$",
+    "Apache Paimon": r"(^|/)snapshot/snapshot-\d+$",
+    "Hive ACID": r"(^|/)(base|delta|delete_delta)_\d+(_\d+)*/",
+    "Lance": r"(^|/)_versions/[^/]*\.manifest$",
+    "Delta": rf"/{DELTA_LOG}/",
+}
+"""What a path below a table's folder holds where the folder is no mere folder of files, by format."""
+_READ_FEATURES = {"deletionVectors", "columnMapping", "timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"}
+
+
+def refuse(shown: str, paths: Sequence[str]) -> None:
+    """Raise DataError if `paths` in the folder `shown` belong to a format not read."""
+    for name, pattern in _MARKERS.items():
+        if marker := next((path for path in paths if re.search(pattern, path)), None):
+            raise DataError(
+                f"{shown}: a table of {name} (it holds {marker}), whose files also hold rows that were "
+                "erased or rewritten; export its current state as plain Parquet (Spark: "
+                "spark.table(NAME).write.parquet(FOLDER)) and name that folder"
+            )
+
+
+def delta_files(folder: Folder, name: str) -> dict[str, Mapping[str, str | None]]:
+    """Return the live data files of the Delta table `name`, with their partitions' values.
+
+    Files are relative to `folder`. Raises DataError: the log is unreadable, or erases rows within files.
+    """
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    shown = folder.shown(name)
+    uri = re.sub("^minio:", "s3:", shown) if is_remote(shown) else f"{folder.root}/{name}"
+    try:
+        table = DeltaTable(uri, storage_options=_storage_options(uri))
+        features = set(table.protocol().reader_features or [])
+        is_mapped = table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none"
+        erased = "deletionVectors" in features and _has_deletion_vectors(table)
+        rows = _actions(table)
+    except (DeltaError, OSError, ValueError) as error:
+        raise DataError(f"{shown}: the log of this Delta table is not readable ({error})") from error
+    if erased:
+        raise DataError(
+            f"{shown}: this Delta table marks erased rows by deletion vectors; apply them to its files "
+            "(REORG TABLE NAME APPLY (PURGE)), or export its current state as plain Parquet"
+        )
+    if is_mapped or features - _READ_FEATURES:
+        named = ", ".join(sorted(features - _READ_FEATURES)) or "column mapping"
+        raise DataError(f"{shown}: this Delta table uses {named}; export its current state as plain Parquet")
+    return {str(PurePosixPath(name) / unquote(row["path"])): row.get("partition") or {} for row in rows}
+
+
+def _actions(table: object) -> list[dict]:
+    import pyarrow as pa
+
+    found: list[dict] = pa.table(table.get_add_actions(flatten=False)).to_pylist()  # type: ignore[attr-defined]
+    return found
+
+
+def _has_deletion_vectors(table: object) -> bool:
+    import pyarrow as pa
+    from deltalake.exceptions import DeltaError
+
+    try:
+        return bool(pa.table(table.deletion_vectors()).num_rows)  # type: ignore[attr-defined]
+    except DeltaError:  # there are some, which it cannot read
+        return True
+
+
+def _storage_options(uri: str) -> dict[str, str] | None:
+    endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+    return {"AWS_ALLOW_HTTP": "true"} if is_remote(uri) and endpoint.startswith("http:") else None

@@ -1,0 +1,88 @@
+"""Folders with a log of their own: Delta is read by it, the others are refused by name."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from components.shared.artifacts import raw_tables
+from components.shared.artifacts.storage import Folder
+from components.shared.errors import DataError
+
+USERS = pa.table({"user_id": ["a", "b", "c"], "gender": ["f", "not said", "50%"]})
+
+
+def test_a_delta_table_has_its_live_files_alone(tmp_path):
+    path = str(tmp_path / "users")
+    write_deltalake(path, USERS, partition_by=["gender"])
+    DeltaTable(path).delete("user_id = 'b'")
+    write_deltalake(path, USERS.slice(2), mode="append")
+    source = raw_tables.locate(Folder.at(tmp_path), "users")
+    raw_tables.check(source)
+    read = sorted(
+        (row["user_id"], source.values[file]["gender"])
+        for file in source.files
+        for row in pq.ParquetFile(tmp_path / file).read().to_pylist()
+    )
+    assert read == [("a", "f"), ("c", "50%"), ("c", "50%")]
+    assert not source.is_log
+
+
+def _with_protocol(path, **add) -> None:
+    """Rewrite the log of a new Delta table so that it has a later protocol."""
+    log = path / "_delta_log/00000000000000000000.json"
+    actions = [json.loads(line) for line in log.read_text().splitlines()]
+    for action in actions:
+        if "protocol" in action:
+            features = ["deletionVectors"]
+            action["protocol"] = {
+                "minReaderVersion": 3,
+                "minWriterVersion": 7,
+                "readerFeatures": features,
+                "writerFeatures": features,
+            }
+        if "add" in action:
+            action["add"] |= add
+    log.write_text("\n".join(map(json.dumps, actions)))
+
+
+def test_rows_erased_by_deletion_vectors_do_not_come_back(tmp_path):
+    write_deltalake(str(tmp_path / "users"), USERS)
+    _with_protocol(tmp_path / "users")
+    assert len(raw_tables.locate(Folder.at(tmp_path), "users").files) == 1
+    vector = {"storageType": "i", "pathOrInlineDv": "^Bg9^0rr910000000000iXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L"}
+    _with_protocol(tmp_path / "users", deletionVector={**vector, "sizeInBytes": 44, "cardinality": 1})
+    with pytest.raises(DataError, match=r"users: this Delta table marks erased rows .*APPLY \(PURGE\)"):
+        raw_tables.locate(Folder.at(tmp_path), "users")
+
+
+def test_a_broken_log_is_named(tmp_path):
+    write_deltalake(str(tmp_path / "users"), USERS)
+    (tmp_path / "users/_delta_log/00000000000000000000.json").write_text("{")
+    with pytest.raises(DataError, match="users: the log of this Delta table is not readable"):
+        raw_tables.locate(Folder.at(tmp_path), "users")
+
+
+@pytest.mark.parametrize(
+    ("marker", "name"),
+    [
+        ("users/.hoodie/hoodie.properties", "Apache Hudi"),
+        ("users/metadata/v1.metadata.json", "Apache Iceberg"),
+        ("users/metadata/00001-9f.metadata.json", "Apache Iceberg"),
+        ("users/snapshot/snapshot-1", "Apache Paimon"),
+        ("users/delta_0000001_0000001_0000/bucket_00000", "Hive ACID"),
+        ("users/base_0000002/bucket_00000", "Hive ACID"),
+        ("users/_versions/1.manifest", "Lance"),
+        ("users/day=1/_delta_log/00000000000000000000.json", "Delta"),
+    ],
+)
+def test_other_formats_are_refused_with_the_way_out(tmp_path, marker, name):
+    (tmp_path / marker).parent.mkdir(parents=True)
+    (tmp_path / marker).write_text("{}")
+    pq.write_table(USERS, tmp_path / "users/part-0.parquet")
+    with pytest.raises(
+        DataError, match=rf"users: a table of {name} .*export its current state as plain Parquet"
+    ):
+        raw_tables.locate(Folder.at(tmp_path), "users")
