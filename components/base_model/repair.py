@@ -9,7 +9,12 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 from components.shared import causes
 from components.shared.artifacts.outputs import write_json
 from components.shared.errors import ModelError
-from components.shared.language_model.load import answer_prefix, encode_completion, load_tokenizer
+from components.shared.language_model.load import (
+    answer_prefix,
+    encode_completion,
+    encode_prompt,
+    load_tokenizer,
+)
 from components.shared.logs import logger
 from components.shared.prompting import answer
 
@@ -161,14 +166,23 @@ def _check_answers(folder: Path, tokenizer: Any) -> None:
             f"{folder}: the tokenizer turns an answer into {text!r}: its tags are special tokens that cannot "
             "be kept, or it does not know their characters; use another model"
         )
-    if max(ids) >= _embedding_rows(folder):
-        raise ModelError(f"{folder}: the tokenizer has tokens that the model has no embeddings for")
+    rows, asked = _embedding_rows(folder), encode_prompt(tokenizer, [{"role": "user", "content": "x"}])
+    if unknown := [token for token in (*asked, *ids) if token >= rows]:
+        raise ModelError(
+            f"{folder}: the model has {rows} embeddings, none for {tokenizer.decode(unknown[:1])!r} of the "
+            "chat template or of answers; tokenizer and weights do not belong together"
+        )
 
 
 def _embedding_rows(folder: Path) -> int:
     """Return how many tokens the model in `folder` has embeddings for."""
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    return int(config.get_text_config().vocab_size)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        return int(config.get_text_config().vocab_size)
+    except Exception as error:  # of every architecture its own
+        raise ModelError(
+            f"{folder}: config.json describes no language model known here ({causes.of_exception(error)})"
+        ) from error
 
 
 def _tokenizer(folder: Path) -> Any:

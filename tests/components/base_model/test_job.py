@@ -134,8 +134,25 @@ def test_padding_outside_the_embedding_is_replaced_by_the_end_token(source: Sour
 
 
 def test_a_tokenizer_of_another_model_is_refused(source: Source, tmp_path) -> None:
-    with pytest.raises(ModelError, match=r"has no embeddings for|do not belong together"):
+    with pytest.raises(ModelError, match=r"100 embeddings, none for .* do not belong together"):
         brought(source(make_model("llama", vocab_size=100)), tmp_path / "model")
+
+
+def test_a_token_of_the_template_without_an_embedding_is_named(source: Source, tmp_path) -> None:
+    template = TEMPLATE.replace("<s>assistant", "<|turn|>assistant")
+    folder = source(
+        make_model("llama", vocab_size=258), extra_special_tokens=["<|turn|>"], chat_template=template
+    )
+    with pytest.raises(ModelError, match=r"258 embeddings, none for '<\|turn\|>'"):
+        brought(folder, tmp_path / "model")
+
+
+@pytest.mark.parametrize("settings", [{"model_type": "my_own"}, {"model_type": "vit"}])
+def test_what_is_no_language_model_is_refused(settings, source: Source, tmp_path) -> None:
+    folder = source()
+    change(folder / "config.json", **settings)
+    with pytest.raises(ModelError, match=r"no language model known here|cannot be loaded"):
+        brought(folder, tmp_path / "model")
 
 
 @pytest.mark.parametrize("method", ["gptq", "mxfp4", "bitsandbytes"])
