@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from components.shared.artifacts.storage import Folder, download, is_remote, local_copy, remove, stamp, upload
+from components.shared.artifacts import raw_tables
+from components.shared.artifacts.storage import (
+    Folder,
+    download,
+    is_remote,
+    local_copy,
+    original,
+    remove,
+    stamp,
+    upload,
+)
 from components.shared.errors import DataError
 from tests.components.shared.artifacts.s3_server import serving
 
@@ -49,6 +59,21 @@ def test_a_remote_folder_is_copied_and_a_local_one_stays_where_it_is(uri, tmp_pa
     assert local_copy(str(tmp_path)) == local_copy(tmp_path) == tmp_path
     with pytest.raises(DataError, match=r"nowhere: no such folder"):
         local_copy(f"{uri}/nowhere")
+
+
+def test_files_of_a_copy_are_shown_with_their_remote_address(uri, tmp_path):
+    copy = Folder.at(local_copy(uri))
+    assert copy.shown("users.csv") == f"{uri}/users.csv"
+    assert original(f"{tmp_path}/users.csv") == f"{tmp_path}/users.csv"
+    (Path(copy.root) / "users.csv").write_text("id\n1\n")
+    with pytest.raises(DataError, match=rf"^{uri}/users.csv: column 'user_id' is missing"):
+        raw_tables.check(raw_tables.locate(copy, "users"))
+
+
+@pytest.mark.parametrize("odd", ["s3://logs/a b", "s3://logs/50%"])
+def test_a_uri_that_is_none_is_named_with_the_remedy(bucket, odd):
+    with pytest.raises(DataError, match="percent-encode"):
+        Folder.at(odd).entries()
 
 
 def test_both_schemes_name_the_same_files(bucket):
