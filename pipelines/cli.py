@@ -359,7 +359,7 @@ def history(
     from pipelines import summary
 
     found = listing.history(_registry(tracking_uri, runs), model)
-    summary.show_rows(f"{model}: {len(found)} changes of the champion", found)
+    summary.show_rows(f"{model}: {len(found)} changes of the champion", found, without=("model", "changed"))
 
 
 @app.command()

@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +47,15 @@ def show_experiment(folder: Path) -> None:
     _print(report["question"], figures, verdict, f"report: {folder / 'report.html'}")
 
 
-def show_rows(title: str, rows: Sequence[Any]) -> None:
-    """Print dataclasses as a table, a row each, under `title`."""
+def show_rows(title: str, rows: Sequence[Any], without: Sequence[str] = ()) -> None:
+    """Print dataclasses as a table, a row each, under `title`; fields of names in `without` not."""
     table = Table(title=title, title_justify="left")
-    for column in fields(rows[0]) if rows else ():
-        table.add_column(column.name.replace("_at_", "@").replace("_", " "))
+    names = [field.name for field in fields(rows[0]) if field.name not in without] if rows else []
+    for name in names:
+        table.add_column(name.replace("_at_", "@").replace("_", " "))
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in astuple(row)))
+        values = (getattr(row, name) for name in names)
+        table.add_row(*("" if value is None else str(value) for value in values))
     Console(width=max(WIDTH, Console().width), highlight=False).print(table if rows else title)
 
 

@@ -15,6 +15,8 @@ from components.shared.language_model.packing import token_log_probs
 WITHOUT_REASONING = "<think></think><answer>"
 """How an answer begins that does not think."""
 
+PROGRESS_EVERY = 25
+
 
 @torch.inference_mode()
 def score_candidates(
@@ -25,14 +27,15 @@ def score_candidates(
 ) -> list[list[float]]:
     """Return for each prompt the log-likelihood of every candidate's number, [prompt][candidate].
 
-    `num_candidates` are the prompts' list lengths. `progress` is called with the number of prompts done.
+    `num_candidates` are the prompts' list lengths. `progress` is called with the number of prompts done
+    from time to time.
     """
     scores = []
     for done, (prompt, count) in enumerate(zip(prompts, num_candidates, strict=True), start=1):
         beginning, numbers = _split([encode_prefill(lm.tokenizer, first_number(n + 1)) for n in range(count)])
         log_probs, _ = token_log_probs(lm.model, encode_prompt(lm.tokenizer, prompt) + beginning, numbers)
         scores.append(log_probs.sum(1).tolist())
-        if progress:
+        if progress and (done % PROGRESS_EVERY == 0 or done == len(prompts)):
             progress(done)
     return scores
 
