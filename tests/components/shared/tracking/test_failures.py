@@ -130,7 +130,7 @@ def test_an_upload_that_a_proxy_refuses_registers_nothing(answering, make_report
     for name in ("config.json", "model.safetensors"):
         (model / name).write_text("{}")
     report.write_text(make_report().to_json())
-    inputs = {"model": model, "report": report, "html": tmp_path / "page.html"}
+    inputs = {"model": model, "report": report, "users": report, "html": tmp_path / "page.html"}
     with pytest.raises(ConfigError, match=r"HTTP status 413: .*; .*files of this size"):
         run(RegisterConfig(tracking_uri=uri), **inputs)
     assert not (tmp_path / "page.html").exists()
