@@ -46,14 +46,15 @@ def event_faults(
     `item_ids` and `user_ids` are one-column frames of distinct ids; None accepts every user.
     """
     joined = _join_ids(events, item_ids, "item_id", "_item")
-    unknown = [F.when(F.col("_item").isNull(), "unknown_item")]
+    # An item of the catalogue has no mangled id: a quick test for most events.
+    unknown = [F.when(F.col("_item").isNull(), F.coalesce(_mangled("item_id"), F.lit("unknown_item")))]
     if user_ids is not None:
         joined = _join_ids(joined, user_ids, "user_id", "_user")
         unknown.append(F.when(F.col("_user").isNull(), "unknown_user"))
     reasons = [
         F.when(F.col(MALFORMED).isNotNull(), "malformed"),
         *(_missing(column) for column in ("user_id", "item_id", "action")),
-        *(_mangled(column) for column in ("user_id", "item_id")),
+        _mangled("user_id"),
         F.when(~F.col("action").isin(*ACTIONS), "unknown_action"),
         *_time_faults(latest),
         *unknown,
@@ -166,9 +167,7 @@ def _mangled(column: str) -> Column:
         F.col(column).rlike(_DECIMAL), f"decimal_{column}"
     )
     # Nearly all ids end at this first, quick test.
-    return F.when(
-        F.col(column).contains(".") | F.col(column).contains("+") | F.col(column).contains(","), form
-    )
+    return F.when(F.col(column).contains(".") | F.col(column).contains("+"), form)
 
 
 def _join_ids(frame: DataFrame, ids: DataFrame, key: str, flag: str) -> DataFrame:

@@ -163,7 +163,9 @@ def _typed(
             columns.append(F.lit(None).cast(from_arrow_type(field.type)).alias(field.name))
             continue
         found = frame.schema[field.name].dataType
-        value = values.known(F.col(field.name), found, null_words)
+        # An action that is none is refused anyway.
+        words = () if field.name == "action" else null_words
+        value = values.known(F.col(field.name), found, words)
         typed = values.cast(value, found, field, stored.get(field.name), separators.get(field.name))
         columns.append(typed.alias(field.name))
         if values.may_fail(found, field):
