@@ -8,8 +8,9 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from components.shared.artifacts import raw_tables
-from components.shared.artifacts.storage import Folder
+from components.shared.artifacts.storage import Folder, upload
 from components.shared.errors import DataError
+from tests.components.shared.artifacts.s3_server import serving
 
 USERS = pa.table({"user_id": ["a", "b", "c"], "gender": ["f", "not said", "50%"]})
 
@@ -86,3 +87,20 @@ def test_other_formats_are_refused_with_the_way_out(tmp_path, marker, name):
         DataError, match=rf"users: a table of {name} .*export its current state as plain Parquet"
     ):
         raw_tables.locate(Folder.at(tmp_path), "users")
+
+
+def test_a_delta_table_in_object_storage_is_read_by_its_log(tmp_path, monkeypatch):
+    path = str(tmp_path / "data/users")
+    write_deltalake(path, USERS)
+    DeltaTable(path).delete("user_id = 'b'")
+    (tmp_path / "server").mkdir()
+    with serving(tmp_path / "server") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        (tmp_path / "empty").mkdir()
+        uri = server.upload(tmp_path / "empty", "logs", "day")
+        for file in (tmp_path / "data").rglob("*.*"):
+            upload(file, f"{uri}/{file.relative_to(tmp_path / 'data')}")
+        source = raw_tables.locate(Folder.at(uri.replace("s3:", "minio:")), "users")
+        raw_tables.check(source)
+        assert raw_tables.approximate_rows(source) == 2
