@@ -38,6 +38,7 @@ from components.retrieve.interactions import NO_SEGMENT, UNKNOWN_TIME, Histories
 from components.retrieve.model_config import (
     Bert4recConfig,
     BsarecConfig,
+    ContentConfig,
     FdsaConfig,
     NextItemConfig,
     S3recConfig,
@@ -275,6 +276,7 @@ def main() -> None:
         "--catalogue", type=int, default=0, help="only rank over a made-up catalogue of this size"
     )
     parser.add_argument("--blend", default="sasrec,item_to_item", help="models that the blends combine")
+    parser.add_argument("--content", choices=("tags", "text"), default="tags", help="what `content` compares")
     parser.add_argument("--pool", type=int, default=100, help="best items of each that the blends rank")
     parser.add_argument("--folds", type=int, default=2, help="folds of the blends' train labels")
     parser.add_argument("--saved", default="", help="keep checkpoints in this folder, and resume from them")
@@ -298,7 +300,11 @@ def main() -> None:
     data = synthetic(options.users) if options.smoke else read(options.data, options.users)
     blend = BlendConfig(models=tuple(options.blend.split(",")), pool=options.pool)
     config = dataclasses.replace(
-        beauty_config(options.epochs), candidates_from="blend", blend=blend, folds=options.folds
+        beauty_config(options.epochs),
+        candidates_from="blend",
+        blend=blend,
+        folds=options.folds,
+        content=ContentConfig(by=options.content),
     )
     threads = torch.get_num_threads()
     print(f"{len(data.user_ids):,} users, {data.num_items:,} items, {threads} threads", flush=True)
