@@ -26,6 +26,10 @@ TOO_GOOD = 0.95
 """A larger share of labels among the first ten exposed items is flagged …"""
 FEW_ITEMS = 100
 """… unless the catalogue is smaller: ten items may well hold that many."""
+TIME_NOTE = (
+    "The two blends differ in facts of time: blend_with_time knows what sold before the request's day, while "
+    "the other models rank by the history alone. Compare it with what knows the day as well."
+)
 LEAST_KNOWN = 0.5
 """A smaller share of known exposed items, or of prompts with exposures, is flagged."""
 
@@ -183,6 +187,7 @@ def page(report: RetrieveReport) -> str:
             f"The row {CANDIDATE_ORDER} is their own order, before a prompt shuffles it, slots for new items "
             "included. Seconds are those of training on all users."
         ),
+        *([Text(TIME_NOTE)] if config.has_blend else []),
         Table(
             ["model", *(f"{split} {metric}" for split, metric in columns), "seconds"],
             [

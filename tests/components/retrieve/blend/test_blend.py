@@ -53,6 +53,8 @@ def test_both_blends_have_a_row_and_one_names_the_candidates(write_tables, ring,
             assert found[row["user_id"], row["split"]]["item_ids"] == row["item_ids"][:5]
     best = max(report.models[name]["test"]["ndcg@10"] for name in CONFIG.models)
     assert report.models["blend"]["test"]["ndcg@10"] > 0.9 * best
+    page = outputs["report_html"].read_text()
+    assert all(name in page for name in BLENDS) and "differ in facts of time" in page
 
 
 def fitted(inputs: dict[str, Path], checkpoints: Path, config: RetrieveConfig = CONFIG) -> CrossFit:
