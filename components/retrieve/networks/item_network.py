@@ -58,8 +58,9 @@ class ItemNetwork(SequenceNetwork):
         if 0 < self.negatives < self.num_items:
             negatives = torch.randperm(self.num_items, device=targets.device)[: self.negatives]
             used, index = torch.unique(torch.cat([targets, negatives]), return_inverse=True)
-            places = index.split([len(targets), len(negatives)])
-            return losses.sampled_softmax(vectors, self._scaled(self.embed(used)), *places, self.num_items)
+            of_targets, of_negatives = index.split([len(targets), len(negatives)])
+            table = self._scaled(self.embed(used))
+            return losses.sampled_softmax(vectors, table, of_targets, of_negatives, self.num_items)
         return losses.full_softmax(vectors.float(), self.item_vectors(), targets)
 
     def recommender(self) -> "NetworkRecommender":
