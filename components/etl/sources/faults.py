@@ -1,13 +1,16 @@
 """Row-level faults of the raw tables: the name of each row's first fault, null for a valid row."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
+from pyspark.sql.types import StringType
 
 from components.etl.sources.readers import PLACE, UNREAD
+from components.etl.sources.values import known
 from components.shared.artifacts.raw_columns import MALFORMED
 from data_contracts.tables import ACTIONS, EVENTS, QUARANTINE
 
@@ -39,23 +42,31 @@ def advice(reason: str) -> str:
 
 
 def event_faults(
-    events: DataFrame, latest: datetime, item_ids: DataFrame, user_ids: DataFrame | None
+    events: DataFrame,
+    latest: datetime,
+    item_ids: DataFrame,
+    user_ids: DataFrame | None,
+    null_words: Sequence[str] = (),
 ) -> DataFrame:
     """Return `events` with a column `fault`.
 
     `item_ids` and `user_ids` are one-column frames of distinct ids; None accepts every user.
     """
     joined = _join_ids(events, item_ids, "item_id", "_item")
-    # An item of the catalogue has no mangled id: a quick test for most events.
-    unknown = [F.when(F.col("_item").isNull(), F.coalesce(_mangled("item_id"), F.lit("unknown_item")))]
+    # An item of the catalogue has an id without faults: a quick test for most events.
+    item = F.coalesce(_missing("item_id", null_words), _mangled("item_id"), F.lit("unknown_item"))
+    unknown = [F.when(F.col("_item").isNull(), item)]
     if user_ids is not None:
         joined = _join_ids(joined, user_ids, "user_id", "_user")
         unknown.append(F.when(F.col("_user").isNull(), "unknown_user"))
     reasons = [
         F.when(F.col(MALFORMED).isNotNull(), "malformed"),
-        *(_missing(column) for column in ("user_id", "item_id", "action")),
+        _missing("user_id"),
         _mangled("user_id"),
-        F.when(~F.col("action").isin(*ACTIONS), "unknown_action"),
+        F.when(
+            F.coalesce(~F.col("action").isin(*ACTIONS), F.lit(True)),
+            F.coalesce(_missing("action", null_words), F.lit("unknown_action")),
+        ),
         *_time_faults(latest),
         *unknown,
     ]
@@ -157,8 +168,9 @@ def _time_faults(latest: datetime) -> list[Column]:
     ]
 
 
-def _missing(column: str) -> Column:
-    return F.when(F.trim(F.coalesce(F.col(column), F.lit(""))) == "", f"null_{column}")
+def _missing(column: str, null_words: Sequence[str] = ()) -> Column:
+    value = known(F.col(column), StringType(), null_words)
+    return F.when(F.trim(F.coalesce(value, F.lit(""))) == "", f"null_{column}")
 
 
 def _mangled(column: str) -> Column:

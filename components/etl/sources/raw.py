@@ -172,6 +172,7 @@ def read_raw(
         latest,
         faults.valid_rows(raw["items"]).select("item_id"),
         faults.valid_rows(raw["users"]).select("user_id") if config.unknown_users == "quarantine" else None,
+        config.null_words,
     )
     if "exposures" in raw:
         raw["exposures"] = faults.exposure_faults(raw["exposures"], latest)

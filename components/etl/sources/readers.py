@@ -21,6 +21,7 @@ from data_contracts import tables
 from data_contracts.null_words import NULL_WORDS
 
 PLACE, UNREAD = "place", "unread"
+SEPARATOR = "\x1f"
 FILE_BIT, BLOCK_BIT, BLOCK_BYTES = 45, 31, 4 << 20  # of PLACE; Spark cuts files into larger blocks
 
 
@@ -163,8 +164,8 @@ def _typed(
             columns.append(F.lit(None).cast(from_arrow_type(field.type)).alias(field.name))
             continue
         found = frame.schema[field.name].dataType
-        # An action that is none is refused anyway.
-        words = () if field.name == "action" else null_words
+        # Of events, `event_faults` looks for these words only where an action or item is unknown.
+        words = () if table == "events" and field.name in ("action", "item_id") else null_words
         value = values.known(F.col(field.name), found, words)
         typed = values.cast(value, found, field, stored.get(field.name), separators.get(field.name))
         columns.append(typed.alias(field.name))
@@ -176,7 +177,9 @@ def _typed(
                 malformed.append(F.when(failed, values.labelled(field.name)))
     what = F.lit(None).cast("array<string>")
     if unread:
-        listed = F.array_compact(F.array(*(F.when(failed, label) for failed, label in unread)))
+        # By a text: functions with a lambda keep Spark from compiling the whole of the pass.
+        texts = F.concat_ws(SEPARATOR, *(F.when(failed, label) for failed, label in unread))
+        listed = F.split(texts, SEPARATOR)
         what = F.when(functools.reduce(operator.or_, (failed for failed, _ in unread)), listed)
     raw = F.coalesce(*malformed).cast("string").alias(MALFORMED)
     return frame.select(*columns, raw, what.alias(UNREAD), PLACE)

@@ -41,14 +41,18 @@ def tallies(spark, folder, **config):
 def test_ids_that_were_numbers_or_null_words_are_named_with_file_and_row(spark, tmp_path):
     users = ("nan", "\\N", "NULL", "None", " ", "7.30123E+18", "1e+5", "1.0", "12e5", "u.1", "na")
     rows = [f"{user},i1,view,{n + 10},1" for n, user in enumerate(users)]
+    rows += ["u1,nan,view,1,1", "u1,1.0,view,1,1", "u1,i1,None,1,1", "u1,x,view,1,1", "u1,i1,x,1,1"]
     data = tables(tmp_path / "data", events="\n".join([HEADER, *rows, ""]))
     found, _ = tallies(spark, data)
-    assert found["events"].refused == {"decimal_user_id": 1, "exponent_user_id": 2, "null_user_id": 6}
-    assert found["events"].rows == len(users)
+    of_users = {"decimal_user_id": 1, "exponent_user_id": 2, "null_user_id": 6}
+    unknown = {"decimal_item_id": 1, "unknown_action": 1, "unknown_item": 1}
+    assert found["events"].refused == {**of_users, **unknown, "null_action": 1, "null_item_id": 1}
+    assert found["events"].rows == len(rows)
     example = found["events"].examples["exponent_user_id"]
     assert example.startswith(f"{data}/events.csv, row 6: {{") and "7.30123E+18" in example
     kept, _ = tallies(spark, data, null_words=())
-    assert kept["events"].refused == {"decimal_user_id": 1, "exponent_user_id": 2, "null_user_id": 1}
+    of_users["null_user_id"] = 1
+    assert kept["events"].refused == {**of_users, **unknown, "unknown_action": 2, "unknown_item": 2}
 
 
 def test_rows_of_parts_are_numbered_in_their_file(spark, tmp_path):
