@@ -30,6 +30,7 @@ def window_config(profile: Profile, name: str, *, fresh: bool = False) -> Window
         profile=name,
         as_of=profile.sequences.as_of,
         exposures=profile.sequences.exposures,
+        sources=profile.sequences.sources,
         base_model=_source(profile.base_model),
         encoder=_source(profile.retrieve.encoder),
         lineage={

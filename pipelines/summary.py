@@ -48,7 +48,7 @@ def show_experiment(folder: Path) -> None:
 
 
 def show_rows(title: str, rows: Sequence[Any], without: Sequence[str] = ()) -> None:
-    """Print dataclasses as a table, a row each, under `title`; fields of names in `without` not."""
+    """Print dataclasses as a table under `title`, without the fields named in `without`."""
     table = Table(title=title, title_justify="left")
     names = [field.name for field in fields(rows[0]) if field.name not in without] if rows else []
     for name in names:

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from components.shared.artifacts.raw_sources import RawSources
 from components.shared.config import Seed, Share, strict
 from components.shared.labels import LabelSettings
 from components.shared.prompting.settings import PromptSettings
@@ -62,6 +63,8 @@ class SequencesConfig:
     """Temporal split: days of test, before `as_of`."""
     latest: str = ""
     """Later events are quarantined as future; empty = a day from now."""
+    sources: RawSources = field(default_factory=RawSources)
+    """Names of files, columns and actions, where they are not the contract's."""
     exposures: str = ""
     """Folder or s3:// URI of the table exposures; empty = the data folder, where it is optional."""
     action_weights: dict[str, NonNegativeFloat] = field(default_factory=lambda: dict(ACTION_WEIGHTS))

@@ -99,7 +99,7 @@ class RetrieveConfig:
 
     @property
     def ranked(self) -> tuple[str, ...]:
-        """The models with a row in the report: `models`, and both blends where one is used."""
+        """The models with a row in the report: with both blends where one is used."""
         return tuple(dict.fromkeys([*self.models, *(BLENDS if self.has_blend else ())]))
 
     @property

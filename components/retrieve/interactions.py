@@ -143,7 +143,7 @@ class Interactions:
         return Histories(self.items, start, start + self.train_end[users])
 
     def train_prefixes(self) -> Queries:
-        """Return a query per train item after at least one other, each with what came before it."""
+        """Return a query per train item after the first, with what came before."""
         counts = np.maximum(self.train_end - 1, 0)
         users = np.repeat(np.arange(len(counts)), counts)
         position = 1 + np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)

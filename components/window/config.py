@@ -2,6 +2,7 @@
 
 from dataclasses import field
 
+from components.shared.artifacts.raw_sources import RawSources
 from components.shared.config import strict
 from components.shared.times import parse_time
 
@@ -63,6 +64,8 @@ class WindowConfig:
     """End of the data window (ISO 8601); empty = the scheduled time."""
     exposures: str = ""
     """Folder or URI of the table exposures; empty = the data folder."""
+    sources: RawSources = field(default_factory=RawSources)
+    """Names of files, columns and actions, where they are not the contract's."""
     base_model: ModelSource
     """The language model to train."""
     encoder: ModelSource

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from components.shared import kubeflow
 from components.shared.artifacts import raw_tables
+from components.shared.artifacts.raw_sources import RawSource, RawSources
 from components.shared.artifacts.raw_tables import Source
 from components.shared.artifacts.storage import Folder, is_remote
 from components.shared.errors import ConfigError, DataError, UserError
@@ -46,7 +47,7 @@ def run(config: WindowConfig, data: str, placeholders: Sequence[str] = ()) -> li
     """
     here, remote = _local(config.preflight), _remote(config.preflight, placeholders)
     if data:
-        check = partial(_data, data, config.exposures)
+        check = partial(_data, data, config.exposures, config.sources)
         if is_remote(data):
             remote["raw data"] = partial(_with_credentials, check) if _is_outside(config.preflight) else check
         else:
@@ -93,7 +94,9 @@ def from_outside(config: WindowConfig, data: str) -> list[Check]:
     """
     checks: Checks = {}
     if is_remote(data):
-        checks["raw data"] = partial(_with_credentials, partial(_data, data, config.exposures))
+        checks["raw data"] = partial(
+            _with_credentials, partial(_data, data, config.exposures, config.sources)
+        )
     if config.preflight.gpus:
         checks["GPUs"] = partial(cluster.check_gpus, config.preflight.gpus)
     return _at_once(checks)
@@ -147,13 +150,15 @@ def _result(title: str, check: Callable[[], str]) -> Check:
         return Check(title, "failed", f"{type(fault).__name__}: {fault}")
 
 
-def _data(data: str, exposures: str) -> str:
+def _data(data: str, exposures: str, sources: RawSources) -> str:
     folder = Folder.at(data)
     folder.entries()  # a missing folder is one fault, not one per table
     faults, found = [], []
     for table in ("users", "items", "events", "exposures"):
         try:
-            if source := _source(folder, table, exposures):
+            if sources.of(table).from_events:
+                continue
+            if source := _source(folder, table, exposures, sources.of(table)):
                 step = -(-len(source.files) // _PARTS)
                 raw_tables.check(replace(source, files=source.files[::step]))
                 found.append(table)
@@ -164,13 +169,13 @@ def _data(data: str, exposures: str) -> str:
     return f"{', '.join(found)} at {data}"
 
 
-def _source(folder: Folder, table: str, exposures: str) -> Source | None:
+def _source(folder: Folder, table: str, exposures: str, given: RawSource) -> Source | None:
     if table != "exposures":
-        return raw_tables.locate(folder, table)
+        return raw_tables.locate(folder, table, given)
     if not exposures:
-        return raw_tables.find(folder, table)
+        return raw_tables.find(folder, table, given)
     try:
-        return raw_tables.locate(Folder.at(exposures), table)
+        return raw_tables.locate(Folder.at(exposures), table, given)
     except DataError as fault:
         raise DataError(f"sequences.exposures: {fault}") from fault
 

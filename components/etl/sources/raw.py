@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from components.etl.config import SequencesConfig, SparkConfig
 from components.etl.contracts import SAMPLES, DataDocs, check, data_docs
 from components.etl.sources import faults
-from components.etl.sources.readers import PLACE, UNREAD, read
+from components.etl.sources.readers import PLACE, UNREAD, ids_of, read
 from components.etl.sources.tally import Tally, groups, tally
 from components.etl.spark.session import readable, session
 from components.shared.artifacts import raw_tables
@@ -89,11 +89,14 @@ def locate_tables(config: SequencesConfig, data: str) -> dict[str, Source]:
     Raises DataError: a table is missing, unreadable, empty, or lacks a column.
     """
     folder = _readable_folder(config.spark, data)
-    found = {table: raw_tables.locate(folder, table) for table in ("users", "items", "events")}
+    present = [t for t in ("users", "items", "events") if not config.sources.of(t).from_events]
+    found = {table: raw_tables.locate(folder, table, config.sources.of(table)) for table in present}
+    lists = config.sources.exposures
     if config.exposures:
-        found["exposures"] = raw_tables.locate(_readable_folder(config.spark, config.exposures), "exposures")
-    elif lists := raw_tables.find(folder, "exposures"):
-        found["exposures"] = lists
+        elsewhere = _readable_folder(config.spark, config.exposures)
+        found["exposures"] = raw_tables.locate(elsewhere, "exposures", lists)
+    elif shown := raw_tables.find(folder, "exposures", lists):
+        found["exposures"] = shown
     for source in found.values():
         raw_tables.check(source)
     for source in found.values():
@@ -101,7 +104,8 @@ def locate_tables(config: SequencesConfig, data: str) -> dict[str, Source]:
         if source.format == "csv":
             for dialect in sorted(set(map(str, source.dialects.values()))):
                 log.info(f"{source.table}: {dialect}")
-    return found
+    derived = {t: replace(found["events"], table=t) for t in ("users", "items") if t not in present}
+    return derived | found
 
 
 def _readable_folder(config: SparkConfig, data: str) -> Folder:
@@ -163,7 +167,14 @@ def read_raw(
     spark: SparkSession, config: SequencesConfig, found: Mapping[str, Source]
 ) -> dict[str, DataFrame]:
     """Return the tables of `found` in the contract's types, with every row's `fault`; see `read`."""
-    raw = {table: read(spark, source, config.null_words) for table, source in found.items()}
+    raw = {
+        table: read(spark, source, config.null_words)
+        for table, source in found.items()
+        if not config.sources.of(table).from_events
+    }
+    for table, key in (("users", "user_id"), ("items", "item_id")):
+        if table not in raw:
+            raw[table] = ids_of(raw["events"], table, key)
     latest = parse_time("latest", config.latest) if config.latest else datetime.now(UTC) + timedelta(days=1)
     for table, key in (("users", "user_id"), ("items", "item_id")):
         raw[table] = faults.keyed_faults(raw[table], key)

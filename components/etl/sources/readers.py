@@ -43,6 +43,18 @@ def read(spark: SparkSession, source: Source, null_words: Sequence[str] = NULL_W
     return functools.reduce(DataFrame.unionByName, frames)
 
 
+def ids_of(events: DataFrame, table: str, key: str) -> DataFrame:
+    """Return a raw `table` of the ids in `events` and nothing else."""
+    ids = events.where(F.col(key).isNotNull()).groupBy(key).agg(F.min(PLACE).alias(PLACE))
+    nothing = [
+        F.lit(None).cast(from_arrow_type(field.type)).alias(field.name)
+        for field in tables.RAW[table]
+        if field.name != key
+    ]
+    unread = F.lit(None).cast("array<string>").alias(UNREAD)
+    return ids.select(key, *nothing, F.lit(None).cast("string").alias(MALFORMED), unread, PLACE)
+
+
 def file_of(source: Source, place: int) -> str:
     """Return the file that holds the row at `place`."""
     return sorted(source.files)[place >> FILE_BIT]
@@ -52,11 +64,7 @@ def _layout(source: Source, file: str) -> tuple[object, ...]:
     """Return what files must share to be read together; () for a file without rows."""
     if source.format == "parquet":
         columns = source.footers[file].schema if source.footers[file].num_rows else ()
-        own = {
-            name: v
-            for name, v in source.values.get(file, {}).items()
-            if name in tables.RAW[source.table].names
-        }
+        own = {name: v for name, v in source.values.get(file, {}).items() if _contract_names(source, name)}
         stored = [f"{column.path} {column.physical_type} {column.logical_type}" for column in columns]
         return (*stored, *own.items()) if stored else ()
     if source.format == "csv":
@@ -77,21 +85,25 @@ def _read_files(
     else:
         frame = _read_text(spark, source, files[0], paths)
     frame = _placed(frame, source, files, order)
-    for name, value in source.values.get(files[0], {}).items():
-        if name in tables.RAW[source.table].names:
+    for own, value in source.values.get(files[0], {}).items():
+        for name in _contract_names(source, own):
             frame = frame.withColumn(name, F.lit(value).cast("string"))
-    typed = _typed(frame, source.table, stored, null_words)
+    stored = {name: kind for own, kind in stored.items() for name in _contract_names(source, own)}
+    typed = _typed(_translated(frame, source, stored), source.table, stored, null_words)
     if source.format != "csv":
         return typed
     # A quote that is never closed swallows the lines behind it, each of which is a lost row.
-    lines = F.coalesce(F.split(MALFORMED, "\r?\n"), F.array(F.lit(None)))
+    # Spark refuses a query, such as a count, that needs nothing else of the file: so this needs a field.
+    never = F.concat(F.col(typed.columns[0]), F.lit("\0"))
+    malformed = F.when(~F.col(MALFORMED).eqNullSafe(never), F.col(MALFORMED))
+    lines = F.coalesce(F.split(malformed, "\r?\n"), F.array(F.lit(None)))
     return typed.withColumn(MALFORMED, F.explode(lines))
 
 
 def _read_text(spark: SparkSession, source: Source, file: str, paths: list[str]) -> DataFrame:
     """Return all fields as texts; lists in JSON keep its notation."""
     options = {"columnNameOfCorruptRecord": MALFORMED, "mode": "PERMISSIVE", "encoding": "UTF-8"}
-    names = tables.RAW[source.table].names if source.format == "jsonl" else source.header(file)
+    names = source.header(file) if source.format == "csv" else _own_names(source)
     schema = StructType([StructField(name, StringType()) for name in (*names, MALFORMED)])
     reader = spark.read.schema(schema).options(**options)
     if source.format == "jsonl":
@@ -115,7 +127,11 @@ def _placed(frame: DataFrame, source: Source, files: list[str], order: Mapping[s
         block = F.floor(F.col("_metadata.file_block_start") / BLOCK_BYTES)
         in_block = F.monotonically_increasing_id().bitwiseAND((1 << BLOCK_BIT) - 1)
         row = F.shiftleft(block, BLOCK_BIT) + in_block
-    columns = [name for name in frame.columns if name in (*tables.RAW[source.table].names, MALFORMED)]
+    columns = [
+        F.col(f"`{own}`").alias(name)
+        for own in frame.columns
+        for name in ([own] if own == MALFORMED else _contract_names(source, own))
+    ]
     if len(files) == 1:
         return frame.select(*columns, (F.lit(order[files[0]] << FILE_BIT) + row).alias(PLACE))
     numbered = frame.select(*columns, F.col("_metadata.file_path").alias("_file"), row.alias("_row"))
@@ -123,14 +139,39 @@ def _placed(frame: DataFrame, source: Source, files: list[str], order: Mapping[s
     numbers = [(path, order[file]) for path, file in zip(paths, sorted(files), strict=True)]
     known = frame.sparkSession.createDataFrame(numbers, "_file string, _number long")
     joined = numbered.join(F.broadcast(known), "_file", "left")
-    return joined.select(*columns, (F.shiftleft("_number", FILE_BIT) + F.col("_row")).alias(PLACE))
+    kept = [name for name in numbered.columns if name not in ("_file", "_row")]
+    return joined.select(*kept, (F.shiftleft("_number", FILE_BIT) + F.col("_row")).alias(PLACE))
 
 
 def _stored(source: Source, file: str) -> dict[str, pa.DataType]:
-    """Return the contract's columns as the Parquet `file` stores them, without empty ones."""
+    """Return the contract's columns as the Parquet `file` stores them, none empty."""
     found = source.footers[file].schema.to_arrow_schema()
-    columns = {f.name: plain(f.type) for f in found if f.name in tables.RAW[source.table].names}
+    columns = {f.name: plain(f.type) for f in found if _contract_names(source, f.name)}
     return {name: kind for name, kind in columns.items() if not is_empty(kind)}
+
+
+def _contract_names(source: Source, own: str) -> list[str]:
+    """Return the contract's columns that the file's column `own` stands for."""
+    return [name for name in source.given.names(own) if name in tables.RAW[source.table].names]
+
+
+def _own_names(source: Source) -> list[str]:
+    """Return the file's names of all columns of the contract, once each."""
+    columns = source.given.columns
+    return list(dict.fromkeys(columns.get(name, name) for name in tables.RAW[source.table].names))
+
+
+def _translated(frame: DataFrame, source: Source, stored: Mapping[str, pa.DataType]) -> DataFrame:
+    """Return `frame` with the contract's actions, and with times that are numbers in seconds."""
+    given = source.given
+    if given.actions and "action" in frame.columns:
+        known = F.create_map(*(F.lit(text) for pair in given.actions.items() for text in pair))
+        frame = frame.withColumn("action", F.coalesce(known[F.col("action").cast("string")], "action"))
+    for field in tables.RAW[source.table] if given.time_unit != "s" else ():
+        is_stored_time = field.name in stored and not types.is_integer(stored[field.name])
+        if types.is_timestamp(field.type) and field.name in frame.columns and not is_stored_time:
+            frame = frame.withColumn(field.name, values.in_seconds(F.col(field.name), given.time_unit))
+    return frame
 
 
 def _schema(stored: Mapping[str, pa.DataType]) -> StructType | None:

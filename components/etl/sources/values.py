@@ -131,13 +131,24 @@ def _as_time(value: Column, found: DataType, stored: pa.DataType | None) -> Colu
     return value.try_cast("timestamp")
 
 
+def in_seconds(value: Column, unit: str) -> Column:
+    """Return the text of a time; a number of `unit` ("ms", "us") as seconds."""
+    text = value.cast("string")
+    number = F.when(text.rlike(r"^\s*-?\d+(\.0*)?\s*$"), text.try_cast("decimal(30,0)"))
+    per_second = {"ms": 1_000, "us": 1_000_000}[unit]
+    # Its point keeps the number from being read as a day.
+    return F.coalesce((number / per_second).cast("decimal(30,6)").cast("string"), text)
+
+
 def parse_time(text: Column) -> Column:
     """Return the time of a text: ISO 8601, a day as digits, or Unix seconds."""
     # 2025 is a year and 20250101 a day, not seconds of 1970; 12:30 has no day.
     is_date = text.rlike(r"^\s*(\d{4}|\d{8})\s*$")
     seconds = F.when(~is_date, text.try_cast("decimal(20,6)"))
     usual = F.when(text.rlike(r"^\s*\d{4}-"), text.try_cast("timestamp"))
-    return F.coalesce(F.timestamp_micros((seconds * 1_000_000).try_cast("long")), usual, _iso_time(text))
+    # Few rows need the long way. A lambda keeps it out of the generated code, which may not pass 64 KB.
+    rare = F.element_at(F.transform(F.array(text), _iso_time), 1)
+    return F.coalesce(F.timestamp_micros((seconds * 1_000_000).try_cast("long")), usual, rare)
 
 
 def _iso_time(text: Column) -> Column:

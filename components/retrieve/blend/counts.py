@@ -20,13 +20,13 @@ Floats = npt.NDArray[np.floating]
 
 
 def co_occurrences(train: Histories, num_items: int) -> tuple[sparse.csr_array, sparse.csr_array]:
-    """Return [before, after], how often one item follows another within WINDOW, and the same both ways."""
+    """Return how often items follow each other within WINDOW, [before, after] and both ways."""
     directed = successor_weights(train, num_items, WINDOW)
     return directed, (directed + directed.T).tocsr()
 
 
 def count_features(counts: Sequence[sparse.csr_array], histories: Histories, items: Ints) -> Floats:
-    """Return the log of each count of `items` [rows, n] after LATEST items of history, [rows, n, NAMES]."""
+    """Return the log counts of `items` [rows, n] after histories' LATEST items, [rows, n, NAMES]."""
     columns = []
     for matrix in counts:
         for latest in LATEST.values():
@@ -36,7 +36,7 @@ def count_features(counts: Sequence[sparse.csr_array], histories: Histories, ite
 
 
 def votes_of(histories: Histories, num_items: int, weights: Floats | float = 1.0) -> sparse.csr_array:
-    """Return [histories, items] with `weights` (flat, or one for all) where a history holds an item."""
+    """Return [histories, items] with `weights` (flat, or one) of the items held."""
     _, items = histories.flat()
     values = np.broadcast_to(np.asarray(weights, np.float32), items.shape)
     offsets = np.concatenate([[0], np.cumsum(histories.lengths)])

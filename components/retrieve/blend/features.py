@@ -22,7 +22,9 @@ ROWS = 16
 
 @dataclass(frozen=True)
 class ItemSide:
-    """All that is known of items and the same for every user: what a partition of users is joined with.
+    """What is known of items, the same for every user.
+
+    A partition of users is joined with it.
 
     `vectors` [items, dim] are unit vectors of the items' texts; `brands` and `categories` [items] are
     numbers, NO_VALUE where nothing is known; `counts` are `co_occurrences`, `popularity` [items] is of items.
@@ -51,7 +53,7 @@ class Pool:
 
 
 def pool_features(side: ItemSide, histories: Histories, times: Ints, size: int) -> Pool:
-    """Return the pool of each history, the `size` best of each model, and its features at `times`."""
+    """Return the pools of `size` best items of each model, with features at `times`."""
     items, scores = pooled(list(side.models.values()), histories, size)
     known = np.maximum(items, 0)
     parts = (

@@ -13,7 +13,7 @@ NO_ITEM = -1
 
 
 def pooled(models: Sequence[Scorer], histories: Histories, size: int) -> tuple[Ints, npt.NDArray[np.float32]]:
-    """Return (items [rows, width], scores [rows, width, models]) of the `size` best unseen of each model.
+    """Return items [rows, width] and scores [..., models], each model's `size` best unseen.
 
     Items are sorted, NO_ITEM behind the last. A score is the log of its softmax over the catalogue.
     """
@@ -40,7 +40,7 @@ def _block(models: Sequence[Scorer], histories: Histories, size: int) -> tuple[I
 
 
 def union(lists: Sequence[Ints]) -> Ints:
-    """Return the distinct items of each row of `lists`, sorted, padded with NO_ITEM at the end."""
+    """Return each row's distinct items of `lists`, sorted, then NO_ITEM."""
     items = np.sort(np.concatenate(lists, axis=1), axis=1)
     items[:, 1:][items[:, 1:] == items[:, :-1]] = NO_ITEM
     none = np.iinfo(np.int64).max

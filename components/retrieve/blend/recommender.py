@@ -17,7 +17,7 @@ PARTITION = 2048
 
 @dataclass
 class Blends:
-    """Blends that differ in their weights alone: one pass over the features makes the lists of all.
+    """Blends that differ in their weights alone, ranked in one pass over the features.
 
     Each ranks the `size` best items of each model by its weights over the first features.
     """
@@ -29,7 +29,7 @@ class Blends:
     recent: dict[tuple, dict[str, RankedLists]] = field(default_factory=dict)
 
     def lists(self, queries: Queries, depth: int) -> dict[str, RankedLists]:
-        """Return each blend's lists; those of the two latest calls are kept, for validation and test."""
+        """Return each blend's lists; those of the two latest calls are kept."""
         key = (depth, queries.users.tobytes(), queries.position.tobytes())
         if key not in self.recent:
             self.recent = dict([*self.recent.items()][-1:]) | {key: self._rank(queries, depth)}
@@ -61,7 +61,7 @@ class Blend(Recommender):
 
 
 def rank(pool: Pool, weights: Floats, depth: int) -> RankedLists:
-    """Return the best `depth` items of each row by `weights` of the first features, ties by item index."""
+    """Return each row's best `depth` items by `weights` of the first features."""
     scores = (pool.features[..., : len(weights)] @ weights).astype(np.float32)
     return RankedLists.best(pool.items, np.where(pool.items < 0, -np.inf, scores), depth)
 
@@ -77,6 +77,6 @@ def examples(data: Interactions, side: ItemSide, queries: Queries, size: int) ->
 
 
 def learn(parts: Sequence[Examples], features: int, l2: float) -> list[Floats]:
-    """Return weights per fold, learnt from all other folds' examples, and last those learnt from all."""
+    """Return weights per fold, learnt from the other folds, and last from all."""
     others = [[part for fold, part in enumerate(parts) if fold != left_out] for left_out in range(len(parts))]
     return [logit.fit(chosen, features, l2) for chosen in (*others, parts)]

@@ -16,7 +16,7 @@ NAMES = (*(f"sales in {days} days" for days in PERIODS), "age", "since last sale
 
 @dataclass(frozen=True)
 class Sales:
-    """The train events of all items as sorted numbers, item * `span` + day; days count from `first_day`."""
+    """The train events as sorted numbers, item * `span` + day since `first_day`."""
 
     events: Ints
     first_day: int
@@ -32,7 +32,7 @@ class Sales:
         return cls(np.sort(items * span + days), first_day, span)
 
     def facts(self, items: Ints, times: Ints) -> npt.NDArray[np.float32]:
-        """Return NAMES' facts of `items` [rows, n] before the days of `times` [rows], [rows, n, facts].
+        """Return facts of `items` [rows, n] before the days of `times`, [rows, n, NAMES].
 
         Counts and days as log(1 + x); sales of the request's own day, or later, are unknown to it.
         """

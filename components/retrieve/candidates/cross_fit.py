@@ -20,7 +20,7 @@ log = logger("retrieve")
 
 @dataclass(frozen=True)
 class CrossFit:
-    """Train prompts, the fold of each, and per fold the generator that saw nothing of its users."""
+    """Train prompts, their folds, and per fold the generator without its users."""
 
     context: RetrievalContext
     queries: Queries
@@ -51,9 +51,10 @@ class CrossFit:
         return Candidates(self.queries, lists, filled, new)
 
     def add_blends(self, final: CandidateGenerator) -> None:
-        """Learn the blends' weights; those of a fold from the other folds' prompts, the final ones from all.
+        """Learn the blends' weights.
 
-        The features of a prompt come from models and counts that were fitted without its user.
+        A fold's are learnt from the other folds' prompts, the final ones from all. The features of a prompt
+        come from models and counts that were fitted without its user.
         """
         started = time.monotonic()
         config, data = self.context.config.blend, self.context.data

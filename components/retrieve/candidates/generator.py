@@ -44,7 +44,7 @@ class RetrievalContext:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Ranked candidates of prompts, how many of them popularity filled in, and how many are new items."""
+    """Ranked candidates of prompts; how many popularity filled in, how many are new."""
 
     queries: Queries
     lists: RankedLists

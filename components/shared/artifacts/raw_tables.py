@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from components.shared.artifacts import dialects, lakes, raw_columns
 from components.shared.artifacts.dialects import Dialect
+from components.shared.artifacts.raw_sources import RawSource
 from components.shared.artifacts.storage import Folder, original
 from components.shared.errors import DataError
 from data_contracts import tables
@@ -39,6 +40,8 @@ class Source:
     files: tuple[str, ...]  # relative to the folder
     values: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
     """Columns whose values are the file's own (a Delta table's partitions), by file."""
+    given: RawSource = field(default_factory=RawSource)
+    """What the file's columns and values are called."""
     is_log: bool = True
     """Whether the order of files and rows is that in which they were written."""
 
@@ -66,7 +69,7 @@ class Source:
             sample = text.read(dialects.SAMPLE_CHARS)
         whole = sample.rpartition("\n")[0] if len(sample) == dialects.SAMPLE_CHARS else sample
         required = tables.REQUIRED_COLUMNS[self.table]
-        return dialects.detect(whole or sample, lambda names: set(required) <= set(names))
+        return dialects.detect(whole or sample, lambda names: set(required) <= set(self.given.renamed(names)))
 
     def header(self, file: str) -> list[str]:
         """Return the column names of the CSV `file`; none for an empty file."""
@@ -96,29 +99,34 @@ def _readable(source: Source, file: str) -> Iterator[None]:
         ) from error
 
 
-def locate(folder: Folder, table: str) -> Source:
-    """Return the files of `table` in `folder`. Raises DataError: none, several, or formats mixed."""
-    if found := find(folder, table):
+def locate(folder: Folder, table: str, given: RawSource | None = None) -> Source:
+    """Return the files of `table` in `folder`, which may be called otherwise.
+
+    Raises DataError: none, several, or formats mixed.
+    """
+    if found := find(folder, table, given):
         return found
+    name = (given and given.file) or table
     raise DataError(
-        f"{original(folder.uri)}: no {table} table; expected {table}, "
-        f"with one of the endings {ENDINGS}, or part files in {table}/"
+        f"{original(folder.uri)}: no {table} table; expected {name}, "
+        f"with one of the endings {ENDINGS}, or part files in {name}/"
     )
 
 
-def find(folder: Folder, table: str) -> Source | None:
+def find(folder: Folder, table: str, given: RawSource | None = None) -> Source | None:
     """Return what `locate` does, or None if `folder` holds no such table."""
-    entries = folder.entries()
+    given = given or RawSource()
+    wanted, entries = given.file or table, folder.entries()
     found = [
         entry
         for entry in entries
-        if entry.base_name.split(".")[0] == table and (not entry.is_file or _format(entry.base_name))
+        if entry.base_name.split(".")[0] == wanted and (not entry.is_file or _format(entry.base_name))
     ]
     if not found:
-        if odd := [e.base_name for e in entries if e.base_name.lower().startswith(f"{table}.")]:
+        if odd := [e.base_name for e in entries if e.base_name.lower().startswith(f"{wanted}.")]:
             raise DataError(
-                f"{folder.shown(odd[0])}: if this is the table {table}, its name must be {table} with one of "
-                f"the endings {ENDINGS}"
+                f"{folder.shown(odd[0])}: if this is the table {table}, its name must be {wanted} with one "
+                f"of the endings {ENDINGS}"
             )
         return None
     if len(found) > 1:
@@ -131,12 +139,18 @@ def find(folder: Folder, table: str) -> Source | None:
     if any(path.startswith(f"{lakes.DELTA_LOG}/") for path in below):
         values = lakes.delta_files(folder, name)
         return Source(
-            table=table, format="parquet", folder=folder, files=tuple(values), values=values, is_log=False
+            table=table,
+            format="parquet",
+            folder=folder,
+            files=tuple(values),
+            values=values,
+            given=given,
+            is_log=False,
         )
-    return _files(folder, table, name, paths)
+    return _files(folder, table, name, paths, given)
 
 
-def _files(folder: Folder, table: str, name: str, paths: Sequence[str]) -> Source:
+def _files(folder: Folder, table: str, name: str, paths: Sequence[str], given: RawSource) -> Source:
     # Names that begin so are hidden, or not finished by their writer.
     files = [
         path for path in map(PurePosixPath, paths) if not any(p.startswith((".", "_")) for p in path.parts)
@@ -149,7 +163,13 @@ def _files(folder: Folder, table: str, name: str, paths: Sequence[str]) -> Sourc
         )
     if colon := next((str(file) for file in files if ":" in str(file)), None):
         raise DataError(f"{folder.shown(colon)}: rename it; Spark cannot read a name with a colon")
-    return Source(table=table, format=str(formats.pop()), folder=folder, files=tuple(map(str, files)))
+    return Source(
+        table=table,
+        format=str(formats.pop()),
+        folder=folder,
+        files=tuple(map(str, files)),
+        given=given,
+    )
 
 
 def _format(name: str) -> str | None:
@@ -189,8 +209,11 @@ def approximate_rows(source: Source) -> int:
 def _check_parquet(source: Source, file: str) -> int:
     """Return the number of rows."""
     found, shown = source.footers[file].schema.to_arrow_schema(), source.folder.shown(file)
-    raw_columns.check_names(shown, source.table, [*found.names, *source.values.get(file, ())])
-    raw_columns.check_types(shown, source.table, found)
+    names = [*found.names, *source.values.get(file, ())]
+    source.given.check(shown, names)
+    raw_columns.check_names(shown, source.table, source.given.renamed(names))
+    pairs = [(name, found.field(own).type) for own in found.names for name in source.given.names(own)]
+    raw_columns.check_types(shown, source.table, pa.schema(pairs))
     return source.footers[file].num_rows
 
 
@@ -200,7 +223,9 @@ def _check_text(source: Source, file: str) -> int:
     if not lines:
         return 0
     if source.format == "csv":
-        raw_columns.check_names(shown, source.table, source.header(file))
+        header = source.header(file)
+        source.given.check(shown, header)
+        raw_columns.check_names(shown, source.table, source.given.renamed(header))
         return len(lines) - 1
     try:
         row = json.loads(lines[0])
@@ -214,5 +239,5 @@ def _check_text(source: Source, file: str) -> int:
             "to_json(orient='records', lines=True))"
         )
     # A writer may leave out keys with null values.
-    raw_columns.check_names(shown, source.table, list(row), only_ids=True)
+    raw_columns.check_names(shown, source.table, source.given.renamed(list(row)), only_ids=True)
     return 1

@@ -1,0 +1,168 @@
+"""Other people's files, columns and actions: the shapes of two public logs, in every format."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from components.etl.config import SequencesConfig
+from components.etl.sources.readers import read
+from components.shared.artifacts import raw_tables
+from components.shared.artifacts.raw_sources import RawSource
+from components.shared.artifacts.storage import Folder
+from components.shared.config import from_mapping
+from components.shared.errors import ConfigError, DataError
+
+DESKDROP = {
+    "users": {"from_events": True},
+    "items": {"file": "shared_articles", "columns": {"item_id": "contentId", "created_at": "timestamp"}},
+    "events": {
+        "file": "users_interactions",
+        "columns": {"user_id": "personId", "item_id": "contentId", "action": "eventType"},
+        "actions": {"VIEW": "view", "BOOKMARK": "save", "COMMENT CREATED": "comment"},
+    },
+}
+"""CI&T DeskDrop: no users, ids that are whole numbers, times in seconds."""
+
+RETAILROCKET = {
+    "users": {"from_events": True},
+    "items": {"from_events": True},
+    "events": {
+        "columns": {"user_id": "visitorid", "item_id": "itemid", "action": "event"},
+        "actions": {"addtocart": "save", "transaction": "purchase"},
+        "time_unit": "ms",
+    },
+}
+"""RetailRocket: a log and nothing else, times in milliseconds."""
+
+
+def sources(given: dict) -> SequencesConfig:
+    return from_mapping(SequencesConfig, {"sources": given}, "sequences")
+
+
+def table_of(spark, folder: Path, table: str, given: dict) -> list[dict]:
+    source = raw_tables.locate(Folder.at(folder), table, sources(given).sources.of(table))
+    raw_tables.check(source)
+    return [row.asDict() for row in read(spark, source).orderBy("place").collect()]
+
+
+def write(folder: Path, name: str, rows: list[dict], form: str) -> None:
+    if form == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
+    elif form == "jsonl":
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        lines = [",".join(rows[0]), *(",".join(str(v) for v in row.values()) for row in rows)]
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl", "csv"])
+def test_columns_actions_and_milliseconds(spark, tmp_path: Path, form: str) -> None:
+    rows = [
+        {"timestamp": 1433221332117, "visitorid": 257597, "event": "view", "itemid": 355908, "user_id": "no"},
+        {
+            "timestamp": 1433224214164,
+            "visitorid": 992329,
+            "event": "transaction",
+            "itemid": 7,
+            "user_id": "no",
+        },
+        {"timestamp": 1433224214000, "visitorid": 992329, "event": "odd", "itemid": 7, "user_id": "no"},
+    ]
+    if form == "parquet":
+        rows = [row | {"visitorid": str(row["visitorid"]), "itemid": str(row["itemid"])} for row in rows]
+        times = [
+            pa.scalar(row["timestamp"], pa.int64()).cast(pa.timestamp("ms", "UTC")).as_py() for row in rows
+        ]
+        rows = [row | {"timestamp": time} for row, time in zip(rows, times, strict=True)]
+    write(tmp_path, "events", rows, form)
+    found = table_of(spark, tmp_path, "events", RETAILROCKET)
+    assert [(row["user_id"], row["item_id"], row["action"]) for row in found] == [
+        ("257597", "355908", "view"),
+        ("992329", "7", "purchase"),
+        ("992329", "7", "odd"),  # an action that nobody named is a fault, later
+    ]
+    assert found[0]["timestamp"].isoformat().startswith("2015-06-02T")
+    assert found[0]["timestamp"].microsecond == 117_000
+
+
+def test_one_column_may_stand_for_two(spark, tmp_path: Path) -> None:
+    write(tmp_path, "items", [{"sku": "a1"}, {"sku": "b2"}], "csv")
+    given = {"items": {"columns": {"item_id": "sku", "title": "sku"}}}
+    found = table_of(spark, tmp_path, "items", given)
+    assert [(row["item_id"], row["title"]) for row in found] == [("a1", "a1"), ("b2", "b2")]
+
+
+def test_a_log_in_deskdrops_shape_runs_as_it_is(tmp_path: Path, run_step) -> None:
+    events = [
+        {
+            "timestamp": 1465413032 + 60 * user + 3600 * item,
+            "eventType": ["VIEW", "BOOKMARK", "COMMENT CREATED"][(user + item) % 3],
+            "contentId": f"-{item}00",
+            "personId": f"-{user}99",
+            "sessionId": 1,
+        }
+        for user in range(8)
+        for item in range(6)
+    ]
+    articles = [
+        {
+            "timestamp": 1459192779,
+            "eventType": "CONTENT SHARED",
+            "contentId": f"-{item}00",
+            "title": f"Article {item}",
+        }
+        for item in range(6)
+    ]
+    write(tmp_path, "users_interactions", events, "csv")
+    write(tmp_path, "shared_articles", articles, "csv")
+    report = run_step(tmp_path, tmp_path / "out", sources=sources(DESKDROP).sources)
+    assert (report.events_read, report.reasons) == (48, {})
+    sequences = pq.read_table(tmp_path / "out/sequences").to_pylist()
+    assert len(sequences) == 8 and {len(row["item_ids"]) for row in sequences} == {6}
+    actions = {event["action"] for row in sequences for event in row["events"]}
+    assert actions == {"view", "save", "comment"}
+    catalogue = pq.read_table(tmp_path / "out/catalogue", columns=["title", "created_at"]).to_pylist()
+    assert {row["title"] for row in catalogue} == {f"Article {item}" for item in range(6)}
+    assert {str(row["created_at"])[:10] for row in catalogue} == {"2016-03-28"}
+
+
+def test_a_log_alone_runs_by_its_ids(tmp_path: Path, run_step) -> None:
+    events = [
+        {"timestamp": 1433221332117 + 1000 * item, "visitorid": user, "event": "view", "itemid": item}
+        for user in range(8)
+        for item in range(6)
+    ]
+    write(tmp_path, "events", events, "csv")
+    run_step(tmp_path, tmp_path / "out", sources=sources(RETAILROCKET).sources)
+    catalogue = pq.read_table(tmp_path / "out/catalogue", columns=["item_id", "title"]).to_pylist()
+    assert {row["item_id"] for row in catalogue} == {row["title"] for row in catalogue} == set("012345")
+
+
+def test_a_column_that_is_not_there_is_named_as_people_wrote_it(tmp_path: Path) -> None:
+    write(tmp_path, "events", [{"user": "u", "item_id": "i", "action": "view", "timestamp": 1}], "csv")
+    source = raw_tables.locate(Folder.at(tmp_path), "events", RawSource(columns={"user_id": "personId"}))
+    with pytest.raises(
+        DataError, match=r"events\.csv: column 'personId', which sources.*user_id, is missing"
+    ):
+        raw_tables.check(source)
+    with pytest.raises(DataError, match="no events table; expected log, with"):
+        raw_tables.locate(Folder.at(tmp_path), "events", RawSource(file="log"))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"events": {"columns": {"person": "personId"}}}, "events.columns: unknown column 'person'"),
+        ({"events": {"actions": {"VIEW": "seen"}}}, "events.actions: unknown action 'seen'"),
+        ({"items": {"actions": {"VIEW": "view"}}}, "items.actions: only events have actions"),
+        ({"events": {"from_events": True}}, "events.from_events: only users and items"),
+        ({"events": {"time_unit": "minutes"}}, "time_unit"),
+        ({"likes": {}}, "likes"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(given: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        sources(given)
