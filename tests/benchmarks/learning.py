@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from components.evaluate.comparison import bootstrap_means, interval
+from components.evaluate.comparison import interval, resampled_means
 from components.grpo import local
 from components.grpo.config import GrpoConfig
 from components.grpo.rewards import business_terms, score
@@ -107,7 +107,7 @@ def table_row(name: str, before: np.ndarray, after: np.ndarray, seconds: str) ->
     cells = [name]
     for number in range(len(FIGURES)):
         change = after[number] - before[number]
-        bounds = interval(bootstrap_means(change[None], 5000, 0)[:, 0], 0.95)
+        bounds = interval(resampled_means(change, 5000, 0), 0.95)
         cells.append(
             f"{before[number].mean():.4f} to {after[number].mean():.4f}: {change.mean():+.4f} "
             f"[{bounds.low:+.4f}, {bounds.high:+.4f}]"
