@@ -52,7 +52,7 @@ def kill(process):
 
 @pytest.mark.slow
 def test_killed_at_random_moments_and_started_again(prepared, tmp_path):
-    moments = int(os.environ.get("RECLLM_KILLS", "20"))
+    moments = int(os.environ.get("RECLLM_KILLS", "6"))
     whole = digest(prepared.folder)
     chance = random.Random(7)
     hits = 0
