@@ -50,10 +50,12 @@ def of_step(step: str) -> str:
     if not folder.is_dir():
         raise ValueError(f"step '{step}': no folder {folder}")
     waiting = [file for file in folder.rglob("*.py") if file.name != "component.py"]
-    files, libraries = set(waiting), set()
+    files, libraries, seen = set(waiting), set(), set[str]()
     while waiting:
         file = waiting.pop()
-        for name in _imports(file, file.stat().st_mtime_ns):
+        found = set(_imports(file, file.stat().st_mtime_ns)) - seen
+        seen |= found
+        for name in found:
             if name.split(".")[0] not in _PACKAGES:
                 libraries.add(name.split(".")[0])
             elif not name.startswith(_FOR_PEOPLE):
@@ -69,12 +71,20 @@ def of_step(step: str) -> str:
 def _imports(file: Path, changed: int) -> tuple[str, ...]:
     """Return the module names that `file` imports; for `from a import b`, a and a.b."""
     names = []
-    for node in ast.walk(ast.parse(file.read_bytes())):
+    for node in _statements(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     return tuple(names)
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield all statements in `node`, however deep; expressions hold none."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+            yield child
+            yield from _statements(child)
 
 
 def _sources(name: str) -> Iterator[Path]:
