@@ -212,7 +212,7 @@ class Slice:
 
     name: str
     rule: str
-    """Which users, in words."""
+    """Which users, in words; "" for a group of the profile, whose name says it."""
     users: int
     ndcg_at_10: dict[str, float]
     differences: tuple[Difference, ...]

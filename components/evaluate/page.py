@@ -182,7 +182,7 @@ def _slices(report: EvaluationReport) -> list[Block]:
         rows.append(row)
     header = ["part", "users", *shown, f"{TRAINED_MODEL} - {best}"]
     text = "NDCG@10 on parts of the users, and the trained model against the best conventional one there. "
-    text += " ".join(f"{part.name.capitalize()}: {part.rule}." for part in report.slices)
+    text += " ".join(f"{part.name.capitalize()}: {part.rule}." for part in report.slices if part.rule)
     return [Heading("Where it is hard"), Text(text), Table(header, rows)]
 
 

@@ -71,11 +71,11 @@ def _parts(prompts: Sequence[PromptRow], catalogue: Catalogue) -> Iterator[tuple
     away: Floats = np.array([prompt.days_since_last for prompt in prompts], float)  # NaN for None
     if not np.isnan(away).all():
         days = np.nanquantile(away, 2 / 3, method="lower")
-        yield "long away", f"more than {days:.1f} days since the last event (longest third)", away > days
+        yield "long away", f"more than {days:.2g} days since the last event (longest third)", away > days
 
     groups = Counter(group for prompt in prompts for group in prompt.groups)
     for group in sorted(name for name, users in groups.items() if users >= SMALLEST_GROUP):
-        yield group, "by the profile", np.array([group in prompt.groups for prompt in prompts])
+        yield group, "", np.array([group in prompt.groups for prompt in prompts])
 
 
 def _is_new(prompt: PromptRow, catalogue: Catalogue) -> bool:

@@ -45,7 +45,7 @@ def _differences(report: EvaluationReport, best: Comparator) -> list[str]:
 
 def _limits(report: EvaluationReport) -> list[str]:
     lost = [
-        f"- {part.name} ({part.users} users, {part.rule}): {_gain(d)} against {d.baseline}"
+        f"- {part.name} ({part.users} users{part.rule and f', {part.rule}'}): {_gain(d)} against {d.baseline}"
         for part in report.slices
         for d in part.differences
         if d.model == TRAINED_MODEL and d.high < 0
