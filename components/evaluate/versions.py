@@ -33,7 +33,7 @@ def compare(tracking_uri: str, model_name: str, first: str, second: str) -> tupl
     Raises ConfigError: no such version, one without recorded values, or no shared users.
     """
     values = [_values(tracking_uri, model_name, version) for version in (first, second)]
-    joined = values[0].join(values[1], how="inner", lsuffix=" 1", rsuffix=" 2")
+    joined = values[0].add_suffix(" 1").join(values[1].add_suffix(" 2"), how="inner")
     if joined.empty:
         raise ConfigError(
             f"{model_name}: versions {first} and {second} were evaluated on different users; evaluate the "
