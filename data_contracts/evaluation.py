@@ -180,6 +180,9 @@ class Difference:
     p_holm: float
     """Bootstrap p-value of no difference, corrected (Holm) for the model's comparisons on this metric."""
 
+    def __str__(self) -> str:
+        return f"{self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+
 
 @strict
 class Sample:

@@ -13,7 +13,6 @@ from data_contracts.evaluation import (
     TITLES,
     TRAINED_MODEL,
     Comparator,
-    Difference,
     EvaluationReport,
 )
 
@@ -107,7 +106,7 @@ def _beats(config: GateConfig, report: EvaluationReport, selector: str) -> Rule:
             f"{config.metric}; a model is compared with those evaluated before it: {_names(report)}"
         )
     decisive = found.low if config.significant else found.mean
-    return Rule(name=name, figure=_figure(found), passed=decisive > config.min_gain)
+    return Rule(name=name, figure=str(found), passed=decisive > config.min_gain)
 
 
 def _reasoning_pays(config: GateConfig, report: EvaluationReport) -> Rule:
@@ -123,7 +122,7 @@ def _reasoning_pays(config: GateConfig, report: EvaluationReport) -> Rule:
     name = f"reasoning pays on {TITLES[config.metric]}" + ("" if required else " (reported only)")
     if found is None:
         return Rule(name=name, figure="not measured", passed=True)
-    return Rule(name=name, figure=_figure(found), passed=found.low > 0 or not required)
+    return Rule(name=name, figure=str(found), passed=found.low > 0 or not required)
 
 
 def _no_worse_slice(config: GateConfig, report: EvaluationReport) -> Rule:
@@ -131,7 +130,7 @@ def _no_worse_slice(config: GateConfig, report: EvaluationReport) -> Rule:
         found.name for _, found in (_opponent(config, report, name) for name in config.beats) if found
     }
     worse = [
-        f"{part.name} ({part.users} users) {_figure(found)} against {found.baseline}"
+        f"{part.name} ({part.users} users) {found} against {found.baseline}"
         for part in report.slices
         for found in part.differences
         if (found.model, found.baseline in opponents) == (TRAINED_MODEL, True)
@@ -154,10 +153,6 @@ def _opponent(config: GateConfig, report: EvaluationReport, selector: str) -> tu
         present = f"best_conventional, champion, {_names(report)}"
         raise ConfigError(f"gate.beats: '{selector}' is not in the report; it has {present}")
     return selector, opponent
-
-
-def _figure(found: Difference) -> str:
-    return f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
 
 
 def _names(report: EvaluationReport) -> str:

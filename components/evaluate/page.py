@@ -178,7 +178,7 @@ def _slices(report: EvaluationReport) -> list[Block]:
         row += [format_metric("ndcg@10", part.ndcg_at_10[name]) for name in shown]
         if found:
             outcome = _outcome(found)
-            row.append(Cell(f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]", _TONES[outcome]))
+            row.append(Cell(str(found), _TONES[outcome]))
         rows.append(row)
     header = ["part", "users", *shown, f"{TRAINED_MODEL} - {best}"]
     text = "NDCG@10 on parts of the users, and the trained model against the best conventional one there. "

@@ -1,7 +1,7 @@
 """The model card of a version: what it was trained on, how good it is, where it is weak."""
 
 from components.shared.tracking.registry import RUN_KEY
-from data_contracts.evaluation import CHAMPION, TRAINED_MODEL, Comparator, Difference, EvaluationReport
+from data_contracts.evaluation import CHAMPION, TRAINED_MODEL, Comparator, EvaluationReport
 
 LONGEST = 5000
 """Characters that MLflow keeps of a version's description."""
@@ -40,12 +40,12 @@ def _row(found: Comparator) -> str:
 
 def _differences(report: EvaluationReport, best: Comparator) -> list[str]:
     found = [report.difference(TRAINED_MODEL, name, "ndcg@10") for name in (best.name, CHAMPION)]
-    return ["\n".join(f"- NDCG@10 against {d.baseline}: {_gain(d)}" for d in found if d)]
+    return ["\n".join(f"- NDCG@10 against {d.baseline}: {d}" for d in found if d)]
 
 
 def _limits(report: EvaluationReport) -> list[str]:
     lost = [
-        f"- {part.name} ({part.users} users{part.rule and f', {part.rule}'}): {_gain(d)} against {d.baseline}"
+        f"- {part.name} ({part.users} users{part.rule and f', {part.rule}'}): {d} against {d.baseline}"
         for part in report.slices
         for d in part.differences
         if d.model == TRAINED_MODEL and d.high < 0
@@ -56,7 +56,3 @@ def _limits(report: EvaluationReport) -> list[str]:
         *(f"- {alarm}" for alarm in report.alarms),
         *(lost or ["- On no part of the users that was looked at is it clearly worse than another model."]),
     ]
-
-
-def _gain(found: Difference) -> str:
-    return f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"

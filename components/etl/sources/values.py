@@ -42,7 +42,8 @@ def cast(
 ) -> Column:
     """Return `value`, of Spark's type `found`, as the type of `field`; null where that fails.
 
-    `stored` is its type in Parquet; `separator` that of lists in texts, None if it cannot be told.
+    `stored` is its type in Parquet; `separator` is what stands between the items of lists in texts,
+    None if that is ambiguous.
     """
     is_text = isinstance(found, StringType)
     if types.is_list(field.type):
@@ -71,7 +72,7 @@ def labelled(name: str) -> Column:
 
 
 def separators(frame: DataFrame, names: Sequence[str]) -> dict[str, str | None]:
-    """Return what separates the items of lists per text column; None: cannot be told.
+    """Return the list separator of each text column; None where it is ambiguous.
 
     A comma or semicolon may also be part of a name ("Home, Garden & Tools"): it separates only where no cell
     of the column has the contract's "|", and no space follows.

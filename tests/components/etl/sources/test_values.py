@@ -51,7 +51,7 @@ NO_TIMES = (
         "20250101000000",
     ),
 )
-LISTS = {  # text -> items if the column separates by "|", by ",", or by what cannot be told
+LISTS = {  # text -> items if the column separates by "|", by ",", or by an ambiguous mark
     "a": (["a"], ["a"], ["a"]),
     "a|b": (["a", "b"], ["a|b"], ["a", "b"]),
     "a | b": (["a", "b"], ["a | b"], ["a", "b"]),
