@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 
 from components.register.promote import Promotion, read_entries
-from components.shared.errors import ConfigError
 from components.shared.times import from_milliseconds
 from components.shared.tracking import mlflow_client, registry
 from components.shared.tracking.failures import readable_errors
@@ -28,8 +27,7 @@ def list_versions(tracking_uri: str, model_name: str) -> list[Listed]:
     """Return the versions of the model, newest first. Raises ConfigError: no such registry or model."""
     client = mlflow_client.connect(tracking_uri)
     with readable_errors(client.tracking_uri):
-        if registry.find_model(client, model_name) is None:
-            raise ConfigError(f"there is no registered model '{model_name}'; register one first")
+        registry.require_model(client, model_name)
         names: dict[str, list[str]] = {}
         for alias, version in sorted(registry.aliases(client, model_name).items()):
             names.setdefault(version, []).append(alias)

@@ -159,9 +159,7 @@ def _settle(client: MlflowClient, model_name: str) -> int:
 
 def read_entries(client: MlflowClient, model_name: str) -> list[Entry]:
     """Return the claims and entries of the history by their numbers."""
-    model = registry.find_model(client, model_name)
-    if model is None:
-        raise ConfigError(f"there is no registered model '{model_name}'; register one first")
+    model = registry.require_model(client, model_name)
     entries = []
     for tag, text in sorted(model.tags.items()):
         if tag.startswith(HISTORY):

@@ -31,6 +31,13 @@ def find_model(client: MlflowClient, name: str) -> RegisteredModel | None:
     return found
 
 
+def require_model(client: MlflowClient, name: str) -> RegisteredModel:
+    """Return the registered model `name`. Raises ConfigError: there is none, and as `find_model`."""
+    if (found := find_model(client, name)) is None:
+        raise ConfigError(f"there is no registered model '{name}'; register one first")
+    return found
+
+
 def ensure_model(client: MlflowClient, name: str) -> None:
     """Create the registered model `name` unless it exists."""
     if find_model(client, name) is None:
