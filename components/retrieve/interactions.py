@@ -88,6 +88,15 @@ class Queries:
     position: Ints  # of the first label in the user's sequence
     histories: Histories
     labels: Histories
+    times: Ints  # of the request, in microseconds: when the first label came
+    segments: Ints  # of users with a similar profile, or NO_SEGMENT
+
+    @classmethod
+    def of_requests(cls, histories: Histories, times: Ints, segments: Ints) -> "Queries":
+        """Return queries whose labels nobody knows yet."""
+        nothing = np.zeros(len(histories), np.int64)
+        unknown = Histories(histories.items, nothing, nothing)
+        return cls(np.arange(len(histories)), histories.lengths, histories, unknown, times, segments)
 
     def __len__(self) -> int:
         return len(self.users)
@@ -95,7 +104,10 @@ class Queries:
     def take(self, rows: Rows) -> "Queries":
         """Return the queries at `rows`."""
         histories, labels = self.histories.take(rows), self.labels.take(rows)
-        return Queries(self.users[rows], self.position[rows], histories, labels)
+        users, position, times, segments = (
+            column[rows] for column in (self.users, self.position, self.times, self.segments)
+        )
+        return Queries(users, position, histories, labels, times, segments)
 
 
 @dataclass(frozen=True)
@@ -116,6 +128,7 @@ class Interactions:
     texts: pa.Array  # title, brand and tags per item of the catalogue, for an encoder
     is_strong: Bools | None = None  # whether each of `items` may be a label; None: all
     most_labels: int = 0  # of a window; 0: all
+    segments: Ints | None = None  # of each user: a number per similar profile, or NO_SEGMENT; None: all that
 
     @property
     def num_items(self) -> int:
@@ -127,10 +140,6 @@ class Interactions:
         """Whether each item has a title, brand or tag: a text beyond its id."""
         said = pc.and_(pc.not_equal(self.texts, pa.array(self.item_ids)), pc.not_equal(self.texts, ""))
         return said.to_numpy(zero_copy_only=False)
-
-    def query_times(self, queries: Queries) -> Ints:
-        """Return the time of each query's first label, in microseconds."""
-        return self.times[self.offsets[queries.users] + queries.position]
 
     def train_times(self, users: Rows = EVERY_ROW) -> Ints:
         """Return the times of the items of `train`, flat."""
@@ -147,10 +156,8 @@ class Interactions:
         counts = np.maximum(self.train_end - 1, 0)
         users = np.repeat(np.arange(len(counts)), counts)
         position = 1 + np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
-        start = self.offsets[users]
-        label = start + position
-        histories, labels = Histories(self.items, start, label), Histories(self.items, label, label + 1)
-        return Queries(users, position, histories, labels)
+        label = self.offsets[users] + position
+        return self._queries(users, position, Histories(self.items, label, label + 1))
 
     def queries(self, split: str) -> Queries:
         """Return the queries of `split`, at most one per user.
@@ -165,10 +172,18 @@ class Interactions:
         }[split]
         users = np.flatnonzero((first < last) & (first >= (split == "train")))
         start, first, last = self.offsets[users], first[users], last[users]
-        histories = Histories(self.items, start, start + first)
-        return Queries(
-            users, first, histories, self._labels(Histories(self.items, start + first, start + last))
-        )
+        return self._queries(users, first, self._labels(Histories(self.items, start + first, start + last)))
+
+    def _queries(self, users: Ints, position: Ints, labels: Histories) -> Queries:
+        """Return the queries of `users` before the items at `position` of their sequences."""
+        start = self.offsets[users]
+        histories = Histories(self.items, start, start + position)
+        times, segments = self.times[start + position], self.segments_of(users)
+        return Queries(users, position, histories, labels, times, segments)
+
+    def segments_of(self, users: Ints) -> Ints:
+        """Return the segments of `users`."""
+        return np.full(len(users), NO_SEGMENT) if self.segments is None else self.segments[users]
 
     def _labels(self, windows: Histories) -> Histories:
         """Return the labels of windows that hold at least one item each."""

@@ -1,5 +1,6 @@
 """The step `retrieve`: train every model, list candidates by cross-fitting, rank the full catalogue."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,15 @@ import numpy as np
 from components.retrieve import report
 from components.retrieve.candidates.cross_fit import CrossFit
 from components.retrieve.candidates.exposures import load_exposures
-from components.retrieve.candidates.generator import CandidateGenerator, Candidates, RetrievalContext
-from components.retrieve.config import RetrieveConfig
+from components.retrieve.candidates.generator import CandidateGenerator, RetrievalContext
+from components.retrieve.candidates.retriever import Candidates
+from components.retrieve.config import CEILINGS, RetrieveConfig
 from components.retrieve.interactions import Ints
 from components.retrieve.models.factory import device
-from components.retrieve.report import CEILINGS, RetrieveReport, SplitFigures
-from components.retrieve.tables import RankedListWriter, load, read_segments
+from components.retrieve.report import RetrieveReport, SplitFigures
+from components.retrieve.segments import Segments
+from components.retrieve.served.folder import Served, save
+from components.retrieve.tables import RankedListWriter, load, read_items, read_profiles
 from components.shared.artifacts.checkpoints import directory
 from components.shared.artifacts.outputs import atomic_folder, write_text
 from components.shared.errors import DataError
@@ -35,6 +39,7 @@ def run(
     exposures: Path,
     candidates: Path,
     rankings: Path,
+    served: Path,
     report_html: Path,
     checkpoints: str = "",
     fingerprint: str = "",
@@ -42,6 +47,7 @@ def run(
 ) -> RetrieveReport:
     """Write the tables `candidates` of every prompt and `rankings` of every model; return the figures.
 
+    The folder `served` holds what answers further requests: the candidates' models on all users' train part.
     Lists for valid and test come from models trained on every user's train part; those for a user's train
     prompt from models that saw nothing of this user, not even for early stopping. Labels, those of the
     prompts, are never added.
@@ -57,7 +63,9 @@ def run(
     log.info(
         "%d users, %d items, candidates from %s", len(data.user_ids), data.num_items, config.candidates_from
     )
-    segments = read_segments(users, data.user_ids, config.segments)
+    profiles = read_profiles(users, data.user_ids, config.segments)
+    segments = Segments.of(profiles, config.segments)
+    data = replace(data, segments=segments.numbers(profiles))
     figures = RetrieveReport(config, data.num_items)
     inputs = (sequences, catalogue, users, exposures)
     with (
@@ -66,7 +74,7 @@ def run(
         atomic_folder(candidates) as candidates_folder,
         atomic_folder(rankings) as rankings_folder,
     ):
-        context = RetrievalContext(config, data, segments, shown, checkpoint_dir)
+        context = RetrievalContext(config, data, shown, checkpoint_dir)
         final = CandidateGenerator(context, np.arange(len(data.user_ids)), -1)
         cross_fit = CrossFit.of(context)
         if config.has_blend:
@@ -80,6 +88,11 @@ def run(
             for split in EVALUATED:
                 found = final.candidates(data.queries(split))
                 _write_candidates(split, found, -1, context, figures, table)
+        with atomic_folder(served) as folder:
+            # What an online system showed comes with a request, or not at all.
+            only_shown = config.sources == (ONLINE,)
+            retriever = final.retriever(*(["popularity"] if only_shown else []))
+            save(Served(retriever, read_items(catalogue), segments), data, folder)
     figures.flags = report.flags(figures, shown, data)
     for flag in figures.flags:
         log.warning(flag)
@@ -90,13 +103,12 @@ def run(
 def _rank(name: str, generator: CandidateGenerator, figures: RetrieveReport, table: RankedListWriter) -> None:
     """Write valid and test lists of model `name`; add its metrics to `figures`."""
     context = generator.context
-    recommender, figures.seconds[name] = generator.fit(name)
+    figures.seconds[name] = generator.fit(name)[1]
+    retriever = generator.retriever(name)
     metrics = figures.models[name] = {}
     for split in EVALUATED:
         queries = context.data.queries(split)
-        lists = recommender.recommend(queries, context.depth)
-        if name != ONLINE:
-            lists = generator.fill(lists, queries)
+        lists = retriever.rank(name, queries)
         table.append(split, queries, lists, context.config.ranking_depth, name)
         metrics[split] = report.accuracy(lists, queries)
     log.info("%s: test %s", name, ", ".join(f"{k} {v:.4f}" for k, v in metrics["test"].items()))

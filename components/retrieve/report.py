@@ -13,7 +13,6 @@ from components.retrieve.ranking import RankedLists, ndcg, recall
 from components.shared.reporting.page import Block, Heading, Note, Table, Text, render
 from data_contracts.evaluation import ACCURACY_METRICS, CANDIDATE_ORDER, ONLINE
 
-CEILINGS = (10, 20, 50, 100)
 COUNTS = {
     "prompts": "users",
     "without a history": "cold",

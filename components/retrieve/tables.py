@@ -10,12 +10,11 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from components.retrieve.interactions import NO_SEGMENT, UNKNOWN_TIME, Histories, Interactions, Ints, Queries
+from components.retrieve.interactions import UNKNOWN_TIME, Histories, Interactions, Ints, Queries
 from components.retrieve.ranking import RankedLists
 from components.shared.errors import DataError
 from components.shared.labels import WHOLE_WINDOW, LabelSettings
 
-AGE_BAND = 10  # years
 ROWS = 1 << 16
 """Rows per record batch: the ids of one batch are all the text held at a time."""
 
@@ -68,19 +67,17 @@ def read_table(path: Path, columns: list[str]) -> pa.Table:
     return table
 
 
-def read_segments(users: Path, user_ids: Sequence[str], by: Sequence[str]) -> Ints:
-    """Return each user's segment: a number per combination of USERS' columns `by`, ages in bands.
+def read_profiles(users: Path, user_ids: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
+    """Return USERS' `columns` of each of `user_ids`, nulls where a user has no row."""
+    if not columns:
+        return pd.DataFrame(index=list(user_ids))
+    table = read_table(users, ["user_id", *columns]).to_pandas().drop_duplicates("user_id")
+    return table.set_index("user_id").reindex(list(user_ids))
 
-    A user whose profile is missing or empty has NO_SEGMENT.
-    """
-    if not by:
-        return np.full(len(user_ids), NO_SEGMENT)
-    table = read_table(users, ["user_id", *by]).to_pandas().drop_duplicates("user_id")
-    profiles = table.set_index("user_id").reindex(user_ids)
-    if "age" in profiles:
-        profiles["age"] //= AGE_BAND
-    numbers = profiles.groupby(list(by), dropna=False).ngroup()
-    return np.where(profiles.notna().any(axis=1), numbers, NO_SEGMENT)
+
+def read_items(catalogue: Path) -> pa.Table:
+    """Return id, title and topic of all items, sorted by id as in `load`."""
+    return read_table(catalogue, ["item_id", "title", "topic"]).sort_by("item_id")
 
 
 def _read_sorted(path: Path, columns: list[str]) -> dict[str, pa.Array]:

@@ -33,8 +33,8 @@ from components.retrieve.blend.config import BLENDS, BlendConfig
 from components.retrieve.blend.sales import DAY
 from components.retrieve.candidates.cross_fit import CrossFit
 from components.retrieve.candidates.generator import CandidateGenerator, RetrievalContext
-from components.retrieve.config import MODELS, RetrieveConfig
-from components.retrieve.interactions import NO_SEGMENT, UNKNOWN_TIME, Histories, Interactions
+from components.retrieve.config import CEILINGS, MODELS, RetrieveConfig
+from components.retrieve.interactions import UNKNOWN_TIME, Histories, Interactions
 from components.retrieve.model_config import (
     Bert4recConfig,
     BsarecConfig,
@@ -49,7 +49,7 @@ from components.retrieve.model_config import (
 from components.retrieve.models import factory as models
 from components.retrieve.models.sasrec import Sasrec
 from components.retrieve.ranking import RankedLists, Scorer, blocks
-from components.retrieve.report import CEILINGS, accuracy, ceilings
+from components.retrieve.report import accuracy, ceilings
 from components.retrieve.tables import numbers
 from components.shared.artifacts import checkpoints
 from data_contracts.evaluation import ONLINE
@@ -232,7 +232,7 @@ def blend_rows(
     config: RetrieveConfig, data: Interactions, options: argparse.Namespace, checkpoint_dir: Path
 ) -> Iterator[str]:
     """Learn both blends, and yield their lines of the table, then the recall of their candidates."""
-    context = RetrievalContext(config, data, np.full(len(data.user_ids), NO_SEGMENT), None, checkpoint_dir)
+    context = RetrievalContext(config, data, None, checkpoint_dir)
     final, cross_fit = CandidateGenerator(context, np.arange(len(data.user_ids)), -1), CrossFit.of(context)
     started = time.monotonic()
     cross_fit.add_blends(final)

@@ -1,14 +1,14 @@
 """The blends: item features of a pool, weighed by a learnt logit."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from components.retrieve.blend import logit
 from components.retrieve.blend.features import ItemSide, Pool, pool_features
 from components.retrieve.blend.logit import Examples, Floats
-from components.retrieve.interactions import Interactions, Queries
+from components.retrieve.interactions import Queries
 from components.retrieve.ranking import RankedLists, Recommender
 
 PARTITION = 2048
@@ -22,18 +22,16 @@ class Blends:
     Each ranks the `size` best items of each model by its weights over the first features.
     """
 
-    data: Interactions
     side: ItemSide
     weights: Mapping[str, Floats]
     size: int
-    recent: dict[tuple, dict[str, RankedLists]] = field(default_factory=dict)
+    latest: tuple[Queries, int, dict[str, RankedLists]] | None = None
 
     def lists(self, queries: Queries, depth: int) -> dict[str, RankedLists]:
-        """Return each blend's lists; those of the two latest calls are kept."""
-        key = (depth, queries.users.tobytes(), queries.position.tobytes())
-        if key not in self.recent:
-            self.recent = dict([*self.recent.items()][-1:]) | {key: self._rank(queries, depth)}
-        return self.recent[key]
+        """Return each blend's lists; asked again for the same object, those of the latest call."""
+        if not self.latest or self.latest[0] is not queries or self.latest[1] != depth:
+            self.latest = queries, depth, self._rank(queries, depth)
+        return self.latest[2]
 
     def _rank(self, queries: Queries, depth: int) -> dict[str, RankedLists]:
         lists = {name: RankedLists.empty(len(queries), depth) for name in self.weights}
@@ -41,7 +39,7 @@ class Blends:
         for start in range(0, len(known), PARTITION):
             rows = known[start : start + PARTITION]
             part = queries.take(rows)
-            pool = pool_features(self.side, part.histories, self.data.query_times(part), self.size)
+            pool = pool_features(self.side, part.histories, part.times, self.size)
             for name, weights in self.weights.items():
                 best = rank(pool, weights, depth)
                 lists[name].items[rows], lists[name].scores[rows] = best.items, best.scores
@@ -66,12 +64,12 @@ def rank(pool: Pool, weights: Floats, depth: int) -> RankedLists:
     return RankedLists.best(pool.items, np.where(pool.items < 0, -np.inf, scores), depth)
 
 
-def examples(data: Interactions, side: ItemSide, queries: Queries, size: int) -> Examples:
+def examples(side: ItemSide, queries: Queries, size: int) -> Examples:
     """Return the pools of `queries`, with one label each, that hold it."""
     parts = []
     for start in range(0, max(1, len(queries)), PARTITION):
         part = queries.take(slice(start, start + PARTITION))
-        pool = pool_features(side, part.histories, data.query_times(part), size)
+        pool = pool_features(side, part.histories, part.times, size)
         parts.append(Examples.of(pool, part.labels.items[part.labels.start]))
     return Examples.join(parts)
 

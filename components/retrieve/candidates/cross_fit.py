@@ -9,7 +9,8 @@ import numpy as np
 from components.retrieve.blend import recommender as blend
 from components.retrieve.blend import sales
 from components.retrieve.blend.config import BLENDS
-from components.retrieve.candidates.generator import CandidateGenerator, Candidates, RetrievalContext
+from components.retrieve.candidates.generator import CandidateGenerator, RetrievalContext
+from components.retrieve.candidates.retriever import Candidates
 from components.retrieve.interactions import Ints, Queries
 from components.retrieve.models.factory import user_folds
 from components.retrieve.ranking import RankedLists
@@ -42,7 +43,8 @@ class CrossFit:
 
     def candidates(self) -> Candidates:
         """Return the candidates of the train prompts."""
-        lists, filled, new = RankedLists.empty(len(self.queries), self.context.depth), 0, 0
+        depth = min(self.context.config.depth, self.context.data.num_items)
+        lists, filled, new = RankedLists.empty(len(self.queries), depth), 0, 0
         for fold, generator in self.generators.items():
             rows = np.flatnonzero(self.folds == fold)
             part = generator.candidates(self.queries.take(rows))
@@ -57,10 +59,10 @@ class CrossFit:
         come from models and counts that were fitted without its user.
         """
         started = time.monotonic()
-        config, data = self.context.config.blend, self.context.data
+        config = self.context.config.blend
         sides = [generator.item_side() for generator in self.generators.values()]
         examples = [
-            blend.examples(data, side, self.queries.take(rows), config.pool)
+            blend.examples(side, self.queries.take(rows), config.pool)
             for side, rows in zip(sides, self._sample(), strict=True)
         ]
         final_side = final.item_side()

@@ -57,7 +57,7 @@ class Exposures(Recommender):
 
     def latest(self, queries: Queries) -> Ints:
         """Return the index [rows] in `lists` of each query's latest list, -1 without one."""
-        times = pd.DataFrame({"user": queries.users, "time": self.data.query_times(queries)})
+        times = pd.DataFrame({"user": queries.users, "time": queries.times})
         lists = pd.DataFrame({"user": self.users, "time": self.times, "list": np.arange(len(self.users))})
         latest = pd.merge_asof(times.reset_index().sort_values("time"), lists, on="time", by="user")
         return latest.set_index("index")["list"].sort_index().fillna(-1).to_numpy(np.int64)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from components.retrieve.interactions import Bools, Histories, Interactions, Ints, Queries
+from components.retrieve.interactions import Bools, Histories, Ints, Queries
 from components.retrieve.models.content import Content
 from components.retrieve.ranking import RankedLists, blocks, top_unseen
 
@@ -11,9 +11,10 @@ from components.retrieve.ranking import RankedLists, blocks, top_unseen
 class NewItems:
     """Ranks the items of `is_new` [items] by their similarity to a history."""
 
-    def __init__(self, data: Interactions, content: Content, is_new: Bools) -> None:
-        self.data, self.content = data, content
-        self.items = np.flatnonzero(is_new)
+    def __init__(self, content: Content, is_new: Bools, created: Ints) -> None:
+        """`created` [items] are times in microseconds, or UNKNOWN_TIME."""
+        self.content, self.items = content, np.flatnonzero(is_new)
+        self.created = created[self.items]
         self.vectors = content.vectors.index_select(0, torch.from_numpy(self.items))
 
     def nearest(self, queries: Queries, count: int) -> Ints:
@@ -22,7 +23,7 @@ class NewItems:
         for block in blocks(len(queries), len(self.items)):
             part = queries.take(block)
             scores = self.content.similarity(part.histories, self.vectors)
-            too_early = self.data.created[self.items] > self.data.query_times(part)[:, None]
+            too_early = self.created > part.times[:, None]
             excluded = torch.from_numpy(too_early) | (scores < self.content.vote_threshold)
             rows, seen = part.histories.flat()
             is_new = np.isin(seen, self.items)
@@ -38,16 +39,23 @@ class NewItems:
         The items there move behind; a new item that a model ranked before them keeps its rank. Lists
         shorter than `candidates` get their new items at the end.
         """
-        depth = lists.items.shape[1]
-        result = RankedLists.empty(len(queries), depth)
-        for row, nearest in enumerate(self.nearest(queries, candidates)):
-            listed = lists.items[row][lists.items[row] >= 0]
-            new = nearest[(nearest >= 0) & ~np.isin(nearest, listed[: candidates - slots])][:slots]
-            others = np.flatnonzero(~np.isin(listed, new))
-            cut = min(candidates - len(new), len(others))
-            score = lists.scores[row][others]
-            level = score[cut - 1] if cut else 0.0
-            items = np.concatenate([listed[others[:cut]], new, listed[others[cut:]]])[:depth]
-            scores = np.concatenate([score[:cut], np.full(len(new), level), score[cut:]])[:depth]
-            result.items[row, : len(items)], result.scores[row, : len(items)] = items, scores
+        new = self.nearest(queries, candidates)
+        before = lists.items[:, : candidates - slots]
+        is_new = (new >= 0) & ~(new[:, :, None] == before[:, None, :]).any(2)
+        is_new &= np.cumsum(is_new, axis=1) <= slots
+        new = np.where(is_new, new, -1)
+        is_other = (lists.items >= 0) & ~(lists.items[:, :, None] == new[:, None, :]).any(2)
+        counts = is_new.sum(1, keepdims=True)
+        cut = np.minimum(candidates - counts, is_other.sum(1, keepdims=True))
+        rank = np.cumsum(is_other, axis=1) - 1
+        last = np.where(is_other & (rank == cut - 1), lists.scores, 0).sum(1, keepdims=True)
+        parts = (
+            (lists.items, lists.scores, is_other, np.where(rank < cut, rank, rank + counts)),
+            (new, np.broadcast_to(last, new.shape), is_new, cut + np.cumsum(is_new, axis=1) - 1),
+        )
+        result = RankedLists.empty(*lists.items.shape)
+        for items, scores, is_kept, place in parts:
+            rows, columns = np.nonzero(is_kept & (place < result.items.shape[1]))
+            at = rows, place[rows, columns]
+            result.items[at], result.scores[at] = items[rows, columns], scores[rows, columns]
         return result

@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import sparse
 
 from components.retrieve.interactions import NO_SEGMENT, Histories, Ints, Queries
 from components.retrieve.ranking import RankedLists, Recommender, Scorer
@@ -32,24 +33,25 @@ class Popularity(Scorer):
 class SegmentPopularity(Recommender):
     """Items by their count in the user's segment, plus `prior` interactions of the whole population.
 
-    Dirichlet smoothing (Zhai & Lafferty 2004). `segments` are of all users, `users` the rows of `train`.
+    Dirichlet smoothing (Zhai & Lafferty 2004). `segments` are of the rows of `train`.
     """
 
-    def __init__(
-        self, train: Histories, users: Ints, segments: Ints, num_items: int, prior: float = 100.0
-    ) -> None:
-        self.train, self.train_segments, self.segments = train, segments[users], segments
+    def __init__(self, train: Histories, segments: Ints, num_items: int, prior: float = 100.0) -> None:
         counts = item_counts(train, num_items)
         self.population = counts * (prior / max(1, counts.sum()))
+        rows, items = train.flat()
+        known = segments[rows] != NO_SEGMENT
+        pairs = segments[rows][known], items[known]
+        shape = int(segments.max(initial=0)) + 1, num_items
+        self.counts = sparse.csr_array((np.ones(len(pairs[0])), pairs), shape=shape)
 
     def recommend(self, queries: Queries, depth: int) -> RankedLists:
         """Return what is popular in each user's segment, and not in the history."""
-        segments = self.segments[queries.users]
         lists = RankedLists.empty(len(queries), depth)
-        for segment in np.unique(segments):
-            rows = np.flatnonzero(segments == segment)
-            members = self.train.take((self.train_segments == segment) & (segment != NO_SEGMENT))
-            counts = item_counts(members, len(self.population)) + self.population
+        for segment in np.unique(queries.segments):
+            rows, counts = np.flatnonzero(queries.segments == segment), self.population
+            if 0 <= segment < self.counts.shape[0]:
+                counts = counts + self.counts[[segment]].toarray()[0]
             best = Popularity(counts).rank(queries.histories.take(rows), depth)
             lists.items[rows], lists.scores[rows] = best.items, best.scores
         return lists

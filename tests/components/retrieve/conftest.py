@@ -91,7 +91,12 @@ def write_tables(tmp_path: Path) -> WriteTables:
 
 @pytest.fixture
 def outputs(tmp_path: Path) -> dict[str, Path]:
-    names = {"candidates": "candidates", "rankings": "rankings", "report_html": "report.html"}
+    names = {
+        "candidates": "candidates",
+        "rankings": "rankings",
+        "served": "served",
+        "report_html": "report.html",
+    }
     return {key: tmp_path / name for key, name in names.items()}
 
 

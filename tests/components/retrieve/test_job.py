@@ -308,7 +308,7 @@ def test_the_component_runs_as_the_pipeline_calls_it(write_tables, ring, tmp_pat
         tables_so_far=str(out["tables"]),
     )
     tables = json.loads(out["tables"].read_text())
-    assert set(tables) == {*inputs, "candidates", "rankings"}
+    assert set(tables) == {*inputs, "candidates", "rankings", "served"}
     assert pq.read_table(tables["rankings"]).num_rows
     assert "item_to_item" in out["report.html"].read_text()
 

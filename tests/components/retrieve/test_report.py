@@ -18,7 +18,8 @@ def test_only_first_labels_after_a_history_are_compared() -> None:
     """Test may ask for several labels, and of users without a history: that is no gap."""
     items, ends = np.array([1, 2, 3, 4, 5]), np.array([4, 5])
     labels, nothing = Histories(items, np.array([1, 4]), ends), np.array([0, 4])
-    queries = Queries(np.arange(2), np.arange(2), Histories(items, nothing, np.array([1, 4])), labels)
+    histories, users = Histories(items, nothing, np.array([1, 4])), np.arange(2)
+    queries = Queries(users, users, histories, labels, times=users, segments=users)
     ranked = RankedLists(np.array([[2, 9], [9, 5]]), np.zeros((2, 2), np.float32))
     assert ceilings(ranked.hits(queries), queries.labels.lengths, (1,)) == {1: pytest.approx(1 / 6)}
     assert first_label_recall(ranked, queries, (1,)) == {1: 1.0}

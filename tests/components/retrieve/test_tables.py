@@ -1,9 +1,11 @@
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from components.retrieve.interactions import NO_SEGMENT
-from components.retrieve.tables import load, read_segments
+from components.retrieve.segments import Segments
+from components.retrieve.tables import load, read_profiles
 from components.shared.errors import DataError
 
 PROFILES = [
@@ -16,10 +18,14 @@ PROFILES = [
 
 def test_segments_are_combinations_and_ages_come_in_bands(write_tables) -> None:
     inputs = write_tables({u: ["x", "y", "z"] for u in "abcde"}, profiles=PROFILES)
-    of = read_segments(inputs["users"], list("abcde"), ("age", "gender"))
+    profiles = read_profiles(inputs["users"], list("abcde"), ("age", "gender"))
+    segments = Segments.of(profiles, ("age", "gender"))
+    of = segments.numbers(profiles)
     assert of[0] == of[1] != of[2]
     assert of[3] == of[4] == NO_SEGMENT  # an empty profile, and none at all
-    assert (read_segments(inputs["users"], list("abcde"), ()) == NO_SEGMENT).all()
+    assert (Segments.of(profiles, ()).numbers(profiles) == NO_SEGMENT).all()
+    asked = pd.DataFrame({"age": ["35", "old", None, "90"], "gender": ["f", None, "f", "f"]})
+    assert segments.numbers(asked).tolist() == [of[0], NO_SEGMENT, NO_SEGMENT, NO_SEGMENT]
 
 
 def test_a_brand_is_a_tag_among_others(write_tables) -> None:

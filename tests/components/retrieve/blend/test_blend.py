@@ -14,7 +14,7 @@ from components.retrieve.blend.sales import DAY, Sales
 from components.retrieve.candidates.cross_fit import CrossFit
 from components.retrieve.candidates.generator import CandidateGenerator, RetrievalContext
 from components.retrieve.config import RetrieveConfig
-from components.retrieve.interactions import NO_SEGMENT, NO_VALUE
+from components.retrieve.interactions import NO_VALUE
 from components.retrieve.job import run
 from components.retrieve.models import factory
 from components.retrieve.tables import load
@@ -61,8 +61,7 @@ def fitted(inputs: dict[str, Path], checkpoints: Path, config: RetrieveConfig = 
     """Return fold models and blends; the generator of all users is added as fold -1."""
     data = load(inputs["sequences"], inputs["catalogue"])
     checkpoints.mkdir(exist_ok=True)
-    segments = np.full(len(data.user_ids), NO_SEGMENT)
-    context = RetrievalContext(config, data, segments, None, checkpoints)
+    context = RetrievalContext(config, data, None, checkpoints)
     final, cross_fit = CandidateGenerator(context, np.arange(len(data.user_ids)), -1), CrossFit.of(context)
     cross_fit.add_blends(final)
     cross_fit.generators[-1] = final
@@ -87,7 +86,10 @@ def test_no_validation_or_test_label_enters(write_tables, ring, tmp_path) -> Non
     for key, blend in before.items():
         assert blend.blends.weights[key[1]].tobytes() == after[key].blends.weights[key[1]].tobytes()
         if key[0] < 0:  # valid prompts show the same histories; those of test hold the validation label
-            pairs = [b.recommend(b.blends.data.queries("valid"), 12) for b in (blend, after[key])]
+            pairs = [
+                b.recommend(cross_fit.context.data.queries("valid"), 12)
+                for b, cross_fit in ((blend, one), (after[key], other))
+            ]
             assert pairs[0].items.tobytes() == pairs[1].items.tobytes()
     for cross_fit in (one, other):
         del cross_fit.generators[-1]
@@ -113,10 +115,7 @@ def test_weights_of_a_fold_do_not_see_its_own_labels(write_tables, ring, tmp_pat
     other = fitted(write_tables(changed, catalogue, name="changed"), tmp_path / "other")
     queries = one.queries.take(one.folds == 0)
     before, after = (blends(cross_fit)[0, "blend"] for cross_fit in (one, other))
-    pools = [
-        pool_features(b.blends.side, queries.histories, data.query_times(queries), 20)
-        for b in (before, after)
-    ]
+    pools = [pool_features(b.blends.side, queries.histories, queries.times, 20) for b in (before, after)]
     assert pools[0].features.tobytes() == pools[1].features.tobytes()
     assert pools[0].items.tobytes() == pools[1].items.tobytes()
 
@@ -141,13 +140,13 @@ def test_a_later_event_of_another_user_does_not_enter_the_facts_of_time(write_ta
 def test_one_request_is_ranked_as_among_all_users(write_tables, ring, tmp_path) -> None:
     """Lists of the evaluation equal those of the same functions called as for a request, user by user."""
     cross_fit = fitted(write_tables(ring), tmp_path / "one")
-    data, test = cross_fit.context.data, cross_fit.context.data.queries("test")
+    test = cross_fit.context.data.queries("test")
     for (fold, _), blend in blends(cross_fit).items():
         if fold < 0:
             together = blend.recommend(test, 10)
             for row in range(0, len(test), 9):
                 part = test.take(slice(row, row + 1))
-                pool = pool_features(blend.blends.side, part.histories, data.query_times(part), 20)
+                pool = pool_features(blend.blends.side, part.histories, part.times, 20)
                 alone = rank(pool, blend.blends.weights[blend.name], 10)
                 assert alone.items.tolist() == together.items[row : row + 1].tolist()
                 assert alone.scores == pytest.approx(together.scores[row : row + 1], rel=1e-4)
@@ -186,7 +185,7 @@ def test_items_without_a_fact_are_ranked_by_the_rest(write_tables, ring, tmp_pat
     }[lacking]
     test = data.queries("test")
     without = dataclasses.replace(side, **{field: value})
-    pool = pool_features(without, test.histories, data.query_times(test), 20)
+    pool = pool_features(without, test.histories, test.times, 20)
     assert np.isfinite(pool.features).all()
     assert not pool.features[..., [word in name for name in side.names]].any()
 

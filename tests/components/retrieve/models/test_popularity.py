@@ -26,17 +26,12 @@ def test_a_segment_leans_on_everybody_by_the_prior() -> None:
     rows = [[0], [0], [1], [1], [1], [1, 2]]
     ends = np.cumsum([len(r) for r in rows])
     train = Histories(np.array([i for r in rows for i in r]), ends - [len(r) for r in rows], ends)
-    users, segments = np.arange(6), np.array([0, 0, 1, 1, 1, 1, 0, 1, 2, NO_SEGMENT])
-    queries = _queries(np.array([6, 7, 8, 9]))
-    small, large = (SegmentPopularity(train, users, segments, 4, prior) for prior in (1.0, 100.0))
+    segments = np.array([0, 0, 1, 1, 1, 1, 0, 1, 2, NO_SEGMENT])
+    nothing = Histories(np.zeros(1, np.int64), np.zeros(4, int), np.zeros(4, int))
+    queries = Queries.of_requests(nothing, np.zeros(4, int), segments[6:])
+    small, large = (SegmentPopularity(train, segments[:6], 4, prior) for prior in (1.0, 100.0))
     assert small.recommend(queries, 3).items.tolist() == [[0, 1, 2], [1, 2, 0], [1, 0, 2], [1, 0, 2]]
     assert large.recommend(queries, 3).items.tolist() == [[1, 0, 2]] * 4
-
-
-def _queries(users: np.ndarray):
-    nothing = Histories(np.zeros(1, np.int64), np.zeros(len(users), int), np.zeros(len(users), int))
-    labels = Histories(np.zeros(1, np.int64), np.zeros(len(users), int), np.ones(len(users), int))
-    return Queries(users, np.zeros(len(users), int), nothing, labels)
 
 
 def test_a_user_without_history_gets_what_is_popular_among_their_like(write_tables, outputs) -> None:

@@ -25,7 +25,8 @@ def histories(*rows: list[int]) -> Histories:
 
 def asked(*rows: list[int]) -> Queries:
     h = histories(*rows)
-    return Queries(np.arange(len(h)), h.lengths, h, histories(*([0] for _ in rows)))
+    nothing = np.zeros(len(h), np.int64)
+    return Queries.of_requests(h, nothing, nothing)
 
 
 def network(ids: np.ndarray = IDS, seed: int = 0, spread: float = 1.0) -> Tiger:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from components.retrieve.candidates.generator import fuse
+from components.retrieve.candidates.lists import fuse
 from components.retrieve.ranking import RankedLists
 
 
