@@ -69,7 +69,11 @@ def build(
         with dsl.ExitHandler(handler, name="run"):  # it allows no outputs of the pipeline
             _steps(profile, name, data, cached, scheduled, run_id)
 
-    return pipeline(notifying if placement.notify else recllm_r1)
+    built = pipeline(notifying if placement.notify else recllm_r1)
+    spec = built.pipeline_spec
+    for component in (spec.root, *spec.components.values()):
+        _drop_implied(component.dag.tasks)
+    return built
 
 
 def _steps(profile: Profile, name: str, data: str, cached: bool, scheduled: str, run_id: str) -> Outputs:
@@ -170,6 +174,22 @@ def _steps(profile: Profile, name: str, data: str, cached: bool, scheduled: str,
         gate=passed.outputs["page"],
         report=evaluated.outputs["report"],
     )
+
+
+def _drop_implied(tasks: Mapping[str, Any]) -> None:
+    """Leave out of each task's dependencies those that its others have.
+
+    The UI draws an edge for each, and with all of them the graph is wider than a screen. The backend adds
+    those of inputs by itself.
+    """
+    needed = {name: set(task.dependent_tasks) for name, task in tasks.items()}
+
+    def ancestors(name: str) -> set[str]:
+        return needed[name].union(*map(ancestors, needed[name]))
+
+    for name, task in tasks.items():
+        implied = set[str]().union(*map(ancestors, needed[name]))
+        task.dependent_tasks[:] = sorted(needed[name] - implied)
 
 
 def _configure(profile: Profile, tasks: Mapping[str, dsl.PipelineTask], cached: bool) -> None:

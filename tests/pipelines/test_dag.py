@@ -87,6 +87,14 @@ def tasks_of(spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def test_a_dependency_that_another_implies_is_no_edge_of_its_own(compiled: Path) -> None:
+    tasks = tasks_of(next(yaml.safe_load_all(compiled.read_text())))
+    found = {name: task.get("dependentTasks", []) for name, task in tasks.items()}
+    assert found["sft"] == ["prompts"]
+    assert found["evaluate"] == ["champion", "grpo"]
+    assert found["condition-1"] == ["gate"]
+
+
 def test_what_reads_the_clock_or_writes_the_registry_is_never_cached(compiled: Path) -> None:
     tasks = tasks_of(next(yaml.safe_load_all(compiled.read_text())))
     cached = {name for name, task in tasks.items() if task.get("cachingOptions", {}).get("enableCache")}
