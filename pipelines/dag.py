@@ -17,6 +17,7 @@ from components.retrieve.component import retrieve
 from components.sft.component import sft
 from components.shared.artifacts.fingerprint import of_step
 from components.shared.config import to_parameter
+from components.shared.tracking import PIPELINE_RUN
 from components.window.component import window
 from pipelines import lineage
 from pipelines.placement import Placement
@@ -202,9 +203,13 @@ def _configure(profile: Profile, tasks: Mapping[str, dsl.PipelineTask], cached: 
             profile.placement.apply(step, task, commit)
     # A local run sets its database in the environment, outside all cache keys; pods cannot reach it.
     if profile.register.tracking_uri.startswith("http"):
-        for step in ("sft", "grpo"):
+        from kfp import kubernetes
+
+        for step in ("sft", "grpo", "evaluate"):
             tasks[step].set_env_variable("MLFLOW_TRACKING_URI", profile.register.tracking_uri)
             tasks[step].set_env_variable("MLFLOW_EXPERIMENT_NAME", profile.register.experiment)
+        for step in ("sft", "grpo", "evaluate", "register"):
+            kubernetes.use_field_path_as_env(tasks[step], PIPELINE_RUN, "metadata.labels['pipeline/runid']")
 
 
 def compile_to(path: Path, profile: Profile, name: str, **arguments: Any) -> None:

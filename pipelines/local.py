@@ -18,8 +18,8 @@ from components.shared.artifacts.storage import is_remote
 from components.shared.config import to_json
 from components.shared.errors import DataError, UserError
 from components.shared.logs import EVENTS_VARIABLE
+from components.shared.tracking import PIPELINE_RUN
 from components.shared.tracking.failures import without_password
-from components.shared.tracking.tracker import PIPELINE_RUN
 from data_contracts.evaluation import REPORT, EvaluationReport
 from pipelines.console import Console
 from pipelines.profile import Profile

@@ -15,6 +15,7 @@ from components.shared.artifacts.outputs import write_text
 from components.shared.errors import DataError, faults_as
 from components.shared.logs import logger
 from components.shared.metrics import mean
+from components.shared.tracking import evaluation
 from data_contracts.evaluation import (
     CANDIDATE_ORDER,
     CHAMPION,
@@ -99,6 +100,7 @@ def run(
     write_values(users, rows, scores)
     page.write(html, report)
     write_text(report_json, report.to_json())
+    evaluation.try_log(report, users)
     return report
 
 

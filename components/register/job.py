@@ -2,15 +2,23 @@
 
 import json
 import re
-import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import Metric
+from mlflow.entities import (
+    LoggedModel,
+    LoggedModelInput,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Run,
+)
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_PARENT_RUN_ID
 
 from components.register import packaging
 from components.register.card import model_card
@@ -20,15 +28,14 @@ from components.shared.artifacts.outputs import atomic_folder
 from components.shared.errors import ConfigError, DataError, faults_as, is_full_disk
 from components.shared.logs import logger
 from components.shared.reporting import page
-from components.shared.tracking import failures, mlflow_client, registry
+from components.shared.tracking import evaluation, failures, mlflow_client, registry
 from components.shared.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, RUN_KEY
-from data_contracts.evaluation import NO_MODEL, REPORT, USERS, EvaluationReport
+from data_contracts.evaluation import NO_MODEL, TRAINED_MODEL, EvaluationReport
 
 log = logger("register")
 champion_log = logger("champion")
 
 _CONTENTS = "model_fingerprint"
-_LONGEST_TAG = 5000  # MLflow servers before 3 refuse more; the whole lineage is an artifact as well
 
 
 def run(config: RegisterConfig, *, model: Path, report: Path, users: Path, html: Path) -> str:
@@ -97,51 +104,64 @@ def _create(
     report: EvaluationReport,
     users: Path,
 ) -> str:
-    """Return the new version; its run, with metrics and files, is written first."""
-    texts = {
-        name: text if isinstance(text, str) else json.dumps(text) for name, text in report.lineage.items()
+    """Return the new version; its evaluation's run and its logged model are written first."""
+    run_id = evaluation.log_run(client, config.experiment, report, users)
+    run = client.get_run(run_id)
+    tags = evaluation.lineage_tags(report) | {
+        _CONTENTS: contents,
+        "libraries": ", ".join(packaging.requirements(model)),
     }
-    tags = {_name(name): text[:_LONGEST_TAG] for name, text in texts.items()} | {_CONTENTS: contents}
-    key, experiment = tags[RUN_KEY], mlflow_client.experiment_id(client, config.experiment)
-    same = f"tags.{RUN_KEY} = '{key}' and tags.{_CONTENTS} = '{contents}'"
-    interrupted = client.search_runs([experiment], same, max_results=1)
-    run = interrupted[0] if interrupted else client.create_run(experiment, tags=tags, run_name=key)
-    run_id = run.info.run_id
-    try:
-        _log_metrics(client, run_id, report)
-        client.log_text(run_id, report.to_json(), REPORT)
-        client.log_dict(run_id, report.lineage, "lineage.json")
+    logged = _logged_model(client, run, tags)
+    if logged.status != LoggedModelStatus.READY:
         with tempfile.TemporaryDirectory() as scratch:
             built = packaging.build(model, config.serving, Path(scratch))
-            client.log_artifacts(run_id, str(built), "model")
-            shutil.copyfile(users, Path(scratch) / USERS)
-            client.log_artifact(run_id, str(Path(scratch) / USERS))
-        client.set_terminated(run_id)
-    except BaseException:
-        client.set_terminated(run_id, "FAILED")
-        raise
-    source, card = f"{run.info.artifact_uri}/model", model_card(report)
-    tags[registry.GATE] = registry.PASSED
-    return str(
-        client.create_model_version(config.model_name, source, run_id, tags=tags, description=card).version
+            client.log_model_artifacts(logged.model_id, str(built))
+        client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    _link(client, run, logged.model_id, report)
+    with mlflow_client.as_default(client):
+        version = client.create_model_version(
+            config.model_name,
+            f"models:/{logged.model_id}",
+            run_id,
+            tags=tags | {registry.GATE: registry.PASSED},
+            description=model_card(report),
+            model_id=logged.model_id,
+        ).version
+    # A server does this itself; MLflow's pages link the logged model with its version by it.
+    linked = json.dumps([{"name": config.model_name, "version": version}])
+    client.set_logged_model_tags(logged.model_id, {MLFLOW_MODEL_VERSIONS: linked})
+    return str(version)
+
+
+def _logged_model(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> LoggedModel:
+    """Return the logged model of the evaluation `run`; an interrupted call has left it."""
+    experiment = run.info.experiment_id
+    same = f"source_run_id = '{run.info.run_id}' and tags.{_CONTENTS} = '{tags[_CONTENTS]}'"
+    found = client.search_logged_models([experiment], same, max_results=1)
+    return (
+        found[0]
+        if found
+        else client.create_logged_model(
+            experiment, TRAINED_MODEL, run.info.run_id, tags=dict(tags), model_type="recommender"
+        )
     )
 
 
-def _log_metrics(client: MlflowClient, run_id: str, report: EvaluationReport) -> None:
-    """Log every comparator's metrics; "/" groups them in MLflow's pages."""
-    sample = report.sample
-    values = {"sample/users": float(sample.users), "sample/recall_ceiling": sample.recall_ceiling}
-    for found in report.comparators:
-        interval = found.ndcg_at_10_interval
-        metrics = found.metrics | {"ndcg@10_low": interval.low, "ndcg@10_high": interval.high}
-        metrics |= {"valid_share": found.answers.valid_share} if found.answers else {}
-        values |= {f"{_name(found.name)}/{_name(metric)}": value for metric, value in metrics.items()}
-    client.log_batch(run_id, [Metric(name, value, timestamp=0, step=0) for name, value in values.items()])
-
-
-def _name(text: str) -> str:
-    """Return `text` with only what MLflow accepts in names of tags and metrics."""
-    return re.sub(r"[^\w\-. :]", "_", text.replace("@", "_at_"), flags=re.ASCII)
+def _link(client: MlflowClient, run: Run, model_id: str, report: EvaluationReport) -> None:
+    """Give the logged model its metrics; link it with its evaluation and the pipeline's run."""
+    data = [found.dataset for found in run.inputs.dataset_inputs] if run.inputs else []
+    measured_on = {"dataset_name": data[0].name, "dataset_digest": data[0].digest} if data else {}
+    client.log_batch(
+        run.info.run_id,
+        [
+            Metric(name, value, timestamp=0, step=0, model_id=model_id, **measured_on)
+            for name, value in evaluation.figures(report).items()
+            if name.startswith(f"{TRAINED_MODEL}/")
+        ],
+    )
+    client.log_inputs(run.info.run_id, models=[LoggedModelInput(model_id)])
+    if parent := run.data.tags.get(MLFLOW_PARENT_RUN_ID):
+        client.log_outputs(parent, [LoggedModelOutput(model_id, step=0)])
 
 
 def _set_challenger(client: MlflowClient, name: str, version: str) -> None:

@@ -88,7 +88,7 @@ def build(model: Path, serving: ServingConfig, folder: Path) -> Path:
             signature=SIGNATURE,
             input_example=EXAMPLE,
             code_paths=[str(code)],
-            pip_requirements=[_requirement(name, model) for name in REQUIREMENTS],
+            pip_requirements=requirements(model),
         )
     return built
 
@@ -126,6 +126,11 @@ def check_folder(model: Path) -> None:
     """Raise ModelError unless `model` is a Hugging Face folder in safetensors (torch is not needed)."""
     if not (model / "config.json").is_file() or not any(model.glob("*.safetensors")):
         raise ModelError(f"{model}: no model here; a folder with config.json and *.safetensors is expected")
+
+
+def requirements(model: Path) -> list[str]:
+    """Return what the version needs, with versions, as pip reads it."""
+    return [_requirement(name, model) for name in REQUIREMENTS]
 
 
 def _requirement(name: str, model: Path) -> str:

@@ -7,8 +7,11 @@ from datetime import UTC, datetime
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-_TAG = "window."  # `register` finds its own runs by tags without it
+from components.shared.tracking import runs
+
+_TAG = runs.WINDOW
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +20,7 @@ class Record:
 
     run_id: str
     """The pipeline's run id."""
+    mlflow_run: str
     as_of: str
     started: datetime
 
@@ -35,7 +39,7 @@ class History:
         """Record this run's data and the window that it would take."""
         tags = {"data_key": data_key, "as_of": as_of, "run_id": self._run_id}
         named = {"step": "window", **{_TAG + name: text for name, text in tags.items()}}
-        run = self._client.create_run(self._experiment, tags=named, run_name=f"window-{self._run_id}")
+        run = self._client.create_run(self._experiment, tags=named, run_name=self._run_id)
         self._record = run.info.run_id
 
     def earliest(self, *, others: bool = False, **tags: str) -> Record | None:
@@ -50,14 +54,28 @@ class History:
         return _record(found[0]) if found else None
 
     def complete(self, as_of: str, run_key: str, lineage: Mapping[str, str]) -> None:
-        """Record the window and the key that this run has been given."""
+        """Record the window and the key that this run has been given.
+
+        The first run of a key takes its name, and the runs of the steps nest in it; later ones do as well.
+        """
         tags = {"as_of": as_of, "run_key": run_key, "lineage": json.dumps(lineage)}
         for name, text in tags.items():
             self._client.set_tag(self._record, _TAG + name, text)
+        first = self.earliest(run_key=run_key)
+        if first and first.mlflow_run != self._record:
+            self._client.set_tag(self._record, MLFLOW_PARENT_RUN_ID, first.mlflow_run)
+        else:
+            self._client.update_run(self._record, name=run_key)
+        runs.log_data(self._client, self._record, dict(lineage))
         self._client.set_terminated(self._record)
 
 
 def _record(run: Run) -> Record:
     tags = run.data.tags
     started = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
-    return Record(run_id=tags[f"{_TAG}run_id"], as_of=tags[f"{_TAG}as_of"], started=started)
+    return Record(
+        run_id=tags[f"{_TAG}run_id"],
+        mlflow_run=run.info.run_id,
+        as_of=tags[f"{_TAG}as_of"],
+        started=started,
+    )

@@ -3,6 +3,8 @@
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -48,6 +50,27 @@ def connect(tracking_uri: str, *, create: bool = False) -> MlflowClient:
     return client
 
 
+def connect_briefly() -> MlflowClient:
+    """Return a client for MLFLOW_TRACKING_URI that soon gives up, for what can do without."""
+    # By default MLflow's client waits minutes for a server that does not answer.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    return connect("", create=True)
+
+
+@contextmanager
+def as_default(client: MlflowClient) -> Iterator[None]:
+    """Make the client's URI MLflow's default, where its SQL registry looks up logged models."""
+    before = os.environ.pop("MLFLOW_TRACKING_URI", None)
+    os.environ["MLFLOW_TRACKING_URI"] = client.tracking_uri
+    try:
+        yield
+    finally:
+        del os.environ["MLFLOW_TRACKING_URI"]
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
+
+
 def exists(tracking_uri: str) -> bool:
     """Return whether `tracking_uri` is a server or an SQLite database that exists."""
     uri = _configured(tracking_uri)
@@ -65,6 +88,11 @@ def _database(uri: str) -> Path:
 
 def _configured(tracking_uri: str) -> str:
     return tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+
+
+def configured_experiment() -> str:
+    """Return the experiment that MLFLOW_EXPERIMENT_NAME names."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "recllm-r1"
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:

@@ -1,15 +1,15 @@
 """Live tracking of a training in MLflow, if MLFLOW_TRACKING_URI names a server or a database.
 
-As everywhere with MLflow, MLFLOW_EXPERIMENT_NAME names the experiment. A training has one MLflow run, which
-a resumed training continues; steps that it repeats are logged again. A server that fails costs figures,
-never the training.
+As everywhere with MLflow, MLFLOW_EXPERIMENT_NAME names the experiment. A training has one MLflow run, nested
+in that of the pipeline run, which a resumed training continues; steps that it repeats are logged again. A
+server that fails costs figures, never the training.
 """
 
 import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,6 @@ from components.shared.artifacts import checkpoint_store
 from components.shared.artifacts.outputs import write_text
 from components.shared.config import to_json
 from components.shared.logs import logger
-
-PIPELINE_RUN = "RECLLM_PIPELINE_RUN"
-"""Environment variable with the pipeline run's key, which becomes the tag `pipeline_run`."""
 
 RETRY_SECONDS = 300.0
 """Pause after a failure: every attempt may cost a server's whole timeout."""
@@ -43,7 +40,7 @@ class Tracker:
 
         now = int(time.time() * 1000)
         metrics = [Metric(name.replace("@", "_at_"), value, now, step) for name, value in figures.items()]
-        if not self._try("log_batch", metrics=metrics):
+        if not self._try(lambda: self._client.log_batch(self._run_id, metrics=metrics)):
             self._silent_until = time.monotonic() + RETRY_SECONDS
 
     def log_config(self, config: Any) -> None:
@@ -51,16 +48,18 @@ class Tracker:
         from mlflow.entities import Param
 
         params = [Param(name, value) for name, value in _flat(json.loads(to_json(config)))]
-        self._try("log_batch", params=params)
+        self._try(lambda: self._client.log_batch(self._run_id, params=params))
 
     def end(self, status: str) -> None:
         """Set the run's status: FINISHED or FAILED."""
         if self._client is not None:
-            self._try("set_terminated", status=status)
+            from components.shared.tracking import runs
 
-    def _try(self, method: str, **arguments: Any) -> bool:
+            self._try(lambda: runs.end(self._client, self._run_id, status))
+
+    def _try(self, call: Callable[[], None]) -> bool:
         try:
-            getattr(self._client, method)(self._run_id, **arguments)
+            call()
             return True
         except Exception as error:
             _warn(error)
@@ -90,23 +89,16 @@ def tracker(step: str, checkpoint_dir: Path, config: Any) -> Iterator[Tracker]:
 
 def _start(step: str, checkpoint_dir: Path) -> Tracker:
     """Return the tracker of a new run, or of an earlier attempt's run."""
-    # By default MLflow's client waits minutes for a server that does not answer.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    from components.shared.tracking import mlflow_client
+    from components.shared.tracking import mlflow_client, runs
 
-    client = mlflow_client.connect("", create=True)
+    client, experiment = mlflow_client.connect_briefly(), mlflow_client.configured_experiment()
     file = checkpoint_dir / "mlflow_run_id.txt"
-    if file.is_file():
+    if file.is_file() and not os.environ.get(runs.PLUGIN_RUN):
         run_id = file.read_text()
         client.update_run(run_id, "RUNNING")
+        runs.adopt(client, experiment, run_id)
     else:
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "recllm-r1"
-        experiment = mlflow_client.experiment_id(client, name)
-        tags = {"step": step}
-        if PIPELINE_RUN in os.environ:
-            tags["pipeline_run"] = os.environ[PIPELINE_RUN]
-        run_id = client.create_run(experiment, run_name=checkpoint_dir.name, tags=tags).info.run_id
+        run_id = runs.start(client, experiment, step)
         write_text(file, run_id)
         checkpoint_store.push(checkpoint_dir)
     return Tracker(client, run_id)

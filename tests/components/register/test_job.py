@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from kfp.dsl import HTML, Artifact, Model
 
-from components.register import component, job
+from components.register import component
 from components.register.config import RegisterConfig, RegistryConfig, ServingConfig
 from components.register.job import run, run_champion
 from components.register.promote import promote
 from components.shared.config import from_mapping, to_parameter
 from components.shared.errors import ConfigError, DataError, ModelError, OutputError, UserError
+from components.shared.tracking import evaluation
 from components.shared.tracking.mlflow_client import connect
 from components.shared.tracking.registry import aliases, versions
 
@@ -32,7 +33,8 @@ def config(tracking_uri: str) -> RegisterConfig:
 @pytest.fixture
 def inputs(tiny_model_folder: Path, make_report, tmp_path: Path) -> dict[str, Any]:
     report = tmp_path / "report.json"
-    lineage = {"run_key": "run-1", "git_commit": "abc", "rows": {"n": 3}}
+    data = {"data": "s3://logs/may", "data_fingerprint": "f00d"}
+    lineage = {"run_key": "run-1", "git_commit": "abc", "rows": {"n": 3}, **data}
     report.write_text(make_report(lineage=lineage).to_json())
     (tmp_path / "users").write_bytes(b"a table")
     files = {"report": report, "users": tmp_path / "users", "html": tmp_path / "info.html"}
@@ -67,8 +69,26 @@ def test_a_version_carries_lineage_figures_and_files(config, inputs, tmp_path) -
     assert metrics["grpo/ndcg_at_10_low"] == pytest.approx(0.18)
     assert metrics["grpo/valid_share"] == 1.0
     files = {one.path for one in client.list_artifacts(version.run_id)}
-    assert files == {"model", "report.json", "lineage.json", "users.parquet"}
+    assert files == {"report.json", "lineage.json", "users.parquet"}
     assert "recllm-r1, version 1" in (tmp_path / "info.html").read_text()
+
+
+def test_the_logged_model_is_linked_with_its_evaluation_and_data(config, inputs) -> None:
+    run(config, **inputs)
+    client = connect(config.tracking_uri)
+    (version,) = versions(client, MODEL)
+    model_id = version.source.removeprefix("models:/")
+    logged = client.get_logged_model(model_id)
+    assert (logged.name, logged.status, logged.source_run_id) == ("grpo", "READY", version.run_id)
+    assert logged.tags["run_key"] == "run-1" and "torch==" in logged.tags["libraries"]
+    found = {metric.key: metric for metric in logged.metrics}
+    assert found["grpo/ndcg_at_10"].value == pytest.approx(0.20)
+    assert (found["grpo/ndcg_at_10"].dataset_name, found["grpo/ndcg_at_10"].dataset_digest) == ("may", "f00d")
+    assert not [name for name in found if name.startswith("sasrec")]
+    evaluated = client.get_run(version.run_id)
+    (data,) = evaluated.inputs.dataset_inputs
+    assert (data.dataset.source, data.dataset.source_type) == ('{"uri": "s3://logs/may"}', "s3")
+    assert [model.model_id for model in evaluated.inputs.model_inputs] == [model_id]
 
 
 def test_a_run_has_one_version_however_often_it_registers(config, inputs, of_run, tmp_path) -> None:
@@ -97,7 +117,16 @@ def test_a_run_key_never_stands_for_another_model(config, inputs, tmp_path) -> N
     assert len(versions(connect(config.tracking_uri), MODEL)) == 1
 
 
-@pytest.mark.parametrize("broken", ["_log_metrics", "packaging.build", "create_model_version"])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "components.shared.tracking.evaluation.figures",
+        "components.register.packaging.build",
+        "mlflow.MlflowClient.log_model_artifacts",
+        "mlflow.MlflowClient.finalize_logged_model",
+        "mlflow.MlflowClient.create_model_version",
+    ],
+)
 def test_an_interrupted_call_leaves_no_version_and_the_next_one_resumes(
     config, inputs, tmp_path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
@@ -108,8 +137,7 @@ def test_an_interrupted_call_leaves_no_version_and_the_next_one_resumes(
         raise Stop
 
     with monkeypatch.context() as patch:
-        target = "mlflow.MlflowClient." if broken.startswith("create") else "components.register.job."
-        patch.setattr(target + broken, stop)
+        patch.setattr(broken, stop)
         with pytest.raises(Stop):
             run(config, **inputs)
     client = connect(config.tracking_uri)
@@ -119,6 +147,8 @@ def test_an_interrupted_call_leaves_no_version_and_the_next_one_resumes(
     experiment = client.get_experiment_by_name(config.experiment)
     runs = client.search_runs([experiment.experiment_id])
     assert [one.info.status for one in runs] == ["FINISHED"]  # the interrupted run was resumed
+    models = client.search_logged_models([experiment.experiment_id])
+    assert [str(one.status) for one in models] == ["READY"]
 
 
 def test_without_a_champion_the_folder_says_so(config, tmp_path) -> None:
@@ -193,7 +223,7 @@ print(doctest.DocTestRunner().run(example))
 def test_the_version_loads_and_answers_without_the_repository(config, inputs, tmp_path) -> None:
     version = run(config, **inputs)
     promote(config.tracking_uri, MODEL)
-    source = connect(config.tracking_uri).get_model_version(MODEL, version).source
+    source = connect(config.tracking_uri).get_model_version_download_uri(MODEL, version)
     folder = source.removeprefix("file://")
     done = subprocess.run(
         [sys.executable, "-c", LOAD, config.tracking_uri, folder],
@@ -286,5 +316,5 @@ def test_names_that_mlflow_would_stumble_over_are_refused(values) -> None:
 
 
 def test_names_of_metrics_hold_only_what_mlflow_takes() -> None:
-    assert job._name("ndcg@10") == "ndcg_at_10"
-    assert job._name("modèle/x|y") == "mod_le_x_y"
+    assert evaluation.plain_name("ndcg@10") == "ndcg_at_10"
+    assert evaluation.plain_name("modèle/x|y") == "mod_le_x_y"

@@ -35,7 +35,7 @@ def serving(database: str, folder: Path) -> Iterator[str]:
             time.sleep(0.2)
         yield uri
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGKILL)  # a polite end waits for idle connections
         process.wait(timeout=30)
 
 
