@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from components.grpo.config import GrpoConfig
-from components.shared.tracking import evaluation
+from components.shared.tracking import evaluation, mlflow_client
 from components.shared.tracking.tracker import tracker
 from components.window.history import History
 from data_contracts.evaluation import EvaluationReport
@@ -26,7 +26,7 @@ def client(tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
 
 @pytest.fixture
 def experiment(client: MlflowClient) -> str:
-    return client.create_experiment("nightly")
+    return mlflow_client.experiment_id(client, "nightly")
 
 
 def begin(client: MlflowClient, experiment: str, run_id: str) -> None:
@@ -94,7 +94,7 @@ def test_steps_log_into_the_runs_that_the_plug_in_has_made(
     client, experiment, make_report, tmp_path, monkeypatch
 ) -> None:
     begin(client, experiment, "run-1")
-    of_plugin = client.create_experiment("kubeflow")
+    of_plugin = mlflow_client.experiment_id(client, "kubeflow")
     parent = client.create_run(of_plugin, run_name="a run of Kubeflow").info.run_id
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "nightly")
     tasks = {}
