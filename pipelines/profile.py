@@ -89,8 +89,24 @@ class Profile:
         return RegisterConfig(**asdict(self.register), serving=serving)
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML's safe loader, which by itself silently keeps the last of two equal keys."""
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's safe loader, which by itself silently keeps the last of two equal keys.
+
+    A value that is none of its kind (the date 2025-13-01) is a YAML error, too.
+    """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (
+            ValueError,
+            KeyError,
+            AttributeError,
+        ) as error:  # of int(), date() …, which PyYAML lets through
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{str(node.value)[:80]!r} is no {kind}", node.start_mark
+            ) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -114,12 +130,12 @@ def load(name: str, changes: Mapping[str, Any] | None = None) -> Profile:
     if not path.is_file():
         raise ConfigError(f"profile '{name}': neither one of {', '.join(names())} nor a YAML file")
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader) or {}
+        if changes and isinstance(values, dict):
+            values = _changed(values, changes)
+        return from_mapping(Profile, values, str(path))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:  # nested too deeply, or in itself
         raise ConfigError(f"{path}: not valid YAML ({error})") from error
-    if changes and isinstance(values, dict):
-        values = _changed(values, changes)
-    return from_mapping(Profile, values, str(path))
 
 
 def _changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,7 @@ modules that it imports, under a name of their own: the repository need not be i
 different code live in one process.
 """
 
-from collections.abc import Hashable, Mapping
 from dataclasses import fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,8 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from components.shared.errors import DataError
 from components.shared.prompting import answer
 from components.shared.prompting import render as prompt
+from components.shared.prompting.request import Request, read_request
 from components.shared.prompting.settings import PromptSettings
-
-Row = Mapping[Hashable, Any]
 
 
 class RankingModel(PythonModel):
@@ -66,54 +63,62 @@ class RankingModel(PythonModel):
         from components.shared.language_model.generate import complete
 
         rows = model_input.to_dict(orient="records")
+        requests = [read_request(row, f"row {number}") for number, row in enumerate(rows)]
         answers = complete(
             self.lm,
-            [self._messages(number, row) for number, row in enumerate(rows)],
+            [self._messages(number, request) for number, request in enumerate(requests)],
             max_new_tokens=self.settings["max_new_tokens"],
             batch_size=self.settings["batch_size"],
         )
         length = self.prompt.answer_length
-        ranked = [ranked_row(row, first.text, length) for row, (first,) in zip(rows, answers, strict=True)]
+        ranked = [
+            ranking(request, first.text, length) for request, (first,) in zip(requests, answers, strict=True)
+        ]
         return pd.DataFrame(ranked, columns=["item_ids", "rationale", "valid"])
 
-    def _messages(self, number: int, row: Row) -> list[dict[str, str]]:
+    def _messages(self, number: int, request: Request) -> list[dict[str, str]]:
         from components.shared.language_model.load import encode_prompt
 
         try:
-            whole = prompt_input(row, self.prompt)
+            whole = prompt_input(request, self.prompt)
             fitted, _ = prompt.fit(
                 whole, lambda messages: len(encode_prompt(self.lm.tokenizer, messages)), self.prompt
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, OverflowError) as error:  # too long; days before the year 1
             raise DataError(f"row {number}: {error}") from error
         return prompt.messages(fitted, self.prompt)
 
 
-def prompt_input(row: Row, settings: PromptSettings) -> prompt.PromptInput:
+def prompt_input(request: Request, settings: PromptSettings) -> prompt.PromptInput:
     """Return a request's prompt content, as the prompts step takes it from the log."""
-    candidates = _candidates(row)
-    if not candidates:
-        raise ValueError("candidates is empty; send the retriever's list")
-    history = [_interaction(entry, settings) for entry in _list(row, "history")]
-    now = _time(_value(row, "now") or datetime.now(UTC))
-    interests = [(entry["topic"], int(entry["count"])) for entry in _list(row, "interests")]
+    candidates = request.distinct_candidates
+    history = [
+        prompt.Interaction(
+            title=prompt.shown_title(vars(seen), settings),
+            topic=seen.topic or "",
+            action=max(seen.actions, key=lambda action: prompt.STRENGTH.get(action, -1)),
+            timestamp=seen.timestamp,
+        )
+        for seen in request.history
+    ]
     topics = (interaction.topic for interaction in history)
+    given = [(interest.topic, interest.count) for interest in request.interests]
     return prompt.PromptInput(
-        profile=dict(_value(row, "profile") or {}),
-        history=prompt.recent(history, now, settings),
-        interests=interests or prompt.topic_counts(topics, settings.interests),
+        profile=request.profile,
+        history=prompt.recent(history, request.now, settings),
+        interests=given or prompt.topic_counts(topics, settings.interests),
         candidates=[
-            prompt.Candidate(title=prompt.shown_title(entry, settings), topic=entry.get("topic") or "")
-            for entry in candidates
+            prompt.Candidate(title=prompt.shown_title(vars(item), settings), topic=item.topic or "")
+            for item in candidates
         ],
-        now=now,
+        now=request.now,
         answer_length=min(settings.answer_length, len(candidates)),
     )
 
 
-def ranked_row(row: Row, text: str, answer_length: int) -> dict[str, Any]:
+def ranking(request: Request, text: str, answer_length: int) -> dict[str, Any]:
     """Return the output row for a request and the model's answer."""
-    ids = [candidate["item_id"] for candidate in _candidates(row)]
+    ids = [candidate.item_id for candidate in request.distinct_candidates]
     parsed = answer.parse(text)
     valid = parsed.is_valid(len(ids), answer_length)
     return {
@@ -121,42 +126,6 @@ def ranked_row(row: Row, text: str, answer_length: int) -> dict[str, Any]:
         "rationale": parsed.reasoning if valid else "",
         "valid": valid,
     }
-
-
-def _candidates(row: Row) -> list[Any]:
-    """Return the request's candidates; of those with one item_id the first."""
-    first: dict[str, Any] = {}
-    for candidate in _list(row, "candidates"):
-        first.setdefault(candidate["item_id"], candidate)
-    return list(first.values())
-
-
-def _interaction(entry: Row, settings: PromptSettings) -> prompt.Interaction:
-    actions = _list(entry, "actions")
-    if not actions:
-        raise ValueError(f"history: {entry.get('title')!r} has no actions")
-    return prompt.Interaction(
-        title=prompt.shown_title(entry, settings),
-        topic=entry.get("topic") or "",
-        action=max(actions, key=lambda action: prompt.STRENGTH.get(action, -1)),
-        timestamp=_time(entry["timestamp"]),
-    )
-
-
-def _time(text: str | datetime) -> datetime:
-    time = datetime.fromisoformat(str(text))
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
-
-
-def _value(row: Row, key: str) -> Any:
-    """Return the value of an optional column; None where pandas has None, NaN or NaT."""
-    value = row.get(key)
-    return None if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)) else value
-
-
-def _list(row: Row, key: str) -> list[Any]:
-    value = _value(row, key)
-    return [] if value is None else list(value)  # MLflow passes numpy arrays
 
 
 mlflow.models.set_model(RankingModel())

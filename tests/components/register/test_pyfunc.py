@@ -8,9 +8,11 @@ import pytest
 
 from components.etl.config import PromptsConfig
 from components.etl.prompts import rows as etl_prompts
+from components.register import pyfunc
 from components.register.packaging import EXAMPLE
-from components.register.pyfunc import prompt_input, ranked_row
+from components.shared.errors import DataError
 from components.shared.prompting import render as prompt
+from components.shared.prompting.request import read_request
 from components.shared.prompting.settings import PromptSettings
 
 SETTINGS = PromptSettings(max_history=2, title_chars=12, interests=1, answer_length=2)
@@ -19,6 +21,14 @@ CANDIDATES = [
     {"item_id": "i2", "title": "Two", "topic": None},
     {"item_id": "i3", "title": "Three"},
 ]
+
+
+def prompt_input(row: dict, settings: PromptSettings) -> prompt.PromptInput:
+    return pyfunc.prompt_input(read_request(row, "row 0"), settings)
+
+
+def ranked_row(row: dict, text: str, answer_length: int) -> dict:
+    return pyfunc.ranking(read_request(row, "row 0"), text, answer_length)
 
 
 def seen(title: str, topic: str, day: int, *actions: str) -> dict:
@@ -85,15 +95,25 @@ def test_ids_stand_for_titles_where_the_model_was_trained_so() -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        pytest.param({}, "candidates is empty", id="nothing to rank"),
-        pytest.param({"candidates": CANDIDATES, "now": "soon"}, "soon", id="a time that is none"),
+        pytest.param({}, "row 0: candidates is empty", id="nothing to rank"),
         pytest.param(
-            {"candidates": CANDIDATES, "history": [seen("A", "x", 1)]}, "'A' has no actions", id="no action"
+            {"candidates": CANDIDATES, "now": "soon"}, r"row 0\.now: .*soon", id="a time that is none"
+        ),
+        pytest.param(
+            {"candidates": CANDIDATES, "history": [seen("A", "x", 1)]},
+            r"row 0\.history\[0\]\.actions: needs at least 1",
+            id="no action",
+        ),
+        pytest.param({"candidates": ["i1"]}, r"candidates\[0\]: expected a mapping", id="ids alone"),
+        pytest.param(
+            {"candidates": [{"item_id": 7, "title": "T"}]},
+            r"candidates\[0\]\.item_id: expected text",
+            id="number as an id",
         ),
     ],
 )
 def test_a_bad_row_is_refused(row: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(DataError, match=message):
         prompt_input(row, SETTINGS)
 
 
@@ -163,7 +183,9 @@ def request_of(case: dict) -> dict:
         history[item]["actions"].append(event["action"])
     return {
         "history": list(history.values()),
-        "candidates": [case["items"][i] for i in case["candidates"]],
+        "candidates": [
+            {key: case["items"][i][key] for key in ("item_id", "title", "topic")} for i in case["candidates"]
+        ],
         "profile": {"age": "31", "interests": "jazz"},
         "now": case["events"][-1]["timestamp"].isoformat(),
     }
