@@ -80,16 +80,18 @@ def experiment(
     profile: ProfileOption = "laptop",
     data: DataOption = None,
     runs: RunsOption = Path("runs"),
+    n: Annotated[int, typer.Option(min=2, help="Trainings of the experiment `seeds`.")] = 5,
     verbose: VerboseOption = False,
 ) -> None:
     """Answer one of the paper's questions: runs that differ in one thing, and a report. Registers nothing."""
-    from pipelines import experiments, summary
+    from pipelines import summary
+    from pipelines.experiments import experiment as experiments
 
     if name == "list":
         for title, found in experiments.EXPERIMENTS.items():
             typer.echo(f"{title:<20} {found.question} ({', '.join(found.variants)})")
         return
-    summary.show_experiment(experiments.run(name, profile, data, runs, verbose=verbose))
+    summary.show_experiment(experiments.run(name, profile, data, runs, verbose=verbose, seeds=n))
 
 
 @app.command("open")

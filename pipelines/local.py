@@ -42,6 +42,8 @@ class LocalRun:
     """A finished run: its folder, its registry, and what its evaluation and its gate say."""
 
     folder: Path
+    evaluation: Path
+    """The folder of the evaluation report, which for a cached step lies in another run."""
     tracking_uri: str
     model_name: str
     report: EvaluationReport
@@ -171,6 +173,7 @@ def _execute(
     report = EvaluationReport.read(outputs["report"] / REPORT)
     run = LocalRun(
         folder=folder,
+        evaluation=outputs["report"],
         tracking_uri=profile.register.tracking_uri,
         model_name=profile.register.model_name,
         report=report,

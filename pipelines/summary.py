@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipelines import experiment_report
+from pipelines.experiments import report as experiment_report
 from pipelines.local import LocalRun
 
 WIDTH = 130  # of the table; a log or a pipe has no width of its own
@@ -43,8 +43,7 @@ def show_experiment(folder: Path) -> None:
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     variants = report["variants"]
     figures = {variant: experiment_report.figures(row) for variant, row in variants.items()}
-    verdict = experiment_report.verdict(variants)
-    _print(report["question"], figures, verdict, f"report: {folder / 'report.html'}")
+    _print(report["question"], figures, report["verdict"], f"report: {folder / 'report.html'}")
 
 
 def show_rows(title: str, rows: Sequence[Any], without: Sequence[str] = ()) -> None:

@@ -6,10 +6,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from components.shared.errors import ConfigError
-from pipelines import experiment_report, experiments, profile
+from pipelines import profile
+from pipelines.experiments import experiment as experiments
+from pipelines.experiments import report as experiment_report
+from pipelines.experiments import seeds
 from pipelines.local import RunFailedError
 
 
@@ -52,7 +57,9 @@ def test_business_terms_of_the_profile_do_not_leak_into_variants(experiment: str
 def test_a_report_holds_what_is_finished_when_a_variant_fails(
     make_report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finished = SimpleNamespace(report=make_report(), page=tmp_path / "run" / "report.html")
+    finished = SimpleNamespace(
+        report=make_report(), page=tmp_path / "run" / "report.html", evaluation=tmp_path / "run"
+    )
     runs = iter([finished, RunFailedError("step 'grpo' failed: the loss is <NaN>")])
 
     def run(*arguments: Any, **options: Any) -> Any:
@@ -97,3 +104,35 @@ def test_verdict(others: dict, said: str) -> None:
 def test_equal_figures_decide_nothing() -> None:
     same = row(0.3, 0.4, 0.5)
     assert "there is no difference" in experiment_report.verdict({"a": same, "b": same})
+
+
+def test_seeds_are_judged_together(make_report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    users = pd.DataFrame({"user_id": [f"u{n}" for n in range(400)], "position": 5})
+    finished = []
+    for seed, gain in enumerate((0.08, 0.10, 0.12)):
+        rows = [
+            users.assign(
+                model=model, **{metric: generator.normal(mean, 0.05, 400) for metric in seeds.METRICS}
+            )
+            for model, mean in (("sasrec", 0.1), ("sft", 0.1 + gain), ("grpo", 0.1 + gain))
+        ]
+        folder = tmp_path / f"evaluation-{seed}"
+        folder.mkdir()
+        pd.concat(rows).sample(frac=1, random_state=seed).to_parquet(folder / "users.parquet")
+        finished.append(
+            SimpleNamespace(report=make_report(), page=tmp_path / "run" / "report.html", evaluation=folder)
+        )
+    runs = iter(finished)
+    monkeypatch.setattr(experiments.local, "run", lambda *_, **__: next(runs))
+    folder = experiments.run("seeds", "tiny", None, tmp_path, verbose=False, seeds=3)
+    report = json.loads((folder / "report.json").read_text())
+    assert list(report["variants"]) == ["seed 0", "seed 1", "seed 2"]
+    by_name = {row["quantity"]: row for row in report["seeds"]["rows"]}
+    gained, plain = by_name["NDCG@10 minus sasrec"], by_name["NDCG@10 minus sft"]
+    assert gained["mean"] == pytest.approx(0.10, abs=0.01)
+    # Three seeds that differ by 0.02: their standard error is about 0.01, the users' alone a third of it.
+    assert 0.02 < gained["high"] - gained["low"] < 0.05
+    assert plain["low"] < 0 < plain["high"]
+    assert "better; 3 of 3 seeds gain" in report["verdict"]
+    assert "All seeds together" in (folder / "report.html").read_text()

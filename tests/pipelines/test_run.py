@@ -14,7 +14,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from pipelines.experiment_report import verdict
+from pipelines.experiments.report import verdict
 
 RECLLM = [sys.executable, "-m", "pipelines.cli"]
 

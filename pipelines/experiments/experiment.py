@@ -11,7 +11,8 @@ import typer
 
 from components.shared.errors import ConfigError
 from data_contracts.evaluation import TRAINED_MODEL
-from pipelines import experiment_report, local, profile
+from pipelines import local, profile
+from pipelines.experiments import report as experiment_report
 
 Changes = Mapping[str, Any]
 """What a variant changes in the profile, nested like its file."""
@@ -35,7 +36,14 @@ def _business(**weights: float) -> Changes:
     return {"grpo": {"reward": {"business": {"ilad": 0.0, "novelty": 0.0, "fresh": 0.0, **weights}}}}
 
 
+def _seeds(number: int) -> Experiment:
+    seeds = {f"seed {seed}": {"sft": {"seed": seed}, "grpo": {"seed": seed}} for seed in range(number)}
+    return Experiment(question="How much of the result is the luck of the training's seed?", variants=seeds)
+
+
+SEEDS = "seeds"
 EXPERIMENTS: Mapping[str, Experiment] = {
+    SEEDS: _seeds(5),
     "sft-only": Experiment(
         question="What does GRPO add to supervised fine-tuning?",
         variants={"SFT and GRPO": {}, "SFT only": _NO_GRPO},
@@ -88,8 +96,10 @@ EXPERIMENTS: Mapping[str, Experiment] = {
 }
 
 
-def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: bool) -> Path:
+def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: bool, seeds: int = 5) -> Path:
     """Run every variant of experiment `name`; return the folder of its report.
+
+    `seeds` is the number of variants of the experiment called so.
 
     Nothing is registered. Steps that variants share run once, and a second try resumes. The report is
     written after each variant, so that it holds what is finished when one fails.
@@ -99,7 +109,7 @@ def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: 
     """
     if name not in EXPERIMENTS:
         raise ConfigError(f"experiment '{name}': there is {', '.join(EXPERIMENTS)}")
-    experiment = EXPERIMENTS[name]
+    experiment = _seeds(seeds) if name == SEEDS else EXPERIMENTS[name]
     profiles = {
         title: profile.load(profile_name, {**changes, "gate": {"dry_run": True}})
         for title, changes in experiment.variants.items()
@@ -117,6 +127,7 @@ def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: 
         experiment_report.write(folder, document)
     except OSError as error:
         raise ConfigError(f"{folder}: the report cannot be written there ({error})") from error
+    evaluations: list[Path] = []
     for title, changed in profiles.items():
         typer.echo(f"\nexperiment {name}: {title}")
         try:
@@ -131,6 +142,9 @@ def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: 
                 "lineage": finished.report.lineage,
             }
             del document["missing"][title]
+            evaluations.append(finished.evaluation)
+            if name == SEEDS and len(evaluations) > 1:
+                document["seeds"] = experiment_report.seeds_of(finished.report, evaluations)
         except Exception as error:
             document["missing"][title] = f"failed: {error}"
             typer.echo(f"what is finished: {folder / 'report.html'}", err=True)

@@ -1,11 +1,12 @@
 """An experiment's report: all variants side by side, as a page and as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from components.shared.artifacts.outputs import write_json
 from data_contracts.evaluation import GLOSSARY, TITLES, TRAINED_MODEL, EvaluationReport, format_metric
+from pipelines.experiments import seeds
 
 METRICS = ("ndcg@10", "recall@10", "ilad", "novelty")
 NOT_RUN = "not run yet"
@@ -17,8 +18,9 @@ def write(folder: Path, document: Mapping[str, Any]) -> None:
     """Write `document` into `folder` as `report.json` and as a page, `report.html`.
 
     Its keys: experiment, question, model; variants (row_of by title), made_from (changes, page, sample and
-    lineage by title), and missing, the cause for each variant that has no row.
+    lineage by title), missing, the cause for each variant that has no row, and `seeds_of` several seeds.
     """
+    document = {**document, "verdict": _verdict(document)}
     write_json(folder / "report.json", document)
     _write_page(folder / "report.html", document)
 
@@ -38,6 +40,18 @@ def row_of(report: EvaluationReport) -> dict[str, Any]:
         "reasoning_ignored_share": model.answers.reasoning_ignored_share,
         "alarms": [alarm.name for alarm in report.alarms if alarm.model == TRAINED_MODEL],
     }
+
+
+def seeds_of(report: EvaluationReport, evaluations: Sequence[Path]) -> dict[str, Any]:
+    """Return what the `evaluations` of several seeds say together, and its baseline."""
+    best = report.best_conventional("ndcg@10").name
+    return {"baseline": best, "rows": seeds.over_seeds(evaluations, list(dict.fromkeys((best, "sft"))))}
+
+
+def _verdict(document: Mapping[str, Any]) -> str:
+    if together := document.get("seeds"):
+        return seeds.verdict(together["rows"], together["baseline"])
+    return verdict(document["variants"])
 
 
 def verdict(rows: Mapping[str, Row]) -> str:
@@ -76,9 +90,11 @@ def _write_page(path: Path, document: Mapping[str, Any]) -> None:
     from components.shared.reporting import charts, page
 
     rows, made_from = document["variants"], document["made_from"]
-    blocks: list[page.Block] = [page.Note(verdict(rows))]
+    blocks: list[page.Block] = [page.Note(document["verdict"])]
     for title, cause in document["missing"].items():
         blocks.append(page.Note(f"{title}: {cause}", "warn" if cause == NOT_RUN else "bad"))
+    if together := document.get("seeds"):
+        blocks += _seeds(together["rows"])
     if rows:
         marks: list[charts.Mark] = []
         table: list[list[str | page.Cell]] = []
@@ -101,3 +117,26 @@ def _write_page(path: Path, document: Mapping[str, Any]) -> None:
             ),
         ]
     page.write(path, f"Experiment: {document['experiment']}", blocks, lead=document["question"])
+
+
+def _seeds(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    from components.shared.reporting import charts, page
+
+    marks = [
+        charts.Mark(label=f"seed {seed}", value=value, low=value, high=value, tone="llm")
+        for seed, value in enumerate(rows[0]["by_seed"])
+    ]
+    together = {name: rows[0][name] for name in ("low", "high")}
+    marks.append(charts.Mark(label="all seeds", value=rows[0]["mean"], tone="champion", **together))
+    return [
+        page.Heading("All seeds together"),
+        page.Figures({f"{rows[0]['quantity']} by training seed": charts.intervals(marks, from_zero=True)}),
+        page.Table(
+            ["", *seeds.figures(rows[0])], [[row["quantity"], *seeds.figures(row).values()] for row in rows]
+        ),
+        page.Text(
+            "Each seed trains SFT and GRPO anew on the same data; the same users are asked. Intervals draw "
+            "seeds and users with replacement (two-way bootstrap); with few seeds they are too narrow.",
+            "faint",
+        ),
+    ]

@@ -1,0 +1,1 @@
+"""The experiments: questions answered by runs that differ in one thing."""
