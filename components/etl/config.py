@@ -9,6 +9,7 @@ from components.shared.artifacts.raw_sources import RawSources
 from components.shared.config import Seed, Share, strict
 from components.shared.labels import LabelSettings
 from components.shared.prompting.settings import PromptSettings
+from components.shared.spark.config import SparkConfig
 from components.shared.times import parse_time
 from data_contracts.null_words import NULL_WORDS
 
@@ -22,27 +23,6 @@ ACTION_WEIGHTS = {
     "follow": 3.0,
     "purchase": 4.0,
 }
-
-
-@strict
-class SparkConfig:
-    """Where Spark runs, and its memory."""
-
-    master: str = "local[*]"
-    """Spark's master; any but `local[...]` means remote executors."""
-    memory: str = "2g"
-    """The driver's heap; with a `local[...]` master Spark has no other."""
-    shuffle_partitions: PositiveInt = 4
-    """Partitions of a shuffle."""
-    quick_start: bool = True
-    """Let the JVM compile less: faster below a minute, slower for tens of millions of events."""
-    conf: dict[str, str] = field(default_factory=dict)
-    """Any other Spark property."""
-
-    @property
-    def is_local(self) -> bool:
-        """Return whether Spark runs in one process on this machine."""
-        return self.master == "local" or self.master.startswith("local[")
 
 
 @strict

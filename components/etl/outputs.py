@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from components.etl.config import SparkConfig
 from components.shared.artifacts.storage import is_remote, local_copy
 from components.shared.errors import ConfigError
+from components.shared.spark.config import SparkConfig
 
 TABLES = ("sequences", "catalogue", "users", "exposures", "quarantine")
 

@@ -19,6 +19,7 @@ from components.retrieve.model_config import (
 )
 from components.shared.config import Seed, strict
 from components.shared.language_model.wheels import Wheel
+from components.shared.spark.config import SparkConfig
 
 ModelName = Literal[
     "popularity", "item_to_item", "directed", "transition_graph", "content", "gru4rec", "bert4rec", "fdsa",
@@ -62,6 +63,9 @@ class RetrieveConfig:
     """Candidates kept for items that no train part holds, the nearest to the history by `content`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device: "auto" takes a GPU where there is one."""
+    # Networks are trained where the step runs.
+    spark: SparkConfig | None = None
+    """Spark whose executors make candidates and rankings of partitions of users; none = the step itself."""
     item_to_item: ItemToItemConfig = ItemToItemConfig()
     # Chosen by validation on Amazon Beauty, as the transition graph's.
     directed: ItemToItemConfig = ItemToItemConfig(window=10, decay=0.6)
@@ -86,6 +90,8 @@ class RetrieveConfig:
                 f"new_item_slots ({self.new_item_slots}) must leave slots of num_candidates "
                 f"({self.num_candidates}) for other items"
             )
+        if self.spark and "online" in (*self.models, *self.sources):
+            raise ValueError("spark: executors have no exposures; remove 'online', or spark")
         if unknown := [name for name in self.sources if name not in MODELS]:
             raise ValueError(f"candidates_from: '{unknown[0]}' is not one of {', '.join(MODELS)}")
         if unfit := [name for name in self.blend.models if name not in BLENDABLE]:

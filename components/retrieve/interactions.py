@@ -1,5 +1,6 @@
 """Users' interactions as integer arrays, and views of them as histories."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,36 +111,37 @@ class Queries:
         return Queries(users, position, histories, labels, times, segments)
 
 
-@dataclass(frozen=True)
-class Interactions:
-    """All users' items in time order; users and catalogue sorted by id; times in microseconds."""
+@dataclass(frozen=True, kw_only=True)
+class Sequences:
+    """Users' items in time order; users sorted by id; times in microseconds."""
 
     user_ids: list[str]
-    item_ids: list[str]
     items: Ints
     offsets: Ints
     train_end: Ints
     valid_end: Ints
     times: Ints  # of `items`
-    tags: Histories  # tags and brand per item of the catalogue, as numbers of the sorted distinct tags
-    brands: Ints  # per item of the catalogue, as numbers, or NO_VALUE
-    categories: Ints  # the item's topic or leaf category, likewise
-    created: Ints  # per item of the catalogue, or UNKNOWN_TIME
-    texts: pa.Array  # title, brand and tags per item of the catalogue, for an encoder
     is_strong: Bools | None = None  # whether each of `items` may be a label; None: all
     most_labels: int = 0  # of a window; 0: all
     segments: Ints | None = None  # of each user: a number per similar profile, or NO_SEGMENT; None: all that
+    first_user: int = 0  # number of the first of these users among all
 
-    @property
-    def num_items(self) -> int:
-        """Items of the catalogue."""
-        return len(self.item_ids)
-
-    @property
-    def has_text(self) -> Bools:
-        """Whether each item has a title, brand or tag: a text beyond its id."""
-        said = pc.and_(pc.not_equal(self.texts, pa.array(self.item_ids)), pc.not_equal(self.texts, ""))
-        return said.to_numpy(zero_copy_only=False)
+    def parts(self, size: int) -> Iterator["Sequences"]:
+        """Yield the sequences of `size` users at a time; `items` and what is parallel to it are shared."""
+        for start in range(0, len(self.user_ids), size):
+            rows = slice(start, start + size)
+            yield Sequences(
+                user_ids=self.user_ids[rows],
+                items=self.items,
+                offsets=self.offsets[start : start + size + 1],
+                train_end=self.train_end[rows],
+                valid_end=self.valid_end[rows],
+                times=self.times,
+                is_strong=self.is_strong,
+                most_labels=self.most_labels,
+                segments=None if self.segments is None else self.segments[rows],
+                first_user=self.first_user + start,
+            )
 
     def train_times(self, users: Rows = EVERY_ROW) -> Ints:
         """Return the times of the items of `train`, flat."""
@@ -179,7 +181,7 @@ class Interactions:
         start = self.offsets[users]
         histories = Histories(self.items, start, start + position)
         times, segments = self.times[start + position], self.segments_of(users)
-        return Queries(users, position, histories, labels, times, segments)
+        return Queries(users + self.first_user, position, histories, labels, times, segments)
 
     def segments_of(self, users: Ints) -> Ints:
         """Return the segments of `users`."""
@@ -195,6 +197,29 @@ class Interactions:
         kept = strong & (rank < (self.most_labels or len(rows)))
         lengths = np.bincount(rows[kept], minlength=len(windows))
         return Histories.from_lengths(self.items[positions[kept]], lengths)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interactions(Sequences):
+    """The sequences, and facts of the catalogue's items, which are sorted by id."""
+
+    item_ids: list[str]
+    tags: Histories  # tags and brand per item of the catalogue, as numbers of the sorted distinct tags
+    brands: Ints  # per item of the catalogue, as numbers, or NO_VALUE
+    categories: Ints  # the item's topic or leaf category, likewise
+    created: Ints  # per item of the catalogue, or UNKNOWN_TIME
+    texts: pa.Array  # title, brand and tags per item of the catalogue, for an encoder
+
+    @property
+    def num_items(self) -> int:
+        """Items of the catalogue."""
+        return len(self.item_ids)
+
+    @property
+    def has_text(self) -> Bools:
+        """Whether each item has a title, brand or tag: a text beyond its id."""
+        said = pc.and_(pc.not_equal(self.texts, pa.array(self.item_ids)), pc.not_equal(self.texts, ""))
+        return said.to_numpy(zero_copy_only=False)
 
 
 def _starts(lengths: Ints) -> Ints:

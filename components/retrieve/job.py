@@ -4,30 +4,31 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from components.retrieve import report
 from components.retrieve.candidates.cross_fit import CrossFit
-from components.retrieve.candidates.exposures import load_exposures
+from components.retrieve.candidates.exposures import Exposures, load_exposures
 from components.retrieve.candidates.generator import CandidateGenerator, RetrievalContext
-from components.retrieve.candidates.retriever import Candidates
 from components.retrieve.config import CEILINGS, RetrieveConfig
-from components.retrieve.interactions import Ints
+from components.retrieve.figures import Sums, model_figures, split_figures
+from components.retrieve.interactions import Interactions
 from components.retrieve.models.factory import device
-from components.retrieve.report import RetrieveReport, SplitFigures
+from components.retrieve.partition import EVALUATED, Answering
+from components.retrieve.passes import ExecutorTables, here, in_executors
+from components.retrieve.report import RetrieveReport
 from components.retrieve.segments import Segments
 from components.retrieve.served.folder import Served, save
-from components.retrieve.tables import RankedListWriter, load, read_items, read_profiles
+from components.retrieve.tables import load, read_items, read_profiles
 from components.shared.artifacts.checkpoints import directory
 from components.shared.artifacts.outputs import atomic_folder, write_text
 from components.shared.errors import DataError
 from components.shared.labels import WHOLE_WINDOW, LabelSettings
 from components.shared.logs import logger
 from data_contracts.evaluation import CANDIDATE_ORDER, ONLINE
-from data_contracts.tables import CANDIDATES, RANKINGS
+from data_contracts.tables import SPLITS
 
 log = logger("retrieve")
-
-EVALUATED = ("valid", "test")
 
 
 def run(
@@ -44,13 +45,14 @@ def run(
     checkpoints: str = "",
     fingerprint: str = "",
     labels: LabelSettings = WHOLE_WINDOW,
+    remote: ExecutorTables | None = None,
 ) -> RetrieveReport:
     """Write the tables `candidates` of every prompt and `rankings` of every model; return the figures.
 
     The folder `served` holds what answers further requests: the candidates' models on all users' train part.
     Lists for valid and test come from models trained on every user's train part; those for a user's train
     prompt from models that saw nothing of this user, not even for early stopping. Labels, those of the
-    prompts, are never added.
+    prompts, are never added. `remote` says where executors on other machines find the tables.
     """
     device(config)  # fails early where there is none
     data = load(sequences, catalogue, labels)
@@ -79,20 +81,23 @@ def run(
         cross_fit = CrossFit.of(context)
         if config.has_blend:
             cross_fit.add_blends(final)
-        with RankedListWriter(rankings_folder, RANKINGS, data) as table:
-            for name in config.ranked:
-                if name != ONLINE or shown:
-                    _rank(name, final, figures, table)
-        with RankedListWriter(candidates_folder, CANDIDATES, data) as table:
-            _write_candidates("train", cross_fit.candidates(), cross_fit.folds, context, figures, table)
-            for split in EVALUATED:
-                found = final.candidates(data.queries(split))
-                _write_candidates(split, found, -1, context, figures, table)
+        ranked = tuple(name for name in config.ranked if name != ONLINE or shown)
+        figures.seconds = {name: final.fit(name)[1] for name in ranked}
+        answering = Answering(
+            final.retriever(*ranked), cross_fit.retrievers(), pa.array(data.item_ids), ranked
+        )
+        if config.spark:
+            seen = remote or ExecutorTables(sequences, users)
+            parts = (seen, candidates_folder, rankings_folder)
+            sums = in_executors(config.spark, answering, data, segments, labels, *parts)
+        else:
+            sums = here(answering, data, candidates_folder, rankings_folder)
         with atomic_folder(served) as folder:
             # What an online system showed comes with a request, or not at all.
             only_shown = config.sources == (ONLINE,)
             retriever = final.retriever(*(["popularity"] if only_shown else []))
             save(Served(retriever, read_items(catalogue), segments), data, folder)
+    _add_figures(figures, sums, ranked, shown, data)
     figures.flags = report.flags(figures, shown, data)
     for flag in figures.flags:
         log.warning(flag)
@@ -100,42 +105,23 @@ def run(
     return figures
 
 
-def _rank(name: str, generator: CandidateGenerator, figures: RetrieveReport, table: RankedListWriter) -> None:
-    """Write valid and test lists of model `name`; add its metrics to `figures`."""
-    context = generator.context
-    figures.seconds[name] = generator.fit(name)[1]
-    retriever = generator.retriever(name)
-    metrics = figures.models[name] = {}
-    for split in EVALUATED:
-        queries = context.data.queries(split)
-        lists = retriever.rank(name, queries)
-        table.append(split, queries, lists, context.config.ranking_depth, name)
-        metrics[split] = report.accuracy(lists, queries)
-    log.info("%s: test %s", name, ", ".join(f"{k} {v:.4f}" for k, v in metrics["test"].items()))
-
-
-def _write_candidates(
-    split: str,
-    candidates: Candidates,
-    folds: Ints | int,
-    context: RetrievalContext,
+def _add_figures(
     figures: RetrieveReport,
-    table: RankedListWriter,
+    sums: Sums,
+    ranked: tuple[str, ...],
+    shown: Exposures | None,
+    data: Interactions,
 ) -> None:
-    wanted, exposures, lists = context.config.num_candidates, context.exposures, candidates.lists
-    queries = candidates.queries
-    table.append(split, queries, lists, wanted, "", folds)
-    hits, labels, cuts = lists.hits(queries), queries.labels.lengths, tuple(sorted({*CEILINGS, wanted}))
-    figures.splits[split] = SplitFigures(
-        users=len(queries),
-        labels=float(labels.mean()) if len(queries) else 0.0,
-        cold=int((queries.histories.lengths == 0).sum()),
-        new_items=candidates.new,
-        filled=candidates.filled,
-        unlisted=int((exposures.latest(queries) < 0).sum()) if exposures else None,
-        short=int(((lists.items[:, :wanted] >= 0).sum(1) < wanted).sum()),
-        ceilings=report.ceilings(hits, labels, cuts),
-        first_labels=report.first_label_recall(lists, queries, cuts),
-    )
-    if split in EVALUATED:
-        figures.models.setdefault(CANDIDATE_ORDER, {})[split] = report.accuracy(lists, queries)
+    """Add what the partitions' sums tell of candidates and models."""
+    cuts = tuple(sorted({*CEILINGS, figures.config.num_candidates}))
+    train = data.train_prefixes() if figures.config.train_positions == "all" else data.queries("train")
+    for split in SPLITS:
+        unlisted = None
+        if shown:
+            queries = train if split == "train" else data.queries(split)
+            unlisted = int((shown.latest(queries) < 0).sum())
+        figures.splits[split] = split_figures(split, sums, cuts, unlisted)
+    for name in (*ranked, CANDIDATE_ORDER):
+        figures.models[name] = {split: model_figures(split, name, sums) for split in EVALUATED}
+        test = figures.models[name]["test"]
+        log.info("%s: test %s", name, ", ".join(f"{metric} {value:.4f}" for metric, value in test.items()))

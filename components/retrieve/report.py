@@ -4,12 +4,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from components.retrieve.candidates.exposures import Exposures
 from components.retrieve.config import RetrieveConfig
-from components.retrieve.interactions import Bools, Interactions, Ints, Queries
-from components.retrieve.ranking import RankedLists, ndcg, recall
+from components.retrieve.figures import SplitFigures, accuracy
+from components.retrieve.interactions import Interactions, Queries
 from components.shared.reporting.page import Block, Heading, Note, Table, Text, render
 from data_contracts.evaluation import ACCURACY_METRICS, CANDIDATE_ORDER, ONLINE
 
@@ -33,21 +31,6 @@ LEAST_KNOWN = 0.5
 """A smaller share of known exposed items, or of prompts with exposures, is flagged."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SplitFigures:
-    """Figures of one split's queries and candidates."""
-
-    users: int  # queries, one per user unless train has all positions
-    labels: float = 1.0  # per query
-    cold: int = 0  # queries with an empty history
-    new_items: int = 0  # candidates that their models' train part does not hold
-    filled: int = 0  # candidates by popularity, because the models recommended too few
-    unlisted: int | None = None  # queries without exposures by the label's time; None: none are used
-    short: int = 0  # queries with too few candidates, because the catalogue has no more
-    ceilings: dict[int, float] = field(default_factory=dict)  # N -> recall of the first N candidates
-    first_labels: dict[int, float] = field(default_factory=dict)  # the same for first labels after a history
-
-
 @dataclass
 class RetrieveReport:
     """Figures of one run."""
@@ -64,25 +47,6 @@ class RetrieveReport:
     def short(self) -> int:
         """Queries of all splits with too few candidates."""
         return sum(figures.short for figures in self.splits.values())
-
-
-def accuracy(lists: RankedLists, queries: Queries) -> dict[str, float]:
-    """Return mean Recall and NDCG at 5 and 10; empty without queries."""
-    hits, labels = lists.hits(queries), queries.labels.lengths
-    metrics = {"recall": recall, "ndcg": ndcg} if len(queries) else {}
-    return {f"{name}@{k}": float(of(hits, labels, k).mean()) for name, of in metrics.items() for k in (5, 10)}
-
-
-def ceilings(hits: Bools, labels: Ints, cuts: tuple[int, ...]) -> dict[int, float]:
-    """Return the mean recall of the first N per N of `cuts`; empty without rows."""
-    return {n: float(recall(hits, labels, n).mean()) for n in cuts} if len(hits) else {}
-
-
-def first_label_recall(lists: RankedLists, queries: Queries, cuts: tuple[int, ...]) -> dict[int, float]:
-    """Return `ceilings` for the first labels of queries with a history."""
-    rows = np.flatnonzero(queries.histories.lengths > 0)
-    labels = queries.labels.items[queries.labels.start[rows]]
-    return ceilings(lists.items[rows] == labels[:, None], np.ones(len(rows), np.int64), cuts)
 
 
 def flags(report: RetrieveReport, exposures: Exposures | None, data: Interactions) -> list[str]:

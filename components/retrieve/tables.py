@@ -1,6 +1,8 @@
 """Tables of the step: sequences and catalogue as Interactions, ranked lists as CANDIDATES and RANKINGS."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -8,49 +10,55 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
-from components.retrieve.interactions import UNKNOWN_TIME, Histories, Interactions, Ints, Queries
+from components.retrieve.interactions import UNKNOWN_TIME, Histories, Interactions, Ints, Queries, Sequences
 from components.retrieve.ranking import RankedLists
 from components.shared.errors import DataError
 from components.shared.labels import WHOLE_WINDOW, LabelSettings
 
-ROWS = 1 << 16
-"""Rows per record batch: the ids of one batch are all the text held at a time."""
+COLUMNS = ("user_id", "item_ids", "timestamps", "train_end", "valid_end", "engagement")
+"""The columns of SEQUENCES that are read."""
 
 
 def load(sequences: Path, catalogue: Path, labels: LabelSettings = WHOLE_WINDOW) -> Interactions:
     """Return the tables SEQUENCES and CATALOGUE, whatever the order of their rows. Raises DataError."""
     items = _read_sorted(catalogue, ["item_id", "tags", "title", "topic", "brand", "created_at"])
-    users = _read_sorted(
-        sequences, ["user_id", "item_ids", "timestamps", "train_end", "valid_end", "engagement"]
+    users = sequences_of(_read_sorted(sequences, list(COLUMNS)), items["item_id"], sequences, labels)
+    created = microseconds(items["created_at"], catalogue, "created_at")
+    return Interactions(
+        **vars(users),
+        item_ids=items["item_id"].to_pylist(),
+        brands=numbers(items["brand"]),
+        categories=numbers(items["topic"]),
+        tags=_tags(items["tags"], items["brand"]),
+        created=_ints(pc.fill_null(created, UNKNOWN_TIME)),
+        texts=_texts(items),
     )
+
+
+def sequences_of(
+    users: Mapping[str, pa.Array], item_ids: pa.Array, source: str | Path, labels: LabelSettings
+) -> Sequences:
+    """Return the sequences in COLUMNS of SEQUENCES, items by their place in `item_ids`. Raises DataError."""
     user_ids, lists, times = users["user_id"], users["item_ids"], users["timestamps"]
-    indices = pc.index_in(lists.flatten(), value_set=items["item_id"])
+    indices = pc.index_in(lists.flatten(), value_set=item_ids)
     if indices.null_count:
         unknown = lists.flatten().filter(pc.is_null(indices))[0]
-        raise DataError(f"{sequences}: item '{unknown}' is not in the catalogue {catalogue}; rebuild both")
+        raise DataError(f"{source}: item '{unknown}' is not in the catalogue; rebuild both")
     lengths, train_end, valid_end = map(
         _ints, (lists.value_lengths(), users["train_end"], users["valid_end"])
     )
     in_order = (train_end >= 0) & (train_end <= valid_end) & (valid_end <= lengths)
     if not in_order.all():
         user = user_ids[int(in_order.argmin())]
-        raise DataError(f"{sequences}: user '{user}' has split positions outside its sequence")
-    created = microseconds(items["created_at"], catalogue, "created_at")
-    return Interactions(
+        raise DataError(f"{source}: user '{user}' has split positions outside its sequence")
+    return Sequences(
         user_ids=user_ids.to_pylist(),
-        item_ids=items["item_id"].to_pylist(),
         items=_ints(indices),
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
         train_end=train_end,
         valid_end=valid_end,
-        brands=numbers(items["brand"]),
-        categories=numbers(items["topic"]),
-        tags=_tags(items["tags"], items["brand"]),
-        times=_ints(microseconds(times.flatten(), sequences, "timestamps")),
-        created=_ints(pc.fill_null(created, UNKNOWN_TIME)),
-        texts=_texts(items),
+        times=_ints(microseconds(times.flatten(), source, "timestamps")),
         is_strong=users["engagement"].flatten().to_numpy() >= labels.min_engagement,
         most_labels=labels.most,
     )
@@ -95,7 +103,7 @@ def _ints(array: pa.Array) -> Ints:
     return array.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
-def microseconds(times: pa.Array, path: Path, column: str) -> pa.Array:
+def microseconds(times: pa.Array, path: str | Path, column: str) -> pa.Array:
     """Return times as whole microseconds. Raises DataError."""
     if not pa.types.is_timestamp(times.type):
         raise DataError(f"{path}: column '{column}' holds {times.type}, not times; rebuild the table")
@@ -128,29 +136,39 @@ def _tags(tags: pa.Array, brands: pa.Array) -> Histories:
     return Histories.from_lengths(pairs["tag"].to_numpy(), lengths)
 
 
-class RankedListWriter(pq.ParquetWriter):
-    """Appends ranked lists to one Parquet file of `folder`, with the columns of `schema`."""
+@dataclass(frozen=True)
+class RowMaker:
+    """Makes rows of CANDIDATES and RANKINGS for the users of `part`."""
 
-    def __init__(self, folder: Path, schema: pa.Schema, data: Interactions) -> None:
-        super().__init__(folder / "part-00000.parquet", schema)
-        self.user_ids, self.item_ids = pa.array(data.user_ids), pa.array(data.item_ids)
+    part: Sequences
+    item_ids: pa.Array
 
-    def append(
-        self, split: str, queries: Queries, lists: RankedLists, depth: int, model: str, fold: Ints | int = -1
-    ) -> None:
-        """Append the first `depth` items per query; `fold` was held out of training (-1: none)."""
-        for start in range(0, len(queries), ROWS):
-            rows = slice(start, start + ROWS)
-            part, items, scores = queries.take(rows), lists.items[rows, :depth], lists.scores[rows, :depth]
-            real = items >= 0
-            offsets = np.concatenate([[0], np.cumsum(real.sum(1))]).astype(np.int32)
-            columns = {
-                "model": pa.repeat(model, len(part)),
-                "user_id": self.user_ids.take(pa.array(part.users)),
-                "split": pa.repeat(split, len(part)),
-                "position": part.position.astype(np.int32),
-                "item_ids": pa.ListArray.from_arrays(offsets, self.item_ids.take(pa.array(items[real]))),
-                "scores": pa.ListArray.from_arrays(offsets, scores[real]),
-                "fold": np.broadcast_to(fold, len(queries))[rows].astype(np.int32),
-            }
-            self.write_table(pa.table([columns[name] for name in self.schema.names], schema=self.schema))
+    @cached_property
+    def user_ids(self) -> pa.Array:
+        """The users' ids."""
+        return pa.array(self.part.user_ids, pa.string())
+
+    def rows(
+        self,
+        schema: pa.Schema,
+        split: str,
+        queries: Queries,
+        lists: RankedLists,
+        depth: int,
+        model: str = "",
+        fold: Ints | int = -1,
+    ) -> pa.Table:
+        """Return the first `depth` items per query; `fold` was held out of training (-1: none)."""
+        items, scores = lists.items[:, :depth], lists.scores[:, :depth]
+        real = items >= 0
+        offsets = np.concatenate([[0], np.cumsum(real.sum(1))]).astype(np.int32)
+        columns = {
+            "model": pa.repeat(model, len(queries)),
+            "user_id": self.user_ids.take(pa.array(queries.users - self.part.first_user)),
+            "split": pa.repeat(split, len(queries)),
+            "position": queries.position.astype(np.int32),
+            "item_ids": pa.ListArray.from_arrays(offsets, self.item_ids.take(pa.array(items[real]))),
+            "scores": pa.ListArray.from_arrays(offsets, scores[real]),
+            "fold": np.broadcast_to(fold, len(queries)).astype(np.int32),
+        }
+        return pa.table([columns[name] for name in schema.names], schema=schema)

@@ -138,10 +138,11 @@ def _generate(task: dict) -> int:
 
 
 def _spark(task: dict, contracts: bool) -> int:
-    from components.etl.config import SequencesConfig, SparkConfig
+    from components.etl.config import SequencesConfig
     from components.etl.sequences import job
     from components.etl.sources.raw import Quarantine
     from components.etl.sources.tally import Tally
+    from components.shared.spark.config import SparkConfig
 
     if not contracts:  # as polars: no expectations, no counts of faulty users and items
 

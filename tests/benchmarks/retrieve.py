@@ -34,6 +34,7 @@ from components.retrieve.blend.sales import DAY
 from components.retrieve.candidates.cross_fit import CrossFit
 from components.retrieve.candidates.generator import CandidateGenerator, RetrievalContext
 from components.retrieve.config import CEILINGS, MODELS, RetrieveConfig
+from components.retrieve.figures import accuracy, ceilings
 from components.retrieve.interactions import UNKNOWN_TIME, Histories, Interactions
 from components.retrieve.model_config import (
     Bert4recConfig,
@@ -49,7 +50,6 @@ from components.retrieve.model_config import (
 from components.retrieve.models import factory as models
 from components.retrieve.models.sasrec import Sasrec
 from components.retrieve.ranking import RankedLists, Scorer, blocks
-from components.retrieve.report import accuracy, ceilings
 from components.retrieve.tables import numbers
 from components.shared.artifacts import checkpoints
 from data_contracts.evaluation import ONLINE

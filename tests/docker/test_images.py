@@ -31,8 +31,8 @@ SECRET = r"(password|secret|token)[^=]*=\S|://[^/@ ]+:[^/@ ]+@"
 CREDENTIALS = r"find / -xdev -size +0 \( -name .netrc -o -name pip.conf -o -name .pypirc \) 2>/dev/null"
 UNREADABLE = r"find /opt ! \( -perm -0004 -o -group 0 -perm -0040 \) | head"
 START_SPARK = """
-from components.etl.config import SparkConfig
-from components.etl.spark.session import session
+from components.shared.spark.config import SparkConfig
+from components.shared.spark.session import session
 spark = session(SparkConfig(master="local[1]", memory="1g"), "test")
 assert spark.range(10).count() == 10
 spark._jvm.java.lang.Class.forName("org.apache.hadoop.fs.s3a.S3AFileSystem")

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from components.etl.spark.kubernetes import pod_template
+from components.shared.spark.kubernetes import pod_template
 from pipelines import profile
 from pipelines.dag import compile_to
 from tests.k8s.manifests import Manifest

@@ -18,18 +18,20 @@ from components.etl.contracts import check, data_docs
 from components.etl.prompts import leakage
 from components.etl.prompts.cases import count_train, label_cases, sample_cases
 from components.etl.prompts.rows import CatalogueStatistics, render
-from components.etl.prompts.tokens import token_counter, within_tasks
+from components.etl.prompts.tokens import token_counter
 from components.etl.sequences.views import candidates_view, prompts_view
-from components.etl.spark.parts import conform, read_parts, relaxed, shared_with_tasks, write_parts
-from components.etl.spark.session import readable, session
 from components.shared.artifacts.outputs import atomic_folder
 from components.shared.errors import ConfigError, DataError, LeakageError
 from components.shared.logs import logger
+from components.shared.spark.parts import conform, read_parts, relaxed, shared_with_tasks, write_parts
+from components.shared.spark.session import readable, session
+from components.shared.spark.shipping import within_tasks
 from data_contracts import tables
 
 PROFILE = ("age", "gender", "city_tier", "interests")
 RENDER_ROWS = 256  # prompts rendered at a time: a case holds its user's whole history
 ROW_GROUP = 1024
+TOKENIZER = (".json", ".jinja", ".model", ".txt")  # endings of its files
 # Rows on their way: everything may be null, because a row with a problem has nothing else.
 RENDERED = pa.schema(
     [
@@ -174,7 +176,7 @@ def _rendered(
         .join(profiles, "user_id", "left")
         .orderBy("split", "user_id", "position")
     )
-    tokenizer = within_tasks(catalogue.sparkSession, config.spark, model)
+    tokenizer = within_tasks(catalogue.sparkSession, config.spark, model, TOKENIZER)
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         count_tokens = token_counter(tokenizer())

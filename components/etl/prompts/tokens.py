@@ -1,36 +1,11 @@
 """Counting the tokens of chat messages as the model itself will read them."""
 
 import functools
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pyspark import SparkFiles
-from pyspark.sql import SparkSession
-
-from components.etl.config import SparkConfig
-from components.shared.artifacts.storage import scratch_folder
 from components.shared.errors import ModelError
-
-
-def within_tasks(spark: SparkSession, config: SparkConfig, model: Path) -> Callable[[], str]:
-    """Return a function that gives a task the folder of `model`'s tokenizer on its machine.
-
-    Executors on other machines get a copy of the files that are text.
-    """
-    if config.is_local:
-        return lambda: str(model)
-    scratch = scratch_folder()
-    (scratch / "files").mkdir()
-    for file in model.iterdir():
-        if file.suffix in (".json", ".jinja", ".model", ".txt"):
-            shutil.copy(file, scratch / "files")
-    name = scratch.name  # unlike that of any other model that this session ships
-    spark.sparkContext.addArchive(
-        f"{shutil.make_archive(str(scratch / name), 'zip', scratch / 'files')}#{name}"
-    )
-    return lambda: SparkFiles.get(name)
 
 
 @functools.cache  # one load per Python worker

@@ -25,12 +25,12 @@ from components.etl.sources.faults import FAULT, ROW
 from components.etl.sources.raw import check_raw, check_users, locate_tables, read_raw
 from components.etl.sources.readers import BLOCK_BIT, PLACE
 from components.etl.sources.tally import GROUPS, Tally, batch_groups, combined, tally
-from components.etl.spark.parts import atomic_table, part_writer, read_parts, write_parts
-from components.etl.spark.session import readable, session
 from components.shared.artifacts.raw_tables import Source, approximate_rows
 from components.shared.artifacts.storage import remove
 from components.shared.errors import DataError
 from components.shared.logs import logger
+from components.shared.spark.parts import atomic_table, part_writer, read_parts, write_parts
+from components.shared.spark.session import readable, session
 from components.shared.times import parse_time
 from data_contracts import tables
 

@@ -8,17 +8,18 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from components.etl.config import SequencesConfig, SparkConfig
+from components.etl.config import SequencesConfig
 from components.etl.contracts import SAMPLES, DataDocs, check, data_docs
 from components.etl.sources import faults
 from components.etl.sources.readers import PLACE, UNREAD, ids_of, read
 from components.etl.sources.tally import Tally, groups, tally
-from components.etl.spark.session import readable, session
 from components.shared.artifacts import raw_tables
 from components.shared.artifacts.raw_tables import Source
 from components.shared.artifacts.storage import Folder, download, is_remote, scratch_folder
 from components.shared.errors import ContractError, DataError
 from components.shared.logs import logger
+from components.shared.spark.config import SparkConfig
+from components.shared.spark.session import readable, session
 from components.shared.times import parse_time
 
 log = logger("sequences")

@@ -10,10 +10,9 @@ from components.retrieve.blend import recommender as blend
 from components.retrieve.blend import sales
 from components.retrieve.blend.config import BLENDS
 from components.retrieve.candidates.generator import CandidateGenerator, RetrievalContext
-from components.retrieve.candidates.retriever import Candidates
+from components.retrieve.candidates.retriever import Candidates, Retriever, cross_fitted
 from components.retrieve.interactions import Ints, Queries
 from components.retrieve.models.factory import user_folds
-from components.retrieve.ranking import RankedLists
 from components.shared.logs import logger
 
 log = logger("retrieve")
@@ -41,16 +40,13 @@ class CrossFit:
         }
         return cls(context, queries, folds, generators)
 
+    def retrievers(self) -> dict[int, Retriever]:
+        """Return per fold what names candidates for its users."""
+        return {fold: generator.retriever() for fold, generator in self.generators.items()}
+
     def candidates(self) -> Candidates:
         """Return the candidates of the train prompts."""
-        depth = min(self.context.config.depth, self.context.data.num_items)
-        lists, filled, new = RankedLists.empty(len(self.queries), depth), 0, 0
-        for fold, generator in self.generators.items():
-            rows = np.flatnonzero(self.folds == fold)
-            part = generator.candidates(self.queries.take(rows))
-            lists.items[rows], lists.scores[rows] = part.lists.items, part.lists.scores
-            filled, new = filled + part.filled, new + part.new
-        return Candidates(self.queries, lists, filled, new)
+        return cross_fitted(self.retrievers(), self.queries, self.folds)
 
     def add_blends(self, final: CandidateGenerator) -> None:
         """Learn the blends' weights.

@@ -8,7 +8,7 @@ import numpy as np
 from components.retrieve.candidates.lists import fill, fuse
 from components.retrieve.candidates.new_items import NewItems
 from components.retrieve.config import RetrieveConfig
-from components.retrieve.interactions import Bools, Queries
+from components.retrieve.interactions import Bools, Ints, Queries
 from components.retrieve.models.popularity import SegmentPopularity
 from components.retrieve.ranking import RankedLists, Recommender
 from data_contracts.evaluation import ONLINE
@@ -72,3 +72,15 @@ class Retriever:
             lists = self.new_items.insert(lists, queries, config.new_item_slots, wanted)
         items = lists.items[:, :wanted]
         return Candidates(queries, lists, int(filled), int((self.is_new[items] & (items >= 0)).sum()))
+
+
+def cross_fitted(retrievers: Mapping[int, Retriever], queries: Queries, folds: Ints) -> Candidates:
+    """Return the candidates of train prompts, each by the retriever of its fold."""
+    depth = next((retriever.depth for retriever in retrievers.values()), 0)
+    lists, filled, new = RankedLists.empty(len(queries), depth), 0, 0
+    for fold in np.unique(folds).tolist():
+        rows = np.flatnonzero(folds == fold)
+        part = retrievers[fold].candidates(queries.take(rows))
+        lists.items[rows], lists.scores[rows] = part.lists.items, part.lists.scores
+        filled, new = filled + part.filled, new + part.new
+    return Candidates(queries, lists, filled, new)

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.etl.config import PromptsConfig, SequencesConfig, SparkConfig
+from components.etl.config import PromptsConfig, SequencesConfig
+from components.shared.spark.config import SparkConfig
 from data_contracts import tables
 from pipelines.datasets.synthetic.config import SampleConfig
 
@@ -32,7 +33,7 @@ def spark_config() -> SparkConfig:
 
 @pytest.fixture(scope="session")
 def spark():
-    from components.etl.spark.session import session
+    from components.shared.spark.session import session
 
     return session(SPARK, "tests")
 

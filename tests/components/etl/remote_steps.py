@@ -7,11 +7,12 @@ SparkConfig as JSON.
 import json
 import sys
 
-from components.etl.config import PromptsConfig, SequencesConfig, SparkConfig
+from components.etl.config import PromptsConfig, SequencesConfig
 from components.etl.prompts.job import run_prompts
 from components.etl.sequences.job import run_sequences
 from components.shared.artifacts.storage import local_copy, scratch_folder, upload
 from components.shared.config import from_mapping
+from components.shared.spark.config import SparkConfig
 
 lake, spark = sys.argv[1], from_mapping(SparkConfig, json.loads(sys.argv[2]), "spark")
 out = scratch_folder()

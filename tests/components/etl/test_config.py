@@ -1,8 +1,9 @@
 import pytest
 
-from components.etl.config import PromptsConfig, SequencesConfig, SparkConfig
+from components.etl.config import PromptsConfig, SequencesConfig
 from components.shared.config import parse, to_parameter
 from components.shared.errors import ConfigError
+from components.shared.spark.config import SparkConfig
 from components.shared.times import parse_time
 from pipelines.datasets.synthetic.config import SampleConfig
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from kfp.dsl import Dataset
 
-from components.etl.config import SparkConfig
 from components.etl.outputs import inputs, outputs
-from components.etl.spark.parts import atomic_table
 from components.shared.errors import ConfigError
+from components.shared.spark.config import SparkConfig
+from components.shared.spark.parts import atomic_table
 
 HERE, CLUSTER = SparkConfig(), SparkConfig(master="k8s://https://kubernetes.default.svc")
 

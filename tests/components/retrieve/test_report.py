@@ -2,13 +2,11 @@ import numpy as np
 import pytest
 
 from components.retrieve.config import RetrieveConfig
+from components.retrieve.figures import SplitFigures, ceilings, first_label_recall
 from components.retrieve.interactions import Histories, Queries
 from components.retrieve.ranking import RankedLists
 from components.retrieve.report import (
     RetrieveReport,
-    SplitFigures,
-    ceilings,
-    first_label_recall,
     gap_flags,
     page,
 )

@@ -18,7 +18,8 @@ TABLES = ("sequences", "catalogue", "users", "exposures", "quarantine")
 RUN = """
 import sys
 from pathlib import Path
-from components.etl.config import SequencesConfig, SparkConfig
+from components.etl.config import SequencesConfig
+from components.shared.spark.config import SparkConfig
 from components.etl.sequences.job import run_sequences
 data, out = sys.argv[1], Path(sys.argv[2])
 spark = SparkConfig(master="local[2]", memory="1g", shuffle_partitions=2)

@@ -7,10 +7,10 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 
-from components.etl.config import SparkConfig
-from components.etl.spark import executor, kubernetes
-from components.etl.spark.session import session
 from components.shared.errors import ConfigError
+from components.shared.spark import executor, kubernetes
+from components.shared.spark.config import SparkConfig
+from components.shared.spark.session import session
 
 NOT_ON_GPUS = {
     "nodeAffinity": {
@@ -55,7 +55,7 @@ def test_the_template_is_valid_and_follows_the_steps_pod():
     kubernetes_validate.validate({**template, "spec": {**spec, "containers": [named]}}, "1.34", strict=True)
     assert (spec["affinity"], spec["imagePullSecrets"]) == (NOT_ON_GPUS, [{"name": "registry"}])
     assert main["env"] == [KEY]
-    assert main["command"] == [sys.executable, "-m", "components.etl.spark.executor"]
+    assert main["command"] == [sys.executable, "-m", "components.shared.spark.executor"]
 
 
 def test_the_driver_is_the_steps_pod():

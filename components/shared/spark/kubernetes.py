@@ -78,7 +78,7 @@ def pod_template(pod: Pod) -> dict[str, Any]:
     main = _main(pod)
     container = {
         "name": CONTAINER,
-        "command": [sys.executable, "-m", "components.etl.spark.executor"],
+        "command": [sys.executable, "-m", "components.shared.spark.executor"],
         "workingDir": "/tmp",
         "env": [variable for variable in main.get("env", []) if variable["name"].startswith("AWS_")],
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],

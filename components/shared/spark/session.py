@@ -13,10 +13,10 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from components.etl.config import SparkConfig
-from components.etl.spark import java, kubernetes
 from components.shared.artifacts.storage import original, scratch_folder
 from components.shared.errors import ConfigError, DataError, OutputError, names_full_disk
+from components.shared.spark import java, kubernetes
+from components.shared.spark.config import SparkConfig
 
 BATCH_ROWS = 65_536  # rows of an Arrow batch between the JVM and Python
 

@@ -1,4 +1,4 @@
-"""An executor's process in a pod of the step's image: `python -m components.etl.spark.executor`.
+"""An executor's process in a pod of the step's image: `python -m components.shared.spark.executor`.
 
 What the entry point of Spark's own image does; images built on Spark's wheel have none.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyspark.find_spark_home import _find_spark_home
 
-from components.etl.spark.java import java_home
+from components.shared.spark.java import java_home
 
 OPTION = "SPARK_JAVA_OPT_"
 

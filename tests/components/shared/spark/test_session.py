@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from pyspark.errors import PySparkException
 
-from components.etl.spark import java
-from components.etl.spark import session as spark
 from components.shared.errors import OutputError
+from components.shared.spark import java
+from components.shared.spark import session as spark
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -41,8 +41,8 @@ def test_too_old_a_java_is_passed_over(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_spark_runs_on_the_java_of_the_wheel():
     code = (
-        "from components.etl.config import SparkConfig\n"
-        "from components.etl.spark import java, session\n"
+        "from components.shared.spark.config import SparkConfig\n"
+        "from components.shared.spark import java, session\n"
         "java._installed = lambda: []\n"
         "s = session.session(SparkConfig(master='local[1]', memory='512m'), 'wheel')\n"
         "print(s.range(9).mapInArrow(lambda b: b, 'id long').count())\n"
@@ -55,8 +55,8 @@ def test_spark_runs_on_the_java_of_the_wheel():
 @pytest.mark.slow
 def test_a_configuration_that_spark_refuses_is_named():
     code = (
-        "from components.etl.config import SparkConfig\n"
-        "from components.etl.spark.session import session\n"
+        "from components.shared.spark.config import SparkConfig\n"
+        "from components.shared.spark.session import session\n"
         "from components.shared.errors import ConfigError\n"
         "try:\n"
         "    session(SparkConfig(master='nonsense'), 'refused')\n"
@@ -68,7 +68,7 @@ def test_a_configuration_that_spark_refuses_is_named():
 
 
 def test_a_collector_of_ones_own_is_the_only_one():
-    from components.etl.config import SparkConfig
+    from components.shared.spark.config import SparkConfig
 
     own = SparkConfig(conf={"spark.driver.extraJavaOptions": "-XX:+UseG1GC"})
     assert "ParallelGC" in spark._java_options(SparkConfig())
