@@ -146,6 +146,7 @@ def _steps(profile: Profile, name: str, data: str, cached: bool, scheduled: str,
     with dsl.If(passed.outputs["Output"] == True, name="gate-passed"):  # noqa: E712
         registered = register(
             config=to_parameter(profile.registration),
+            tables=retrieved.outputs["tables_so_far"],
             model=improved.outputs["model"],
             report=evaluated.outputs["report"],
         )

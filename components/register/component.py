@@ -21,6 +21,7 @@ def champion(config: dict, version: str, fingerprint: str, champion: Output[Mode
 @step()
 def register(
     config: dict,
+    tables: dict,
     model: Input[Model],
     report: Input[Artifact],
     page: Output[HTML],
@@ -31,12 +32,14 @@ def register(
     from components.register.config import RegisterConfig
     from components.register.job import run
     from components.shared.artifacts.outputs import paths
+    from components.shared.artifacts.storage import local_copy
     from components.shared.config import parse
     from data_contracts.evaluation import REPORT, USERS
 
     return run(
         parse(RegisterConfig, config, "register"),
         **paths(model=model, html=page),
+        served=local_copy(tables["served"]),
         report=Path(report.path) / REPORT,
         users=Path(report.path) / USERS,
     )

@@ -1,7 +1,7 @@
 """Configuration of the model registry and of registered models."""
 
 from dataclasses import field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, PositiveInt
 
@@ -23,6 +23,8 @@ Name = Annotated[str, AfterValidator(_check_name)]
 class ServingConfig(PromptSettings):
     """How the registered model prompts and answers; `mlflow.pyfunc.load_model` can change it."""
 
+    answer: Literal["reasoned", "scored"] = "reasoned"
+    """Answers: "reasoned" (generated, with reasons) or "scored" (likelihoods of the candidates' numbers)."""
     max_new_tokens: PositiveInt = 128
     """Maximum tokens per answer."""
     batch_size: PositiveInt = 16

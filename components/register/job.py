@@ -38,10 +38,11 @@ champion_log = logger("champion")
 _CONTENTS = "model_fingerprint"
 
 
-def run(config: RegisterConfig, *, model: Path, report: Path, users: Path, html: Path) -> str:
+def run(config: RegisterConfig, *, model: Path, served: Path, report: Path, users: Path, html: Path) -> str:
     """Return the run's version, with the alias `challenger`; write the page `html`.
 
-    `users` is the evaluation's table of values per user.
+    `served` is the folder from which retrieve answers further requests, `users` the evaluation's table of
+    values per user.
 
     A `run_key` (of the report's lineage) has one version: a second call with the same model returns it. The
     version is created last, with all its tags, so that an interrupted call leaves none.
@@ -58,7 +59,7 @@ def run(config: RegisterConfig, *, model: Path, report: Path, users: Path, html:
             "at most 200 letters, digits, spaces or any of . : / _ -"
         )
     client = mlflow_client.connect(config.tracking_uri, create=True)
-    name, contents = config.model_name, of_folder(model)
+    name, contents, parts = config.model_name, of_folder(model), {"model": model, "retriever": served}
     with failures.readable_errors(client.tracking_uri):
         registry.ensure_model(client, name)
         found = registry.versions(client, name, key)
@@ -68,7 +69,7 @@ def run(config: RegisterConfig, *, model: Path, report: Path, users: Path, html:
                 "start a run with a key of its own: --no-cache when it is submitted or compiled"
             )
         version = (
-            str(found[0].version) if found else _create(client, config, model, contents, evaluated, users)
+            str(found[0].version) if found else _create(client, config, parts, contents, evaluated, users)
         )
         _set_challenger(client, name, version)
     page.write(html, f"{name}, version {version}", _next_steps(client.tracking_uri, name, version))
@@ -99,7 +100,7 @@ def run_champion(config: RegistryConfig, version: str, folder: Path) -> None:
 def _create(
     client: MlflowClient,
     config: RegisterConfig,
-    model: Path,
+    parts: Mapping[str, Path],
     contents: str,
     report: EvaluationReport,
     users: Path,
@@ -109,12 +110,12 @@ def _create(
     run = client.get_run(run_id)
     tags = evaluation.lineage_tags(report) | {
         _CONTENTS: contents,
-        "libraries": ", ".join(packaging.requirements(model)),
+        "libraries": ", ".join(packaging.requirements(parts["model"])),
     }
     logged = _logged_model(client, run, tags)
     if logged.status != LoggedModelStatus.READY:
         with tempfile.TemporaryDirectory() as scratch:
-            built = packaging.build(model, config.serving, Path(scratch))
+            built = packaging.build(parts, config.serving, Path(scratch))
             client.log_model_artifacts(logged.model_id, str(built))
         client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     _link(client, run, logged.model_id, report)

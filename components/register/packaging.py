@@ -5,7 +5,7 @@ import importlib.metadata
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,12 +20,16 @@ from components.register.config import ServingConfig
 from components.shared.artifacts.fingerprint import of_files
 from components.shared.errors import ModelError
 
-REQUIREMENTS = ("mlflow", "torch", "transformers", "safetensors", "jinja2", "numpy", "pandas", "pydantic")
+REQUIREMENTS = (
+    "mlflow", "torch", "transformers", "safetensors", "jinja2", "numpy", "pandas", "pyarrow", "scipy",
+    "filelock", "pydantic",
+)  # fmt: skip
 _ROOT = Path(components.__file__).parents[1]
 _SHIPPED = (
     "components/__init__.py",
+    "components/retrieve/**/*.py",
+    "components/serve/*.py",
     "components/shared/**/*.py",
-    "components/register/pyfunc.py",
     "data_contracts/*.py",
 )
 
@@ -40,7 +44,7 @@ def _object(required: dict[str, DataType | Array], *optional: str) -> Array:
     return Array(Object([*keys, *(Property(name, _TEXT, required=False) for name in optional)]))
 
 
-_HISTORY = _object({"title": _TEXT, "actions": _TEXTS, "timestamp": _TEXT}, "topic", "item_id")
+_HISTORY = _object({"actions": _TEXTS, "timestamp": _TEXT}, "item_id", "title", "topic")
 _CANDIDATES = _object({"item_id": _TEXT, "title": _TEXT}, "topic")
 _INTERESTS = _object({"topic": _TEXT, "count": DataType.long})
 
@@ -48,14 +52,20 @@ SIGNATURE = ModelSignature(
     inputs=Schema(
         [
             ColSpec(_HISTORY, "history"),
-            ColSpec(_CANDIDATES, "candidates"),
+            ColSpec(_CANDIDATES, "candidates", required=False),
             ColSpec(Map(_TEXT), "profile", required=False),
             ColSpec(_TEXT, "now", required=False),
             ColSpec(_INTERESTS, "interests", required=False),
         ]
     ),
     outputs=Schema(
-        [ColSpec(_TEXTS, "item_ids"), ColSpec(_TEXT, "rationale"), ColSpec(DataType.boolean, "valid")]
+        [
+            ColSpec(_TEXTS, "item_ids"),
+            ColSpec(Array(DataType.double), "scores"),
+            ColSpec(_TEXT, "rationale"),
+            ColSpec(DataType.boolean, "valid"),
+            ColSpec(DataType.long, "unknown_items"),
+        ]
     ),
 )
 
@@ -75,20 +85,23 @@ EXAMPLE = pd.DataFrame(
 )
 
 
-def build(model: Path, serving: ServingConfig, folder: Path) -> Path:
-    """Write the MLflow model folder `folder / "model"` around the Hugging Face folder `model`."""
+def build(parts: Mapping[str, Path], serving: ServingConfig, folder: Path) -> Path:
+    """Write the MLflow model folder `folder / "model"` around the folders `parts`.
+
+    These are the Hugging Face folder `model`, and `retriever`, which the step retrieve saved.
+    """
     code = _ship_code(folder)
     built = folder / "model"
     with _importable(code):
         mlflow.pyfunc.save_model(
             path=built,
-            python_model=str(code / "components" / "register" / "pyfunc.py"),
-            artifacts={"model": str(model)},
+            python_model=str(code / "components" / "serve" / "model.py"),
+            artifacts={name: str(part) for name, part in parts.items()},
             model_config=dataclasses.asdict(serving),
             signature=SIGNATURE,
             input_example=EXAMPLE,
             code_paths=[str(code)],
-            pip_requirements=requirements(model),
+            pip_requirements=requirements(parts["model"]),
         )
     return built
 

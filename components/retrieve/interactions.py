@@ -127,7 +127,7 @@ class Sequences:
     first_user: int = 0  # number of the first of these users among all
 
     def parts(self, size: int) -> Iterator["Sequences"]:
-        """Yield the sequences of `size` users at a time; `items` and what is parallel to it are shared."""
+        """Yield the sequences of `size` users at a time."""
         for start in range(0, len(self.user_ids), size):
             rows = slice(start, start + size)
             yield Sequences(

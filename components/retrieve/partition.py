@@ -31,7 +31,10 @@ class Answers:
 
 @dataclass(frozen=True)
 class Answering:
-    """The item side: a retriever of all users, by fold one without its users; models with rankings."""
+    """The item side: a retriever of all users, and by fold one without its users.
+
+    `ranked` are the models with rankings.
+    """
 
     final: Retriever
     folds: Mapping[int, Retriever]

@@ -27,7 +27,10 @@ FIRST_PART = "part-00000.parquet"
 
 @dataclass(frozen=True)
 class ExecutorTables:
-    """Where executors read SEQUENCES and USERS, and leave their rows if they do not share this disk."""
+    """Where executors read SEQUENCES and USERS.
+
+    They leave their rows at `staging` if they do not share this disk.
+    """
 
     sequences: str | Path
     users: str | Path
@@ -35,7 +38,7 @@ class ExecutorTables:
 
 
 def here(answering: Answering, data: Interactions, candidates: Path, rankings: Path) -> Sums:
-    """Write the rows of all users to the two folders; return the sums of their figures."""
+    """Write all users' rows to the two folders; return the sums of their figures."""
     sums = Sums()
     with (
         pq.ParquetWriter(candidates / FIRST_PART, tables.CANDIDATES) as candidate_rows,

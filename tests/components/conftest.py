@@ -17,6 +17,49 @@ def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What retrieve saved of item-to-item: each of 30 users went on from item n to n + 1, of 12 items."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from components.retrieve.config import RetrieveConfig
+    from components.retrieve.job import run
+    from data_contracts.tables import CATALOGUE, EXPOSURES, SEQUENCES, USERS
+
+    folder, day = tmp_path_factory.mktemp("retrieved"), 86_400_000_000
+    catalogue = [
+        {"item_id": f"i{n:02}", "title": f"Title {n}", "topic": "tea", "tags": ["tea"], "train_count": 0}
+        for n in range(12)
+    ]
+    sequences = [
+        {
+            "user_id": f"u{user:02}",
+            "item_ids": [f"i{(user + n) % 12:02}" for n in range(6)],
+            "timestamps": [n * day for n in range(6)],
+            "engagement": [1.0] * 6,
+            "train_end": 4,
+            "valid_end": 5,
+            "events": [],
+        }
+        for user in range(30)
+    ]
+    users = [{"user_id": row["user_id"], "gender": "f"} for row in sequences]
+    tables = {
+        "sequences": (sequences, SEQUENCES),
+        "catalogue": (catalogue, CATALOGUE),
+        "users": (users, USERS),
+        "exposures": ([], EXPOSURES),
+    }
+    for name, (rows, schema) in tables.items():
+        (folder / name).mkdir()
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / name / "part-0.parquet")
+    config = RetrieveConfig(models=("popularity",), candidates_from="item_to_item", num_candidates=4)
+    written = ("candidates", "rankings", "served", "report_html")
+    run(config, **{name: folder / name for name in (*tables, *written)})
+    return folder / "served"
+
+
 @pytest.fixture
 def tracking_uri(fresh_database: Path, tmp_path: Path) -> str:
     shutil.copyfile(fresh_database, tmp_path / "mlflow.db")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.register.packaging import EXAMPLE
-from components.register.pyfunc import prompt_input, ranking
+from components.serve.model import prompt_input, ranking
 from components.shared.errors import DataError
 from components.shared.prompting import render
 from components.shared.prompting.request import read_request
@@ -41,6 +41,8 @@ def test_mutated_requests(settings_, seed):
     except DataError as error:
         assert all(PLACE.match(line) for line in str(error).splitlines()), str(error)
         return
+    if not request.candidates:
+        return  # the version retrieves them
     ids = [candidate.item_id for candidate in request.distinct_candidates]
     assert ids == list(dict.fromkeys(candidate["item_id"] for candidate in row["candidates"]))
     whole = prompt_input(request, settings_)

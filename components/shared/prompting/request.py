@@ -19,11 +19,15 @@ Time = Annotated[datetime, BeforeValidator(lambda value: parse_time("time", str(
 class SeenItem:
     """An item of the history; `timestamp` is the time of the first of its actions."""
 
-    title: str
     actions: Annotated[list[str], Field(min_length=1)]
     timestamp: Time
-    topic: str | None = None
     item_id: str | None = None
+    title: str | None = None
+    topic: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.item_id is None and self.title is None:
+            raise ValueError("needs an item_id or a title")
 
 
 @strict
@@ -52,10 +56,6 @@ class Request:
     profile: dict[str, str | None] = field(default_factory=dict)
     now: Time = field(default_factory=lambda: datetime.now(UTC))
     interests: list[Interest] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if not self.candidates:
-            raise ValueError("candidates is empty; send the retriever's list")
 
     @property
     def distinct_candidates(self) -> list[CandidateItem]:

@@ -31,14 +31,14 @@ def config(tracking_uri: str) -> RegisterConfig:
 
 
 @pytest.fixture
-def inputs(tiny_model_folder: Path, make_report, tmp_path: Path) -> dict[str, Any]:
+def inputs(tiny_model_folder: Path, served_folder: Path, make_report, tmp_path: Path) -> dict[str, Any]:
     report = tmp_path / "report.json"
     data = {"data": "s3://logs/may", "data_fingerprint": "f00d"}
     lineage = {"run_key": "run-1", "git_commit": "abc", "rows": {"n": 3}, **data}
     report.write_text(make_report(lineage=lineage).to_json())
     (tmp_path / "users").write_bytes(b"a table")
     files = {"report": report, "users": tmp_path / "users", "html": tmp_path / "info.html"}
-    return {"model": tiny_model_folder, **files}
+    return {"model": tiny_model_folder, "served": served_folder, **files}
 
 
 @pytest.fixture
@@ -205,14 +205,13 @@ rows = pd.DataFrame(rows)
 answer = model.predict(rows)
 print(answer.to_json(orient="records"))
 print(len(model.predict(rows[:0])))
+seen = [{"item_id": item, "actions": ["view"], "timestamp": "2026-01-01"} for item in ("i03", "gone")]
+found = model.predict(pd.DataFrame([{"history": seen}, {"history": []}]))
+print(found.to_json(orient="records"))
 try:
-    model.predict(pd.DataFrame([{"history": history, "candidates": []}]))
+    model.predict(pd.DataFrame([{"history": [{**seen[0], "actions": []}]}]))
 except Exception as error:
     print(error)
-try:
-    model.predict(pd.DataFrame([{"history": history}]))
-except Exception as error:
-    print("candidates" in str(error))
 documented = type(model.unwrap_python_model()).__doc__
 example = doctest.DocTestParser().get_doctest(documented, {}, "example", None, 0)
 print(doctest.DocTestRunner().run(example))
@@ -230,14 +229,17 @@ def test_the_version_loads_and_answers_without_the_repository(config, inputs, tm
         cwd=tmp_path, capture_output=True, text=True, env={"PATH": "", "HOME": str(tmp_path)}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    rows, empty, nothing_to_rank, missing, example = done.stdout.splitlines()[-5:]
+    rows, empty, retrieved, no_action, example = done.stdout.splitlines()[-5:]
+    rest = {"scores": [], "rationale": "", "valid": False}
     assert json.loads(rows) == [
-        {"item_ids": ["b", "a"], "rationale": "", "valid": False},
-        {"item_ids": ["b"], "rationale": "", "valid": False},
+        {"item_ids": ["b", "a"], **rest, "unknown_items": 1},
+        {"item_ids": ["b"], **rest, "unknown_items": 0},
     ]
     assert empty == "0"
-    assert nothing_to_rank == "row 0: candidates is empty; send the retriever's list"
-    assert missing == "True"
+    known, cold = json.loads(retrieved)
+    assert set(known["item_ids"][:2]) == {"i02", "i04"} and known["unknown_items"] == 1
+    assert len(cold["item_ids"]) == 4 and cold["unknown_items"] == 0
+    assert no_action.startswith("row 0.history[0].actions: needs at least 1")
     assert example == "TestResults(failed=0, attempted=6)"
 
 
@@ -299,6 +301,7 @@ def test_the_components_pass_everything_on(config, inputs, tmp_path) -> None:
     assert (Path(champion.path) / "none.txt").is_file()
     version = component.register.python_func(
         text,
+        {"served": str(inputs["served"])},
         Model(uri=str(inputs["model"])),
         Artifact(uri=str(report)),
         info,

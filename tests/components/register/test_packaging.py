@@ -10,24 +10,30 @@ from components.register import packaging
 from components.register.config import ServingConfig
 from components.register.packaging import EXAMPLE
 from components.shared.prompting import render
+from components.shared.prompting.request import read_request
 
 WORDS = "Recent activity, oldest first"
 
 
-def build(model: Path, folder: Path) -> Path:
+def build(model: Path, served: Path, folder: Path) -> Path:
     folder.mkdir()
-    return packaging.build(model, ServingConfig(dtype="float32", max_new_tokens=1), folder)
+    return packaging.build(
+        {"model": model, "retriever": served}, ServingConfig(dtype="float32", max_new_tokens=1), folder
+    )
 
 
 def prompt_of(loaded: mlflow.pyfunc.PyFuncModel) -> str:
     (row,) = EXAMPLE.to_dict(orient="records")
-    return "\n".join(message["content"] for message in loaded.unwrap_python_model()._messages(0, row))
+    return "\n".join(
+        message["content"]
+        for message in loaded.unwrap_python_model()._messages(0, read_request(row, "row 0"))
+    )
 
 
 def test_two_versions_in_one_process_prompt_each_in_its_own_words(
-    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model_folder: Path, served_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = build(tiny_model_folder, tmp_path / "first")
+    first = build(tiny_model_folder, served_folder, tmp_path / "first")
     for package in ("components", "data_contracts"):
         shutil.copytree(packaging._ROOT / package, tmp_path / "changed" / package)
     changed = tmp_path / "changed" / "components" / "shared" / "prompting" / "render.py"
@@ -35,7 +41,7 @@ def test_two_versions_in_one_process_prompt_each_in_its_own_words(
     assert WORDS in text
     changed.write_text(text.replace(WORDS, "Worst last"), encoding="utf-8")
     monkeypatch.setattr(packaging, "_ROOT", tmp_path / "changed")
-    second = build(tiny_model_folder, tmp_path / "second")
+    second = build(tiny_model_folder, served_folder, tmp_path / "second")
     monkeypatch.setattr(render, "messages", None)  # this process's own is not used
     loaded = [mlflow.pyfunc.load_model(str(path)) for path in (first, second, first)]
     texts = [prompt_of(model) for model in loaded]

@@ -91,7 +91,7 @@ def test_every_train_item_but_the_first_is_a_prompt() -> None:
 def test_labels_are_those_of_the_prompts(most, strong, valid, test) -> None:
     fields = dict.fromkeys(field.name for field in dataclasses.fields(Interactions))
     fields |= {"items": np.arange(10), "offsets": np.array([0, 5, 10]), "most_labels": most}
-    fields["times"] = fields["items"]
+    fields |= {"times": fields["items"], "first_user": 0}
     fields |= {"train_end": np.array([1, 2]), "valid_end": np.array([2, 5])}
     fields["is_strong"] = None if strong is None else np.array(strong, bool)
     data = Interactions(**fields)  # type: ignore[arg-type]

@@ -8,8 +8,8 @@ import pytest
 
 from components.etl.config import PromptsConfig
 from components.etl.prompts import rows as etl_prompts
-from components.register import pyfunc
 from components.register.packaging import EXAMPLE
+from components.serve import model
 from components.shared.errors import DataError
 from components.shared.prompting import render as prompt
 from components.shared.prompting.request import read_request
@@ -24,11 +24,11 @@ CANDIDATES = [
 
 
 def prompt_input(row: dict, settings: PromptSettings) -> prompt.PromptInput:
-    return pyfunc.prompt_input(read_request(row, "row 0"), settings)
+    return model.prompt_input(read_request(row, "row 0"), settings)
 
 
 def ranked_row(row: dict, text: str, answer_length: int) -> dict:
-    return pyfunc.ranking(read_request(row, "row 0"), text, answer_length)
+    return model.ranking(read_request(row, "row 0"), text, answer_length)
 
 
 def seen(title: str, topic: str, day: int, *actions: str) -> dict:
@@ -95,7 +95,11 @@ def test_ids_stand_for_titles_where_the_model_was_trained_so() -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        pytest.param({}, "row 0: candidates is empty", id="nothing to rank"),
+        pytest.param(
+            {"history": [{"actions": ["view"], "timestamp": "2026-01-01"}]},
+            r"row 0\.history\[0\]: needs an item_id or a title",
+            id="an item without a name",
+        ),
         pytest.param(
             {"candidates": CANDIDATES, "now": "soon"}, r"row 0\.now: .*soon", id="a time that is none"
         ),
@@ -130,6 +134,7 @@ def test_a_bad_row_is_refused(row: dict, message: str) -> None:
 def test_an_answer_becomes_a_ranking_of_all_candidates(text, ids, rationale, valid) -> None:
     assert ranked_row({"candidates": CANDIDATES}, text, 2) == {
         "item_ids": [f"i{n}" for n in ids],
+        "scores": [],
         "rationale": rationale,
         "valid": valid,
     }

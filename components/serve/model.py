@@ -1,10 +1,11 @@
-"""The registered model: rows of history and candidates in, ranked item ids and a rationale out.
+"""The registered model: users' histories in, ranked item ids and rationales out.
 
 MLflow stores this file as the model's code and runs it when the model is loaded, with copies of the shared
 modules that it imports, under a name of their own: the repository need not be installed, and versions with
 different code live in one process.
 """
 
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,27 @@ from components.shared.prompting import render as prompt
 from components.shared.prompting.request import Request, read_request
 from components.shared.prompting.settings import PromptSettings
 
+Messages = list[dict[str, str]]
+
 
 class RankingModel(PythonModel):
     """Ranks the candidates of each row; `model_config` holds the fields of ServingConfig.
 
     Input columns (`?`: may be left out or null):
-        history: list of {title, topic?, item_id?, actions, timestamp}, one entry per distinct item, oldest
+        history: list of {item_id?, title?, topic?, actions, timestamp}, one entry per distinct item, oldest
             first; actions are words of the events table, timestamp is the ISO 8601 time (UTC without a
-            zone) of the first of them. Titles are those of the catalogue table.
-        candidates: list of {item_id, title, topic?} in the retriever's order; at least one. Of repeats the
-            first counts.
+            zone) of the first of them. An entry names an item of the catalogue that the version was trained
+            with, or has a title.
+        candidates?: list of {item_id, title, topic?} in a retriever's order; default: what the version's
+            own retriever finds for the history. Of repeats the first counts.
         profile?: mapping of a field's name to text. now?: ISO 8601 time of the request; default: the
             clock's. interests?: list of {topic, count}; default: counted over `history`.
         A column that only some rows need holds None in the others (MLflow refuses NaN there).
 
     Output columns: item_ids (all candidates, best first: those that the answer names, then the others in
-    their order), rationale (the model's reasons; "" if the answer is not valid), valid.
+    their order), scores (of these items, log-likelihoods; [] with `answer: reasoned`), rationale (the model's
+    reasons; "" if the answer is not valid), valid, unknown_items (entries of the history that name no item of
+    the catalogue: retrieval goes without them).
 
     >>> import mlflow, pandas
     >>> model = mlflow.pyfunc.load_model("models:/recllm-r1@champion")
@@ -50,33 +56,48 @@ class RankingModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the language model from the version's own files."""
+        from components.serve.retrieval import Retrieval
         from components.shared.language_model.load import load
 
         self.settings = dict(context.model_config or {})
         self.prompt = PromptSettings(**{f.name: self.settings[f.name] for f in fields(PromptSettings)})
         self.lm = load(Path(context.artifacts["model"]), self.settings["dtype"])
+        self.retrieval = Retrieval(Path(context.artifacts["retriever"]))
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """Return one ranking per row of `model_input`. Raises DataError naming the bad row."""
-        from components.shared.language_model.generate import complete
-
         rows = model_input.to_dict(orient="records")
         requests = [read_request(row, f"row {number}") for number, row in enumerate(rows)]
+        requests, unknown = self.retrieval.completed(requests)
+        messages = [self._messages(number, request) for number, request in enumerate(requests)]
+        answer = self._scored if self.settings["answer"] == "scored" else self._reasoned
+        columns = ["item_ids", "scores", "rationale", "valid"]
+        return pd.DataFrame(answer(requests, messages), columns=columns).assign(unknown_items=unknown)
+
+    def _reasoned(self, requests: list[Request], messages: list[Messages]) -> list[dict[str, Any]]:
+        from components.shared.language_model.generate import complete
+
         answers = complete(
             self.lm,
-            [self._messages(number, request) for number, request in enumerate(requests)],
+            messages,
             max_new_tokens=self.settings["max_new_tokens"],
             batch_size=self.settings["batch_size"],
         )
         length = self.prompt.answer_length
-        ranked = [
+        return [
             ranking(request, first.text, length) for request, (first,) in zip(requests, answers, strict=True)
         ]
-        return pd.DataFrame(ranked, columns=["item_ids", "rationale", "valid"])
 
-    def _messages(self, number: int, request: Request) -> list[dict[str, str]]:
+    def _scored(self, requests: list[Request], messages: list[Messages]) -> list[dict[str, Any]]:
+        from components.shared.language_model.scoring import score_candidates
+
+        counts = [len(request.distinct_candidates) for request in requests]
+        scores = score_candidates(self.lm, messages, counts)
+        return [scored_row(request, of_row) for request, of_row in zip(requests, scores, strict=True)]
+
+    def _messages(self, number: int, request: Request) -> Messages:
         from components.shared.language_model.load import encode_prompt
 
         try:
@@ -92,6 +113,8 @@ class RankingModel(PythonModel):
 def prompt_input(request: Request, settings: PromptSettings) -> prompt.PromptInput:
     """Return a request's prompt content, as the prompts step takes it from the log."""
     candidates = request.distinct_candidates
+    if not candidates:
+        raise ValueError("no candidate was sent, and the history holds every item of the catalogue")
     history = [
         prompt.Interaction(
             title=prompt.shown_title(vars(seen), settings),
@@ -123,8 +146,23 @@ def ranking(request: Request, text: str, answer_length: int) -> dict[str, Any]:
     valid = parsed.is_valid(len(ids), answer_length)
     return {
         "item_ids": answer.final_ranking(text, ids),
+        "scores": [],
         "rationale": parsed.reasoning if valid else "",
         "valid": valid,
+    }
+
+
+def scored_row(request: Request, scores: Sequence[float]) -> dict[str, Any]:
+    """Return the output row for a request and the likelihoods of its candidates."""
+    from components.shared.language_model import scoring
+
+    ids = [candidate.item_id for candidate in request.distinct_candidates]
+    order = [number - 1 for number in scoring.ranking(scores)]
+    return {
+        "item_ids": [ids[place] for place in order],
+        "scores": [scores[place] for place in order],
+        "rationale": "",
+        "valid": True,
     }
 
 

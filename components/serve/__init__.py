@@ -1,0 +1,1 @@
+"""What answers requests: retrieval, prompt and language model in one."""

@@ -1,0 +1,71 @@
+"""Requests completed from the served folder: titles of what they name, candidates where they send none."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from components.retrieve.interactions import Histories, Queries
+from components.retrieve.served.folder import load
+from components.shared.prompting.request import CandidateItem, Request, SeenItem
+
+
+class Retrieval:
+    """The retriever of a served folder, with the catalogue's titles and topics."""
+
+    def __init__(self, folder: Path) -> None:
+        served = load(folder)
+        self.retriever, self.segments = served.retriever, served.segments
+        self.items = served.items.to_pandas()
+        self.index = pd.Index(self.items["item_id"])
+
+    def completed(self, requests: Sequence[Request]) -> tuple[list[Request], list[int]]:
+        """Return `requests` with titles, and candidates where one has none; unknown entries of each.
+
+        An entry of a history is unknown if the catalogue lacks its item: it does not count in retrieval, and
+        without a title of its own it is left out of the prompt as well.
+        """
+        places = [self._places(request) for request in requests]
+        done = [
+            replace(request, history=self._described(request.history, known))
+            for request, known in zip(requests, places, strict=True)
+        ]
+        asking = [number for number, request in enumerate(requests) if not request.candidates]
+        lists = self._candidates([requests[n] for n in asking], [places[n] for n in asking])
+        for number, candidates in zip(asking, lists, strict=True):
+            done[number] = replace(done[number], candidates=candidates)
+        return done, [known.count(-1) for known in places]
+
+    def _places(self, request: Request) -> list[int]:
+        """Return each entry's index in the catalogue, -1 where it has none."""
+        return self.index.get_indexer([seen.item_id for seen in request.history]).tolist()
+
+    def _described(self, history: Sequence[SeenItem], places: Sequence[int]) -> list[SeenItem]:
+        """Return the entries that have a title, of their own or the catalogue's."""
+        described = []
+        for seen, place in zip(history, places, strict=True):
+            if place >= 0 and not (seen.title and seen.topic):
+                known = self.items.iloc[place]
+                seen = replace(seen, title=seen.title or known["title"], topic=seen.topic or known["topic"])
+            described.append(seen)
+        return [seen for seen in described if seen.title]
+
+    def _candidates(
+        self, requests: Sequence[Request], places: Sequence[Sequence[int]]
+    ) -> list[list[CandidateItem]]:
+        """Return each request's candidates with titles and topics, best first."""
+        known = [list(dict.fromkeys(place for place in row if place >= 0)) for row in places]
+        flat = np.array([place for row in known for place in row], np.int64)
+        profiles = pd.DataFrame([request.profile for request in requests], range(len(requests)))
+        queries = Queries.of_requests(
+            Histories.from_lengths(flat, np.array([len(row) for row in known], np.int64)),
+            np.array([round(request.now.timestamp() * 1e6) for request in requests], np.int64),
+            self.segments.numbers(profiles),
+        )
+        lists = self.retriever.candidates(queries).lists.items[:, : self.retriever.config.num_candidates]
+        return [
+            [CandidateItem(**row) for row in self.items.iloc[items[items >= 0]].to_dict(orient="records")]
+            for items in lists
+        ]
