@@ -79,6 +79,9 @@ TRAINED_MODEL = "grpo"
 SCORED_MODEL = "grpo_scored"
 """The same model without reasoning: candidates in the order of their numbers' likelihood."""
 
+UNFUSED_MODEL = "grpo_alone"
+"""A trained model that scores candidates, without the retriever's scores beside its own."""
+
 Lineage = dict[str, Any]
 """What a run was made from, by names: a JSON mapping."""
 

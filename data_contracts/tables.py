@@ -138,6 +138,9 @@ PROMPTS = pa.schema(
         _required("label_weights", pa.list_(pa.float64())),  # engagement with each of `label_items`
         _required("answer_length", pa.int32()),  # K, how many numbers the answer must name
         _required("candidates", pa.list_(pa.string())),  # item ids in prompt order
+        _required("scores", pa.list_(pa.float32())),  # the retriever's, of each candidate
+        _required("titles", pa.list_(pa.string())),  # of each candidate, as the prompt shows them
+        _required("history", pa.list_(pa.string())),  # titles that the prompt shows, oldest first
         _required("tags", pa.list_(pa.list_(pa.string()))),  # of each candidate
         _required("novelty", pa.list_(pa.float64())),  # -log2 popularity share of each candidate
         _required("seen", pa.list_(pa.bool_())),  # whether the history holds the candidate

@@ -1,11 +1,13 @@
 """Answers of language models to the prompts, their statistics, whether their reasoning matters, examples."""
 
+import dataclasses
 import gc
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,11 +16,19 @@ from components.evaluate.tables import DEPTH, Catalogue
 from components.shared.artifacts import fingerprint
 from components.shared.language_model.generate import Completion, complete
 from components.shared.language_model.load import LanguageModel, load
-from components.shared.language_model.scoring import WITHOUT_REASONING, ranking, score_candidates
+from components.shared.language_model.ranker import Ranker
+from components.shared.language_model.scoring import answer_of, question, ranking, score_all
 from components.shared.logs import logger, progress
 from components.shared.prompting import answer
 from components.shared.prompting.table import PromptRow
-from data_contracts.evaluation import SCORED_MODEL, TRAINED_MODEL, AnswerStatistics, Example, ExampleAnswer
+from data_contracts.evaluation import (
+    SCORED_MODEL,
+    TRAINED_MODEL,
+    UNFUSED_MODEL,
+    AnswerStatistics,
+    Example,
+    ExampleAnswer,
+)
 
 log = logger("evaluate")
 
@@ -33,6 +43,8 @@ class Answers:
     probes: int = 0
     reasoning_ignored: float | None = None
     """Share of the `probes` answers that another user's reasoning did not change."""
+    scores: list[list[float]] = field(default_factory=list)
+    """A scoring model's own scores of each prompt's candidates."""
 
 
 def answer_all(
@@ -40,20 +52,32 @@ def answer_all(
 ) -> dict[str, Answers]:
     """Return every model's answers; models with equal files answer once.
 
-    The trained model stands there twice, before its answers as it ranks without reasoning.
+    The trained model stands there twice: before its answers as it ranks without reasoning, or, if it
+    scores candidates, without the retriever's scores.
     """
     # GRPO outputs the SFT model if no step was better, and the champion may be the model of this very run.
     contents = {name: fingerprint.of_folder(folder) for name, folder in models.items()}
     answers: dict[str, Answers] = {}
     for name, folder in models.items():
         if contents[name] not in answers:
-            answers[contents[name]] = _generate(config, name, folder, prompts)
+            answers[contents[name]] = _answer(config, name, folder, prompts)
     found: dict[str, Answers] = {}
     for name, folder in models.items():
-        if name == TRAINED_MODEL and config.scored:
-            found[SCORED_MODEL] = _score(config, folder, prompts)
-        found[name] = answers[contents[name]]
+        answered = answers[contents[name]]
+        if name == TRAINED_MODEL and answered.scores:
+            found[UNFUSED_MODEL] = dataclasses.replace(answered, **_ranked(answered.scores, prompts))
+        elif name == TRAINED_MODEL and config.scored:
+            found[SCORED_MODEL] = _score(config, SCORED_MODEL, folder, prompts, Ranker("label_logits"))
+        found[name] = answered
     return found
+
+
+def _answer(config: EvaluateConfig, name: str, folder: Path, prompts: Sequence[PromptRow]) -> Answers:
+    """Return the model's answers as it was trained to give them."""
+    ranker = Ranker.read(folder)
+    if ranker.answers == "generate":
+        return _generate(config, name, folder, prompts)
+    return _score(config, name, folder, prompts, ranker)
 
 
 def _generate(config: EvaluateConfig, name: str, folder: Path, prompts: Sequence[PromptRow]) -> Answers:
@@ -82,30 +106,35 @@ def _generate(config: EvaluateConfig, name: str, folder: Path, prompts: Sequence
     )
 
 
-def _score(config: EvaluateConfig, folder: Path, prompts: Sequence[PromptRow]) -> Answers:
-    """Return the rankings by likelihood, and the answers that say their beginnings."""
+def _score(
+    config: EvaluateConfig, name: str, folder: Path, prompts: Sequence[PromptRow], ranker: Ranker
+) -> Answers:
+    """Return the rankings by scores, and the answers that say their beginnings."""
     lm = load(folder, config.dtype)
+    questions = [question(lm.tokenizer, ranker.answers, prompt) for prompt in prompts]
     started = time.perf_counter()
-    scores = score_candidates(
-        lm,
-        [prompt.messages for prompt in prompts],
-        [len(prompt.candidates) for prompt in prompts],
-        progress=lambda scored: progress(log, scored, len(prompts), SCORED_MODEL),
-    )
+    scores = score_all(lm, questions, lambda scored: progress(log, scored, len(prompts), name))
     seconds = time.perf_counter() - started
     del lm
     gc.collect()
-    orders = [ranking(given) for given in scores]
-    said = [order[: prompt.answer_length] for order, prompt in zip(orders, prompts, strict=True)]
-    texts = [f"{WITHOUT_REASONING}{', '.join(map(str, numbers))}</answer>" for numbers in said]
-    return Answers(
-        completions=[Completion(text, [], finished=True) for text in texts],
-        rankings=[
+    fused = [
+        [ranker.logits(*pair) for pair in zip(values, prompt.scores, strict=True)]
+        for values, prompt in zip(scores, prompts, strict=True)
+    ]
+    return Answers(**_ranked(fused, prompts), seconds=seconds, scores=scores)
+
+
+def _ranked(logits: Sequence[Sequence[float]], prompts: Sequence[PromptRow]) -> dict[str, Any]:
+    """Return the fields of Answers that follow from the candidates' logits."""
+    orders = [ranking(values) for values in logits]
+    texts = [answer_of(order[: prompt.answer_length]) for order, prompt in zip(orders, prompts, strict=True)]
+    return {
+        "completions": [Completion(text, [], finished=True) for text in texts],
+        "rankings": [
             [prompt.candidates[number - 1] for number in order]
             for order, prompt in zip(orders, prompts, strict=True)
         ],
-        seconds=seconds,
-    )
+    }
 
 
 def ignored_share(

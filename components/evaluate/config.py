@@ -48,7 +48,7 @@ class EvaluateConfig:
     reasoning_probes: NonNegativeInt = 20
     """Answers generated again after another user's reasoning, to see whether reasoning matters; 0 = none."""
     scored: bool = True
-    """Compare with the trained model's ranking without reasoning: one forward pass, no generated token."""
+    """Compare with a generating model's ranking without reasoning: one pass, no generated token."""
     seed: Seed = 0
     """Seed of the sample, of decoding and of the bootstrap."""
     health: HealthConfig = field(default_factory=HealthConfig)

@@ -22,6 +22,7 @@ from data_contracts.evaluation import (
     NO_MODEL,
     ONLINE,
     SCORED_MODEL,
+    UNFUSED_MODEL,
     EvaluationReport,
     Kind,
     Lineage,
@@ -60,7 +61,7 @@ def run(
     models = {name: folder for name, folder in models.items() if not (folder / NO_MODEL).is_file()}
     if CHAMPION in models:  # a model is compared with those before it, so the new ones with the champion
         models = {CHAMPION: models[CHAMPION]} | models
-    if reserved := {CANDIDATE_ORDER, CHAMPION, SCORED_MODEL, *models} & set(orders):
+    if reserved := {CANDIDATE_ORDER, CHAMPION, SCORED_MODEL, UNFUSED_MODEL, *models} & set(orders):
         raise DataError(f"{rankings}: a model is called '{min(reserved)}', a name that evaluate uses itself")
     log.info("%d of %d %s users, %d language models", len(rows), available, SPLIT, len(models))
 

@@ -17,6 +17,7 @@ from data_contracts.evaluation import (
     SCORED_MODEL,
     TITLES,
     TRAINED_MODEL,
+    UNFUSED_MODEL,
     Difference,
     EvaluationReport,
     Example,
@@ -115,6 +116,7 @@ def _differences(report: EvaluationReport) -> list[Block]:
         "base",
         "sft",
         SCORED_MODEL,
+        UNFUSED_MODEL,
     )
     for d in reversed(report.differences):  # the newest model first; the JSON report holds all of them
         if d.metric != "ndcg@10" or d.model == CHAMPION or d.baseline not in baselines:

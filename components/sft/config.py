@@ -4,7 +4,7 @@ from dataclasses import field
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from components.shared.config import Dtype, Seed, Share, strict
+from components.shared.config import Answers, Dtype, Seed, Share, strict
 from components.shared.language_model.lora import LoraConfig
 
 
@@ -12,10 +12,17 @@ from components.shared.language_model.lora import LoraConfig
 class SftConfig:
     """Supervised fine-tuning of the base model on answers."""
 
+    answers: Answers = "generate"
+    """How the model answers, which GRPO, evaluation and serving take over: "generate" writes reasons and
+    numbers; "label_logits" (each candidate's number) and "title_likelihood" (its title as the next of the
+    history's) score the candidates in one pass and learn what the retriever's scores lack."""
+    fuse_prompts: PositiveInt = 200
+    """Prompts with a retrieved label, of train before and of validation after the training, from which the
+    weights of model and retriever are learnt; of no effect on generated answers."""
     max_examples: NonNegativeInt = 0
     """Training prompts, a seeded sample; 0 = all."""
     epochs: NonNegativeInt = 1
-    """Passes over the examples; 0 returns the base model unchanged."""
+    """Passes over the examples; 0 leaves the base model's weights as they are."""
     batch_size: PositiveInt = 8
     """Examples per optimiser step."""
     micro_batch_size: PositiveInt = 8

@@ -24,11 +24,7 @@ def encode(rows: Sequence[PromptRow], tokenizer: Any, max_length: int) -> list[d
             continue
         prompt = encode_prompt(tokenizer, row.messages)
         answer = encode_completion(tokenizer, row.completion)
-        if len(prompt) + len(answer) > max_length:
-            raise DataError(
-                f"the training prompt of user {row.user_id!r} has {len(prompt)} + {len(answer)} tokens, more "
-                f"than sft.max_length={max_length}; raise it or lower prompts.max_prompt_tokens"
-            )
+        check_example(row, prompt, answer, max_length)
         examples.append({"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer})
     if not examples:
         raise DataError(
@@ -36,6 +32,15 @@ def encode(rows: Sequence[PromptRow], tokenizer: Any, max_length: int) -> list[d
             "retrieve.num_candidates or the number of training prompts"
         )
     return examples
+
+
+def check_example(row: PromptRow, prompt: Sequence[int], answer: Sequence[int], max_length: int) -> None:
+    """Raise DataError if prompt and answer have more than `max_length` tokens."""
+    if len(prompt) + len(answer) > max_length:
+        raise DataError(
+            f"the training prompt of user {row.user_id!r} has {len(prompt)} + {len(answer)} tokens, more "
+            f"than sft.max_length={max_length}; raise it or lower prompts.max_prompt_tokens"
+        )
 
 
 def collate(examples: Sequence[dict[str, list[int]]], pad_token_id: int) -> dict[str, torch.Tensor]:

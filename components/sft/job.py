@@ -8,13 +8,14 @@ from pathlib import Path
 
 from components.sft import distributed, training
 from components.sft.config import SftConfig
+from components.sft.ranking import Fusion
 from components.shared.artifacts.checkpoints import directory, latest_trainer_checkpoint
 from components.shared.artifacts.outputs import atomic_folder
 from components.shared.errors import ConfigError, faults_as
 from components.shared.language_model.load import check_folder
 from components.shared.metrics import mean
 from components.shared.reporting import charts, page
-from components.shared.reporting.page import Figures, Text
+from components.shared.reporting.page import Block, Figures, Heading, Note, Table, Text
 from components.shared.tracking import tracker as tracking
 
 _TITLE = "Supervised fine-tuning"
@@ -45,7 +46,7 @@ def run(
     Raises: DataError, ModelError, ConfigError; TrainingError if a loss is not finite, memory is used up or a
     worker process is killed.
     """
-    if not config.epochs:
+    if not config.epochs and config.answers == "generate":
         return _copy_base_model(base_model, model, curves)
     processes = distributed.resolve(config.processes)
     with faults_as(ConfigError):
@@ -74,9 +75,27 @@ def run(
             last_loss=mean(done.losses[-tenth:]),
             seconds=done.seconds,
         )
-        loss = Figures(charts.curves({"loss (nats per token)": done.losses}))
-        page.write(curves, _TITLE, [loss], lead=str(report))
+        per = "token" if config.answers == "generate" else "prompt"
+        blocks: list[Block] = [Figures(charts.curves({f"loss (nats per {per})": done.losses}))]
+        page.write(curves, _TITLE, [*blocks, *_fusion(done.fusion)], lead=str(report))
     return report
+
+
+def _fusion(fusion: Fusion | None) -> list[Block]:
+    """Return what model and retriever contribute to the order of a scoring model."""
+    if not fusion:
+        return []
+    ranker = fusion.ranker
+    rows = [
+        ["retriever's order", "", f"{fusion.order:.4f}"],
+        ["model alone", f"{ranker.scale:.4g}", f"{fusion.model:.4f}"],
+        ["both", f"retriever {ranker.fuse:.4g}", f"{fusion.both:.4f}"],
+    ]
+    note = (
+        f"{fusion.prompts:,} validation prompts with a retrieved label, on which the weights were fitted "
+        f"({ranker.answers})."
+    )
+    return [Heading("What model and retriever add"), Note(note), Table(["", "weight", "NDCG@10"], rows)]
 
 
 def _copy_base_model(base_model: Path, model: Path, curves: Path) -> SftReport:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
-from components.sft import distributed, sharding
+from components.sft import distributed, ranking, sharding
 from components.sft.config import SftConfig
 from components.sft.examples import answer_loss, collate, encode, share
 from components.shared.artifacts import checkpoint_store
@@ -21,7 +21,8 @@ from components.shared.artifacts.outputs import atomic_folder
 from components.shared.language_model import lora
 from components.shared.language_model.checks import check_finite, check_length, explain_oom
 from components.shared.language_model.dtype import torch_dtype
-from components.shared.language_model.load import context_length, load
+from components.shared.language_model.load import LanguageModel, context_length, load
+from components.shared.language_model.ranker import Ranker
 from components.shared.logs import logger, progress
 from components.shared.prompting.table import read_prompts
 from components.shared.tracking.tracker import Tracker
@@ -33,11 +34,12 @@ _TRACKED = ("loss", "grad_norm", "learning_rate")
 
 @dataclass(frozen=True)
 class Training:
-    """What a training did: its examples, the loss of each step, and seconds."""
+    """What a training did: examples, the loss of each step, seconds; a scoring model's weights."""
 
     examples: int
     losses: list[float]
     seconds: float
+    fusion: ranking.Fusion | None
 
 
 def train(
@@ -59,11 +61,18 @@ def train(
     use_cache = getattr(lm.model.config, "use_cache", None)
     network, tokenizer = lora.set_trainable(lm.model, config.train_layers, config.lora), lm.tokenizer
     rows = read_prompts(prompts, "train", config.max_examples, config.seed)
-    examples = encode(rows, tokenizer, config.max_length)
+    if config.answers == "generate":
+        ranker, examples = Ranker(), encode(rows, tokenizer, config.max_length)
+    else:
+        examples = ranking.encode(rows, tokenizer, config)
+        before = ranking.fit(lm, rows, config, least=ranking.LEAST)
+        log.info("before training, %s", before)
+        ranker = before.ranker
     lengths = [len(example["input_ids"]) for example in examples]
     check_length(max(lengths), context_length(lm.model), "lower prompts.max_prompt_tokens")
     log.info("%d examples, %.0f tokens on average", len(examples), sum(lengths) / len(lengths))
     trainer = _AnswerTrainer(
+        ranker=ranker,
         sharded=config.fsdp and distributed.size() > 1,
         model=network,
         args=_arguments(config, len(examples), checkpoint_dir),
@@ -73,7 +82,8 @@ def train(
     )
     started = time.monotonic()
     with explain_oom("lower sft.micro_batch_size or sft.max_length, or set sft.gradient_checkpointing"):
-        trainer.train(resume_from_checkpoint=checkpoint)
+        if config.epochs:
+            trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.monotonic() - started
     if trainer.sharded:
         state = network.state_dict()
@@ -81,17 +91,22 @@ def train(
             whole = load(base_model, "float32", "cpu").model
             network = lora.set_trainable(whole, config.train_layers, config.lora)
             network.load_state_dict(state)
+    fusion = None
     if distributed.rank() == 0:
         # No loss is computed after the last update, which may have broken the weights.
         check_finite("after the last step", "sft", config.learning_rate, network=network)
-        plain = lora.merge_adapters(network)
+        plain = LanguageModel(lora.merge_adapters(network), tokenizer)
         if use_cache is not None:  # the Trainer turns it off, and whoever serves the model reads it
-            plain.config.use_cache = use_cache
+            plain.model.config.use_cache = use_cache
+        if config.answers != "generate":
+            fusion = ranking.fit(plain, read_prompts(prompts, "valid"), config)
+            log.info("after training, %s", fusion)
+            fusion.ranker.write(plain.model)
         with atomic_folder(model) as folder:
-            plain.save_pretrained(folder)
+            plain.model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return Training(len(examples), losses, seconds)
+    return Training(len(examples), losses, seconds, fusion)
 
 
 def _arguments(config: SftConfig, examples: int, checkpoint_dir: Path) -> TrainingArguments:
@@ -132,19 +147,22 @@ class _Collator:
     size: int
 
     def __call__(self, examples: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-        return collate(share(examples, self.rank, self.size), self.pad_token_id)
+        own = share(examples, self.rank, self.size)
+        return ranking.collate(own) if "question" in own[0] else collate(own, self.pad_token_id)
 
 
 class _AnswerTrainer(Trainer):
     model_accepts_loss_kwargs = True  # the loss below divides by the optimiser step's own token count
 
-    def __init__(self, *, sharded: bool, **arguments: Any) -> None:
+    def __init__(self, *, ranker: Ranker, sharded: bool, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.sharded = sharded
+        self.ranker, self.sharded = ranker, sharded
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
+        if self.ranker.answers != "generate":
+            return ranking.ranking_loss(model, inputs, self.ranker, num_items_in_batch)
         return answer_loss(model, inputs, num_items_in_batch)
 
     def get_batch_samples(self, *arguments: Any, **named: Any) -> Any:

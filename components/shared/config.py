@@ -13,13 +13,26 @@ from pydantic import Field
 from components.shared.errors import ConfigError, faults_as
 from data_contracts.strict import decode, strict
 
-__all__ = ["Dtype", "Fraction", "Seed", "Share", "from_mapping", "parse", "strict", "to_json", "to_parameter"]
+__all__ = [
+    "Answers",
+    "Dtype",
+    "Fraction",
+    "Seed",
+    "Share",
+    "from_mapping",
+    "parse",
+    "strict",
+    "to_json",
+    "to_parameter",
+]
 
 T = TypeVar("T")
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Answers = Literal["generate", "label_logits", "title_likelihood"]
+"""How a model answers: it writes reasons, then numbers; or it scores each candidate (README of sft)."""
 Dtype = Literal["auto", "float32", "bfloat16"]
 """Compute dtype; "auto" is bfloat16 where it is faster than float32."""
 

@@ -51,8 +51,8 @@ def render(
     """Return the PROMPTS row of `case`, `history_cut` and `history_positions`.
 
     `case` has user_id, split, position, label_positions, item_ids (the sequence), engagement, events,
-    candidates (item ids, retriever's order), profile (of the user) and items: item id -> catalogue
-    row, for every item that the case names.
+    candidates (item ids, retriever's order), their scores, profile (of the user) and items: item id ->
+    catalogue row, for every item that the case names.
     Raises ValueError: the prompt does not fit even without history, or an item is not in the catalogue.
     """
     items, candidates = case["items"], _ordered(case, config)
@@ -74,6 +74,7 @@ def render(
     )
     fitted, cut = fit(prompt, count_tokens, config)
     number = {item: n for n, item in enumerate(candidates, start=1)}
+    score = dict(zip(case["candidates"], case["scores"], strict=True))
     met = {case["item_ids"][event["position"]] for event in history}
     label_items = [case["item_ids"][p] for p in case["label_positions"]]
     weights = [case["engagement"][p] for p in case["label_positions"]]
@@ -89,6 +90,9 @@ def render(
         "label_weights": weights if any(weights) else [1.0] * len(weights),
         "answer_length": prompt.answer_length,
         "candidates": candidates,
+        "scores": [score[item] for item in candidates],
+        "titles": [candidate.title for candidate in fitted.candidates],
+        "history": [past.title for past in fitted.history],
         "tags": [list(items[item]["tags"]) for item in candidates],
         "novelty": _novelty(case, candidates, statistics),
         "seen": [item in met for item in candidates],

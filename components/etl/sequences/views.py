@@ -50,6 +50,8 @@ def prompts_view(prompts: DataFrame) -> DataFrame:
         (
             (F.size("tags") == candidates)
             & (F.size("novelty") == candidates)
+            & (F.size("scores") == candidates)
+            & (F.size("titles") == candidates)
             & (F.size("seen") == candidates)
             & (F.size("age_days") == candidates)
             & (F.size("label_items") == F.size("label_weights"))

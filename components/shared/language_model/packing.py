@@ -47,15 +47,30 @@ def token_log_probs(
     Answers must not be empty. Logits are computed at the answers' positions alone. The entropy is detached.
     A model that does not fit packed rows (see `fits`) reads the prompt once per answer.
     """
-    lengths = [len(answer) for answer in answers]
-    compute = packed_logits if fits(model, len(prompt) + max(lengths)) else plain_logits
-    logits = compute(model, prompt, answers).float() / temperature
-    targets = torch.tensor([token for answer in answers for token in answer], device=logits.device)
-    normaliser = logits.logsumexp(-1)
-    log_probs = logits.gather(1, targets[:, None]).squeeze(1) - normaliser
+    logits, normaliser, log_probs = _predict(model, prompt, answers, temperature)
     with torch.no_grad():
         entropy = normaliser - (logits.softmax(-1) * logits).sum(-1)
+    lengths = [len(answer) for answer in answers]
     return _ragged(log_probs, lengths), _ragged(entropy, lengths)
+
+
+def sequence_log_probs(model: Any, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Return the log-probability of each of the answers, (G,), by the rows of `token_log_probs`."""
+    _, _, log_probs = _predict(model, prompt, answers, 1.0)
+    return torch.stack([part.sum() for part in log_probs.split([len(answer) for answer in answers])])
+
+
+def _predict(
+    model: Any, prompt: Sequence[int], answers: Sequence[Sequence[int]], temperature: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return logits (tokens, vocabulary), their logsumexp, and the tokens' log-probabilities."""
+    longest = max(len(answer) for answer in answers)
+    compute = packed_logits if fits(model, len(prompt) + longest) else plain_logits
+    logits = compute(model, prompt, answers)
+    logits = (logits if logits.dtype == torch.float64 else logits.float()) / temperature
+    targets = torch.tensor([token for answer in answers for token in answer], device=logits.device)
+    normaliser = logits.logsumexp(-1)
+    return logits, normaliser, logits.gather(1, targets[:, None]).squeeze(1) - normaliser
 
 
 def fits(model: Any, tokens: int) -> bool:

@@ -3,8 +3,17 @@
 import random
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Protocol
 
 from components.shared.errors import DataError
+
+
+class Asked(Protocol):
+    """What a model is asked: chat messages, or titles of history and candidates."""
+
+    messages: list[dict[str, str]]
+    titles: list[str]
+    history: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +29,9 @@ class PromptRow:
     label_weights: list[float]
     answer_length: int
     candidates: list[str]
+    scores: list[float]
+    titles: list[str]
+    history: list[str]
     tags: list[list[str]]
     novelty: list[float]
     seen: list[bool]
@@ -70,7 +82,7 @@ def _check(row: PromptRow) -> None:
         raise ValueError(f"the prompt of user {row.user_id!r} has no text")
     if row.answer_length < 1:
         raise ValueError(f"the answer_length of user {row.user_id!r} is {row.answer_length}, not at least 1")
-    for name in ("tags", "novelty", "seen", "age_days"):
+    for name in ("scores", "titles", "tags", "novelty", "seen", "age_days"):
         if len(getattr(row, name)) != len(row.candidates):
             raise ValueError(f"{name} of user {row.user_id!r} has not as many entries as candidates")
     if len(row.label_weights) != len(row.label_items):

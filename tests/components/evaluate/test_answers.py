@@ -32,6 +32,9 @@ def text(number: int) -> str:
     return f"<think>best is {number}</think><answer>{number}</answer>"
 
 
+NOTHING = answers.Answers(completions=[], rankings=[], seconds=0.0)
+
+
 def ignored(monkeypatch, model, texts, probes=20):
     monkeypatch.setattr(answers, "complete", model)
     rows = [Row(n) for n in range(1, len(texts) + 1)]
@@ -57,10 +60,11 @@ def test_only_usable_answers_with_other_reasoning_are_tried(monkeypatch) -> None
 def test_only_models_that_are_equal_in_every_file_share_their_answers(file, tmp_path, monkeypatch) -> None:
     for name in ("sft", "grpo"):
         (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
         for part in ("model.safetensors", "tokenizer.json", "chat_template.jinja"):
             (tmp_path / name / part).write_text(name if part == file else "same")
     asked = []
-    monkeypatch.setattr(answers, "_generate", lambda config, name, *_: asked.append(name) or name)
+    monkeypatch.setattr(answers, "_generate", lambda config, name, *_: asked.append(name) or NOTHING)
     config = EvaluateConfig(max_new_tokens=8, scored=False)
     models = {name: tmp_path / name for name in ("sft", "grpo")}
     assert set(answers.answer_all(config, models, [])) == {"sft", "grpo"}

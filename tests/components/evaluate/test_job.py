@@ -17,6 +17,8 @@ from components.evaluate.config import EvaluateConfig, GateConfig
 from components.evaluate.job import headline_metrics, run
 from components.shared.config import to_parameter
 from components.shared.errors import DataError, ModelError
+from components.shared.language_model.load import load
+from components.shared.language_model.ranker import Ranker
 from data_contracts.evaluation import METRICS, USER_METRICS, Alarm, EvaluationReport, TrainingAlarms
 from data_contracts.tables import PROMPTS, RANKINGS
 
@@ -103,6 +105,26 @@ def test_the_scored_ranking_is_whole_and_always_valid(evaluated) -> None:
     example = next(given for given in report.examples[0].answers if given.model == "grpo_scored")
     assert example.text.startswith("<think></think><answer>") and example.valid
     assert report.difference("grpo", "grpo_scored", "ndcg@10")
+
+
+@pytest.mark.parametrize("fuse", [1.0, 0.0])
+def test_a_scoring_model_ranks_by_its_scores_and_the_retrievers(
+    fuse, world, models, tiny_model_folder, no_alarms, tmp_path: Path
+) -> None:
+    lm = load(tiny_model_folder, "float32")
+    Ranker("label_logits", scale=0.0 if fuse else 1.0, fuse=fuse).write(lm.model)
+    lm.model.save_pretrained(tmp_path / "model")
+    lm.tokenizer.save_pretrained(tmp_path / "model")
+    given = {**tables(world), "models": {**models, "grpo": tmp_path / "model"}, "training_alarms": no_alarms}
+    report = run(CONFIG, **given, lineage={}, **outputs(tmp_path))
+    by_name = {comparator.name: comparator for comparator in report.comparators}
+    assert list(by_name)[-3:] == ["base", "grpo_alone", "grpo"]
+    assert by_name["grpo"].answers.valid_share == 1.0
+    if fuse:  # the model weighs nothing: the retriever's scores, which are in the candidates' order, decide
+        assert by_name["grpo"].metrics == by_name["candidates"].metrics
+        assert by_name["grpo_alone"].metrics != by_name["candidates"].metrics
+    else:
+        assert by_name["grpo"].metrics == by_name["grpo_alone"].metrics
 
 
 def test_a_difference_is_the_difference_of_the_means(evaluated) -> None:

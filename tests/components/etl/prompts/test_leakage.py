@@ -30,6 +30,7 @@ def case_of(**changes):
         "valid_end": 4,
         "events": [{"position": n, "action": "view", "timestamp": times[n]} for n in range(5)],
         "candidates": ["elder", "cedar", "fern9"],
+        "scores": [3.0, 2.0, 1.0],
         "items": {
             name: {"item_id": name, "title": f"The {name} tree", "topic": "plants", "tags": ["plants"]}
             for name in [*names, "fern9"]

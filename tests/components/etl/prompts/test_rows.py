@@ -58,7 +58,8 @@ def a_case(**changes):
         "profile": {"age": 30, "gender": None},
         "items": {name: item(name, topic) for name, topic in zip("abcdef", "xxyyzz", strict=True)},
     }
-    return {**case, **changes}
+    case |= changes
+    return {**case, "scores": [-float(rank) for rank, _ in enumerate(case["candidates"])]}
 
 
 def words(messages):
@@ -145,12 +146,15 @@ def test_shuffled_candidates_keep_their_labels_and_repeat():
         row = rendered(case, shuffle_candidates=True, seed=seed)
         number = row["labels"][0]
         assert row["candidates"][number - 1] == "c"
+        assert dict(zip(row["candidates"], row["scores"], strict=True)) == {"c": 0, "d": -1, "e": -2, "f": -3}
+        assert row["titles"] == [f"Title of {item}" for item in row["candidates"]]
 
 
 def test_the_oldest_history_is_cut_to_the_budget():
     full = rendered()
     tight = rendered(max_prompt_tokens=words(full["messages"]) - 1)
     assert tight["history_cut"] == 1 and "Title of a" not in tight["messages"][1]["content"]
+    assert (full["history"], tight["history"]) == (["Title of a", "Title of b"], ["Title of b"])
     with pytest.raises(ValueError, match="max_prompt_tokens"):
         rendered(max_prompt_tokens=5)
 
