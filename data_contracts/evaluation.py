@@ -132,9 +132,11 @@ class AnswerStatistics:
     truncated_share: float
     """Answers cut off at the token limit."""
     constant_share: float
-    """Users with the most frequent answer; 1 if all users got the same."""
+    """Users with the most frequent answer that does not copy the list; 1 if all users got the same."""
     seconds_per_user: float
     tokens_per_user: float
+    copied_share: float = 0.0
+    """Answers that repeat the candidates in the order in which the prompt lists them."""
     reasoning_probes: int = 0
     """Answers generated again after another user's reasoning."""
     reasoning_ignored_share: float | None = None

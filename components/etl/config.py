@@ -8,7 +8,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from components.shared.artifacts.raw_sources import RawSources
 from components.shared.config import Seed, Share, strict
 from components.shared.labels import LabelSettings
-from components.shared.prompting.settings import PromptSettings
+from components.shared.prompting.settings import PromptSettings, Target
 from components.shared.spark.config import SparkConfig
 from components.shared.times import parse_time
 from data_contracts.null_words import NULL_WORDS
@@ -94,7 +94,12 @@ class PromptsConfig(PromptSettings):
     label_min_engagement: float = 0.0
     """Engagement that a label needs; the item at the label's position counts if none is that strong."""
     shuffle_candidates: bool = False
-    """Shuffle the candidates instead of keeping the retriever's order."""
+    """Shuffle the candidates of all prompts instead of keeping the retriever's order."""
+    shuffle_train_share: Share = 0.1
+    """Share of the training prompts whose candidates are shuffled, so that copying the order does not pay."""
+    target: Target = "labels"
+    """The order that SFT teaches: "labels" (by engagement, then the others as they stand) or "cues" (what
+    shares most with the history)."""
     rationale: bool = True
     """Give SFT answers a short reasoning built from what the prompt shows."""
     unretrieved: Literal["drop", "keep"] = "drop"

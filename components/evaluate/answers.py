@@ -173,7 +173,10 @@ def answer_statistics(answers: Answers, prompts: Sequence[PromptRow]) -> AnswerS
         given.is_valid(len(prompt.candidates), prompt.answer_length)
         for given, prompt in zip(parsed, prompts, strict=True)
     )
-    frequencies = Counter(given.numbers for given in parsed if given.well_formed)
+    # The list as it stands is no constant answer: each user has another list.
+    numbers = [given.numbers for given in parsed if given.well_formed]
+    own = [said for said in numbers if said != tuple(range(1, len(said) + 1))]
+    frequencies = Counter(own)
     return AnswerStatistics(
         valid_share=valid / users,
         duplicate_share=sum(len(set(given.numbers)) < len(given.numbers) for given in parsed) / users,
@@ -181,6 +184,7 @@ def answer_statistics(answers: Answers, prompts: Sequence[PromptRow]) -> AnswerS
         constant_share=max(frequencies.values(), default=0) / users,
         seconds_per_user=answers.seconds / users,
         tokens_per_user=sum(len(completion.token_ids) for completion in completions) / users,
+        copied_share=(len(numbers) - len(own)) / users,
         reasoning_ignored_share=answers.reasoning_ignored,
         reasoning_probes=answers.probes,
     )

@@ -18,7 +18,9 @@ class HealthConfig:
     max_truncated_share: Share = 0.05
     """Share of answers cut off at `max_new_tokens`."""
     max_constant_share: Share = 0.5
-    """Share of users with the most frequent answer."""
+    """Share of users with the most frequent answer that is no copy of the list."""
+    max_copied_share: Share = 0.9
+    """Share of answers that copy the order of the candidates."""
     max_reasoning_ignored_share: Share = 0.9
     """Share of answers that another user's reasoning leaves unchanged."""
     max_tied_share: Share = 0.1

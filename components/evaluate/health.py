@@ -15,6 +15,8 @@ _REMEDIES = {
     "low_validity": "train SFT longer, or raise the weight of the format reward",
     "truncated_answers": "raise evaluate.max_new_tokens, or shorten the reasoning that SFT teaches",
     "constant_answers": "the model ignores the user: train on more prompts, or shuffle the candidates",
+    "copied_order": "the model repeats the retriever's order and adds nothing: train on more prompts, or "
+    "raise prompts.shuffle_train_share",
     "superficial_reasoning": "the answer does not follow from the reasoning: raise grpo.reward.reasoning, or "
     "do without it",
     "worse_than_sft": "GRPO made the model worse: lower its learning rate or raise beta, and keep SFT",
@@ -32,10 +34,13 @@ def alarms(
         if answers.valid_share < config.min_valid_share:
             broken.append(("low_validity", name, answers.valid_share, config.min_valid_share))
         ignored = answers.reasoning_ignored_share if answers.reasoning_probes >= _FEW_PROBES else None
-        constant = answers.constant_share if users >= _FEW_USERS else 0.0
+        constant, copied = (
+            share if users >= _FEW_USERS else 0.0 for share in (answers.constant_share, answers.copied_share)
+        )
         checks = [
             ("truncated_answers", answers.truncated_share, config.max_truncated_share),
             ("constant_answers", constant, config.max_constant_share),
+            ("copied_order", copied, config.max_copied_share),
             ("superficial_reasoning", ignored or 0.0, config.max_reasoning_ignored_share),
         ]
         broken += [(alarm, name, value, bound) for alarm, value, bound in checks if value > bound]

@@ -145,7 +145,7 @@ def _outcome(difference: Difference) -> str:
 
 
 def _answers(report: EvaluationReport) -> list[Block]:
-    header = ["model", "valid", "with repeats", "cut off", "most frequent answer"]
+    header = ["model", "valid", "with repeats", "cut off", "most frequent answer", "copies the list"]
     header += ["same after other reasoning", "tokens per user", "s per user"]
     rows = []
     for found in report.comparators:
@@ -154,7 +154,7 @@ def _answers(report: EvaluationReport) -> list[Block]:
             ignored = answers.reasoning_ignored_share
             probed = "" if ignored is None else f"{ignored:.0%} of {answers.reasoning_probes}"
             costs = (f"{answers.tokens_per_user:.0f}", f"{answers.seconds_per_user:.2f}")
-            percent = [f"{share:.1%}" for share in (*shares, answers.constant_share)]
+            percent = [f"{share:.1%}" for share in (*shares, answers.constant_share, answers.copied_share)]
             rows.append([found.name, *percent, probed, *costs])
     note = (
         "The candidates that an answer names come first, the others keep their order; so a model without a "

@@ -44,7 +44,7 @@ class RetrieveConfig:
     candidates_from: str = "sasrec"
     """The model whose order the candidates have, "blend" or "blend_with_time" (`blend`), or several joined by
     "+" (reciprocal-rank fusion)."""
-    num_candidates: PositiveInt = 15
+    num_candidates: PositiveInt = 20
     """Candidates per prompt."""
     ranking_depth: PositiveInt = 100
     """Items kept of each model's ranking of the full catalogue."""

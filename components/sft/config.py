@@ -37,7 +37,7 @@ class SftConfig:
     """Share of the steps that warm up."""
     weight_decay: NonNegativeFloat = 0.0
     """Of AdamW."""
-    max_length: PositiveInt = 512
+    max_length: PositiveInt = 1024
     """Tokens of prompt and answer; a longer example stops the step, since cutting would lose candidates."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""

@@ -104,7 +104,8 @@ def run_prompts(
                 check(docs, "prompts", prompts_view(read_parts(spark, shared_folder, tables.PROMPTS)))
             train, test = written["train"], written["test"]
             longest = pc.max(pc.list_value_length(train["candidates"])).as_py() or 0
-            if leak := leakage.position_leak(_label_numbers(train), longest):
+            shuffled = config.shuffle_train_share
+            if leak := leakage.position_leak(_label_numbers(train), longest, shuffled):
                 raise LeakageError(leak)
             report = PromptsReport(
                 **{split: rows.num_rows for split, rows in written.items()},

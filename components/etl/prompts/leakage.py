@@ -82,12 +82,15 @@ def _says(text: str, phrase: str) -> bool:
     return phrase in text and re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text) is not None
 
 
-def position_leak(label_numbers: Sequence[int], candidates: int) -> str | None:
-    """Return how the labels' 1-based numbers among `candidates` give them away, or None."""
+def position_leak(label_numbers: Sequence[int], candidates: int, shuffled: float = 0.0) -> str | None:
+    """Return how the labels' 1-based numbers among `candidates` give them away, or None.
+
+    Of the share `shuffled` of the lists the number says nothing.
+    """
     if candidates < 2 or len(label_numbers) < GIVEAWAY_LEAST:
         return None
     number, count = Counter(label_numbers).most_common(1)[0]
-    if count < GIVEAWAY_SHARE * len(label_numbers):
+    if count < GIVEAWAY_SHARE * (1 - shuffled) * len(label_numbers):
         return None
     return (
         f"the label is candidate number {number} in {count:,} of {len(label_numbers):,} train prompts; was "

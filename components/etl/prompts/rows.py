@@ -79,6 +79,8 @@ def render(
     label_items = [case["item_ids"][p] for p in case["label_positions"]]
     weights = [case["engagement"][p] for p in case["label_positions"]]
     labels = [number[item] for item in label_items if item in number]
+    gain = dict(zip(label_items, weights, strict=True))
+    strongest = sorted(labels, key=lambda n: -gain[candidates[n - 1]])
     teaches = case["split"] == "train" and labels
     return {
         "user_id": case["user_id"],
@@ -99,7 +101,7 @@ def render(
         "age_days": [_age_days(items[item]["created_at"], now) for item in candidates],
         "days_since_last": (now - history[-1]["timestamp"]).total_seconds() / 86_400 if history else None,
         "groups": _groups(case["profile"]),
-        "completion": completion(fitted, labels, config.rationale) if teaches else None,
+        "completion": completion(fitted, strongest, config.target, config.rationale) if teaches else None,
         "prompt_version": PROMPT_VERSION,
         "history_cut": cut,
         "history_positions": sorted({event["position"] for event in history}),
@@ -109,9 +111,11 @@ def render(
 def _ordered(case: Row, config: PromptsConfig) -> list[str]:
     """Return the candidates in the prompt's order: the retriever's, or a seeded shuffle of it."""
     candidates = list(case["candidates"])
-    if config.shuffle_candidates:
-        key = f"{config.seed} {case['split']} {case['position']} {case['user_id']}".encode()
-        random.Random(int.from_bytes(blake2b(key, digest_size=8).digest())).shuffle(candidates)
+    key = f"{config.seed} {case['split']} {case['position']} {case['user_id']}".encode()
+    lot = random.Random(int.from_bytes(blake2b(key, digest_size=8).digest()))
+    is_train = case["split"] == "train"
+    if config.shuffle_candidates or (is_train and lot.random() < config.shuffle_train_share):
+        lot.shuffle(candidates)
     return candidates
 
 

@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
-from components.shared.prompting.settings import PromptSettings
+from components.shared.prompting.settings import PromptSettings, Target
 
-PROMPT_VERSION = "2"
+PROMPT_VERSION = "3"
 
 SYSTEM = (
     "Rank what the user will engage with next. "
@@ -119,21 +119,38 @@ def before_candidates(content: str) -> str:
     return content.partition(f"\n{CANDIDATES_HEADING}\n")[0]
 
 
-def completion(prompt: PromptInput, labels: Sequence[int], rationale: bool = True) -> str:
-    """Return the answer that SFT teaches: most matched cues first, labels winning ties.
+def completion(
+    prompt: PromptInput, labels: Sequence[int], target: Target = "labels", rationale: bool = True
+) -> str:
+    """Return the answer that SFT teaches.
 
-    `labels` are candidate numbers (1-based) in label order. The rationale is built from what the prompt
-    shows, never from the label.
+    `labels` are candidate numbers (1-based), the strongest engagement first. The order is "labels", the
+    others behind them as the prompt lists them, or "cues", most matched cues first, labels before equals.
+    The rationale says only what the prompt shows: with "labels" what speaks for the first label, with "cues"
+    the history's cues.
     """
-    # The order follows the cues, not the label alone: one label says little about one list, and an answer
-    # that contradicts its reasons teaches neither. GRPO then learns from the labels alone.
-    topics, words = recent_topic(prompt.history), recurring_words(prompt.history)
-    matches = [_matches(candidate, topics, words) for candidate in prompt.candidates]
-    cues = [("Recent interest", topics), ("Recurring words", words), ("Best matches", _best(prompt, matches))]
+    order = list(dict.fromkeys([*labels, *range(1, len(prompt.candidates) + 1)]))
+    if target == "labels":
+        best = order[0]
+        topics, words = _shared_with_history(prompt.candidates[best - 1], prompt.history)
+        matches = [_numbered(best, prompt.candidates[best - 1])]
+    else:
+        topics, words = recent_topic(prompt.history), recurring_words(prompt.history)
+        counts = [_matches(candidate, topics, words) for candidate in prompt.candidates]
+        matches = _best(prompt, counts)
+        order.sort(key=lambda number: -counts[number - 1])
+    cues = [("Recent interest", topics), ("Recurring words", words), ("Best matches", matches)]
     reasons = " ".join(f"{name}: {', '.join(listed)}." for name, listed in cues if listed)
-    in_turn = list(dict.fromkeys([*labels, *range(1, len(matches) + 1)]))
-    ranked = sorted(in_turn, key=lambda number: -matches[number - 1])[: prompt.answer_length]
-    return f"<think>{reasons if rationale else ''}</think><answer>{', '.join(map(str, ranked))}</answer>"
+    ranked = ", ".join(map(str, order[: prompt.answer_length]))
+    return f"<think>{reasons if rationale else ''}</think><answer>{ranked}</answer>"
+
+
+def _shared_with_history(candidate: Candidate, history: Sequence[Interaction]) -> tuple[list[str], list[str]]:
+    """Return the candidate's topic and the words of its title that the history shows; either may be []."""
+    topics = {past.topic for past in history}
+    met = {word for past in history for word in _words(past.title)} - _words(candidate.topic).keys()
+    words = [spelling for word, spelling in _words(candidate.title).items() if word in met]
+    return [candidate.topic] if candidate.topic and candidate.topic in topics else [], words
 
 
 def _best(prompt: PromptInput, matches: Sequence[int]) -> list[str]:

@@ -1,8 +1,12 @@
 """What a prompt shows and how long it may be: the same for training, evaluation and serving."""
 
+from typing import Literal
+
 from pydantic import NonNegativeInt, PositiveInt
 
 from components.shared.config import strict
+
+Target = Literal["labels", "cues"]
 
 
 @strict
@@ -15,11 +19,11 @@ class PromptSettings:
     """Days that the short-term history reaches back; 0 = no limit."""
     interests: NonNegativeInt = 5
     """Topics listed from the long-term history."""
-    max_prompt_tokens: PositiveInt = 384
+    max_prompt_tokens: PositiveInt = 768
     """Tokens of the rendered chat; the oldest history is cut until it fits."""
     title_chars: PositiveInt = 60
     """Characters of a title; a longer one is cut at a word."""
-    answer_length: PositiveInt = 5
+    answer_length: PositiveInt = 10
     """Candidates that the answer must name."""
     with_profile: bool = True
     """Show the user's profile."""

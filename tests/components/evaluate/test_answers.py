@@ -7,6 +7,7 @@ import pytest
 from components.evaluate import answers
 from components.evaluate.config import EvaluateConfig
 from components.shared.language_model.generate import Completion
+from components.shared.prompting.table import read_prompts
 
 
 class FakeModel:
@@ -69,3 +70,13 @@ def test_only_models_that_are_equal_in_every_file_share_their_answers(file, tmp_
     models = {name: tmp_path / name for name in ("sft", "grpo")}
     assert set(answers.answer_all(config, models, [])) == {"sft", "grpo"}
     assert asked == (["sft"] if file is None else ["sft", "grpo"])
+
+
+def test_answers_that_copy_the_list_are_counted_apart_from_constant_ones(prompts_folder) -> None:
+    """Of eight answers three copy the list, two are equal, one has no numbers."""
+    rows = read_prompts(prompts_folder, "test")
+    said = ["1, 2, 3"] * 3 + ["2, 1, 3"] * 2 + ["3, 2, 1", "3, 1, 2", "none"]
+    completions = [Completion(f"<think>x</think><answer>{numbers}</answer>", [], True) for numbers in said]
+    given = answers.Answers(completions=completions, rankings=[], seconds=1.0)
+    found = answers.answer_statistics(given, rows)
+    assert (found.copied_share, found.constant_share) == (3 / 8, 2 / 8)

@@ -113,7 +113,7 @@ def test_answer_key_counts_candidates_from_one():
     assert row["label_items"] == ["c"]
     assert row["candidates"] == ["e", "c", "f"]
     said = answer.parse(row["completion"])
-    assert said.is_valid(3, 5) and said.numbers[0] == 2
+    assert said.is_valid(3, 10) and said.numbers == (2, 1, 3)
 
 
 def test_a_label_that_retrieval_missed_is_never_added():
@@ -148,6 +148,15 @@ def test_shuffled_candidates_keep_their_labels_and_repeat():
         assert row["candidates"][number - 1] == "c"
         assert dict(zip(row["candidates"], row["scores"], strict=True)) == {"c": 0, "d": -1, "e": -2, "f": -3}
         assert row["titles"] == [f"Title of {item}" for item in row["candidates"]]
+
+
+def test_a_share_of_the_training_prompts_alone_is_shuffled():
+    names = [*"cdef"]
+    cases = [a_case(user_id=f"u{n}", candidates=names) for n in range(100)]
+    kept = sum(rendered(case, shuffle_train_share=0.3)["candidates"] == names for case in cases)
+    assert 55 < kept < 85
+    tests = [dict(case, split="test", position=3, label_positions=[3]) for case in cases]
+    assert all(rendered(case, shuffle_train_share=1.0)["candidates"] == names for case in tests)
 
 
 def test_the_oldest_history_is_cut_to_the_budget():

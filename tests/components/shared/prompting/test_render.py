@@ -68,7 +68,7 @@ def test_every_line_of_a_prompt() -> None:
 def test_the_version_belongs_to_the_text() -> None:
     said = [message["content"] for message in messages(PROMPT)] + [completion(PROMPT, [3])]
     text = fingerprint.of_text(*said)
-    assert (PROMPT_VERSION, text) == ("2", "4266e63004001db3"), (
+    assert (PROMPT_VERSION, text) == ("3", "4266e63004001db3"), (
         "the text changed: bump PROMPT_VERSION and this line"
     )
 
@@ -116,9 +116,32 @@ def test_an_empty_history_is_said() -> None:
 def test_completion_ranks_by_cues_and_labels_lead_their_equals(
     labels: list[int], numbers: tuple[int, ...]
 ) -> None:
-    answer = parse(completion(PROMPT, labels))
+    answer = parse(completion(PROMPT, labels, "cues"))
     assert answer.numbers == numbers
     assert answer.is_valid(4, 3)
+
+
+def test_labels_lead_and_the_others_keep_their_order() -> None:
+    assert parse(completion(PROMPT, [4])).numbers == (4, 1, 2)
+    assert parse(completion(PROMPT, [3, 2])).numbers == (3, 2, 1)
+    assert parse(completion(PROMPT, [3, 2])).is_valid(4, 3)
+
+
+@pytest.mark.parametrize(
+    ("title", "topic", "reasons"),
+    [
+        pytest.param("Green Pots", "tea", "Recent interest: tea. Recurring words: Green, Pots. ", id="both"),
+        pytest.param("Red pots", "go", "Recurring words: pots. ", id="words in their own spelling"),
+        pytest.param("Tea Cups", "tea", "Recent interest: tea. ", id="the topic's word counts once"),
+        pytest.param("Cups", "go", "", id="nothing"),
+    ],
+)
+def test_the_rationale_of_a_label_says_what_the_prompt_shows_of_it(title, topic, reasons) -> None:
+    history = [interaction("Green POTS for Tea", "tea", 2), interaction("Openings", "chess", 1)]
+    candidates = [PROMPT.candidates[0], Candidate(title=title, topic=topic)]
+    prompt = dataclasses.replace(PROMPT, history=history, candidates=candidates)
+    assert parse(completion(prompt, [2])).reasoning == f"{reasons}Best matches: {title} [2]."
+    assert parse(completion(prompt, [2], rationale=False)).reasoning == ""
 
 
 def test_a_candidate_with_two_cues_comes_before_those_with_one() -> None:
@@ -126,9 +149,11 @@ def test_a_candidate_with_two_cues_comes_before_those_with_one() -> None:
     candidates = [Candidate(title=t, topic=c) for t, c in (("Cups", "tea"), ("Pots", "tea"), ("POTS", "go"))]
     prompt = dataclasses.replace(PROMPT, history=history, candidates=candidates)
     assert recurring_words(history) == ["pots"]
-    assert parse(completion(prompt, [])).numbers == (2, 1, 3)
-    assert parse(completion(prompt, [])).reasoning.endswith("Recurring words: pots. Best matches: Pots [2].")
-    assert parse(completion(prompt, [3])).numbers == (2, 3, 1), "the label leads its equals, no more"
+    assert parse(completion(prompt, [], "cues")).numbers == (2, 1, 3)
+    assert parse(completion(prompt, [], "cues")).reasoning.endswith(
+        "Recurring words: pots. Best matches: Pots [2]."
+    )
+    assert parse(completion(prompt, [3], "cues")).numbers == (2, 3, 1), "the label leads its equals, no more"
 
 
 def test_recurring_words_leave_out_topics_short_words_and_single_mentions() -> None:
@@ -137,7 +162,7 @@ def test_recurring_words_leave_out_topics_short_words_and_single_mentions() -> N
 
 
 def test_the_rationale_does_not_depend_on_the_label() -> None:
-    reasons = {parse(completion(PROMPT, [label])).reasoning for label in (1, 2, 3, 4)}
+    reasons = {parse(completion(PROMPT, [label], "cues")).reasoning for label in (1, 2, 3, 4)}
     assert reasons == {"Recent interest: tea. Best matches: R [3]."}
     assert parse(completion(PROMPT, [1], rationale=False)).reasoning == ""
 
