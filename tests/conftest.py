@@ -98,7 +98,7 @@ def _prompt_row(index: int, split: str) -> dict[str, Any]:
     prompt = PromptInput(
         profile={"age": 20 + index},
         history=[
-            Interaction(title=f"H{n}", topic=topic, action="view", timestamp=now - timedelta(days=3 - n))
+            Interaction(title=f"H{n}", topic=topic, actions=["view"], timestamp=now - timedelta(days=3 - n))
             for n, topic in enumerate((TOPICS[(index + 2) % 4], latest))
         ],
         interests=[],

@@ -38,14 +38,22 @@ _IMPORT = re.compile(r"^( *)from ((?:components|data_contracts)\b)", re.MULTILIN
 _TEXT, _TEXTS = DataType.string, Array(DataType.string)
 
 
-def _object(required: dict[str, DataType | Array], *optional: str) -> Array:
-    """Return a list of objects with `required` keys, and `optional` ones that are texts."""
+def _object(required: dict[str, DataType | Array], **optional: DataType | Array) -> Array:
+    """Return a list of objects with `required` and `optional` keys of these types."""
     keys = [Property(name, kind) for name, kind in required.items()]
-    return Array(Object([*keys, *(Property(name, _TEXT, required=False) for name in optional)]))
+    return Array(Object([*keys, *(Property(name, kind, required=False) for name, kind in optional.items())]))
 
 
-_HISTORY = _object({"actions": _TEXTS, "timestamp": _TEXT}, "item_id", "title", "topic")
-_CANDIDATES = _object({"item_id": _TEXT, "title": _TEXT}, "topic")
+_HISTORY = _object(
+    {"actions": _TEXTS, "timestamp": _TEXT}, **dict.fromkeys(("item_id", "title", "topic", "brand"), _TEXT)
+)
+_CANDIDATES = _object(
+    {"item_id": _TEXT, "title": _TEXT},
+    topic=_TEXT,
+    brand=_TEXT,
+    tags=_TEXTS,
+    **dict.fromkeys(("users", "last", "together"), DataType.long),
+)
 _INTERESTS = _object({"topic": _TEXT, "count": DataType.long})
 
 SIGNATURE = ModelSignature(

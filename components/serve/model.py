@@ -14,6 +14,7 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
+from components.shared.config import from_mapping
 from components.shared.errors import DataError
 from components.shared.prompting import answer
 from components.shared.prompting import render as prompt
@@ -27,12 +28,13 @@ class RankingModel(PythonModel):
     """Ranks the candidates of each row; `model_config` holds the fields of ServingConfig.
 
     Input columns (`?`: may be left out or null):
-        history: list of {item_id?, title?, topic?, actions, timestamp}, one entry per distinct item, oldest
+        history: list of {item_id?, title?, topic?, brand?, actions, timestamp}, one per distinct item, oldest
             first; actions are words of the events table, timestamp is the ISO 8601 time (UTC without a
             zone) of the first of them. An entry names an item of the catalogue that the version was trained
             with, or has a title.
         candidates?: list of {item_id, title, topic?} in a retriever's order; default: what the version's
-            own retriever finds for the history. Of repeats the first counts.
+            own retriever finds for the history. Of repeats the first counts. What `prompts.item_facts` shows
+            may stand beside: brand?, tags?, and the numbers users?, last? and together?.
         profile?: mapping of a field's name to text. now?: ISO 8601 time of the request; default: the
             clock's. interests?: list of {topic, count}; default: counted over `history`.
         A column that only some rows need holds None in the others (MLflow refuses NaN there).
@@ -60,7 +62,8 @@ class RankingModel(PythonModel):
         from components.shared.language_model.load import load
 
         self.settings = dict(context.model_config or {})
-        self.prompt = PromptSettings(**{f.name: self.settings[f.name] for f in fields(PromptSettings)})
+        shown = {field.name: self.settings[field.name] for field in fields(PromptSettings)}
+        self.prompt = from_mapping(PromptSettings, shown, "model_config")
         self.lm = load(Path(context.artifacts["model"]), self.settings["dtype"])
         self.retrieval = Retrieval(Path(context.artifacts["retriever"]))
 
@@ -119,7 +122,7 @@ def prompt_input(request: Request, settings: PromptSettings) -> prompt.PromptInp
         prompt.Interaction(
             title=prompt.shown_title(vars(seen), settings),
             topic=seen.topic or "",
-            action=max(seen.actions, key=lambda action: prompt.STRENGTH.get(action, -1)),
+            actions=seen.actions,
             timestamp=seen.timestamp,
         )
         for seen in request.history
@@ -131,11 +134,16 @@ def prompt_input(request: Request, settings: PromptSettings) -> prompt.PromptInp
         history=prompt.recent(history, request.now, settings),
         interests=given or prompt.topic_counts(topics, settings.interests),
         candidates=[
-            prompt.Candidate(title=prompt.shown_title(vars(item), settings), topic=item.topic or "")
+            prompt.Candidate(
+                title=prompt.shown_title(vars(item), settings),
+                topic=item.topic or "",
+                facts=prompt.item_facts(vars(item), settings),
+            )
             for item in candidates
         ],
         now=request.now,
         answer_length=min(settings.answer_length, len(candidates)),
+        activity=prompt.activity_lines(history, request.now, settings),
     )
 
 

@@ -45,6 +45,8 @@ def _row_leaks(
     label_time = next((e["timestamp"] for e in case["events"] if e["position"] == position), None)
     if label_time is not None and any(case["timestamps"][p] > label_time for p in history_positions):
         yield "its history shows an item met after the label"
+    if label_time is not None and row["shown_until"] > label_time:
+        yield f"it tells of {row['shown_until']:%Y-%m-%d %H:%M}, after the label"
     test_labels = set(items[case["valid_end"] :])
     if case["split"] != "test" and test_labels & set(row["label_items"]):
         yield "its label is a test label of the same user"

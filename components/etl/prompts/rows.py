@@ -8,15 +8,17 @@ from hashlib import blake2b
 from typing import Any
 
 from components.etl.config import PromptsConfig
+from components.etl.prompts.statistics import EPOCH, facts_at
 from components.shared.metrics import self_information
 from components.shared.prompting.render import (
     PROMPT_VERSION,
-    STRENGTH,
     Candidate,
     Interaction,
     PromptInput,
+    activity_lines,
     completion,
     fit,
+    item_facts,
     messages,
     recent,
     shown_title,
@@ -48,11 +50,12 @@ def render(
     statistics: CatalogueStatistics,
     count_tokens: Callable[[list[dict[str, str]]], int],
 ) -> dict[str, Any]:
-    """Return the PROMPTS row of `case`, `history_cut` and `history_positions`.
+    """Return the PROMPTS row of `case`, `history_cut`, `history_positions` and `shown_until`.
 
     `case` has user_id, split, position, label_positions, item_ids (the sequence), engagement, events,
-    candidates (item ids, retriever's order), their scores, profile (of the user) and items: item id ->
-    catalogue row, for every item that the case names.
+    candidates (item ids, retriever's order), their scores, profile (of the user), together (`together_days`)
+    and items: item id -> catalogue row (`with_days`), for every item that the case names. `shown_until` is
+    the latest time of anything that the prompt tells.
     Raises ValueError: the prompt does not fit even without history, or an item is not in the catalogue.
     """
     items, candidates = case["items"], _ordered(case, config)
@@ -61,16 +64,15 @@ def render(
     history = history_before(case["position"], case["events"])
     now = case["events"][len(history)]["timestamp"]
     interactions = _interactions(history, case, config)
+    shown, until = _candidates(candidates, case, now, config)
     prompt = PromptInput(
         profile=case["profile"],
         history=recent(interactions, now, config),
         interests=topic_counts((past.topic for past in interactions), config.interests),
-        candidates=[
-            Candidate(title=shown_title(items[item], config), topic=items[item]["topic"])
-            for item in candidates
-        ],
+        candidates=shown,
         now=now,
         answer_length=min(config.answer_length, len(candidates)),
+        activity=activity_lines(interactions, now, config),
     )
     fitted, cut = fit(prompt, count_tokens, config)
     number = {item: n for n, item in enumerate(candidates, start=1)}
@@ -104,6 +106,7 @@ def render(
         "completion": completion(fitted, strongest, config.target, config.rationale) if teaches else None,
         "prompt_version": PROMPT_VERSION,
         "history_cut": cut,
+        "shown_until": max([until, *(event["timestamp"] for event in history)]),
         "history_positions": sorted({event["position"] for event in history}),
     }
 
@@ -119,6 +122,21 @@ def _ordered(case: Row, config: PromptsConfig) -> list[str]:
     return candidates
 
 
+def _candidates(
+    names: Sequence[str], case: Row, now: datetime, config: PromptsConfig
+) -> tuple[list[Candidate], datetime]:
+    """Return the candidates as shown at `now`, and the end of the last day counted."""
+    together = {pair["item_id"]: pair["days"] for pair in case.get("together") or []}
+    shown, until = [], EPOCH
+    for name in names:
+        item = case["items"][name]
+        numbers, end = facts_at(now, item, together.get(name, []))
+        facts = item_facts({**item, **numbers}, config)
+        shown.append(Candidate(title=shown_title(item, config), topic=item["topic"], facts=facts))
+        until = max(until, end)
+    return shown, until
+
+
 def _interactions(history: Sequence[Row], case: Row, config: PromptsConfig) -> list[Interaction]:
     """Return one interaction per distinct item of `history`, by the time of its first event."""
     by_item: dict[int, list[Row]] = {}
@@ -131,7 +149,7 @@ def _interactions(history: Sequence[Row], case: Row, config: PromptsConfig) -> l
             Interaction(
                 title=shown_title(item, config),
                 topic=item["topic"],
-                action=max((event["action"] for event in events), key=STRENGTH.__getitem__),
+                actions=[event["action"] for event in events],
                 timestamp=events[0]["timestamp"],
             )
         )

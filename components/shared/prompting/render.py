@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
-from components.shared.prompting.settings import PromptSettings, Target
+from components.shared.prompting.settings import ItemFact, PromptSettings, Target
 
 PROMPT_VERSION = "3"
 
@@ -23,6 +23,8 @@ SYSTEM = (
     "Reply as <think>reasons</think><answer>candidate numbers, best first</answer>"
 )
 CANDIDATES_HEADING = "Candidates:"
+FACT_DAYS = 90
+"""Days that an item's fact "users" looks back."""
 VERBS = {
     "view": "viewed",
     "click": "clicked",
@@ -39,12 +41,17 @@ STRENGTH = {action: rank for rank, action in enumerate(VERBS)}
 
 @dataclass(frozen=True, kw_only=True)
 class Interaction:
-    """One item in the history: the strongest action of the user on it, and when."""
+    """One item in the history: the user's actions on it, and the first one's time."""
 
     title: str
     topic: str
-    action: str
+    actions: Sequence[str]
     timestamp: datetime
+
+    @property
+    def action(self) -> str:
+        """Return the strongest action."""
+        return max(self.actions, key=lambda action: STRENGTH.get(action, -1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +60,15 @@ class Candidate:
 
     title: str
     topic: str
+    facts: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptInput:
     """What a prompt is made of, all of it strictly before the label in time.
 
-    `history` is oldest first; `interests` are (topic, count), most frequent first; `profile` maps a field's
-    name to text, number or list, of which empty ones are left out.
+    `history` is oldest first; `interests` are (topic, count), most frequent first; `activity` are lines on
+    windows of time; `profile` maps a field's name to text, number or list, of which empty ones are left out.
     """
 
     profile: Mapping[str, Any]
@@ -69,13 +77,16 @@ class PromptInput:
     candidates: Sequence[Candidate]
     now: datetime
     answer_length: int
+    activity: Sequence[str] = ()
 
 
 def shown_title(item: Mapping[Any, Any], settings: PromptSettings) -> str:
-    """Return the item's shortened title, or its id if `natural_language` is off."""
-    if settings.natural_language:
-        return shorten(item.get("title") or "", settings.title_chars)
-    return item.get("item_id") or ""
+    """Return the item's shortened title, with its brand if asked for; its id without `natural_language`."""
+    if not settings.natural_language:
+        return item.get("item_id") or ""
+    title, brand = item.get("title") or "", item.get("brand") if "brand" in settings.item_facts else None
+    named = f" by {brand}" if brand and brand.casefold() not in title.casefold() else ""
+    return shorten(title, settings.title_chars) + named
 
 
 def recent(history: Sequence[Interaction], now: datetime, settings: PromptSettings) -> list[Interaction]:
@@ -92,6 +103,47 @@ def topic_counts(topics: Iterable[str], limit: int) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda counted: (-counted[1], counted[0]))[:limit]
 
 
+def item_facts(item: Mapping[Any, Any], settings: PromptSettings) -> tuple[str, ...]:
+    """Return the known facts of `item` that `settings` asks for, in their order.
+
+    `item` has tags, and the numbers users, last (days) and together. Its brand belongs to the title.
+    """
+    return tuple(text for name in settings.item_facts if (text := _fact(name, item)))
+
+
+def _fact(name: ItemFact, item: Mapping[Any, Any]) -> str:
+    value = item.get(name)
+    if value is None:
+        return ""
+    match name:
+        case "tags":
+            return ", ".join(tag for tag in value if tag != item.get("topic"))
+        case "users":
+            return f"{value} users in {FACT_DAYS} days"
+        case "last":
+            return f"last met {value} days ago"
+        case "together":
+            return f"{value} times with the latest item"
+        case "brand":
+            return ""
+
+
+def activity_lines(history: Iterable[Interaction], now: datetime, settings: PromptSettings) -> list[str]:
+    """Return one line per window of `activity_days`: topics with how often each action was taken."""
+    lines, history = [], list(history)
+    for days in settings.activity_days:
+        since = now - timedelta(days=days)
+        within = [past for past in history if past.timestamp >= since]
+        told = []
+        for topic, _ in topic_counts((past.topic for past in within), settings.interests):
+            counts = Counter(action for past in within if past.topic == topic for action in past.actions)
+            done = ", ".join(f"{VERBS[action]} {counts[action]}" for action in VERBS if counts[action])
+            told.append(f"{topic} ({done})")
+        if told:
+            lines.append(f"Past {days} days: {', '.join(told)}.")
+    return lines
+
+
 def messages(prompt: PromptInput, settings: PromptSettings | None = None) -> list[dict[str, str]]:
     """Return the chat messages (system, user) for `prompt`; only the switches of `settings` count here."""
     settings = settings or PromptSettings()
@@ -101,6 +153,7 @@ def messages(prompt: PromptInput, settings: PromptSettings | None = None) -> lis
     if settings.with_interests and prompt.interests:
         listed = ", ".join(f"{topic} ({count})" for topic, count in prompt.interests)
         lines.append(f"Long-term interests: {listed}.")
+    lines += prompt.activity
     lines.append("Recent activity, oldest first:")
     if settings.natural_language:
         lines += _history_lines(prompt.history, prompt.now) or ["- none"]
@@ -109,7 +162,7 @@ def messages(prompt: PromptInput, settings: PromptSettings | None = None) -> lis
     lines.append(CANDIDATES_HEADING)
     for number, candidate in enumerate(prompt.candidates, start=1):
         topic = f"{candidate.topic}: " if settings.natural_language and candidate.topic else ""
-        lines.append(f"- {topic}{_numbered(number, candidate)}")
+        lines.append(f"- {topic}{'; '.join([_numbered(number, candidate), *candidate.facts])}")
     lines.append(f"Which {prompt.answer_length} come next?")
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "\n".join(lines)}]
 
@@ -146,7 +199,7 @@ def completion(
 
 
 def _shared_with_history(candidate: Candidate, history: Sequence[Interaction]) -> tuple[list[str], list[str]]:
-    """Return the candidate's topic and the words of its title that the history shows; either may be []."""
+    """Return the candidate's topic and title words that the history shows; either may be []."""
     topics = {past.topic for past in history}
     met = {word for past in history for word in _words(past.title)} - _words(candidate.topic).keys()
     words = [spelling for word, spelling in _words(candidate.title).items() if word in met]
@@ -244,9 +297,16 @@ def _history_lines(history: Sequence[Interaction], now: datetime) -> list[str]:
     """Return one line for each run of consecutive interactions on one topic and day."""
     lines = []
     for (topic, when), run in groupby(history, lambda past: (past.topic, relative_time(past.timestamp, now))):
-        done = ", ".join(f"{VERBS.get(past.action, past.action)} '{past.title}'" for past in run)
+        done = ", ".join(_done(past) for past in run)
         lines.append(f"- {when}{f', {topic}' if topic else ''}: {done}")
     return lines
+
+
+def _done(past: Interaction) -> str:
+    """Return the strongest action on an item, and how often if more than once."""
+    times = sum(action == past.action for action in past.actions)
+    often = "" if times < 2 else " twice" if times == 2 else f" {times} times"
+    return f"{VERBS.get(past.action, past.action)} '{past.title}'{often}"
 
 
 def relative_time(then: datetime, now: datetime) -> str:

@@ -24,6 +24,7 @@ class SeenItem:
     item_id: str | None = None
     title: str | None = None
     topic: str | None = None
+    brand: str | None = None
 
     def __post_init__(self) -> None:
         if self.item_id is None and self.title is None:
@@ -32,11 +33,16 @@ class SeenItem:
 
 @strict
 class CandidateItem:
-    """An item to rank."""
+    """An item to rank, with what `prompts.item_facts` may show of it."""
 
     item_id: str
     title: str
     topic: str | None = None
+    brand: str | None = None
+    tags: list[str] | None = None
+    users: int | None = None
+    last: int | None = None
+    together: int | None = None
 
 
 @strict

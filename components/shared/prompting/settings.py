@@ -7,6 +7,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from components.shared.config import strict
 
 Target = Literal["labels", "cues"]
+ItemFact = Literal["brand", "tags", "users", "last", "together"]
 
 
 @strict
@@ -29,5 +30,11 @@ class PromptSettings:
     """Show the user's profile."""
     with_interests: bool = True
     """Show the long-term interests."""
+    activity_days: tuple[PositiveInt, ...] = ()
+    """Windows in days, one line each: the `interests` most frequent topics with the counts of each action."""
+    item_facts: tuple[ItemFact, ...] = ()
+    """What candidates show beside topic and title: "brand" (history too), "tags" (and categories), "users"
+    (who met it in 90 days), "last" (days since somebody did), "together" (how often it stood within three
+    items of the history's latest); of the train part before the request's day."""
     natural_language: bool = True
     """Show titles, topics and times; without, items appear as their ids."""

@@ -154,7 +154,8 @@ def logged_case(start: datetime) -> dict:
             "item_id": f"i{n}",
             "title": f"Item number {n}" + " with a long tail of words" * (n == 2),
             "topic": ("jazz", "tea", "jazz", "", "tea")[n],
-            "tags": [],
+            "tags": ["jazz", "vinyl"],
+            "brand": "Blue" if n else None,
             "train_count": n,
             "created_at": None,
         }
@@ -173,6 +174,7 @@ def logged_case(start: datetime) -> dict:
             for day, (position, action) in enumerate(events)
         ],
         "candidates": ["i4", "i2", "i3"],
+        "scores": [3.0, 2.0, 1.0],
         "profile": {"age": 31, "interests": ["jazz"]},
         "items": items,
     }
@@ -184,12 +186,14 @@ def request_of(case: dict) -> dict:
     for event in case["events"][:-1]:
         item = case["item_ids"][event["position"]]
         seen = {"item_id": item, "timestamp": event["timestamp"].isoformat(), "actions": []}
-        history.setdefault(item, seen | {key: case["items"][item][key] for key in ("title", "topic")})
+        known = case["items"][item]
+        history.setdefault(item, seen | {key: known[key] for key in ("title", "topic", "brand")})
         history[item]["actions"].append(event["action"])
     return {
         "history": list(history.values()),
         "candidates": [
-            {key: case["items"][i][key] for key in ("item_id", "title", "topic")} for i in case["candidates"]
+            {key: case["items"][i][key] for key in ("item_id", "title", "topic", "brand", "tags")}
+            for i in case["candidates"]
         ],
         "profile": {"age": "31", "interests": "jazz"},
         "now": case["events"][-1]["timestamp"].isoformat(),
@@ -200,6 +204,7 @@ def request_of(case: dict) -> dict:
 @pytest.mark.parametrize("max_history", [1, 12])
 def test_a_request_is_asked_in_the_words_of_training(natural_language: bool, max_history: int) -> None:
     shared = {"max_history": max_history, "title_chars": 20, "natural_language": natural_language}
+    shared |= {"activity_days": (2, 30), "item_facts": ("brand", "tags")}
     case = logged_case(datetime(2026, 1, 1, 8, tzinfo=UTC))
     trained = etl_prompts.render(
         case, PromptsConfig(**shared), etl_prompts.CatalogueStatistics(interactions=10, items=5), lambda _: 0

@@ -205,3 +205,40 @@ def test_a_user_of_100_000_events_passes_through(
     run_prompts_step(tmp_path / "tables", tiny_model_folder, tmp_path, valid_prompts=0)
     for split in tables.SPLITS:
         assert "robot" in [row["user_id"] for row in rows(tmp_path, split)]
+
+
+def test_statistics_are_those_of_the_days_before_counted_one_by_one(
+    prepared, run_prompts_step, tiny_model_folder, tmp_path
+):
+    facts = {"item_facts": ("users", "last", "together"), "activity_days": (30,), "max_prompt_tokens": 3000}
+    run_prompts_step(prepared.folder, tiny_model_folder, tmp_path, shuffle_train_share=0.0, **facts)
+    sequences = {row["user_id"]: row for row in prepared.table("sequences")}
+    met = [
+        (row["item_ids"][:end], [time.date() for time in row["timestamps"][:end]])
+        for row in sequences.values()
+        for end in [row["train_end"]]
+    ]
+    together = 0
+    for row in rows(tmp_path, "test"):
+        sequence, position = sequences[row["user_id"]], row["position"]
+        today, latest = sequence["timestamps"][position].date(), sequence["item_ids"][position - 1]
+        lines = row["messages"][1]["content"].partition("Candidates:\n")[2].splitlines()
+        for item, line in zip(row["candidates"], lines, strict=False):
+            days = [
+                day
+                for names, times in met
+                for name, day in zip(names, times, strict=True)
+                if name == item and day < today
+            ]
+            said = [f"{sum((today - day).days <= 90 for day in days)} users in 90 days"]
+            said += [f"last met {(today - max(days)).days} days ago"] if days else []
+            beside = sum(
+                abs(names.index(item) - names.index(latest)) <= 3
+                and times[max(names.index(item), names.index(latest))] < today
+                for names, times in met
+                if item in names and latest in names
+            )
+            said += [f"{beside} times with the latest item"] if beside else []
+            assert line.split("; ")[1:] == said
+            together += beside
+    assert together, "no candidate ever stood beside a latest item: nothing was tried"

@@ -1,10 +1,13 @@
 """Each leak planted, each seen: in one prompt, and in whole tables."""
 
+from datetime import UTC, datetime, timedelta
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from components.etl.config import PromptsConfig
+from components.etl.prompts import statistics
 from components.etl.prompts.leakage import position_leak, row_leak
 from components.etl.prompts.rows import CatalogueStatistics, render
 from components.shared.errors import LeakageError
@@ -12,13 +15,12 @@ from components.shared.prompting import render as rendering
 from components.shared.prompting.settings import PromptSettings
 from data_contracts import tables
 
+START = datetime(2025, 1, 1, tzinfo=UTC)
+
 
 def case_of(**changes):
-    from datetime import UTC, datetime, timedelta
-
-    start = datetime(2025, 1, 1, tzinfo=UTC)
     names = ["apple", "birch", "cedar", "daisy", "elder"]
-    times = [start + timedelta(days=n) for n in range(5)]
+    times = [START + timedelta(days=n) for n in range(5)]
     case = {
         "user_id": "u7",
         "split": "train",
@@ -42,7 +44,9 @@ def case_of(**changes):
 SETTINGS = PromptSettings(title_chars=24)
 
 
-def row_of(before="Recent: 'The apple tree', 'The birch tree'", labels=("cedar",), candidates=None):
+def row_of(
+    before="Recent: 'The apple tree', 'The birch tree'", labels=("cedar",), candidates=None, until=START
+):
     after = "1. The elder tree\n2. The cedar tree\n3. The fern9 tree"
     return {
         "messages": [
@@ -51,6 +55,7 @@ def row_of(before="Recent: 'The apple tree', 'The birch tree'", labels=("cedar",
         ],
         "label_items": list(labels),
         "candidates": candidates or ["elder", "cedar", "fern9"],
+        "shown_until": until,
     }
 
 
@@ -81,6 +86,13 @@ def test_an_honest_prompt_passes():
             id="wrong window",
         ),
         pytest.param({"split": "valid"}, {}, [0, 1], "outside the valid", id="valid label trains"),
+        pytest.param(
+            {},
+            {"until": START + timedelta(days=2, hours=1)},
+            [0, 1],
+            "tells of 2025-01-03 01:00",
+            id="future",
+        ),
     ],
 )
 def test_planted_leaks_are_seen(case, row, positions, found):
@@ -92,6 +104,24 @@ def test_history_later_than_the_label_is_seen():
     case = case_of()
     case["timestamps"] = [case["timestamps"][4], *case["timestamps"][1:]]
     assert "met after the label" in row_leak(case, row_of(), [0, 1], SETTINGS)
+
+
+@pytest.mark.parametrize(("planted", "message"), [(1, None), (2, "tells of 2025-01-04"), (3, "2025-01-05")])
+def test_a_statistic_that_counts_the_labels_day_or_a_later_one_is_seen(planted, message, monkeypatch):
+    """The label is met on day 2 of the log; a fault in the counting lets the whole log in."""
+    case = case_of(engagement=[1.0] * 5, profile={})
+    day = (START - statistics.EPOCH).days
+    for item in case["items"].values():
+        item |= {"train_count": 1, "created_at": None, "days": [{"day": day + planted, "count": 7}]}
+    config = PromptsConfig(item_facts=("users", "last", "together"))
+    known = CatalogueStatistics(interactions=9, items=6)
+    honest = render(case, config, known, lambda messages: 1)
+    assert row_leak(case, honest, [0, 1], config) is None
+    assert ("7 users" in honest["messages"][1]["content"]) == (message is None)
+    monkeypatch.setattr(statistics, "before", lambda days, today: days)
+    faulty = render(case, config, known, lambda messages: 1)
+    found = row_leak(case, faulty, [0, 1], config)
+    assert found is None if message is None else message in found
 
 
 def test_another_item_with_the_labels_title_is_no_leak():

@@ -2,6 +2,7 @@
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
 
@@ -13,22 +14,27 @@ from components.shared.prompting.render import (
     Candidate,
     Interaction,
     PromptInput,
+    activity_lines,
     completion,
     fit,
+    item_facts,
     messages,
     recent,
     recurring_words,
     relative_time,
     shorten,
+    shown_title,
 )
-from components.shared.prompting.settings import PromptSettings
+from components.shared.prompting.settings import ItemFact, PromptSettings
 from data_contracts.tables import ACTIONS
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
 
 
-def interaction(title: str, topic: str, days: float, action: str = "view") -> Interaction:
-    return Interaction(title=title, topic=topic, action=action, timestamp=NOW - timedelta(days=days))
+def interaction(title: str, topic: str, days: float, *actions: str) -> Interaction:
+    return Interaction(
+        title=title, topic=topic, actions=actions or ("view",), timestamp=NOW - timedelta(days=days)
+    )
 
 
 PROMPT = PromptInput(
@@ -99,6 +105,45 @@ def test_variants_leave_their_part_out() -> None:
     ids = messages(PROMPT, PromptSettings(natural_language=False))[-1]["content"]
     assert "Old A B C" in ids
     assert "- P [1]" in ids
+
+
+def test_activity_is_counted_by_topic_and_action_in_each_window() -> None:
+    history = [
+        interaction("A", "tea", 30, "view", "save"),
+        interaction("B", "chess", 6, "view", "view"),
+        interaction("C", "tea", 2, "view", "like"),
+        interaction("D", "tea", 1),
+    ]
+    settings = PromptSettings(activity_days=(2, 7, 90), interests=2)
+    assert activity_lines(history, NOW, settings) == [
+        "Past 2 days: tea (viewed 2, liked 1).",
+        "Past 7 days: tea (viewed 2, liked 1), chess (viewed 2).",
+        "Past 90 days: tea (viewed 3, liked 1, saved 1), chess (viewed 2).",
+    ]
+    assert activity_lines([], NOW, settings) == activity_lines(history, NOW, PromptSettings()) == []
+    prompt = dataclasses.replace(PROMPT, activity=["Past 7 days: tea (viewed 2)."])
+    assert "\nPast 7 days: tea (viewed 2).\nRecent activity" in messages(prompt)[-1]["content"]
+
+
+def test_an_action_that_was_repeated_says_how_often() -> None:
+    history = [interaction("A", "tea", 0, "view", "save", "save"), interaction("B", "tea", 0, *["view"] * 3)]
+    said = messages(dataclasses.replace(PROMPT, history=history))[-1]["content"]
+    assert "- today, tea: saved 'A' twice, viewed 'B' 3 times\n" in said
+
+
+def test_facts_of_an_item_come_as_asked_for_and_only_where_known() -> None:
+    item = {"title": "A red teapot", "topic": "tea", "tags": ["tea", "pots"], "brand": "Kiln"}
+    known = item | {"users": 0, "last": 3, "together": 12}
+    every = PromptSettings(item_facts=get_args(ItemFact))
+    said = ("pots", "0 users in 90 days", "last met 3 days ago", "12 times with the latest item")
+    assert item_facts(known, every) == said
+    assert item_facts(item, every) == said[:1] and item_facts({"title": "A"}, every) == ()
+    assert item_facts(known, PromptSettings(item_facts=("together", "tags"))) == (said[3], said[0])
+    assert shown_title(item, every) == "A red teapot by Kiln"
+    assert shown_title(item, PromptSettings()) == "A red teapot"
+    assert shown_title(item | {"title": "KILN pot"}, every) == "KILN pot"
+    prompt = dataclasses.replace(PROMPT, candidates=[Candidate(title="P", topic="go", facts=["a", "b"])])
+    assert "- go: P [1]; a; b\n" in messages(prompt)[-1]["content"]
 
 
 def test_an_empty_history_is_said() -> None:
