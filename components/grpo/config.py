@@ -70,8 +70,8 @@ class VerlConfig:
     """Share of a GPU's memory for vLLM."""
     max_tokens_per_gpu: PositiveInt = 16384
     """Tokens of a micro-batch; lower it when memory runs out."""
-    attention: Literal["flash_attention_2", "sdpa"] = "flash_attention_2"
-    """Attention of training; flash_attention_2 packs answers without padding."""
+    attention: Literal["flash_attention_2", "sdpa"] = "sdpa"
+    """Attention of training: PyTorch's, or of the package flash-attn, which packs answers without padding."""
     overrides: dict[str, Any] = field(default_factory=dict)
     """Any of verl's keys ("+" before one adds it) with its value; they win over ours."""
 

@@ -48,6 +48,11 @@ def train(
             "grpo.engine is verl, but verl is not installed here; run the step in the trainer image, or set "
             "grpo.engine to local"
         )
+    if config.verl.attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
+        raise ConfigError(
+            "grpo.verl.attention is flash_attention_2, but flash-attn is not installed here; build the "
+            "trainer image with FLASH_ATTENTION, or set it to sdpa"
+        )
     if len(rows) < config.prompts_per_step:
         raise ConfigError(
             f"grpo.prompts_per_step is {config.prompts_per_step}, but only {len(rows)} training prompts have "

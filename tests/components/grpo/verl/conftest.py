@@ -13,7 +13,6 @@ from components.grpo.config import GrpoConfig, VerlConfig
 CPU = VerlConfig(
     gpus_per_node=1,
     max_tokens_per_gpu=4096,
-    attention="sdpa",
     overrides={
         "trainer.device": "cpu",
         "+ray_kwargs.ray_init.num_gpus": 1,

@@ -31,10 +31,16 @@ def found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
 
 
-def test_where_verl_is_not_installed(train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="verl is not installed here"):
-        train()
+@pytest.mark.parametrize(
+    ("installed", "missing"),
+    [pytest.param((), "verl", id="verl"), pytest.param(("verl",), "flash-attn", id="flash-attn")],
+)
+def test_where_a_package_is_not_installed(
+    installed: tuple[str, ...], missing: str, train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in installed else None)
+    with pytest.raises(ConfigError, match=f"{missing} is not installed here"):
+        train(verl=VerlConfig(gpus_per_node=1, attention="flash_attention_2"))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +63,10 @@ def test_sizes_that_do_not_fit(replaced: dict, message: str, train, found) -> No
     ("replaced", "message"),
     [
         ({"prompts_per_step": 5, "group_size": 12}, "is 60, which 8 GPUs cannot share evenly"),
-        ({"dtype": "float32"}, "flash_attention_2 has no float32"),
+        (
+            {"dtype": "float32", "verl": VerlConfig(attention="flash_attention_2")},
+            "flash_attention_2 has no float32",
+        ),
         ({"train_layers": 2}, "train_layers is of the local engine"),
         ({"steps": 0}, "set engine to local"),
     ],

@@ -31,7 +31,11 @@ def test_the_sizes_of_a_node_of_gpus(composed, config) -> None:
     from verl.utils.config import validate_config
 
     sized = dataclasses.replace(
-        config, prompts_per_step=16, group_size=12, dtype="bfloat16", verl=VerlConfig()
+        config,
+        prompts_per_step=16,
+        group_size=12,
+        dtype="bfloat16",
+        verl=VerlConfig(attention="flash_attention_2"),
     )
     composed = composed(sized)
     validate_config(composed, use_reference_policy=True, use_critic=False)
