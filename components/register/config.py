@@ -24,7 +24,8 @@ class ServingConfig(PromptSettings):
     """How the registered model prompts and answers; `mlflow.pyfunc.load_model` can change it."""
 
     answer: Literal["reasoned", "scored"] = "reasoned"
-    """Answers: "reasoned" (generated, with reasons) or "scored" (likelihoods of the candidates' numbers)."""
+    """Answers: "reasoned" (generated, with reasons) or "scored" (likelihoods of the candidates' numbers); a
+    model with another `sft.answers` than "generate" ranks by its scores either way."""
     max_new_tokens: PositiveInt = 128
     """Maximum tokens per answer."""
     batch_size: PositiveInt = 16

@@ -52,6 +52,7 @@ _CANDIDATES = _object(
     topic=_TEXT,
     brand=_TEXT,
     tags=_TEXTS,
+    score=DataType.double,
     **dict.fromkeys(("users", "last", "together"), DataType.long),
 )
 _INTERESTS = _object({"topic": _TEXT, "count": DataType.long})

@@ -6,7 +6,7 @@ different code live in one process.
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,14 @@ from components.shared.prompting import render as prompt
 from components.shared.prompting.request import Request, read_request
 from components.shared.prompting.settings import PromptSettings
 
-Messages = list[dict[str, str]]
+
+@dataclass(frozen=True)
+class Shown:
+    """What a request shows the model: chat messages, titles of history and candidates."""
+
+    messages: list[dict[str, str]]
+    titles: list[str]
+    history: list[str]
 
 
 class RankingModel(PythonModel):
@@ -32,15 +39,17 @@ class RankingModel(PythonModel):
             first; actions are words of the events table, timestamp is the ISO 8601 time (UTC without a
             zone) of the first of them. An entry names an item of the catalogue that the version was trained
             with, or has a title.
-        candidates?: list of {item_id, title, topic?} in a retriever's order; default: what the version's
-            own retriever finds for the history. Of repeats the first counts. What `prompts.item_facts` shows
-            may stand beside: brand?, tags?, and the numbers users?, last? and together?.
+        candidates?: list of {item_id, title, topic?, score?} in a retriever's order; default: what the
+            version's own retriever finds for the history. Of repeats the first counts. A version that weighs
+            the retriever's scores needs them. What `prompts.item_facts` shows may stand beside: brand?,
+            tags?, and the numbers users?, last? and together?.
         profile?: mapping of a field's name to text. now?: ISO 8601 time of the request; default: the
             clock's. interests?: list of {topic, count}; default: counted over `history`.
         A column that only some rows need holds None in the others (MLflow refuses NaN there).
 
     Output columns: item_ids (all candidates, best first: those that the answer names, then the others in
-    their order), scores (of these items, log-likelihoods; [] with `answer: reasoned`), rationale (the model's
+    their order), scores (of these items, log-likelihoods or, of a model
+    that was trained to score, its logits; [] of generated answers), rationale (the model's
     reasons; "" if the answer is not valid), valid, unknown_items (entries of the history that name no item of
     the catalogue: retrieval goes without them).
 
@@ -60,11 +69,15 @@ class RankingModel(PythonModel):
         """Load the language model from the version's own files."""
         from components.serve.retrieval import Retrieval
         from components.shared.language_model.load import load
+        from components.shared.language_model.ranker import Ranker
 
         self.settings = dict(context.model_config or {})
         shown = {field.name: self.settings[field.name] for field in fields(PromptSettings)}
         self.prompt = from_mapping(PromptSettings, shown, "model_config")
         self.lm = load(Path(context.artifacts["model"]), self.settings["dtype"])
+        self.ranker = Ranker.read(Path(context.artifacts["model"]))
+        if self.ranker.answers == "generate" and self.settings["answer"] == "scored":
+            self.ranker = Ranker("label_logits")
         self.retrieval = Retrieval(Path(context.artifacts["retriever"]))
 
     def predict(
@@ -74,17 +87,17 @@ class RankingModel(PythonModel):
         rows = model_input.to_dict(orient="records")
         requests = [read_request(row, f"row {number}") for number, row in enumerate(rows)]
         requests, unknown = self.retrieval.completed(requests)
-        messages = [self._messages(number, request) for number, request in enumerate(requests)]
-        answer = self._scored if self.settings["answer"] == "scored" else self._reasoned
+        asked = [self._asked(number, request) for number, request in enumerate(requests)]
+        answer = self._reasoned if self.ranker.answers == "generate" else self._scored
         columns = ["item_ids", "scores", "rationale", "valid"]
-        return pd.DataFrame(answer(requests, messages), columns=columns).assign(unknown_items=unknown)
+        return pd.DataFrame(answer(requests, asked), columns=columns).assign(unknown_items=unknown)
 
-    def _reasoned(self, requests: list[Request], messages: list[Messages]) -> list[dict[str, Any]]:
+    def _reasoned(self, requests: list[Request], asked: list[Shown]) -> list[dict[str, Any]]:
         from components.shared.language_model.generate import complete
 
         answers = complete(
             self.lm,
-            messages,
+            [shown.messages for shown in asked],
             max_new_tokens=self.settings["max_new_tokens"],
             batch_size=self.settings["batch_size"],
         )
@@ -93,14 +106,27 @@ class RankingModel(PythonModel):
             ranking(request, first.text, length) for request, (first,) in zip(requests, answers, strict=True)
         ]
 
-    def _scored(self, requests: list[Request], messages: list[Messages]) -> list[dict[str, Any]]:
-        from components.shared.language_model.scoring import score_candidates
+    def _scored(self, requests: list[Request], asked: list[Shown]) -> list[dict[str, Any]]:
+        from components.shared.language_model.scoring import question, score_all
 
-        counts = [len(request.distinct_candidates) for request in requests]
-        scores = score_candidates(self.lm, messages, counts)
-        return [scored_row(request, of_row) for request, of_row in zip(requests, scores, strict=True)]
+        retriever = [self._retriever_scores(n, request) for n, request in enumerate(requests)]
+        questions = [question(self.lm.tokenizer, self.ranker.answers, shown) for shown in asked]
+        scored = zip(requests, score_all(self.lm, questions), retriever, strict=True)
+        return [
+            scored_row(request, [self.ranker.logits(*pair) for pair in zip(model, order, strict=True)])
+            for request, model, order in scored
+        ]
 
-    def _messages(self, number: int, request: Request) -> Messages:
+    def _retriever_scores(self, number: int, request: Request) -> list[float]:
+        scores = [candidate.score for candidate in request.distinct_candidates]
+        if self.ranker.fuse and None in scores:
+            raise DataError(
+                f"row {number}: candidates[{scores.index(None)}].score is missing, the retriever's: this "
+                "version weighs it beside its own; send it, or no candidates"
+            )
+        return [score or 0.0 for score in scores]
+
+    def _asked(self, number: int, request: Request) -> Shown:
         from components.shared.language_model.load import encode_prompt
 
         try:
@@ -110,7 +136,11 @@ class RankingModel(PythonModel):
             )
         except (ValueError, OverflowError) as error:  # too long; days before the year 1
             raise DataError(f"row {number}: {error}") from error
-        return prompt.messages(fitted, self.prompt)
+        return Shown(
+            messages=prompt.messages(fitted, self.prompt),
+            titles=[candidate.title for candidate in fitted.candidates],
+            history=[past.title for past in fitted.history],
+        )
 
 
 def prompt_input(request: Request, settings: PromptSettings) -> prompt.PromptInput:
@@ -161,7 +191,7 @@ def ranking(request: Request, text: str, answer_length: int) -> dict[str, Any]:
 
 
 def scored_row(request: Request, scores: Sequence[float]) -> dict[str, Any]:
-    """Return the output row for a request and the likelihoods of its candidates."""
+    """Return the output row for a request and its candidates' scores."""
     from components.shared.language_model import scoring
 
     ids = [candidate.item_id for candidate in request.distinct_candidates]

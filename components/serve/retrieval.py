@@ -64,8 +64,15 @@ class Retrieval:
             np.array([round(request.now.timestamp() * 1e6) for request in requests], np.int64),
             self.segments.numbers(profiles),
         )
-        lists = self.retriever.candidates(queries).lists.items[:, : self.retriever.config.num_candidates]
+        lists, count = self.retriever.candidates(queries).lists, self.retriever.config.num_candidates
         return [
-            [CandidateItem(**row) for row in self.items.iloc[items[items >= 0]].to_dict(orient="records")]
-            for items in lists
+            [
+                CandidateItem(**row, score=score)
+                for row, score in zip(
+                    self.items.iloc[items[items >= 0]].to_dict(orient="records"),
+                    scores[items >= 0].tolist(),
+                    strict=True,
+                )
+            ]
+            for items, scores in zip(lists.items[:, :count], lists.scores[:, :count], strict=True)
         ]

@@ -33,11 +33,12 @@ class SeenItem:
 
 @strict
 class CandidateItem:
-    """An item to rank, with what `prompts.item_facts` may show of it."""
+    """An item to rank, with the retriever's score and what `prompts.item_facts` may show of it."""
 
     item_id: str
     title: str
     topic: str | None = None
+    score: float | None = None
     brand: str | None = None
     tags: list[str] | None = None
     users: int | None = None

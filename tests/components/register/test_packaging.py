@@ -26,7 +26,7 @@ def prompt_of(loaded: mlflow.pyfunc.PyFuncModel) -> str:
     (row,) = EXAMPLE.to_dict(orient="records")
     return "\n".join(
         message["content"]
-        for message in loaded.unwrap_python_model()._messages(0, read_request(row, "row 0"))
+        for message in loaded.unwrap_python_model()._asked(0, read_request(row, "row 0")).messages
     )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from components.etl.prompts import rows as etl_prompts
 from components.register.packaging import EXAMPLE
 from components.serve import model
 from components.shared.errors import DataError
+from components.shared.language_model.load import load
+from components.shared.language_model.ranker import Ranker
 from components.shared.prompting import render as prompt
 from components.shared.prompting.request import read_request
 from components.shared.prompting.settings import PromptSettings
@@ -212,3 +215,22 @@ def test_a_request_is_asked_in_the_words_of_training(natural_language: bool, max
     settings = PromptSettings(**shared)
     served = prompt.messages(prompt_input(request_of(case), settings), settings)
     assert served == trained["messages"]
+
+
+@pytest.mark.parametrize("answers", ["label_logits", "title_likelihood"])
+def test_a_scoring_model_weighs_the_retrievers_scores(answers: str, tiny_model_folder: Path) -> None:
+    ranking = model.RankingModel()
+    ranking.lm, ranking.prompt = load(tiny_model_folder, "float32"), SETTINGS
+    ranking.ranker = Ranker(answers, scale=0.0, fuse=2.0)
+    scores = {"i1": 0.5, "i2": 0.25, "i3": 0.75}
+    candidates = [{**item, "score": scores[item["item_id"]]} for item in CANDIDATES]
+    requests = [
+        read_request({"candidates": given, "history": []}, "row") for given in (candidates, CANDIDATES)
+    ]
+    asked = [ranking._asked(0, request) for request in requests]
+    (row,) = ranking._scored(requests[:1], asked[:1])
+    assert (row["item_ids"], row["scores"]) == (["i3", "i1", "i2"], [1.5, 1.0, 0.5])
+    with pytest.raises(DataError, match=r"row 0: candidates\[0\]\.score is missing"):
+        ranking._scored(requests[1:], asked[1:])
+    ranking.ranker = Ranker(answers)
+    assert sorted(ranking._scored(requests[1:], asked[1:])[0]["item_ids"]) == ["i1", "i2", "i3"]
