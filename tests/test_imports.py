@@ -137,3 +137,13 @@ def test_every_imported_distribution_is_declared() -> None:
     }
     own = {"components", "data_contracts", "pipelines"}
     assert [name for name in sorted(modules - own) if found[name] and not found[name] & declared] == []
+
+
+def test_what_steps_import_is_called_like_its_distribution() -> None:
+    """The fingerprint of a step looks up the versions of its libraries by these names."""
+    files = [path for path in FILES if path.is_relative_to(ROOT / "components")]
+    modules = {name.split(".")[0] for path in files for name in imports(path, top_level=False)}
+    distributions = importlib.metadata.packages_distributions()
+    for module in modules - {"components", "data_contracts"}:
+        found = distributions.get(module, [module])
+        assert module in {name.lower().replace("-", "_") for name in found}

@@ -1,16 +1,17 @@
 """Short stable names for contents: keys of caches, checkpoints and runs."""
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 
 _PACKAGES = ("components", "data_contracts")
-_distributions = functools.cache(importlib.metadata.packages_distributions)
 # What people are shown during and after a step; a change of it must not retrain.
 _FOR_PEOPLE = ("components.shared.reporting", "components.shared.logs")
 
@@ -62,9 +63,15 @@ def of_step(step: str) -> str:
                 reached = set(_sources(name)) - files
                 files |= reached
                 waiting += [file for file in reached if file.suffix == ".py"]
-    names = {name for library in libraries for name in _distributions().get(library, ())}
-    versions = (f"{name} {importlib.metadata.version(name)}" for name in sorted(names))
+    versions = (f"{name} {_version(name)}" for name in sorted(libraries - sys.stdlib_module_names))
     return of_text(of_files(files, ROOT), *versions)
+
+
+def _version(library: str) -> str:
+    """Return the version of the distribution with that name; "" where it is not installed."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(library)
+    return ""
 
 
 @functools.cache  # steps share most of their files; a file that is written has another time
