@@ -1,6 +1,6 @@
 """Configuration of the blend."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
@@ -12,7 +12,7 @@ BLENDS = ("blend", "blend_with_time")
 
 @strict
 class BlendConfig:
-    """A conditional logit over recommenders' scores, co-occurrence counts and item facts."""
+    """What is learnt over recommenders' scores, co-occurrence counts and item facts."""
 
     models: Annotated[tuple[str, ...], Field(min_length=1)] = ("item_to_item", "sasrec")
     """Models whose best items make the pool and whose scores are features."""
@@ -20,7 +20,9 @@ class BlendConfig:
     """Best items of each model that enter the pool of a prompt."""
     prompts: PositiveInt = 50_000
     """Train prompts at most that the weights are learnt from, a seeded sample."""
+    learner: Literal["logit", "lightgbm"] = "logit"
+    """"logit", or boosted trees that put its first 20 items in a new order."""
     l2: NonNegativeFloat = 1.0
     """Penalty that draws the weights to the order of the first model; of little effect on many prompts."""
     seed: Seed = 0
-    """Seed of the sample."""
+    """Seed of the sample and of the trees."""

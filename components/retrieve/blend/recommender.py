@@ -1,13 +1,14 @@
-"""The blends: item features of a pool, weighed by a learnt logit."""
+"""The blends: item features of a pool, weighed by a learnt logit, or by boosted trees after it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from components.retrieve.blend import logit
+from components.retrieve.blend import logit, trees
 from components.retrieve.blend.features import ItemSide, Pool, pool_features
 from components.retrieve.blend.logit import Examples, Floats
+from components.retrieve.blend.trees import Trees
 from components.retrieve.interactions import Queries
 from components.retrieve.ranking import RankedLists, Recommender
 
@@ -19,12 +20,14 @@ PARTITION = 2048
 class Blends:
     """Blends that differ in their weights alone, ranked in one pass over the features.
 
-    Each ranks the `size` best items of each model by its weights over the first features.
+    Each ranks the `size` best items of each model by its weights over the first features, and by its trees
+    where it has some.
     """
 
     side: ItemSide
     weights: Mapping[str, Floats]
     size: int
+    trees: Mapping[str, Trees] = field(default_factory=dict)
     latest: tuple[Queries, int, dict[str, RankedLists]] | None = None
 
     def lists(self, queries: Queries, depth: int) -> dict[str, RankedLists]:
@@ -41,7 +44,7 @@ class Blends:
             part = queries.take(rows)
             pool = pool_features(self.side, part.histories, part.times, self.size)
             for name, weights in self.weights.items():
-                best = rank(pool, weights, depth)
+                best = rank(pool, weights, depth, self.trees.get(name))
                 lists[name].items[rows], lists[name].scores[rows] = best.items, best.scores
         return lists
 
@@ -58,10 +61,13 @@ class Blend(Recommender):
         return self.blends.lists(queries, depth)[self.name]
 
 
-def rank(pool: Pool, weights: Floats, depth: int) -> RankedLists:
-    """Return each row's best `depth` items by `weights` of the first features."""
+def rank(pool: Pool, weights: Floats, depth: int, trees: Trees | None = None) -> RankedLists:
+    """Return each row's best `depth` items by `weights` of the first features, then by `trees`."""
     scores = (pool.features[..., : len(weights)] @ weights).astype(np.float32)
-    return RankedLists.best(pool.items, np.where(pool.items < 0, -np.inf, scores), depth)
+    scores = np.where(pool.items < 0, -np.inf, scores)
+    if trees:
+        scores = trees.rescored(pool, scores, len(weights))
+    return RankedLists.best(pool.items, scores, depth)
 
 
 def examples(side: ItemSide, queries: Queries, size: int) -> Examples:
@@ -76,5 +82,17 @@ def examples(side: ItemSide, queries: Queries, size: int) -> Examples:
 
 def learn(parts: Sequence[Examples], features: int, l2: float) -> list[Floats]:
     """Return weights per fold, learnt from the other folds, and last from all."""
+    return [logit.fit(chosen, features, l2) for chosen in _others(parts)]
+
+
+def learn_trees(parts: Sequence[Examples], weights: Sequence[Floats], seed: int) -> list[Trees | None]:
+    """Return trees after each of the logits' `weights` that `learn` returned, from the same folds."""
+    return [
+        trees.fit(chosen, of_logit, seed) for chosen, of_logit in zip(_others(parts), weights, strict=True)
+    ]
+
+
+def _others(parts: Sequence[Examples]) -> list[Sequence[Examples]]:
+    """Return per fold the parts of the other folds, and last all parts."""
     others = [[part for fold, part in enumerate(parts) if fold != left_out] for left_out in range(len(parts))]
-    return [logit.fit(chosen, features, l2) for chosen in (*others, parts)]
+    return [*others, parts]

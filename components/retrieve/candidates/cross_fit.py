@@ -66,10 +66,14 @@ class CrossFit:
         features = len(final_side.names)
         counts = dict(zip(BLENDS, (features - len(sales.NAMES), features), strict=True))
         learnt = {name: blend.learn(examples, count, config.l2) for name, count in counts.items()}
+        grown = {}
+        if config.learner == "lightgbm":
+            grown = {name: blend.learn_trees(examples, learnt[name], config.seed) for name in BLENDS}
         seconds = time.monotonic() - started
         for number, (generator, side) in enumerate(zip(generators, sides, strict=True)):
             weights = {name: of_folds[number] for name, of_folds in learnt.items()}
-            generator.add_blends(side, weights, seconds)
+            trees = {name: found for name, of_folds in grown.items() if (found := of_folds[number])}
+            generator.add_blends(side, weights, trees, seconds)
         for name in BLENDS:
             pairs = zip(final_side.names, learnt[name][-1], strict=False)
             log.info("%s: %s", name, ", ".join(f"{feature} {weight:.3g}" for feature, weight in pairs))

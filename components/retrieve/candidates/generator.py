@@ -11,6 +11,7 @@ from components.retrieve.blend.features import ItemSide
 from components.retrieve.blend.logit import Floats
 from components.retrieve.blend.recommender import Blend, Blends
 from components.retrieve.blend.sales import Sales
+from components.retrieve.blend.trees import Trees
 from components.retrieve.candidates.exposures import Exposures
 from components.retrieve.candidates.new_items import NewItems
 from components.retrieve.candidates.retriever import Candidates, Retriever
@@ -73,9 +74,11 @@ class CandidateGenerator:
             sales=Sales.of(train.flat()[1], data.train_times(self.users)),
         )
 
-    def add_blends(self, side: ItemSide, weights: Mapping[str, Floats], seconds: float) -> None:
-        """Let `fit` return a blend per name and learnt weights, which took `seconds`."""
-        blends = Blends(side, weights, self.config.blend.pool)
+    def add_blends(
+        self, side: ItemSide, weights: Mapping[str, Floats], trees: Mapping[str, Trees], seconds: float
+    ) -> None:
+        """Let `fit` return a blend per name in `weights`; learning took `seconds`."""
+        blends = Blends(side, weights, self.config.blend.pool, trees)
         self._fitted |= {name: (Blend(blends, name), seconds) for name in weights}
 
     def retriever(self, *names: str) -> Retriever:

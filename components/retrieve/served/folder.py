@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from components.retrieve.blend.features import ItemSide
 from components.retrieve.blend.recommender import Blend, Blends
 from components.retrieve.blend.sales import Sales
+from components.retrieve.blend.trees import Trees
 from components.retrieve.candidates.new_items import NewItems
 from components.retrieve.candidates.retriever import Retriever
 from components.retrieve.config import RetrieveConfig
@@ -58,6 +59,7 @@ def save(served: Served, data: Interactions, folder: Path) -> None:
                 "side": writer.add("blend.side", model.blends.side),
                 "weights": writer.mapping("blend.weights", model.blends.weights),
                 "size": model.blends.size,
+                "trees": {name: trees.text for name, trees in model.blends.trees.items()},
             }
     content = retriever.new_items.content if retriever.new_items else None
     settings = {
@@ -95,7 +97,8 @@ def load(folder: Path) -> Served:
     if found := settings["blends"]:
         parts = {name: models[name] for name in config.blend.models}
         weights = {name: reader.get(spec) for name, spec in found["weights"].items()}
-        blends = Blends(reader.get(found["side"], models=parts), weights, found["size"])
+        trees = {name: Trees(text) for name, text in found["trees"].items()}
+        blends = Blends(reader.get(found["side"], models=parts), weights, found["size"], trees)
         models |= {name: Blend(blends, name) for name in weights}
     new_items = None
     if settings["content"]:

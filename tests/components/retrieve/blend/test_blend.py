@@ -73,18 +73,22 @@ def blends(cross_fit: CrossFit) -> dict[tuple[int, str], Blend]:
     return {key: blend for key, blend in found.items() if isinstance(blend, Blend)}
 
 
-def test_no_validation_or_test_label_enters(write_tables, ring, tmp_path) -> None:
+@pytest.mark.parametrize("learner", ["logit", "lightgbm"])
+def test_no_validation_or_test_label_enters(write_tables, ring, tmp_path, learner) -> None:
+    config = dataclasses.replace(CONFIG, blend=dataclasses.replace(CONFIG.blend, learner=learner))
     catalogue = sorted({item for items in ring.values() for item in items})
     others = {user: [*items[:-2], *_unseen(items, catalogue)] for user, items in ring.items()}
     assert all(items[-2:] != ring[user][-2:] for user, items in others.items())
     one, other = (
-        fitted(write_tables(sequences, catalogue, name=name), tmp_path / f"checkpoints {name}")
+        fitted(write_tables(sequences, catalogue, name=name), tmp_path / f"checkpoints {name}", config)
         for name, sequences in (("true", ring), ("changed", others))
     )
     before, after = blends(one), blends(other)
     assert len(before) == 3 * len(BLENDS)
     for key, blend in before.items():
         assert blend.blends.weights[key[1]].tobytes() == after[key].blends.weights[key[1]].tobytes()
+        assert blend.blends.trees == after[key].blends.trees  # by their text
+        assert bool(blend.blends.trees) == (learner == "lightgbm")
         if key[0] < 0:  # valid prompts show the same histories; those of test hold the validation label
             pairs = [
                 b.recommend(cross_fit.context.data.queries("valid"), 12)
