@@ -52,7 +52,12 @@ class RetrieveReport:
 def flags(report: RetrieveReport, exposures: Exposures | None, data: Interactions) -> list[str]:
     """Return all warnings."""
     exposed = exposure_flags(report, exposures, data.queries("test"))
-    return [*candidate_flags(report), *text_flags(report, data), *gap_flags(report), *exposed]
+    return [
+        *candidate_flags(report),
+        *text_flags(report, data),
+        *gap_flags(report, len(data.user_ids)),
+        *exposed,
+    ]
 
 
 def text_flags(report: RetrieveReport, data: Interactions) -> Iterator[str]:
@@ -61,11 +66,12 @@ def text_flags(report: RetrieveReport, data: Interactions) -> Iterator[str]:
         yield "No item has a title, brand or tag: sasrec_text is SASRec, by ids alone."
 
 
-def gap_flags(report: RetrieveReport) -> list[str]:
+def gap_flags(report: RetrieveReport, people: int) -> list[str]:
     """Return warnings where train and test recalls differ by more than chance and `ceiling_gap`.
 
     Compared are first labels after a history, since only test has several labels and cold users. Chance is
     three standard errors of the difference of two proportions; `ceiling_gap` is a share of the larger.
+    Prompts of one of the `people` may be alike throughout, so no more than `people` are counted.
     """
     train, test = (report.splits[split] for split in ("train", "test"))
     causes = {  # by whether train is above test
@@ -75,7 +81,8 @@ def gap_flags(report: RetrieveReport) -> list[str]:
     gaps: dict[bool, list[str]] = {}
     for n in sorted(train.first_labels.keys() & test.first_labels.keys()):
         a, b = train.first_labels[n], test.first_labels[n]
-        error = math.sqrt(a * (1 - a) / (train.users - train.cold) + b * (1 - b) / (test.users - test.cold))
+        counts = [min(figures.users - figures.cold, people) for figures in (train, test)]
+        error = math.sqrt(a * (1 - a) / counts[0] + b * (1 - b) / counts[1])
         if abs(a - b) > max(3 * error, report.config.ceiling_gap * max(a, b)):
             gaps.setdefault(a > b, []).append(f"{a:.3f} and {b:.3f} among the first {n}")
     return [

@@ -23,11 +23,13 @@ def test_only_first_labels_after_a_history_are_compared() -> None:
     assert first_label_recall(ranked, queries, (1,)) == {1: 1.0}
 
 
-def _gap(train: float, test: float, users: int) -> list[str]:
+def _gap(train: float, test: float, users: int, prompts: int = 1) -> list[str]:
+    """Return the warnings of `users` with so many train `prompts` each."""
     report = RetrieveReport(RetrieveConfig(ceiling_gap=0.3), num_items=100)
     for split, recall in (("train", train), ("test", test)):
-        report.splits[split] = SplitFigures(users=users, first_labels={10: recall})
-    return gap_flags(report)
+        count = users * prompts if split == "train" else users
+        report.splits[split] = SplitFigures(users=count, first_labels={10: recall})
+    return gap_flags(report, users)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,12 @@ def _gap(train: float, test: float, users: int) -> list[str]:
 def test_a_gap_between_train_and_test_is_flagged(train, test, users, word) -> None:
     flags = _gap(train, test, users)
     assert [word in flag for flag in flags] == ([True] if word else [])
+
+
+def test_several_prompts_of_a_user_are_no_more_certain_than_one() -> None:
+    """0.43 is chance among 20 users; if their prompts were independent, it would be 0.27."""
+    assert _gap(0.55, 0.20, 20, prompts=1000) == _gap(0.55, 0.20, 20) == []
+    assert _gap(0.75, 0.20, 20, prompts=1000) == _gap(0.75, 0.20, 20) != []
 
 
 def test_the_page_escapes_and_needs_no_network() -> None:
