@@ -14,6 +14,7 @@ from components.retrieve.config import CEILINGS, RetrieveConfig
 from components.retrieve.figures import Sums, model_figures, split_figures
 from components.retrieve.interactions import Interactions
 from components.retrieve.models.factory import device
+from components.retrieve.networks.vector_cache import shared
 from components.retrieve.partition import EVALUATED, Answering
 from components.retrieve.passes import ExecutorTables, here, in_executors
 from components.retrieve.report import RetrieveReport
@@ -55,7 +56,7 @@ def run(
     prompts, are never added. `remote` says where executors on other machines find the tables.
     """
     device(config)  # fails early where there is none
-    data = load(sequences, catalogue, labels)
+    data = load(sequences, catalogue, labels, config.encoder.reads)
     shown = load_exposures(exposures, data) if ONLINE in (*config.models, *config.sources) else None
     if not shown and ONLINE in config.sources:
         raise DataError(
@@ -71,8 +72,9 @@ def run(
     figures = RetrieveReport(config, data.num_items)
     inputs = (sequences, catalogue, users, exposures)
     with (
-        # The fingerprint names the encoder, whose vectors are saved there.
+        # The fingerprint names the encoder, whose vectors are saved there and shared with later runs.
         directory(checkpoints, "retrieve", config, *inputs, also=fingerprint) as checkpoint_dir,
+        shared(checkpoints, config.encoder, fingerprint, checkpoint_dir),
         atomic_folder(candidates) as candidates_folder,
         atomic_folder(rankings) as rankings_folder,
     ):

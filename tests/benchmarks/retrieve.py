@@ -44,6 +44,7 @@ from components.retrieve.model_config import (
     NextItemConfig,
     S3recConfig,
     SasrecConfig,
+    SasrecTextConfig,
     TigerConfig,
     TrainingConfig,
 )
@@ -78,16 +79,13 @@ def beauty_config(epochs: int) -> RetrieveConfig:
     thrice = {"epochs": 3 * epochs, "eval_every": 6}
     longer = dataclasses.replace(training, **thrice)
     by_prefix = dataclasses.replace(training, batch_size=256)
-    # A map of texts learns fast: windows and one item in six are enough.
-    quick = dataclasses.replace(
-        training, batch_size=128, learning_rate=2.0e-3, eval_every=4, valid_users=2000, dtype="bfloat16"
-    )
+    by_window = dataclasses.replace(training, learning_rate=2.0e-3, valid_users=2000, dtype="bfloat16")
     shared = {"dropout": 0.5, "temperature": 0.0, "training": training}
     small = {"dim": 64, "layers": 2, **shared}
     wide = {"dim": 256, "layers": 1, "heads": 4, "prefixes": True, **shared, "training": by_prefix}
     return RetrieveConfig(
         sasrec=SasrecConfig(**wide),
-        sasrec_text=SasrecConfig(**{**shared, "dropout": 0.3, "negatives": 2000, "training": quick}),
+        sasrec_text=SasrecTextConfig(**{**shared, "dim": 128, "heads": 4, "training": by_window}),
         bsarec=BsarecConfig(**{**small, "training": by_prefix}),
         sasrec_bce=SasrecConfig(**{**wide, "training": dataclasses.replace(by_prefix, **thrice)}),
         gru4rec=NextItemConfig(dim=128, layers=1, **shared),
@@ -98,8 +96,8 @@ def beauty_config(epochs: int) -> RetrieveConfig:
     )
 
 
-def read(path: Path, users: int) -> Interactions:
-    """Read the reference sequences, a seeded sample of `users` (0 = all)."""
+def read(path: Path, users: int, reads: tuple[str, ...]) -> Interactions:
+    """Read the reference sequences, a seeded sample of `users` (0 = all); items' texts hold `reads`."""
     with gzip.open(path, "rt") as file:
         sequences = sorted(line.split() for line in file)
     if 0 < users < len(sequences):
@@ -109,7 +107,7 @@ def read(path: Path, users: int) -> Interactions:
     index = {item: i for i, item in enumerate(item_ids)}
     lengths = np.array([len(line) - 1 for line in sequences])
     meta, reviews = beside(path)
-    described, times = read_items(meta, index), read_times(reviews)
+    described, times = read_items(meta, index, reads), read_times(reviews)
     return Interactions(
         user_ids=[line[0] for line in sequences],
         item_ids=item_ids,
@@ -136,7 +134,7 @@ def read_times(path: Path) -> dict[tuple[str, str], int]:
         return {(r["reviewerID"], r["asin"]): r["unixReviewTime"] * 1_000_000 for r in reviews}
 
 
-def read_items(path: Path, index: dict[str, int]) -> dict[str, Any]:
+def read_items(path: Path, index: dict[str, int], reads: tuple[str, ...]) -> dict[str, Any]:
     """Read brand and categories of each item (one Python literal a line) as numbers, and its text."""
     brands, leaves = [""] * len(index), [""] * len(index)
     tags: list[set[str]] = [set() for _ in index]
@@ -147,7 +145,8 @@ def read_items(path: Path, index: dict[str, int]) -> dict[str, Any]:
                 brand, names = item.get("brand", ""), [n for p in item.get("categories", []) for n in p]
                 tags[index[item["asin"]]] = {*names, brand}
                 brands[index[item["asin"]]], leaves[index[item["asin"]]] = brand, names[-1] if names else ""
-                texts[index[item["asin"]]] = ". ".join([item.get("title", ""), brand, ", ".join(names)])
+                parts = {"title": item.get("title", ""), "brand": brand, "tags": ", ".join(names)}
+                texts[index[item["asin"]]] = ". ".join(filter(None, map(parts.get, reads)))
     number = {name: i for i, name in enumerate(sorted({name for names in tags for name in names}))}
     lengths = np.array([len(names) for names in tags])
     flat = np.array([number[name] for names in tags for name in sorted(names)])
@@ -277,9 +276,11 @@ def main() -> None:
     )
     parser.add_argument("--blend", default="sasrec,item_to_item", help="models that the blends combine")
     parser.add_argument("--content", choices=("tags", "text"), default="tags", help="what `content` compares")
+    parser.add_argument("--reads", default="title", help="what items' texts hold: title,brand,tags")
     parser.add_argument("--pool", type=int, default=100, help="best items of each that the blends rank")
     parser.add_argument("--folds", type=int, default=2, help="folds of the blends' train labels")
     parser.add_argument("--saved", default="", help="keep checkpoints in this folder, and resume from them")
+    parser.add_argument("--learner", choices=("logit", "lightgbm"), default="logit", help="of the blends")
     parser.add_argument("--smoke", action="store_true", help="one epoch on a small generated log")
     options = parser.parse_args()
     if options.smoke:
@@ -297,8 +298,9 @@ def main() -> None:
     for file in (options.data, *beside(options.data)):
         if not file.is_file() and not options.smoke:
             parser.error(f"{file} is missing: RECLLM_DATA names the folder of the public datasets")
-    data = synthetic(options.users) if options.smoke else read(options.data, options.users)
-    blend = BlendConfig(models=tuple(options.blend.split(",")), pool=options.pool)
+    reads = tuple(options.reads.split(","))
+    data = synthetic(options.users) if options.smoke else read(options.data, options.users, reads)
+    blend = BlendConfig(models=tuple(options.blend.split(",")), pool=options.pool, learner=options.learner)
     config = dataclasses.replace(
         beauty_config(options.epochs),
         candidates_from="blend",
@@ -311,7 +313,7 @@ def main() -> None:
     headers = ["model", "R@5", "R@10", "N@5", "N@10", "published R@10 / N@10", "best epoch", "train s"]
     headers += [f"top-{options.depth} s"] + ["full sort s", "lists"] * options.sort
     rows = ["| " + " | ".join(headers) + " |", "|---|" + "---:|" * (len(headers) - 1)]
-    source = f"{options.data} {options.users}"
+    source = f"{options.data} {options.users} {options.reads}"
     with checkpoints.directory(options.saved, "retrieve", config, also=source) as checkpoint_dir:
         for name in options.models.split(","):
             parts = (config, data, options, checkpoint_dir)

@@ -22,12 +22,14 @@ from components.retrieve.models.item_to_item import ItemToItem
 from components.retrieve.models.popularity import Popularity, item_counts
 from components.retrieve.models.s3rec import Pretraining
 from components.retrieve.models.sasrec import Sasrec
-from components.retrieve.models.sasrec_text import SasrecText
+from components.retrieve.models.sasrec_text import SasrecText, whitened
 from components.retrieve.models.tiger.model import Tiger
 from components.retrieve.models.tiger.semantic_ids import semantic_ids
 from components.retrieve.models.transition_graph import TransitionGraph
+from components.retrieve.networks import vector_cache
 from components.retrieve.networks.text_encoder import encode
 from components.retrieve.networks.training import SequenceNetwork, TrainingLog, train
+from components.retrieve.networks.vector_cache import vectors_of
 from components.retrieve.ranking import Recommender
 from components.shared.artifacts import checkpoint_store
 from components.shared.artifacts.outputs import atomic_file
@@ -131,16 +133,18 @@ def content(
 
 
 def text_vectors(config: RetrieveConfig, data: Interactions, checkpoint_dir: Path) -> Tensor:
-    """Return the items' sentence embeddings, computed once for all models and folds of a run."""
-    file = checkpoint_dir / "text_vectors.npz"
-    return torch.from_numpy(load_or_compute(file, lambda: encode(data.texts, config.encoder, device(config))))
+    """Return the items' sentence embeddings, computed once for all models and folds."""
+    file = checkpoint_dir / vector_cache.FILE
+    found = vectors_of(data.texts, file, lambda texts: encode(texts, config.encoder, device(config)))
+    return torch.from_numpy(found)
 
 
 def known_texts(config: RetrieveConfig, data: Interactions, checkpoint_dir: Path) -> Tensor | None:
-    """Return `text_vectors`, 0 for items without a text; None if no item has one."""
+    """Return `text_vectors` whitened, 0 for items without a text; None if no item has one."""
     if not data.has_text.any():
         return None
-    return text_vectors(config, data, checkpoint_dir) * torch.from_numpy(data.has_text)[:, None]
+    known = text_vectors(config, data, checkpoint_dir) * torch.from_numpy(data.has_text)[:, None]
+    return whitened(known, config.sasrec_text.text_width)
 
 
 def tiger_ids(config: RetrieveConfig, data: Interactions, checkpoint_dir: Path) -> Ints:

@@ -21,6 +21,7 @@ from components.retrieve.model_config import (
     NextItemConfig,
     S3recConfig,
     SasrecConfig,
+    SasrecTextConfig,
     SemanticIdConfig,
     TigerConfig,
     TrainingConfig,
@@ -35,7 +36,7 @@ TRAINING = TrainingConfig(epochs=2, batch_size=64)
 NETWORK = {"dim": 16, "layers": 1, "training": TRAINING}
 CONFIG = RetrieveConfig(
     sasrec=SasrecConfig(**NETWORK),
-    sasrec_text=SasrecConfig(**NETWORK),
+    sasrec_text=SasrecTextConfig(**NETWORK),
     sasrec_bce=SasrecConfig(**NETWORK),
     bsarec=BsarecConfig(**NETWORK),
     gru4rec=NextItemConfig(**NETWORK),

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from components.retrieve.networks import losses
+from components.shared.language_model.dtype import bfloat16_matmul
 
 
 @pytest.fixture
@@ -26,6 +27,19 @@ def test_full_softmax_equals_cross_entropy_with_its_gradients(inputs, chunk, mon
     theirs = torch.autograd.grad(2 * plain, (hidden, table))
     for one, other in zip(mine, theirs, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_products_rounded_to_bfloat16_change_the_gradients_little() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden, table = (torch.randn(n, 32, generator=generator, requires_grad=True) for n in (700, 500))
+    targets = torch.randint(500, (700,), generator=generator)
+    plain = losses.full_softmax(hidden, table, targets)
+    with bfloat16_matmul(enabled=True):
+        rounded = losses.full_softmax(hidden, table, targets)
+    assert rounded.item() == pytest.approx(plain.item(), rel=2e-3)
+    pairs = zip(*(torch.autograd.grad(loss, (hidden, table)) for loss in (rounded, plain)), strict=True)
+    for one, other in pairs:
+        assert (one - other).norm() < 0.01 * other.norm()
 
 
 def test_full_softmax_stands_large_logits(inputs) -> None:

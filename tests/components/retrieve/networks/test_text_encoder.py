@@ -96,3 +96,14 @@ def test_every_item_has_a_text(write_tables) -> None:
     inputs = write_tables({"u": ["x", "", "z"]}, tags={"x": ["a", "b"]})  # a title is its item's id here
     texts = load(inputs["sequences"], inputs["catalogue"]).texts.to_pylist()
     assert texts == ["", "x. a, b", "z"]
+
+
+def test_a_text_holds_the_parts_that_are_asked_for(write_tables) -> None:
+    inputs = write_tables({"u": ["x", "", "z"]}, tags={"x": ["a", "b"]}, brands={"x": "acme", "z": "mark"})
+
+    def texts(*parts: str) -> list[str]:
+        return load(inputs["sequences"], inputs["catalogue"], text_parts=parts).texts.to_pylist()
+
+    assert texts("title") == ["", "x", "z"]
+    assert texts("title", "brand") == ["", "x. acme", "z. mark"]
+    assert texts("tags", "brand") == ["", "a, b. acme", "mark"]
