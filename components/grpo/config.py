@@ -18,6 +18,8 @@ class RewardWeights:
 
     lcs: float = 1.0
     """Longest common subsequence of answer and labels, weighted by position and engagement."""
+    ndcg: float = 0.0
+    """NDCG of the ranked candidates over all labels, weighted by engagement."""
     format: float = 0.4
     """One think block, then one answer block of numbers, nothing else."""
     reasoning: float = 0.1
@@ -100,6 +102,14 @@ class GrpoConfig:
     """Weight of the k3 estimate of KL(policy || SFT model); 0 skips the reference pass."""
     clip: PositiveFloat | None = None
     """PPO's clip range of the probability ratio; without effect while every sample is used once."""
+    clip_high: PositiveFloat | None = None
+    """Upper clip range where it is not `clip` (DAPO's clip-higher); needs `clip`."""
+    scale_advantages: bool = True
+    """Divide by the group's standard deviation; false: Dr. GRPO."""
+    token_mean: bool = False
+    """Average over all tokens of a group (DAPO), not over each answer's first (GRPO)."""
+    refill: bool = False
+    """Local engine: draw other prompts, twice at most, in place of groups of equal reward (DAPO)."""
     max_grad_norm: PositiveFloat = 1.0
     """Gradient clipping."""
     temperature: PositiveFloat = 1.0
@@ -128,6 +138,8 @@ class GrpoConfig:
     verl: VerlConfig = field(default_factory=VerlConfig)
 
     def __post_init__(self) -> None:
+        if self.clip_high and not self.clip:
+            raise ValueError("clip_high needs clip, the lower range")
         if self.group_size < 2:
             raise ValueError("group_size must be at least 2: the advantage compares answers of one prompt")
         if self.engine == "verl":
@@ -145,5 +157,7 @@ class GrpoConfig:
             raise ValueError("steps is 0: set engine to local, which returns the SFT model")
         if self.train_layers:
             raise ValueError("train_layers is of the local engine: verl trains all layers; set it to 0")
+        if self.refill:
+            raise ValueError("refill is of the local engine: verl keeps all groups; set it to false")
         if self.lora.rank:
             raise ValueError("lora is of the local engine: verl trains all weights; set lora.rank to 0")

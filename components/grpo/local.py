@@ -19,19 +19,29 @@ import torch
 
 from components.grpo import health
 from components.grpo.config import GrpoConfig
-from components.grpo.objective import group_advantages, k3, policy_loss, sequence_mean
+from components.grpo.objective import group_advantages, k3, policy_loss, sequence_mean, token_mean
 from components.grpo.progress import Progress, best_checkpoint, log
-from components.grpo.rewards import business_terms
-from components.grpo.rollout import Group, longest_prompt, rollout_figures, sample_groups, validate
+from components.grpo.rewards import Term, business_terms
+from components.grpo.rollout import (
+    Group,
+    RankedGroup,
+    longest_prompt,
+    rollout_figures,
+    sample_groups,
+    validate,
+)
 from components.shared.artifacts import training_state
 from components.shared.artifacts.outputs import atomic_folder
 from components.shared.language_model import lora
 from components.shared.language_model.checks import check_finite
 from components.shared.language_model.dtype import torch_dtype
 from components.shared.language_model.load import LanguageModel, best_device, context_length, load
-from components.shared.language_model.packing import answer_mask, token_log_probs
+from components.shared.language_model.packing import answer_mask
 from components.shared.prompting.table import PromptRow
 from components.shared.tracking.tracker import NO_TRACKING, Tracker
+
+REFILLS = 2
+"""Further draws of a step's prompts in place of groups of equal reward."""
 
 
 @dataclass(kw_only=True)
@@ -85,8 +95,7 @@ def train(
             break
         started = time.monotonic()
         generator = torch.Generator(device=device).manual_seed(config.seed * 1_000_003 + state.step)
-        batch = _batch(rows, config, state.step)
-        groups = sample_groups(sampler.refreshed(), batch, config, business, generator)
+        groups = _groups(sampler.refreshed(), rows, config, business, generator, state.step)
         figures = _update(state, reference, groups, config, dtype)
         figures["seconds"] = time.monotonic() - started
         state.add_step(figures)
@@ -153,12 +162,34 @@ class _Reference:
             self.copy = copy.deepcopy(policy).to(dtype).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def log_probs(self, group: Group, temperature: float) -> torch.Tensor:
+    def log_probs(self, group: Group | RankedGroup, temperature: float) -> torch.Tensor:
         """Return the log-probabilities of the group's answers, (answers, longest)."""
         if self.copy is not None:
-            return token_log_probs(self.copy, group.prompt_ids, group.answer_ids, temperature)[0]
+            return group.log_probs(self.copy, temperature)[0]
         with self.policy.disable_adapter(), _autocast(self.policy.device, self.dtype):
-            return token_log_probs(self.policy, group.prompt_ids, group.answer_ids, temperature)[0]
+            return group.log_probs(self.policy, temperature)[0]
+
+
+def _groups(
+    lm: LanguageModel,
+    rows: Sequence[PromptRow],
+    config: GrpoConfig,
+    business: dict[str, Term],
+    generator: torch.Generator,
+    step: int,
+) -> Sequence[Group | RankedGroup]:
+    """Return the groups of `step`; with `refill` those whose rewards differ, if there are any."""
+    kept: list[Group | RankedGroup] = []
+    for attempt in range(REFILLS + 1):
+        # What replaces a group comes from beyond the prompts that the steps draw by themselves.
+        batch = _batch(rows, config, step + attempt * config.steps)
+        drawn = sample_groups(lm, batch, config, business, generator)
+        if not config.refill:
+            return drawn
+        kept += [group for group in drawn if len({scores["reward"] for scores in group.scores}) > 1]
+        if len(kept) >= config.prompts_per_step:
+            break
+    return kept[: config.prompts_per_step] or drawn
 
 
 def _batch(rows: Sequence[PromptRow], config: GrpoConfig, step: int) -> list[PromptRow]:
@@ -177,7 +208,7 @@ def _epoch_order(size: int, seed: int, epoch: int) -> list[int]:
 def _update(
     state: State,
     reference: _Reference | None,
-    groups: Sequence[Group],
+    groups: Sequence[Group | RankedGroup],
     config: GrpoConfig,
     dtype: torch.dtype,
 ) -> dict[str, float]:
@@ -186,17 +217,17 @@ def _update(
     policy.train()
     device = policy.device
     rewards = [[scores["reward"] for scores in group.scores] for group in groups]
-    advantages = group_advantages(torch.tensor(rewards, device=device))
+    advantages = group_advantages(torch.tensor(rewards, device=device), config.scale_advantages)
+    aggregate = token_mean if config.token_mean else sequence_mean
     totals = {"loss": 0.0, "kl": 0.0, "entropy": 0.0}
     for group, advantage in zip(groups, advantages, strict=True):
-        mask = answer_mask([len(ids) for ids in group.answer_ids], device)
+        mask = answer_mask(group.lengths, device)
         with _autocast(device, dtype):
-            log_probs, entropy = token_log_probs(
-                policy, group.prompt_ids, group.answer_ids, config.temperature
-            )
-        loss = policy_loss(log_probs, log_probs.detach(), advantage, mask, config.clip)
+            log_probs, entropy = group.log_probs(policy, config.temperature)
+        bounds = (config.clip, config.clip_high or config.clip)
+        loss = policy_loss(log_probs, log_probs.detach(), advantage, mask, bounds, aggregate)
         if reference is not None:
-            kl = sequence_mean(k3(log_probs, reference.log_probs(group, config.temperature)), mask)
+            kl = aggregate(k3(log_probs, reference.log_probs(group, config.temperature)), mask)
             loss = loss + config.beta * kl
             totals["kl"] += kl.item() / len(groups)
         (loss / len(groups)).backward()
@@ -206,7 +237,7 @@ def _update(
     check_finite(f"at step {state.step + 1}", "grpo", config.learning_rate, totals["loss"], norm)
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
-    lengths = [len(ids) for group in groups for ids in group.answer_ids]
+    lengths = [length for group in groups for length in group.lengths]
     rollouts = rollout_figures([group.scores for group in groups])
     return {**totals, "grad_norm": norm, **rollouts, "answer_tokens": sum(lengths) / len(lengths)}
 

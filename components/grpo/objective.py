@@ -4,17 +4,22 @@ Shapes: B answers, T tokens; masks are 1 on an answer's tokens. verl computes th
 `adv_estimator=grpo`, `kl_loss_type=low_var_kl`, `loss_agg_mode=seq-mean-token-mean`.
 """
 
+from collections.abc import Callable
+
 import torch
 
 
-def group_advantages(rewards: torch.Tensor, epsilon: float = 1.0e-6) -> torch.Tensor:
+def group_advantages(rewards: torch.Tensor, scale: bool = True, epsilon: float = 1.0e-6) -> torch.Tensor:
     """Return rewards (groups, group_size) less their group's mean, over its standard deviation + epsilon.
 
-    The standard deviation is the unbiased one. A group of equal rewards gives zeros: in float64, because
-    the rounding of a float32 mean, divided by epsilon, would not.
+    Without `scale` they are not divided (Dr. GRPO, Liu et al. 2025). The standard deviation is the unbiased
+    one. A group of equal rewards gives zeros: in float64, because the rounding of a float32 mean, divided by
+    epsilon, would not.
     """
     exact = rewards.double()
     centred = exact - exact.mean(1, keepdim=True)
+    if not scale:
+        return centred.to(rewards.dtype)
     return (centred / (exact.std(1, keepdim=True) + epsilon)).to(rewards.dtype)
 
 
@@ -32,20 +37,28 @@ def sequence_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return ((values * mask).sum(1) / mask.sum(1).clamp(min=1)).mean()
 
 
+def token_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the mean over all tokens of (B, T) inputs (DAPO, Yu et al. 2025)."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
 def policy_loss(
     log_probs: torch.Tensor,
     old_log_probs: torch.Tensor,
     advantages: torch.Tensor,
     mask: torch.Tensor,
-    clip: float | None = None,
+    clip: tuple[float | None, float | None] = (None, None),
+    aggregate: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = sequence_mean,
 ) -> torch.Tensor:
-    """Return minus the surrogate: ratio x advantage of each token, averaged by `sequence_mean`.
+    """Return minus the surrogate: ratio x advantage of each token, averaged by `aggregate`.
 
-    log_probs, old_log_probs, mask: (B, T); advantages: (B,). With `clip` the pessimistic PPO bound.
+    log_probs, old_log_probs, mask: (B, T); advantages: (B,). With `clip`, how far the ratio may lie below
+    and above 1, the pessimistic PPO bound; a higher upper bound is DAPO's.
     """
     ratio = (log_probs - old_log_probs).clamp(-20, 20).exp()
     advantages = advantages[:, None]
     gain = ratio * advantages
-    if clip is not None:
-        gain = torch.minimum(gain, ratio.clamp(1 - clip, 1 + clip) * advantages)
-    return -sequence_mean(gain, mask)
+    below, above = clip
+    if below is not None and above is not None:
+        gain = torch.minimum(gain, ratio.clamp(1 - below, 1 + above) * advantages)
+    return -aggregate(gain, mask)

@@ -56,6 +56,17 @@ def _best_attainable(weights: Sequence[float]) -> float:
     return max(best)
 
 
+def ndcg(ranking: Sequence[int], row: PromptRow) -> float:
+    """Return the ranked candidates' DCG, gains by engagement, over the best of as many items."""
+    gained = [row.gains.get(row.candidates[number - 1], 0.0) for number in ranking]
+    best = _dcg(sorted(row.label_weights, reverse=True)[: row.answer_length])
+    return _dcg(gained) / best if best else 0.0
+
+
+def _dcg(gains: Sequence[float]) -> float:
+    return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, start=1))
+
+
 def reasoning(answer: Answer, tags: Sequence[Sequence[str]]) -> float:
     """Return 1/2 for reasoning of REASONING_WORDS, plus 1/2 for a tag of the first candidate.
 
@@ -140,6 +151,7 @@ def score(text: str, row: PromptRow, weights: RewardWeights, business: dict[str,
     ranking, labels = _ranked(answer, row), row.labels[: row.answer_length]
     terms = {
         "lcs": lcs(ranking, labels, [row.gains[row.candidates[number - 1]] for number in labels]),
+        "ndcg": ndcg(ranking, row),
         "format": float(answer.well_formed),
         "reasoning": reasoning(answer, row.tags),
         "repeats": repeats(answer.numbers),
@@ -147,7 +159,7 @@ def score(text: str, row: PromptRow, weights: RewardWeights, business: dict[str,
         "seen": already_seen(ranking, row.seen),
         "length": wrong_length(answer.numbers, min(row.answer_length, len(row.candidates))),
     }
-    total = sum(getattr(weights, name) * terms[name] for name in ("lcs", "format", "reasoning"))
+    total = sum(getattr(weights, name) * terms[name] for name in ("lcs", "ndcg", "format", "reasoning"))
     total -= sum(getattr(weights, name) * terms[name] for name in PENALTIES)
     for name, weight in weights.business.items():
         terms[name] = _call(name, business[name], answer, row)

@@ -7,10 +7,21 @@ from typing import Any
 import torch
 
 from components.grpo.config import GrpoConfig
+from components.grpo.plackett_luce import ranking_log_probs, sample_rankings
 from components.grpo.rewards import Term, score
 from components.shared.language_model.checks import check_length
 from components.shared.language_model.generate import complete, sample
 from components.shared.language_model.load import LanguageModel, answer_prefix, encode_prompt
+from components.shared.language_model.packing import token_log_probs
+from components.shared.language_model.ranker import Ranker
+from components.shared.language_model.scoring import (
+    Question,
+    answer_of,
+    model_scores,
+    question,
+    ranking,
+    score_all,
+)
 from components.shared.metrics import judge, mean, numbered
 from components.shared.prompting.answer import final_ranking, parse
 from components.shared.prompting.table import PromptRow
@@ -23,6 +34,41 @@ class Group:
     prompt_ids: list[int]
     answer_ids: list[list[int]]
     scores: list[dict[str, float]]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Return the answers' tokens."""
+        return [len(ids) for ids in self.answer_ids]
+
+    def log_probs(self, model: Any, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return log-probabilities and entropies of the answers' tokens, (answers, longest)."""
+        return token_log_probs(model, self.prompt_ids, self.answer_ids, temperature)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankedGroup:
+    """One prompt of a scoring model with its sampled rankings, (samples, ranks), and their rewards."""
+
+    question: Question
+    retriever: list[float]
+    ranker: Ranker
+    rankings: torch.Tensor
+    scores: list[dict[str, float]]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Return the rankings' lengths."""
+        return [self.rankings.shape[1]] * len(self.rankings)
+
+    def log_probs(self, model: Any, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return log-probabilities and entropies of the rankings' ranks, (samples, ranks)."""
+        logits = _logits(model, self.question, self.retriever, self.ranker)
+        return ranking_log_probs(logits / temperature, self.rankings)
+
+
+def _logits(model: Any, asked: Question, retriever: Sequence[float], ranker: Ranker) -> torch.Tensor:
+    scores = model_scores(model, asked)
+    return ranker.logits(scores, scores.new_tensor(retriever))
 
 
 def longest_prompt(
@@ -42,8 +88,10 @@ def sample_groups(
     config: GrpoConfig,
     business: dict[str, Term],
     generator: torch.Generator,
-) -> list[Group]:
-    """Return one group of `config.group_size` scored answers for each row."""
+) -> Sequence[Group | RankedGroup]:
+    """Return one group of `config.group_size` rewarded answers or rankings for each row."""
+    if (ranker := Ranker.of(lm.model)).answers != "generate":
+        return [_ranked_group(lm, row, config, business, generator, ranker) for row in rows]
     prompts = [encode_prompt(lm.tokenizer, row.messages) for row in rows]
     sampled = sample(
         lm,
@@ -62,6 +110,23 @@ def sample_groups(
     return groups
 
 
+@torch.no_grad()
+def _ranked_group(
+    lm: LanguageModel,
+    row: PromptRow,
+    config: GrpoConfig,
+    business: dict[str, Term],
+    generator: torch.Generator,
+    ranker: Ranker,
+) -> RankedGroup:
+    asked = question(lm.tokenizer, ranker.answers, row)
+    logits = _logits(lm.model, asked, row.scores, ranker) / config.temperature
+    rankings = sample_rankings(logits, config.group_size, row.answer_length, generator)
+    texts = [answer_of(numbers) for numbers in (rankings + 1).tolist()]
+    scores = [score(text, row, config.reward, business) for text in texts]
+    return RankedGroup(question=asked, retriever=row.scores, ranker=ranker, rankings=rankings, scores=scores)
+
+
 def rollout_figures(groups: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, float]:
     """Return every term's mean over answers, and the share of groups with flat task reward."""
     answers = [scores for group in groups for scores in group]
@@ -76,6 +141,17 @@ def validate(
     lm: LanguageModel, rows: Sequence[PromptRow], config: GrpoConfig
 ) -> tuple[dict[str, float], list[str]]:
     """Return the mean `validation_scores` of greedy answers to `rows`, and the answers' texts."""
+    if (ranker := Ranker.of(lm.model)).answers != "generate":
+        scores = score_all(lm, [question(lm.tokenizer, ranker.answers, row) for row in rows])
+        texts = [
+            answer_of(
+                ranking(ranker.logits(torch.tensor(own), torch.tensor(row.scores)).tolist())[
+                    : row.answer_length
+                ]
+            )
+            for own, row in zip(scores, rows, strict=True)
+        ]
+        return validation_figures(texts, rows), texts
     prompts, batch_size = [row.messages for row in rows], config.eval_batch_size
     completions = complete(lm, prompts, max_new_tokens=config.max_new_tokens, batch_size=batch_size)
     texts = [samples[0].text for samples in completions]

@@ -6,7 +6,7 @@ different code live in one process.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,7 @@ from components.shared.prompting import answer
 from components.shared.prompting import render as prompt
 from components.shared.prompting.request import Request, read_request
 from components.shared.prompting.settings import PromptSettings
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What a request shows the model: chat messages, titles of history and candidates."""
-
-    messages: list[dict[str, str]]
-    titles: list[str]
-    history: list[str]
+from components.shared.prompting.table import Asked
 
 
 class RankingModel(PythonModel):
@@ -92,7 +84,7 @@ class RankingModel(PythonModel):
         columns = ["item_ids", "scores", "rationale", "valid"]
         return pd.DataFrame(answer(requests, asked), columns=columns).assign(unknown_items=unknown)
 
-    def _reasoned(self, requests: list[Request], asked: list[Shown]) -> list[dict[str, Any]]:
+    def _reasoned(self, requests: list[Request], asked: list[Asked]) -> list[dict[str, Any]]:
         from components.shared.language_model.generate import complete
 
         answers = complete(
@@ -106,7 +98,7 @@ class RankingModel(PythonModel):
             ranking(request, first.text, length) for request, (first,) in zip(requests, answers, strict=True)
         ]
 
-    def _scored(self, requests: list[Request], asked: list[Shown]) -> list[dict[str, Any]]:
+    def _scored(self, requests: list[Request], asked: list[Asked]) -> list[dict[str, Any]]:
         from components.shared.language_model.scoring import question, score_all
 
         retriever = [self._retriever_scores(n, request) for n, request in enumerate(requests)]
@@ -126,7 +118,7 @@ class RankingModel(PythonModel):
             )
         return [score or 0.0 for score in scores]
 
-    def _asked(self, number: int, request: Request) -> Shown:
+    def _asked(self, number: int, request: Request) -> Asked:
         from components.shared.language_model.load import encode_prompt
 
         try:
@@ -136,7 +128,7 @@ class RankingModel(PythonModel):
             )
         except (ValueError, OverflowError) as error:  # too long; days before the year 1
             raise DataError(f"row {number}: {error}") from error
-        return Shown(
+        return Asked(
             messages=prompt.messages(fitted, self.prompt),
             titles=[candidate.title for candidate in fitted.candidates],
             history=[past.title for past in fitted.history],

@@ -25,6 +25,7 @@ from components.shared.artifacts.outputs import atomic_folder, write_json
 from components.shared.errors import ConfigError, ModelError
 from components.shared.language_model.checks import are_finite
 from components.shared.language_model.load import answer_prefix, load, load_tokenizer
+from components.shared.language_model.ranker import Ranker
 from components.shared.prompting.table import PromptRow
 from components.shared.tracking.tracker import NO_TRACKING, Tracker
 
@@ -58,6 +59,8 @@ def train(
             f"grpo.prompts_per_step is {config.prompts_per_step}, but only {len(rows)} training prompts have "
             "a retrieved label; lower it or raise prompts.train_prompts"
         )
+    if Ranker.read(sft_model).answers != "generate":
+        raise ConfigError("the SFT model scores candidates (sft.answers): set grpo.engine to local")
     context = AutoConfig.from_pretrained(sft_model, trust_remote_code=False).max_position_embeddings
     limits = {
         "the model's context": context,

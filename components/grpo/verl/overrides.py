@@ -44,7 +44,7 @@ def overrides(
     actor, rollout = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
     values: dict[str, Any] = {
         "algorithm.adv_estimator": "grpo",
-        "algorithm.norm_adv_by_std_in_grpo": True,
+        "algorithm.norm_adv_by_std_in_grpo": config.scale_advantages,
         "algorithm.use_kl_in_reward": False,
         "data.train_files": str(attempt.train),
         "data.val_files": str(attempt.valid),
@@ -67,10 +67,10 @@ def overrides(
         f"{actor}.ppo_epochs": 1,
         f"{actor}.use_dynamic_bsz": True,
         f"{actor}.ppo_max_token_len_per_gpu": verl.max_tokens_per_gpu,
-        f"{actor}.loss_agg_mode": "seq-mean-token-mean",
+        f"{actor}.loss_agg_mode": "token-mean" if config.token_mean else "seq-mean-token-mean",
         f"{actor}.clip_ratio": bounds,
         f"{actor}.clip_ratio_low": bounds,
-        f"{actor}.clip_ratio_high": bounds,
+        f"{actor}.clip_ratio_high": config.clip_high or bounds,
         f"{actor}.clip_ratio_c": UNCLIPPED,  # verl's second bound, which the paper has not
         f"{actor}.use_kl_loss": config.beta > 0,
         f"{actor}.kl_loss_coef": config.beta,

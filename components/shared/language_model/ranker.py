@@ -31,6 +31,11 @@ class Ranker:
         config = json.loads((model / "config.json").read_text(encoding="utf-8"))
         return cls(**config.get(KEY, {}))
 
+    @classmethod
+    def of(cls, model: Any) -> "Ranker":
+        """Return the ranker of a loaded model."""
+        return cls(**getattr(model.config, KEY, {}))
+
     def write(self, model: Any) -> None:
         """Write it into the configuration of `model`, which is saved with its weights."""
         setattr(model.config, KEY, asdict(self))

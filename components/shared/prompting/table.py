@@ -3,12 +3,12 @@
 import random
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol
 
 from components.shared.errors import DataError
 
 
-class Asked(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class Asked:
     """What a model is asked: chat messages, or titles of history and candidates."""
 
     messages: list[dict[str, str]]
@@ -17,21 +17,18 @@ class Asked(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptRow:
+class PromptRow(Asked):
     """A prompt with what is needed to score its answers; `data_contracts.tables.PROMPTS` has the columns."""
 
     user_id: str
     split: str
     position: int
-    messages: list[dict[str, str]]
     labels: list[int]
     label_items: list[str]
     label_weights: list[float]
     answer_length: int
     candidates: list[str]
     scores: list[float]
-    titles: list[str]
-    history: list[str]
     tags: list[list[str]]
     novelty: list[float]
     seen: list[bool]

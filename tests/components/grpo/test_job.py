@@ -148,8 +148,8 @@ def test_the_reference_is_read_only_for_a_kl_term(
     beta: float, passes: int, prompts_folder, tiny_model_folder, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One step of two groups: a pass of the policy for each, and one of the reference if there is a KL."""
-    calls, log_probs = [], local.token_log_probs
-    monkeypatch.setattr(local, "token_log_probs", lambda *a: (calls.append(1), log_probs(*a))[1])
+    calls, log_probs = [], rollout.token_log_probs
+    monkeypatch.setattr(rollout, "token_log_probs", lambda *a: (calls.append(1), log_probs(*a))[1])
     config = dataclasses.replace(CONFIG, beta=beta, steps=1)
     run(config, prompts=prompts_folder, sft_model=tiny_model_folder, **outputs(tmp_path))
     assert len(calls) == passes
@@ -204,7 +204,7 @@ def test_refusals(prompts_folder, tiny_model_folder, tmp_path, monkeypatch: pyte
 def test_a_loss_that_is_not_finite_is_told(
     prompts_folder, tiny_model_folder, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "group_advantages", lambda rewards: rewards * float("nan"))
+    monkeypatch.setattr(local, "group_advantages", lambda rewards, scale: rewards * float("nan"))
     with pytest.raises(TrainingError, match=r"lower grpo\.learning_rate"):
         run(CONFIG, prompts=prompts_folder, sft_model=tiny_model_folder, **outputs(tmp_path))
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from components.grpo.objective import group_advantages, k3, policy_loss, sequence_mean
+from components.grpo.objective import group_advantages, k3, policy_loss, sequence_mean, token_mean
 
 
 def ragged(seed: int) -> tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -22,11 +22,14 @@ def test_advantages(rewards: list[float]) -> None:
     deviation = math.sqrt(sum((r - mean) ** 2 for r in rewards) / 2)
     expected = [(r - mean) / (deviation + 1e-6) for r in rewards]
     assert group_advantages(torch.tensor([rewards]))[0].tolist() == pytest.approx(expected, abs=1e-6)
+    centred = [r - mean for r in rewards]
+    assert group_advantages(torch.tensor([rewards]), False)[0].tolist() == pytest.approx(centred, abs=1e-6)
 
 
-@pytest.mark.parametrize("clip", [None, 0.2])
+@pytest.mark.parametrize("aggregate", [sequence_mean, token_mean])
+@pytest.mark.parametrize("clip", [None, (0.2, 0.2), (0.2, 0.5)])
 @pytest.mark.parametrize("seed", range(5))
-def test_policy_loss_on_ragged_groups(seed: int, clip: float | None) -> None:
+def test_policy_loss_on_ragged_groups(seed: int, clip: tuple[float, float] | None, aggregate) -> None:
     lengths, log_probs, old, mask = ragged(seed)
     advantages = torch.linspace(-1.5, 2.0, 6)
     per_answer = []
@@ -34,11 +37,12 @@ def test_policy_loss_on_ragged_groups(seed: int, clip: float | None) -> None:
         gains = []
         for t in range(length):
             ratio, a = math.exp(log_probs[i, t].item() - old[i, t].item()), advantages[i].item()
-            clipped = min(max(ratio, 1 - clip), 1 + clip) if clip is not None else ratio
+            clipped = min(max(ratio, 1 - clip[0]), 1 + clip[1]) if clip else ratio
             gains.append(min(ratio * a, clipped * a))
-        per_answer.append(sum(gains) / length)
-    expected = -sum(per_answer) / 6
-    assert policy_loss(log_probs, old, advantages, mask, clip).item() == pytest.approx(expected, abs=1e-6)
+        per_answer.append(sum(gains) / (length if aggregate is sequence_mean else 1))
+    expected = -sum(per_answer) / (6 if aggregate is sequence_mean else sum(lengths))
+    found = policy_loss(log_probs, old, advantages, mask, clip or (None, None), aggregate)
+    assert found.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_k3_is_zero_at_equality_and_never_negative() -> None:

@@ -62,7 +62,7 @@ def test_a_row_that_cannot_be_scored_is_refused(
 
 
 def test_a_row_has_the_columns_of_the_table_and_gives_them_back(prompts_folder: Path) -> None:
-    assert [field.name for field in fields(PromptRow)] == PROMPTS.names
+    assert {field.name for field in fields(PromptRow)} == {*PROMPTS.names}
     table = pq.read_table(prompts_folder / "train.parquet")
     assert [vars(row) for row in read_prompts(prompts_folder, "train")] == table.to_pylist()
     row = read_prompts(prompts_folder, "train", 1)[0]
