@@ -32,7 +32,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Answers = Literal["generate", "label_logits", "title_likelihood"]
-"""How a model answers: it writes reasons, then numbers; or it scores each candidate (README of sft)."""
+"""How a model answers: it writes reasons, then numbers; or it scores each candidate."""
 Dtype = Literal["auto", "float32", "bfloat16"]
 """Compute dtype; "auto" is bfloat16 where it is faster than float32."""
 

@@ -33,6 +33,8 @@ def test_etl():
 def run_here(monkeypatch, capsys):
     """Run a benchmark in this process, which has already imported what is slow to import."""
 
+    monkeypatch.syspath_prepend(FOLDER)  # as if it were run by its path
+
     def run_main(name: str, *options: object) -> str:
         monkeypatch.setattr(sys, "argv", [name, *map(str, options)])
         runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
@@ -45,6 +47,19 @@ def run_here(monkeypatch, capsys):
 def test_retrieve(run_here):
     printed = run_here("retrieve", "--smoke")
     assert "| sasrec |" in printed and "DIFFERENT" not in printed
+
+
+@pytest.mark.slow
+def test_beauty_asks_only_where_the_order_matters(run_here):
+    """Asking everybody finds the same means; intervals differ by which users a resample holds."""
+    tables = [
+        [line.partition(" [")[0] for line in run_here("beauty", "--smoke", *everybody).splitlines()]
+        for everybody in ([], ["--everybody"])
+    ]
+    few, all_ = ([line for line in lines if line.startswith("|")] for lines in tables)
+    assert few == all_ and len(few) == 5
+    asked = [next(line for line in lines if "scores of SFT" in line).split()[3] for lines in tables]
+    assert int(asked[0]) < int(asked[1]) == 60
 
 
 @pytest.mark.slow
