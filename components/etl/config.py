@@ -59,6 +59,8 @@ class SequencesConfig:
     """What happens to events of users without a row in the table users."""
     max_unknown_users: Share = 0.5
     """Share of the log's users that may lack a row in users before the run stops."""
+    max_unknown_items: Share = 0.5
+    """Share of the log's items that may lack a row in items before the run stops."""
     null_words: tuple[str, ...] = NULL_WORDS
     """Texts that are read as nulls, also in upper and title case; () = none."""
     emoji: Literal["keep", "cut"] = "keep"

@@ -17,7 +17,7 @@ from components.shared.logs import logger
 from components.shared.reporting.page import Block, Cell, Heading, Note, Table, Text, write
 
 SUITES = Path(data_contracts.__file__).parent / "expectations"
-SAMPLES = 5
+SAMPLES, SAMPLE_CHARS = 5, 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ def check(docs: DataDocs, name: str, frame: DataFrame, parameters: Mapping[str, 
         listed = "; ".join(f"{f.expectation}: {f.detail}" for f in broken)
         faulty = frame.where("fault is not null") if "fault" in frame.columns else frame
         rows = faulty.limit(SAMPLES).select(F.to_json(F.struct(*faulty.columns)).alias("row")).collect()
-        samples = "; sample rows: " + " ".join(row.row for row in rows) if rows else ""
+        samples = "; sample rows: " + " ".join(row.row[:SAMPLE_CHARS] for row in rows) if rows else ""
         raise ContractError(f"contract '{name}' is broken: {listed}{samples}")
 
 

@@ -7,19 +7,22 @@ from pathlib import Path
 from components.shared.artifacts.outputs import atomic_folder
 from components.shared.artifacts.storage import Folder, is_remote, remove_files, scratch_folder, upload
 from components.shared.errors import DataError
+from data_contracts import tables
 
 MARKER = ".recllm"
 """The file by which such a folder is known."""
+OWN = {MARKER, *(f"{table}.parquet" for table in tables.RAW)}
 _MARKED = "Written by `recllm sample` or `recllm import`, which may replace this folder.\n"
 
 
 def check_replaceable(out: str) -> str:
     """Return `out`, a folder or s3:// URI. Raises DataError if others wrote what is there."""
     names = _names(out)
-    if names and MARKER not in names:
+    foreign = names - OWN if MARKER in names else names
+    if foreign:
         raise DataError(
-            f"{out}: holds {', '.join(sorted(names)[:3])}, which would be lost; name a new folder, an empty "
-            "one, or one that `recllm sample` or `recllm import` wrote"
+            f"{out}: holds {', '.join(sorted(foreign)[:3])}, which would be lost; name a new folder, an "
+            "empty one, or one that `recllm sample` or `recllm import` wrote"
         )
     return out
 

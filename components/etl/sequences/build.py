@@ -18,10 +18,10 @@ FEW_PAIRS, SORTED_SHARE = 100, 0.99  # tied neighbours in the same order of item
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceChunk:
-    """Sequences of whole users, the repeated events, and counts."""
+    """Sequences of whole users, the rows of repeated events, and counts."""
 
     sequences: pa.Table
-    duplicates: pa.Table
+    repeated: pa.Array
     dropped_users: int
     events: int
     tied_users: int  # whose test label has the time of the item before it
@@ -44,7 +44,7 @@ def build(events: pa.Table, config: SequencesConfig, cuts: tuple[int, int] | Non
     item = encoded.indices.to_numpy(zero_copy_only=False)[order].astype(np.int64)
     action = pc.index_in(events.column("action"), pa.array(ACTIONS)).to_numpy().astype(np.int64)[order]
     fresh = _first_of_each(user, item, action, time, len(encoded.dictionary))
-    duplicates = events.select(EVENTS.names).take(pa.array(order[~fresh]))
+    repeated = pa.array(order[~fresh])
     user, item, action, time = user[fresh], item[fresh], action[fresh], time[fresh]
     dwell = single(events.column("dwell_seconds")).take(pa.array(order[fresh]))
 
@@ -99,7 +99,7 @@ def build(events: pa.Table, config: SequencesConfig, cuts: tuple[int, int] | Non
     )
     return SequenceChunk(
         sequences=sequences,
-        duplicates=duplicates,
+        repeated=repeated,
         dropped_users=int((~keep).sum()),
         events=len(rows),
         tied_users=int((time[first[last - 1]] == time[first[last]]).sum()),

@@ -1,11 +1,13 @@
 """The sequences step: raw tables to sequences, catalogue, users, exposures and a quarantine."""
 
+import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +16,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from components.etl.config import SequencesConfig
-from components.etl.contracts import check, data_docs
+from components.etl.contracts import DataDocs, check, data_docs
 from components.etl.sequences import windows
 from components.etl.sequences.build import PLACED_EVENTS, build
 from components.etl.sequences.catalogue import catalogue_rows, with_train_counts
@@ -22,7 +24,7 @@ from components.etl.sequences.k_core import k_core
 from components.etl.sequences.views import sequences_view
 from components.etl.sources import faults
 from components.etl.sources.faults import FAULT, ROW
-from components.etl.sources.raw import check_raw, check_users, locate_tables, read_raw
+from components.etl.sources.raw import check_ids, check_raw, locate_tables, read_raw
 from components.etl.sources.readers import BLOCK_BIT, PLACE
 from components.etl.sources.tally import GROUPS, Tally, batch_groups, combined, tally
 from components.shared.artifacts.raw_tables import Source, approximate_rows
@@ -80,7 +82,7 @@ def run_sequences(
         # largest value switches that off; rows of this step are some hundred bytes at most.
         spark.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", str(2**31 - 1))
         raw = read_raw(spark, config, found)
-        refused = check_raw(config, raw, found, docs, counted=("users", "items", "exposures"))
+        refused = check_raw(config, raw, found, docs)
         sequences, catalogue, users, exposures, quarantine = (
             stack.enter_context(atomic_table(table))
             for table in (sequences, catalogue, users, exposures, quarantine)
@@ -112,7 +114,7 @@ def run_sequences(
         }
         _write_quarantine(raw, quarantine)
         kept = read_parts(spark, sequences, tables.SEQUENCES)
-        check_users(config, docs, kept.select("user_id"), counts["users"], faults.valid_rows(raw["users"]))
+        _check_ids(config, docs, raw, kept, read_parts(spark, quarantine, tables.QUARANTINE))
         check(docs, "sequences", sequences_view(kept), {"min_interactions": config.min_interactions})
         rows = {table: counted.rows for table, counted in refused.tallies.items()}
         items = _write_catalogue(config, raw["items"], rows["items"], kept, catalogue)
@@ -171,13 +173,15 @@ def _write_sequences(
                 valid.append(rows.cast(PLACED_EVENTS))
                 yield batch_groups(read)
         events = pa.concat_tables(valid)
-        if not source.is_log:
-            events = events.drop([PLACE]).append_column(PLACE, pa.nulls(len(events), pa.int64()))
-        chunk = build(events, config, cuts)
+        no_place = pa.nulls(0 if source.is_log else len(events), pa.int64())
+        chunk = build(
+            events if source.is_log else events.drop([PLACE]).append_column(PLACE, no_place), config, cuts
+        )
+        repeated = events.take(chunk.repeated)
         with part_writer(folder, tables.SEQUENCES) as part:
             part.write_table(chunk.sequences, row_group_size=ROW_GROUP)
         with part_writer(duplicates, tables.EVENTS) as part:
-            part.write_table(chunk.duplicates)
+            part.write_table(repeated.select(tables.EVENTS.names))
         lengths, *ends = (
             chunk.sequences.column(name).combine_chunks() for name in ("item_ids", "train_end", "valid_end")
         )
@@ -190,9 +194,9 @@ def _write_sequences(
             "tied": chunk.tied_users,
             "events": chunk.events,
             "interactions": pc.sum(lengths).as_py() or 0,
-            "duplicate": chunk.duplicates.num_rows,
         }
         records = [{"fault": COUNT + name, "count": count, "fields": ""} for name, count in counts.items()]
+        records += _repeats(repeated)
         yield pa.RecordBatch.from_pylist(records, schema=GROUPS)
 
     # The only shuffle of the events: by user, so that order, de-duplication, split and per-item sums need
@@ -205,10 +209,17 @@ def _write_sequences(
     if config.as_of or config.core:  # the share of faulty rows refers to all rows
         block = F.shiftright(PLACE, BLOCK_BIT).alias("block")
         whole = events.groupBy(block).agg(F.count("*").alias("count"), F.min(PLACE).alias(PLACE)).collect()
-    found = tally(source, (g for g in groups if g.block is not None), whole)
-    if repeated := counts["duplicate"]:
-        found = replace(found, refused=dict(sorted({**found.refused, "duplicate": repeated}.items())))
-    return counts, found
+    repeats = [g for g in groups if g.fault == DUPLICATES]
+    return counts, tally(source, (g for g in groups if g.block is not None), whole, repeats)
+
+
+def _repeats(rows: pa.Table) -> list[dict[str, Any]]:
+    """Return the group (columns of GROUPS) of the repeated events `rows`, if there are any."""
+    if not len(rows):
+        return []
+    first = rows.slice(pc.index(rows.column(PLACE), pc.min(rows.column(PLACE))).as_py(), 1).to_pylist()[0]
+    place, row = first.pop(PLACE), json.dumps(first, default=str)
+    return [{"fault": DUPLICATES, "count": len(rows), "fields": "", "place": place, "row": row}]
 
 
 def _write_quarantine(raw: dict[str, DataFrame], out: str | Path) -> None:
@@ -221,6 +232,26 @@ def _write_quarantine(raw: dict[str, DataFrame], out: str | Path) -> None:
     write_parts(union.repartition(1).sortWithinPartitions("table", "reason", "row"), tables.QUARANTINE, out)
     for staged in (FAULTY, DUPLICATES):
         remove(f"{out}/{staged}")
+
+
+def _check_ids(
+    config: SequencesConfig,
+    docs: DataDocs,
+    raw: Mapping[str, DataFrame],
+    sequences: DataFrame,
+    quarantine: DataFrame,
+) -> None:
+    """Report and bound users of `sequences` and items of the log without a row."""
+    users, items = (faults.valid_rows(raw[table]) for table in ("users", "items"))
+    ids = sequences.select("user_id")
+    check_ids(config, docs, "user_id", ids.join(users, "user_id", "left_anti"), ids.count, users)
+    refused = quarantine.where("table = 'events' and reason = 'unknown_item'")
+    strangers = refused.select(F.get_json_object("row", "$.item_id").alias("item_id")).distinct()
+
+    def items_of_the_log() -> int:
+        return strangers.count() + sequences.select(F.explode("item_ids")).distinct().count()
+
+    check_ids(config, docs, "item_id", strangers, items_of_the_log, items)
 
 
 def _write_catalogue(

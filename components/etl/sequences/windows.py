@@ -13,7 +13,7 @@ from components.shared.times import parse_time
 
 DAY_US = 86_400_000_000
 LEAST_SHARE = 0.001  # of the users kept; fewer are outliers
-LATEST = 100  # events among which an outlier is looked for
+LATEST = 100  # days with events among which an outlier is looked for
 
 
 def cuts(config: SequencesConfig, events: DataFrame) -> tuple[int, int]:
@@ -38,8 +38,10 @@ def check(config: SequencesConfig, counts: Mapping[str, int], events: DataFrame)
     if min(counts["valid"], counts["test"]) >= least:
         return
     times = F.unix_micros("timestamp").alias("time")
-    newest = events.select(times, "user_id", "item_id").orderBy(F.desc("time"), "user_id")
-    latest = newest.limit(LATEST).collect()
+    of_a_day = events.groupBy(F.to_date("timestamp")).agg(
+        F.max(F.struct(times, "user_id", "item_id")).alias("last")
+    )
+    latest = of_a_day.select("last.*").orderBy(F.desc("time")).limit(LATEST).collect()
     gaps = [(later.time - earlier.time, number) for number, (later, earlier) in enumerate(pairwise(latest))]
     gap, number = max(gaps, key=lambda found: found[0], default=(0, 0))
     last = latest[number]

@@ -23,6 +23,7 @@ ADVICE = {
     "malformed": "fields are missing or left over, or one is not of its type: correct the export",
     "exponent": "ids became floating-point numbers, as in a spreadsheet, which merges them: export text",
     "decimal": "ids became decimal numbers, as in pandas where a value is missing: export them as text",
+    "control": "ids hold NUL bytes, with which a file is padded after a crash: export it again",
     "null": "the column is empty or holds a word for null (sequences.null_words)",
     "duplicate": "nothing, if a log may repeat itself; of rows with one id the fuller wins, field by field",
     "unknown_action": f"rename actions to {', '.join(ACTIONS)}",
@@ -178,8 +179,10 @@ def _mangled(column: str) -> Column:
     form = F.when(F.col(column).rlike(_EXPONENT), f"exponent_{column}").when(
         F.col(column).rlike(_DECIMAL), f"decimal_{column}"
     )
-    # Nearly all ids end at this first, quick test.
-    return F.when(F.col(column).contains(".") | F.col(column).contains("+"), form)
+    # Nearly all ids end at these first, quick tests.
+    return F.when(F.col(column).contains("\0"), f"control_{column}").when(
+        F.col(column).contains(".") | F.col(column).contains("+"), form
+    )
 
 
 def _join_ids(frame: DataFrame, ids: DataFrame, key: str, flag: str) -> DataFrame:

@@ -1,15 +1,15 @@
 """The raw tables of a data folder: read, faults named, contracts checked, refused rows counted."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from components.etl.config import SequencesConfig
-from components.etl.contracts import SAMPLES, DataDocs, check, data_docs
+from components.etl.contracts import SAMPLE_CHARS, SAMPLES, DataDocs, check, data_docs
 from components.etl.sources import faults
 from components.etl.sources.readers import PLACE, UNREAD, ids_of, read
 from components.etl.sources.tally import Tally, groups, tally
@@ -23,8 +23,6 @@ from components.shared.spark.session import readable, session
 from components.shared.times import parse_time
 
 log = logger("sequences")
-
-TABLES = ("users", "items", "events", "exposures")
 
 
 @dataclass
@@ -72,7 +70,9 @@ class Quarantine:
         if refused <= self.max_share * rows and refused < rows:
             return
         rows_shown = faults.faulty_rows(table, frame).limit(SAMPLES).collect()
-        samples = "; sample rows: " + " ".join(f"[{row.reason}] {row.row}" for row in rows_shown)
+        samples = "; sample rows: " + " ".join(
+            f"[{row.reason}] {row.row[:SAMPLE_CHARS]}" for row in rows_shown
+        )
         listed = ", ".join(f"{reason} {count:,}" for reason, count in found.refused.items())
         most = max(found.refused, key=lambda reason: found.refused[reason])
         first = f"; the first {most}: {found.examples[most]}" if most in found.examples else ""
@@ -129,38 +129,55 @@ def validate_raw(config: SequencesConfig, data: str, page: Path) -> Quarantine:
         found = locate_tables(config, data)  # before Spark takes its seconds to start
         raw = read_raw(session(config.spark, "validate"), config, found)
         quarantine = check_raw(config, raw, found, docs)
-        valid = faults.valid_rows(raw["events"])
-        user_ids = valid.select("user_id").distinct()
-        check_users(config, docs, user_ids, user_ids.count(), faults.valid_rows(raw["users"]))
-        same = valid.groupBy(
-            "user_id", "item_id", "action", "timestamp"
-        ).count()  # the step finds them on its way
-        if repeated := same.agg(F.sum(F.col("count") - 1)).collect()[0][0]:
-            events = quarantine.tallies["events"]
-            refused = {"duplicate": repeated, **events.refused}
-            quarantine.record("events", replace(events, refused=dict(sorted(refused.items()))))
+        counted = groups(raw["events"]).collect()
+        quarantine.record("events", tally(found["events"], counted, repeats=_repeats(raw["events"])))
         quarantine.check("events", raw["events"])
+        in_the_log = raw["events"].where("coalesce(fault, 'unknown_item') = 'unknown_item'")
+        for key, table in (("user_id", "users"), ("item_id", "items")):
+            ids, rows = in_the_log.select(key).distinct(), faults.valid_rows(raw[table])
+            check_ids(config, docs, key, ids.join(rows.select(key), key, "left_anti"), ids.count, rows)
         return quarantine
 
 
-def check_users(
-    config: SequencesConfig, docs: DataDocs, user_ids: DataFrame, total: int, users: DataFrame
-) -> None:
-    """Count those of the log's `total` distinct `user_ids` without a row in `users`.
+def _repeats(events: DataFrame) -> list[Row]:
+    """Return number, first place and row of repeated events."""
+    key = ("user_id", "item_id", "action", "timestamp")
+    same = events.where(F.col(faults.FAULT).isNull()).groupBy(*key)
+    repeats = same.agg((F.count("*") - 1).alias("count"), F.max(PLACE).alias(PLACE)).where("count > 0")
+    row = F.min_by(F.to_json(F.struct(*key)), PLACE).alias(faults.ROW)
+    found = repeats.agg(F.sum("count").alias("count"), F.min(PLACE).alias(PLACE), row).collect()
+    return [group for group in found if group["count"]]
 
-    Raises ContractError: their share is above `max_unknown_users`.
+
+def check_ids(
+    config: SequencesConfig,
+    docs: DataDocs,
+    key: str,
+    strangers: DataFrame,
+    total: Callable[[], int],
+    rows: DataFrame,
+) -> None:
+    """Report how many ids of the log have no row in users or items.
+
+    `strangers` are those, distinct values of `key`, `rows` the table's. `total` gives the number of the log's
+    ids, and is called if there are strangers.
+    Raises ContractError: their share is above `max_unknown_users` or `max_unknown_items`.
     """
-    strangers = user_ids.join(users.select("user_id"), "user_id", "left_anti")
-    unknown = strangers.agg(F.count("*"), F.min("user_id")).collect()[0]
-    docs.counts["Users of the log"] = {"users": total, "without a row in users": unknown[0]}
-    log.info(f"{unknown[0]:,} of {total:,} users of the log have no row in users")
-    if unknown[0] > config.max_unknown_users * total:
-        example = users.agg(F.min("user_id")).collect()[0][0]
+    table = key.replace("_id", "s")
+    unknown, example = strangers.agg(F.count("*"), F.min(key)).collect()[0]
+    number = total() if unknown else 0
+    share = f"{unknown:,} of {number:,} {table} of the log ({unknown / number:.1%})" if unknown else "0"
+    docs.counts[f"Ids of the log in {table}"] = {"without a row": unknown} | (
+        {"with a row": number - unknown} if unknown else {}
+    )
+    log.info(f"{table} without a row in the table {table}: {share}")
+    limit = getattr(config, f"max_unknown_{table}")
+    if unknown > limit * number:
+        other = rows.agg(F.min(key)).collect()[0][0]
         raise ContractError(
-            f"{unknown[0]:,} of {total:,} users of the log have no row in the table users, more than "
-            f"max_unknown_users={config.max_unknown_users:g}: the log has {unknown[1]!r}, "
-            f"users has {example!r}; do both write ids alike, with their leading zeros? Bring the profiles, "
-            "or raise max_unknown_users"
+            f"{share} have no row in the table {table}, more than max_unknown_{table}={limit:g}: the log has "
+            f"{example!r}, {table} has {other!r}; do both write ids alike, with their leading zeros? "
+            f"Bring the rows, or raise max_unknown_{table}"
         )
 
 
@@ -196,22 +213,21 @@ def check_raw(
     raw: Mapping[str, DataFrame],
     found: Mapping[str, Source],
     docs: DataDocs,
-    counted: Collection[str] = TABLES,
 ) -> Quarantine:
-    """Return counts of the `counted` tables' refused rows; the contracts' findings go to `docs`.
+    """Return counts of the tables' refused rows; the contracts' findings go to `docs`.
 
-    Other tables are counted by a later pass, or here if their contract is broken.
+    Events are counted by a later pass, or here if their contract is broken.
     Raises ContractError: too many faulty rows, or a critical expectation failed.
     """
     quarantine = Quarantine(docs, config.max_quarantine_share)
     for table, frame in raw.items():
-        if table in counted:
+        if table != "events":
             quarantine.count(found[table], frame)
         try:
             shown = frame.drop(PLACE, UNREAD)
             check(docs, f"raw_{table}", shown, {"clean_share": 1 - config.max_quarantine_share})
         except ContractError:
-            if table not in counted:
+            if table == "events":
                 quarantine.count(found[table], frame)
             raise
         log.info(f"{table}: contract holds")

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 from pyarrow import types
 from pyspark.errors import PySparkTypeError
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema, from_arrow_type
 from pyspark.sql.types import StringType, StructField, StructType
@@ -62,22 +62,22 @@ def file_of(source: Source, place: int) -> str:
 
 def _layout(source: Source, file: str) -> tuple[object, ...]:
     """Return what files must share to be read together; () for a file without rows."""
+    own = {name: v for name, v in source.values.get(file, {}).items() if _contract_names(source, name)}
     if source.format == "parquet":
         columns = source.footers[file].schema if source.footers[file].num_rows else ()
-        own = {name: v for name, v in source.values.get(file, {}).items() if _contract_names(source, name)}
         stored = [f"{column.path} {column.physical_type} {column.logical_type}" for column in columns]
         return (*stored, *own.items()) if stored else ()
     if source.format == "csv":
         header = source.header(file)
-        return (source.dialects[file], *header) if header else ()
-    return ("jsonl",)
+        return (source.dialects[file], *header, *own.items()) if header else ()
+    return ("jsonl", *own.items())
 
 
 def _read_files(
     spark: SparkSession, source: Source, files: list[str], order: Mapping[str, int], null_words: Sequence[str]
 ) -> DataFrame:
     paths = [source.folder.spark(file) for file in files]
-    stored: Mapping[str, pa.DataType] = {}
+    stored: dict[str, pa.DataType] = {}
     if source.format == "parquet":
         stored = _stored(source, files[0])
         schema = _schema(stored)
@@ -85,10 +85,11 @@ def _read_files(
     else:
         frame = _read_text(spark, source, files[0], paths)
     frame = _placed(frame, source, files, order)
+    stored = {name: kind for own, kind in stored.items() for name in _contract_names(source, own)}
     for own, value in source.values.get(files[0], {}).items():
         for name in _contract_names(source, own):
             frame = frame.withColumn(name, F.lit(value).cast("string"))
-    stored = {name: kind for own, kind in stored.items() for name in _contract_names(source, own)}
+            stored.pop(name, None)
     typed = _typed(_translated(frame, source, stored), source.table, stored, null_words)
     if source.format != "csv":
         return typed
@@ -112,7 +113,12 @@ def _read_text(spark: SparkSession, source: Source, file: str, paths: list[str])
     dialect = source.dialects[file]
     written = {"sep": dialect.delimiter, "quote": dialect.quote, "escape": dialect.escape}
     reading = {"header": "true", "multiLine": "true", "columnPruning": "false"}
-    return reader.options(**written, **reading).csv(paths)
+    frame = reader.options(**written, **reading).csv(paths)
+    # Files put together by `cat` hold their header again.
+    is_header = functools.reduce(operator.and_, (_quoted(name) == name for name in names))
+    return frame.withColumn(
+        MALFORMED, F.when(is_header, dialect.delimiter.join(names)).otherwise(F.col(MALFORMED))
+    )
 
 
 def _placed(frame: DataFrame, source: Source, files: list[str], order: Mapping[str, int]) -> DataFrame:
@@ -128,7 +134,7 @@ def _placed(frame: DataFrame, source: Source, files: list[str], order: Mapping[s
         in_block = F.monotonically_increasing_id().bitwiseAND((1 << BLOCK_BIT) - 1)
         row = F.shiftleft(block, BLOCK_BIT) + in_block
     columns = [
-        F.col(f"`{own}`").alias(name)
+        _quoted(own).alias(name)
         for own in frame.columns
         for name in ([own] if own == MALFORMED else _contract_names(source, own))
     ]
@@ -141,6 +147,11 @@ def _placed(frame: DataFrame, source: Source, files: list[str], order: Mapping[s
     joined = numbered.join(F.broadcast(known), "_file", "left")
     kept = [name for name in numbered.columns if name not in ("_file", "_row")]
     return joined.select(*kept, (F.shiftleft("_number", FILE_BIT) + F.col("_row")).alias(PLACE))
+
+
+def _quoted(name: str) -> Column:
+    """Return the column called `name`, whatever characters are in it."""
+    return F.col("`" + name.replace("`", "``") + "`")
 
 
 def _stored(source: Source, file: str) -> dict[str, pa.DataType]:

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
+from components.etl.contracts import SAMPLE_CHARS
 from components.etl.sources.faults import FAULT, ROW, as_json
 from components.etl.sources.readers import BLOCK_BIT, FILE_BIT, PLACE, UNREAD, file_of
 from components.shared.artifacts.raw_tables import Source
@@ -25,7 +26,6 @@ GROUPS = pa.schema(
     ]
 )
 """Rows of one block, fault and unread fields: their number, and the first of them."""
-EXAMPLE_CHARS = 200
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,13 @@ def _fields(unread: list[str] | None) -> str:
     return ",".join(text.split("=", 1)[0] for text in unread or ())
 
 
-def tally(source: Source, found: Iterable[Row], whole: Iterable[Row] = ()) -> Tally:
-    """Return the tally of `found` groups; `whole` are those of all rows, if different."""
+def tally(
+    source: Source, found: Iterable[Row], whole: Iterable[Row] = (), repeats: Iterable[Row] = ()
+) -> Tally:
+    """Return the tally of `found` groups; `whole` are those of all rows, if different.
+
+    `repeats` (count, place, row) are the events that repeat one; `found` counts them as valid rows.
+    """
     found, refused, unread = list(found), Counter[str](), Counter[str]()
     first: dict[str, tuple[int, str]] = {}
     for group in sorted(found, key=lambda group: group["place"]):
@@ -111,6 +116,9 @@ def tally(source: Source, found: Iterable[Row], whole: Iterable[Row] = ()) -> Ta
             name = text.split("=", 1)[0]
             unread[name] += group["count"]
             first.setdefault(UNREAD + name, (group["place"], text))
+    for group in repeats:
+        refused["duplicate"] += group["count"]
+        first["duplicate"] = group["place"], group["row"]
     starts: dict[int, int] = {}
     counts = Counter[int]()
     for group in whole or found:
@@ -122,7 +130,7 @@ def tally(source: Source, found: Iterable[Row], whole: Iterable[Row] = ()) -> Ta
         refused=dict(sorted(refused.items())),
         unread=dict(sorted(unread.items())),
         examples={
-            kind: f"{_location(source, place, starts, counts)}: {text[:EXAMPLE_CHARS]}"
+            kind: f"{_location(source, place, starts, counts)}: {text[:SAMPLE_CHARS]}"
             for kind, (place, text) in first.items()
         },
     )

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -12,6 +13,12 @@ from components.shared.errors import DataError
 DELIMITERS = (",", ";", "\t", "|")
 SAMPLE_CHARS = 8192
 MIXED_SHARE = 0.01  # of lines in another dialect; fewer are broken rows
+MORE = re.compile(r"\}\s*[^\s,}\]]")  # behind an object, unless it is within a text
+_MAGIC = {
+    b"\x1f\x8b": "a gzip file; add .gz to its name",
+    b"PK\x03\x04": "a ZIP file or an Excel sheet; unpack it, or save it as CSV",
+    b"PAR1": "a Parquet file; name it .parquet",
+}
 
 
 @dataclass(frozen=True)
@@ -59,29 +66,11 @@ def detect(sample: str, is_header: Callable[[list[str]], bool]) -> Dialect:
     return Dialect(str(delimiter), quote, str(found.escapechar or quote))
 
 
-def check_encoding(open_text: Callable[[], TextIO], shown: str) -> None:
-    """Raise DataError, with its line, for the first byte that is not UTF-8."""
-    try:
-        with open_text() as text:
-            while text.read(1 << 20):
-                pass
-    except UnicodeDecodeError as error:
-        raise DataError(_not_utf8(open_text, shown, error)) from error
+def confirmed(lines: Iterable[str], shown: str, dialect: Dialect) -> Dialect:
+    """Return `dialect` with the escape that all `lines` of the CSV file have.
 
-
-def confirmed(open_text: Callable[[], TextIO], shown: str, dialect: Dialect) -> Dialect:
-    """Return `dialect` with the escape that the whole CSV text has.
-
-    Raises DataError: a byte that is not UTF-8, or two dialects in one file.
+    Raises DataError: two dialects in one file.
     """
-    try:
-        with open_text() as lines:
-            return _confirmed(lines, shown, dialect)
-    except UnicodeDecodeError as error:
-        raise DataError(_not_utf8(open_text, shown, error)) from error
-
-
-def _confirmed(lines: Iterable[str], shown: str, dialect: Dialect) -> Dialect:
     delimiter, quote = re.escape(dialect.delimiter), re.escape(dialect.quote)
     # A quote within quotes is followed by more of the field, an escape before a closing quote is not.
     escaped = re.compile(rf"(?<!\\)\\{quote}(?!{quote}|\s*({delimiter}|$))")
@@ -113,19 +102,49 @@ def _confirmed(lines: Iterable[str], shown: str, dialect: Dialect) -> Dialect:
     return replace(dialect, escape=next(iter(first), dialect.escape))
 
 
-def _not_utf8(open_text: Callable[[], TextIO], shown: str, error: UnicodeDecodeError) -> str:
-    """Return which line of the text is no UTF-8, and which encoding may be."""
+def check_objects(lines: Iterable[str], shown: str) -> None:
+    """Raise DataError for a line of `lines` that holds more than one JSON object.
+
+    Spark reads the first and loses the others.
+    """
+    for number, line in enumerate(lines, start=1):
+        if MORE.search(line) and _has_more(line):
+            raise DataError(
+                f"{shown}: line {number} holds more than one JSON object; were files put together without a "
+                "line break? Write one object per line"
+            )
+
+
+def _has_more(line: str) -> bool:
+    """Return whether a JSON value in `line` is followed by something else."""
+    try:
+        _, end = json.JSONDecoder().raw_decode(line.lstrip())
+    except (ValueError, RecursionError):
+        return False  # malformed, as Spark finds, too
+    return bool(line.lstrip()[end:].strip())
+
+
+def not_utf8(open_text: Callable[[], TextIO], shown: str) -> str:
+    """Return which line of the text is no UTF-8, and which encoding it may be."""
     number, line = 1, b""
     with open_text() as text:
         stream: Any = text.buffer  # Arrow's streams have no lines of their own
         for number, line in enumerate(io.BufferedReader(stream), start=1):  # noqa: B007
-            try:
-                line.decode()
-            except UnicodeDecodeError:
+            if b"\0" in line or not _is_utf8(line):
                 break
-    guess = "UTF-16" if line.startswith((b"\xff\xfe", b"\xfe\xff")) else "Windows-1252"
+    if kind := next((kind for magic, kind in _MAGIC.items() if number == 1 and line.startswith(magic)), None):
+        return f"{shown}: this is no text but {kind}"
+    guess = "UTF-16" if line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line else "Windows-1252"
     text_shown = line.decode("latin-1").strip()[:80]
     return (
-        f"{shown}: line {number} is not readable as UTF-8 text ({error.reason}): {text_shown!r}; is it "
-        f"{guess}? Convert the file, as by iconv -f WINDOWS-1252 -t UTF-8"
+        f"{shown}: line {number} is not readable as UTF-8 text: {text_shown!r}; is it {guess}? Convert the "
+        f"file, as by iconv -f {guess.upper()} -t UTF-8"
     )
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

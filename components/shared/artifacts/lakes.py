@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from components.shared.artifacts.storage import Folder, is_remote
 from components.shared.errors import DataError
 
-DELTA_LOG = "_delta_log"
+DELTA_LOG, HIVE_NULL = "_delta_log", "__HIVE_DEFAULT_PARTITION__"
 _MARKERS = {
     "Apache Hudi": r"(^|/)\.hoodie/",
     "Apache Iceberg": r"(^|/)metadata/[^/]*metadata\.json(\.gz)?$",
@@ -85,3 +85,13 @@ def _has_deletion_vectors(table: object) -> bool:
 def _storage_options(uri: str) -> dict[str, str] | None:
     endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
     return {"AWS_ALLOW_HTTP": "true"} if is_remote(uri) and endpoint.startswith("http:") else None
+
+
+def partitions(file: PurePosixPath) -> dict[str, str | None]:
+    """Return the columns that the names of the file's folders hold (`action=view`)."""
+    pairs = (part.partition("=") for part in file.parts[1:-1])
+    return {
+        unquote(name): None if value == HIVE_NULL else unquote(value)
+        for name, is_pair, value in pairs
+        if is_pair
+    }

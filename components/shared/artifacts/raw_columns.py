@@ -19,6 +19,12 @@ def check_names(shown: str, table: str, found: Sequence[str], only_ids: bool = F
     counts = Counter(name.lower() for name in found)  # Spark ignores the case of names
     if twice := [name for name in found if counts[name.lower()] > 1]:
         raise DataError(f"{shown}: column '{twice[0]}' appears twice; rename or drop one")
+    for name in found:
+        if name.lower() in tables.RAW[table].names and name != name.lower():
+            raise DataError(
+                f"{shown}: column '{name}' is written '{name.lower()}' in the table {table}; rename it, or "
+                f"name it in sequences.sources.{table}.columns"
+            )
     required = tables.REQUIRED_COLUMNS[table]
     for column in required:
         if column not in found and not (only_ids and not column.endswith("_id")):
@@ -63,9 +69,9 @@ def is_empty(kind: pa.DataType) -> bool:
 def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
     """Return whether every value of the type `found` can be one of `wanted`."""
     if types.is_string(wanted):
-        return types.is_string(found)
+        return types.is_string(found) or types.is_integer(found)
     if types.is_timestamp(wanted):
-        return types.is_timestamp(found) or types.is_date(found)
+        return types.is_timestamp(found) or types.is_date(found) or types.is_integer(found)
     values = found.value_type if types.is_list(found) else found
     return types.is_string(values) or (types.is_list(found) and types.is_integer(values))
 

@@ -27,6 +27,7 @@ from data_contracts import tables
 
 FORMATS = {".parquet": "parquet", ".jsonl": "jsonl", ".json": "jsonl", ".csv": "csv"}
 ENDINGS = ".parquet, .jsonl, .json, .csv (or .gz)"
+UNREAD_CODECS = ("BROTLI", "LZO")
 LINE_BYTES, PACKED_LINE_BYTES = 50, 8  # least length of a line of text, as a rule
 
 
@@ -39,7 +40,7 @@ class Source:
     folder: Folder
     files: tuple[str, ...]  # relative to the folder
     values: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
-    """Columns whose values are the file's own (a Delta table's partitions), by file."""
+    """Columns whose values are the file's own (partitions of Delta, or of folders `action=view`), by file."""
     given: RawSource = field(default_factory=RawSource)
     """What the file's columns and values are called."""
     is_log: bool = True
@@ -64,12 +65,19 @@ class Source:
         """Return the dialect of every CSV file, as its first lines show it. Raises DataError."""
         return {file: self._dialect(file) for file in self.files}
 
+    def with_partitions(self, file: str, names: Sequence[str]) -> list[str]:
+        """Return `names`, the columns stored in `file`, and those whose values are the file's own."""
+        return [*names, *(name for name in self.values.get(file, ()) if name not in names)]
+
     def _dialect(self, file: str) -> Dialect:
         with _readable(self, file), self.open_text(file) as text:
             sample = text.read(dialects.SAMPLE_CHARS)
         whole = sample.rpartition("\n")[0] if len(sample) == dialects.SAMPLE_CHARS else sample
         required = tables.REQUIRED_COLUMNS[self.table]
-        return dialects.detect(whole or sample, lambda names: set(required) <= set(self.given.renamed(names)))
+        return dialects.detect(
+            whole or sample,
+            lambda names: set(required) <= set(self.given.renamed(self.with_partitions(file, names))),
+        )
 
     def header(self, file: str) -> list[str]:
         """Return the column names of the CSV `file`; none for an empty file."""
@@ -90,13 +98,13 @@ class Source:
 @contextmanager
 def _readable(source: Source, file: str) -> Iterator[None]:
     """Turn what reading the text `file` raises within the block into a DataError."""
+    shown = source.folder.shown(file)
     try:
         yield
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error, pa.ArrowException) as error:
-        raise DataError(
-            f"{source.folder.shown(file)}: unreadable or cut off, or not readable as UTF-8 text ({error}); "
-            "export or download it again"
-        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(dialects.not_utf8(lambda: source.open_text(file), shown)) from error
+    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+        raise DataError(f"{shown}: unreadable or cut off ({error}); export or download it again") from error
 
 
 def locate(folder: Folder, table: str, given: RawSource | None = None) -> Source:
@@ -168,6 +176,7 @@ def _files(folder: Folder, table: str, name: str, paths: Sequence[str], given: R
         format=str(formats.pop()),
         folder=folder,
         files=tuple(map(str, files)),
+        values={str(file): lakes.partitions(file) for file in files},
         given=given,
     )
 
@@ -188,14 +197,14 @@ def check(source: Source) -> None:
 
 
 def read_to_the_end(source: Source) -> None:
-    """Check text files' encoding, and that each has one dialect. Raises DataError."""
+    """Check text files' encoding, their dialects and that a line holds one object. Raises DataError."""
     for file in source.files if source.format != "parquet" else ():
-        shown, open_file = source.folder.shown(file), functools.partial(source.open_text, file)
-        with _readable(source, file):
+        with _readable(source, file), source.open_text(file) as text:
+            shown = source.folder.shown(file)
             if source.format == "csv":
-                source.dialects[file] = dialects.confirmed(open_file, shown, source.dialects[file])
+                source.dialects[file] = dialects.confirmed(text, shown, source.dialects[file])
             else:
-                dialects.check_encoding(open_file, shown)
+                dialects.check_objects(text, shown)
 
 
 def approximate_rows(source: Source) -> int:
@@ -208,13 +217,19 @@ def approximate_rows(source: Source) -> int:
 
 def _check_parquet(source: Source, file: str) -> int:
     """Return the number of rows."""
-    found, shown = source.footers[file].schema.to_arrow_schema(), source.folder.shown(file)
-    names = [*found.names, *source.values.get(file, ())]
+    footer, shown = source.footers[file], source.folder.shown(file)
+    codec = footer.row_group(0).column(0).compression if footer.num_row_groups else ""
+    if codec in UNREAD_CODECS:
+        raise DataError(
+            f"{shown}: compressed by {codec}, which Spark does not read; write it with snappy or zstd"
+        )
+    found = footer.schema.to_arrow_schema()
+    names = source.with_partitions(file, found.names)
     source.given.check(shown, names)
     raw_columns.check_names(shown, source.table, source.given.renamed(names))
     pairs = [(name, found.field(own).type) for own in found.names for name in source.given.names(own)]
     raw_columns.check_types(shown, source.table, pa.schema(pairs))
-    return source.footers[file].num_rows
+    return footer.num_rows
 
 
 def _check_text(source: Source, file: str) -> int:
@@ -222,10 +237,13 @@ def _check_text(source: Source, file: str) -> int:
     lines, shown = source.first_lines(file), source.folder.shown(file)
     if not lines:
         return 0
+    if "\0" in lines[0]:
+        raise DataError(dialects.not_utf8(lambda: source.open_text(file), shown))
     if source.format == "csv":
         header = source.header(file)
-        source.given.check(shown, header)
-        raw_columns.check_names(shown, source.table, source.given.renamed(header))
+        names = source.with_partitions(file, header)
+        source.given.check(shown, names)
+        raw_columns.check_names(shown, source.table, source.given.renamed(names))
         return len(lines) - 1
     try:
         row = json.loads(lines[0])
@@ -239,5 +257,6 @@ def _check_text(source: Source, file: str) -> int:
             "to_json(orient='records', lines=True))"
         )
     # A writer may leave out keys with null values.
-    raw_columns.check_names(shown, source.table, source.given.renamed(list(row)), only_ids=True)
+    names = source.given.renamed(source.with_partitions(file, list(row)))
+    raw_columns.check_names(shown, source.table, names, only_ids=True)
     return 1

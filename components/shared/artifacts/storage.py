@@ -56,8 +56,10 @@ class Folder:
         root = f"{self.root}/{name}" if name else self.root
         if is_remote(self.uri) or not Path(root).is_dir():
             return [entry for entry in self._listing(root, recursive=True) if entry.is_file]
-        # Links to folders are not followed: they may lead to the same files again.
-        paths = [f"{parent}/{file}" for parent, _, files in os.walk(root) for file in files]
+        paths = []
+        for parent, folders, files in os.walk(root):
+            _check_links(Path(root), [Path(parent, name) for name in (*folders, *files)])
+            paths += [f"{parent}/{file}" for file in files]
         return [entry for entry in self.store.get_file_info(sorted(paths)) if entry.is_file]
 
     def _listing(self, root: str, recursive: bool, may_be_missing: bool = False) -> list[Any]:
@@ -86,6 +88,20 @@ class Folder:
         path = f"{self.root}/{name}" if name else self.root
         # Hadoop reads every path as a pattern.
         return ("s3a://" if is_remote(self.uri) else "") + re.sub(r"([\[\]{}*?\\])", r"\\\1", path)
+
+
+def _check_links(root: Path, paths: Iterable[Path]) -> None:
+    """Raise DataError for a link to nothing, or to a folder outside `root`.
+
+    Links to folders are not followed: they may lead to the same files again.
+    """
+    for path in paths:
+        if not path.is_symlink():
+            continue
+        if not path.exists():
+            raise DataError(f"{path}: a link to a file that is not there; remove it, or bring the file")
+        if path.is_dir() and not path.resolve().is_relative_to(root.resolve()):
+            raise DataError(f"{path}: links to folders are not followed; bring {path.resolve()} itself")
 
 
 _copies: dict[str, str] = {}  # where copies of remote folders lie -> their URIs

@@ -1,6 +1,5 @@
 """Importer of MovieLens-1M: users.dat and movies.dat as GroupLens gives them, and a table of interactions."""
 
-import codecs
 import functools
 import re
 from collections.abc import Iterator, Sequence
@@ -77,7 +76,7 @@ def _records(path: Path, fields: int, faults: Faults, expected: str) -> list[tup
 def _split(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield number and fields of each line that is not blank, nor a header."""
     for number, line in read_lines(path):
-        fields = _decoded(line.removeprefix(codecs.BOM_UTF8)).rstrip("\r\n").split(SEPARATOR)
+        fields = _decoded(line).rstrip("\r\n").split(SEPARATOR)
         if number > 1 or fields[0].casefold() not in HEADERS:
             yield number, fields
 

@@ -1,5 +1,6 @@
 """What an import writes and reports; shared by the importers."""
 
+import codecs
 import gzip
 import zlib
 from collections import Counter
@@ -76,13 +77,13 @@ def write_tables(
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield number and bytes of each non-blank line of `path` (also .gz). Raises DataError."""
+    """Yield number and bytes (no BOM) of each non-blank line of `path`. Raises DataError."""
     number = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield number, line
+                    yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (OSError, EOFError, zlib.error) as error:

@@ -14,18 +14,20 @@ from tests.components.shared.artifacts.s3_server import serving
 def write(out: str | Path, **files: str) -> None:
     with own_folder(out) as folder:
         for name, text in files.items():
-            (folder / name).write_text(text)
+            (folder / f"{name}.parquet").write_text(text)
 
 
 def test_its_own_folder_is_replaced_whole(tmp_path: Path) -> None:
     out = tmp_path / "data"
     write(out, users="1", exposures="1")
     write(out, users="2")
-    assert {path.name: path.read_text() for path in out.iterdir() if path.name != MARKER} == {"users": "2"}
+    assert {path.name: path.read_text() for path in out.iterdir() if path.name != MARKER} == {
+        "users.parquet": "2"
+    }
     with pytest.raises(ValueError, match="stop"), own_folder(out) as folder:
-        (folder / "users").write_text("3")
+        (folder / "users.parquet").write_text("3")
         raise ValueError("stop")
-    assert (out / "users").read_text() == "2"
+    assert (out / "users.parquet").read_text() == "2"
 
 
 @pytest.mark.parametrize("name", ["events.parquet", "notes.txt", ".hidden"])
@@ -34,6 +36,14 @@ def test_others_files_are_never_replaced_not_even_tables(tmp_path: Path, name: s
     with pytest.raises(DataError, match=f"{tmp_path}: holds {name}, which would be lost"):
         generate(SampleConfig(users=5, items=20), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_file_that_was_put_beside_its_own_is_not_lost(tmp_path: Path) -> None:
+    write(tmp_path / "data", users="1")
+    (tmp_path / "data/exposures.csv").write_text("mine")
+    with pytest.raises(DataError, match=r"data: holds exposures\.csv, which would be lost"):
+        write(tmp_path / "data", users="2")
+    assert (tmp_path / "data/users.parquet").read_text() == "1"
 
 
 def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
@@ -53,8 +63,8 @@ def test_the_same_in_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         write("s3://logs/new/", users="2")
         listed = client.list_objects_v2(Bucket="logs", Prefix="new/")["Contents"]
         files = [entry["Key"] for entry in listed if not entry["Key"].endswith("/")]
-        assert files == [f"new/{MARKER}", "new/users"]
-        assert client.get_object(Bucket="logs", Key="new/users")["Body"].read() == b"2"
+        assert files == [f"new/{MARKER}", "new/users.parquet"]
+        assert client.get_object(Bucket="logs", Key="new/users.parquet")["Body"].read() == b"2"
 
         client.put_object(Bucket="logs", Key="mine/events.parquet", Body=b"mine")
         with pytest.raises(DataError, match=r"s3://logs/mine: holds events\.parquet"):

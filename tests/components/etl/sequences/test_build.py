@@ -85,7 +85,7 @@ def test_build_equals_pandas(rows, numbered, chance):
         assert [(e["position"], e["action"]) for e in got["events"]] == want["events"]
         assert (got["train_end"], got["valid_end"]) == (len(want["item_ids"]) - 2, len(want["item_ids"]) - 1)
     repeated = len(frame) - len(frame.drop_duplicates(["user_id", "item_id", "action", "timestamp"]))
-    assert chunk.duplicates.num_rows == repeated
+    assert len(chunk.repeated) == repeated
     assert chunk.dropped_users == frame["user_id"].nunique() - len(expected)
 
 

@@ -102,11 +102,13 @@ def test_temporal_split_counts_windows_from_the_end(prepared, run_step, tmp_path
         assert row["valid_end"] == sum(day < "2025-02-10" for day in days)
 
 
-def test_an_outlier_in_time_is_named_before_anything_trains(prepared, run_step, tmp_path):
+@pytest.mark.parametrize("number", [1, 150])
+def test_an_outlier_in_time_is_named_before_anything_trains(prepared, run_step, tmp_path, number):
     shutil.copytree(prepared.data, tmp_path / "data")
     events = pq.read_table(prepared.data / "events.parquet")
-    late = events.slice(0, 1).to_pylist()[0] | {"timestamp": datetime(2026, 11, 1, tzinfo=UTC)}
-    outlier = pa.Table.from_pylist([late], schema=events.schema)
+    late = events.slice(0, 1).to_pylist()[0] | {"timestamp": datetime(2026, 11, 1, 12, tzinfo=UTC)}
+    repeats = [late | {"timestamp": late["timestamp"] - timedelta(seconds=n)} for n in range(number)]
+    outlier = pa.Table.from_pylist(repeats, schema=events.schema)
     pq.write_table(pa.concat_tables([events, outlier]), tmp_path / "data/events.parquet")
     last = max(events["timestamp"].to_pylist()) + timedelta(days=1)
     message = (
@@ -144,14 +146,19 @@ def test_validate_runs_the_contracts_alone(prepared, spark_config, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["docs.html"]
 
 
-def test_validate_and_the_step_find_the_same(run_step, spark_config, tmp_path):
+def test_validate_and_the_step_find_the_same(run_step, spark_config, tmp_path, caplog):
+    caplog.set_level("INFO", logger="recllm")
     sample = SampleConfig(users=60, items=150, items_per_user=9, seed=3, dirty_share=0.045)
     generate(sample, tmp_path / "data")
     found = validate_raw(
         SequencesConfig(spark=spark_config), str(tmp_path / "data"), tmp_path / "validate.html"
     ).tallies["events"]
     assert found.refused["duplicate"] and found.unread["dwell_seconds"]
+    caplog.clear()
     assert found.refused == run_step(tmp_path / "data", tmp_path / "out").reasons
+    (line,) = (line for line in caplog.messages if "refused: duplicate" in line)
+    for example in (line.partition("such as ")[2], found.examples["duplicate"]):
+        assert re.match(rf"{tmp_path}/data/events\.parquet, row [\d,]+: {{.*\"user_id\"", example), example
 
 
 def test_a_quarantined_share_of_users_counts_too(prepared, run_step, tmp_path):

@@ -39,12 +39,12 @@ def tallies(spark, folder, **config):
 
 
 def test_ids_that_were_numbers_or_null_words_are_named_with_file_and_row(spark, tmp_path):
-    users = ("nan", "\\N", "NULL", "None", " ", "7.30123E+18", "1e+5", "1.0", "12e5", "u.1", "na")
+    users = ("nan", "\\N", "NULL", "None", " ", "7.30123E+18", "1e+5", "1.0", "12e5", "u.1", "na", "u\0\0")
     rows = [f"{user},i1,view,{n + 10},1" for n, user in enumerate(users)]
     rows += ["u1,nan,view,1,1", "u1,1.0,view,1,1", "u1,i1,None,1,1", "u1,x,view,1,1", "u1,i1,x,1,1"]
     data = tables(tmp_path / "data", events="\n".join([HEADER, *rows, ""]))
     found, _ = tallies(spark, data)
-    of_users = {"decimal_user_id": 1, "exponent_user_id": 2, "null_user_id": 6}
+    of_users = {"control_user_id": 1, "decimal_user_id": 1, "exponent_user_id": 2, "null_user_id": 6}
     unknown = {"decimal_item_id": 1, "unknown_action": 1, "unknown_item": 1}
     assert found["events"].refused == {**of_users, **unknown, "null_action": 1, "null_item_id": 1}
     assert found["events"].rows == len(rows)
@@ -166,16 +166,37 @@ def test_dialects_are_read_as_they_are_written(spark, tmp_path):
     assert [read[n] for n in (0, 1, 3)] == [titles[n] for n in (0, 1, 3)]
 
 
-def test_users_without_a_profile_are_counted_and_bounded(spark, tmp_path):
-    config, docs = SequencesConfig(), DataDocs()
-    log = spark.createDataFrame([("007",), ("008",)], "user_id string")
-    users = spark.createDataFrame([("7",), ("8",)], "user_id string")
+@pytest.mark.parametrize("key", ["user_id", "item_id"])
+def test_ids_of_the_log_without_a_row_are_counted_and_bounded(spark, key):
+    table, docs = key.replace("_id", "s"), DataDocs()
+    log = spark.createDataFrame([("007",), ("008",)], f"{key} string")
+    rows = spark.createDataFrame([("7",), ("8",)], f"{key} string")
     with pytest.raises(
-        ContractError, match=r"2 of 2 users .*the log has '007', users has '7'.*leading zeros"
+        ContractError, match=rf"2 of 3 {table} .*\(66.7%\).*the log has '007', {table} has '7'.*leading zeros"
     ):
-        raw.check_users(config, docs, log, 2, users)
-    assert docs.counts["Users of the log"] == {"users": 2, "without a row in users": 2}
-    raw.check_users(SequencesConfig(max_unknown_users=1.0), docs, log, 2, users)
+        raw.check_ids(SequencesConfig(), docs, key, log, lambda: 3, rows)
+    assert docs.counts[f"Ids of the log in {table}"] == {"without a row": 2, "with a row": 1}
+    raw.check_ids(SequencesConfig(**{f"max_unknown_{table}": 1.0}), docs, key, log, lambda: 3, rows)
+    raw.check_ids(SequencesConfig(), docs, key, log.limit(0), lambda: 1 / 0, rows)
+    assert docs.counts[f"Ids of the log in {table}"] == {"without a row": 0}
+
+
+def test_many_rare_items_without_a_row_stop_a_run_that_few_rows_would_not(run_step, tmp_path):
+    events = [
+        f"u{user},i{item},view,{20000 + 100 * user + item},1" for user in range(40) for item in range(5)
+    ]
+    events += [f"u0,x{n},view,{50000 + n},1" for n in range(6)]
+    data = tables(
+        tmp_path / "data",
+        users="user_id\n" + "".join(f"u{n}\n" for n in range(40)),
+        items="item_id,title\n" + "".join(f"i{n},T\n" for n in range(5)),
+        events="\n".join([HEADER, *events, ""]),
+    )
+    with pytest.raises(ContractError, match=r"6 of 11 items .*max_unknown_items=0.5: the log has 'x0'"):
+        run_step(data, tmp_path / "out")
+    assert not (tmp_path / "out/sequences").exists()
+    run_step(data, tmp_path / "out", max_unknown_items=0.6)
+    assert "Ids of the log in items" in (tmp_path / "out/docs.html").read_text()
 
 
 def test_a_table_that_is_refused_whole_gets_advice_that_fits(spark, tmp_path):

@@ -1,11 +1,14 @@
 """Other people's files, columns and actions: the shapes of two public logs, in every format."""
 
+import csv
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from components.etl.config import SequencesConfig
 from components.etl.sources.readers import read
@@ -15,27 +18,12 @@ from components.shared.artifacts.storage import Folder
 from components.shared.config import from_mapping
 from components.shared.errors import ConfigError, DataError
 
-DESKDROP = {
-    "users": {"from_events": True},
-    "items": {"file": "shared_articles", "columns": {"item_id": "contentId", "created_at": "timestamp"}},
-    "events": {
-        "file": "users_interactions",
-        "columns": {"user_id": "personId", "item_id": "contentId", "action": "eventType"},
-        "actions": {"VIEW": "view", "BOOKMARK": "save", "COMMENT CREATED": "comment"},
-    },
-}
-"""CI&T DeskDrop: no users, ids that are whole numbers, times in seconds."""
-
-RETAILROCKET = {
-    "users": {"from_events": True},
-    "items": {"from_events": True},
-    "events": {
-        "columns": {"user_id": "visitorid", "item_id": "itemid", "action": "event"},
-        "actions": {"addtocart": "save", "transaction": "purchase"},
-        "time_unit": "ms",
-    },
-}
-"""RetailRocket: a log and nothing else, times in milliseconds."""
+README = Path(__file__).parents[4] / "data_contracts/README.md"
+DESKDROP, RETAILROCKET = (
+    yaml.safe_load(text)["sequences"]["sources"]
+    for text in re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+)
+"""The recipes as people copy them: DeskDrop has no users, RetailRocket neither users nor items."""
 
 
 def sources(given: dict) -> SequencesConfig:
@@ -95,50 +83,82 @@ def test_one_column_may_stand_for_two(spark, tmp_path: Path) -> None:
     assert [(row["item_id"], row["title"]) for row in found] == [("a1", "a1"), ("b2", "b2")]
 
 
+def write_csv(path: Path, rows: list[dict]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def test_a_log_in_deskdrops_shape_runs_as_it_is(tmp_path: Path, run_step) -> None:
+    agent = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_11_2) AppleWebKit/537.36 (KHTML, like Gecko)"
+    kinds = ["VIEW", "LIKE", "BOOKMARK", "FOLLOW", "COMMENT CREATED"]
     events = [
         {
             "timestamp": 1465413032 + 60 * user + 3600 * item,
-            "eventType": ["VIEW", "BOOKMARK", "COMMENT CREATED"][(user + item) % 3],
-            "contentId": f"-{item}00",
-            "personId": f"-{user}99",
-            "sessionId": 1,
+            "eventType": kinds[(user + item) % 5],
+            "contentId": -3499919498720038879 + item,
+            "personId": -8845298781299428018 + user,
+            "sessionId": 1264196770339959068,
+            "userAgent": agent if user % 2 else "",
+            "userRegion": "NY" if user % 2 else "",
+            "userCountry": "US" if user % 2 else "",
         }
-        for user in range(8)
+        for user in range(9)
         for item in range(6)
     ]
     articles = [
         {
-            "timestamp": 1459192779,
-            "eventType": "CONTENT SHARED",
-            "contentId": f"-{item}00",
-            "title": f"Article {item}",
+            "timestamp": 1459192779 + removed,
+            "eventType": "CONTENT REMOVED" if removed else "CONTENT SHARED",
+            "contentId": -3499919498720038879 + item,
+            "authorPersonId": 4340306774493623681,
+            "authorUserAgent": "",
+            "contentType": "HTML",
+            "url": "http://www.nytimes.com/2016/03/28/business/dealbook/ethereum.html",
+            "title": f'Article {item}, "quoted"',
+            "text": 'All of this work is still very early.\nThe first "full" version, one,\n\nwas released.',
+            "lang": "en",
         }
-        for item in range(6)
+        for item, removed in [(0, 1), *((item, 0) for item in range(40))]
     ]
-    write(tmp_path, "users_interactions", events, "csv")
-    write(tmp_path, "shared_articles", articles, "csv")
+    write_csv(tmp_path / "users_interactions.csv", events)
+    write_csv(tmp_path / "shared_articles.csv", articles)
     report = run_step(tmp_path, tmp_path / "out", sources=sources(DESKDROP).sources)
-    assert (report.events_read, report.reasons) == (48, {})
+    assert (report.events_read, report.reasons) == (54, {})
     sequences = pq.read_table(tmp_path / "out/sequences").to_pylist()
-    assert len(sequences) == 8 and {len(row["item_ids"]) for row in sequences} == {6}
+    assert len(sequences) == 9 and {len(row["item_ids"]) for row in sequences} == {6}
     actions = {event["action"] for row in sequences for event in row["events"]}
-    assert actions == {"view", "save", "comment"}
+    assert actions == {"view", "like", "save", "follow", "comment"}
     catalogue = pq.read_table(tmp_path / "out/catalogue", columns=["title", "created_at"]).to_pylist()
-    assert {row["title"] for row in catalogue} == {f"Article {item}" for item in range(6)}
+    assert {row["title"] for row in catalogue} == {f'Article {item}, "quoted"' for item in range(40)}
     assert {str(row["created_at"])[:10] for row in catalogue} == {"2016-03-28"}
 
 
-def test_a_log_alone_runs_by_its_ids(tmp_path: Path, run_step) -> None:
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_log_in_retailrockets_shape_runs_as_it_is(tmp_path: Path, run_step, form: str) -> None:
     events = [
-        {"timestamp": 1433221332117 + 1000 * item, "visitorid": user, "event": "view", "itemid": item}
+        {
+            "timestamp": 1433221332117 + 1000 * item,
+            "visitorid": 257597 + user,
+            "event": ["view", "addtocart", "transaction"][item % 3],
+            "itemid": item,
+            "transactionid": 4000.0 if item % 3 == 2 else None,
+        }
         for user in range(8)
         for item in range(6)
     ]
-    write(tmp_path, "events", events, "csv")
+    if form == "csv":
+        write_csv(tmp_path / "events.csv", events)
+    else:
+        write(tmp_path, "events", events, form)
     run_step(tmp_path, tmp_path / "out", sources=sources(RETAILROCKET).sources)
     catalogue = pq.read_table(tmp_path / "out/catalogue", columns=["item_id", "title"]).to_pylist()
     assert {row["item_id"] for row in catalogue} == {row["title"] for row in catalogue} == set("012345")
+    rows = pq.read_table(tmp_path / "out/sequences").to_pylist()
+    assert {row["user_id"] for row in rows} == {str(257597 + user) for user in range(8)}
+    assert {event["action"] for row in rows for event in row["events"]} == {"view", "save", "purchase"}
+    assert {str(row["timestamps"][0])[:19] for row in rows} == {"2015-06-02 05:02:12"}
 
 
 def test_a_column_that_is_not_there_is_named_as_people_wrote_it(tmp_path: Path) -> None:

@@ -214,12 +214,64 @@ def test_links_and_odd_names_lead_nowhere_twice(spark, tmp_path):
     assert "AWS" not in str(failure.value)
 
 
+def test_a_link_that_would_lose_files_is_refused(tmp_path):
+    write(tmp_path / "elsewhere", "part", EVENTS, "jsonl")
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "data/events", "part", EVENTS, "jsonl")
+    link = tmp_path / "data/events/2024"
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"events/2024: links to folders are not followed; bring .*elsewhere"):
+        raw_tables.locate(Folder.at(tmp_path / "data"), "events")
+    link.unlink()
+    link.with_suffix(".jsonl").symlink_to(tmp_path / "gone.jsonl")
+    with pytest.raises(DataError, match=r"events/2024\.jsonl: a link to a file that is not there"):
+        raw_tables.locate(Folder.at(tmp_path / "data"), "events")
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl", "csv"])
+def test_folders_named_by_a_column_hold_its_value(spark, tmp_path, form):
+    rows = [{"user_id": n, "item_id": 7 * n, "timestamp": 1735689600 + n} for n in range(3)]
+    for action in ("view", "like", "__HIVE_DEFAULT_PARTITION__", "a%20b"):
+        folder = tmp_path / "events/day=2025-01-01" / f"action={action}"
+        folder.mkdir(parents=True)
+        if form == "parquet":
+            pq.write_table(pa.Table.from_pylist(rows), folder / "part-0.parquet")
+        elif form == "jsonl":
+            (folder / "part-0.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        else:
+            lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+            (folder / "part-0.csv").write_text("\n".join(lines) + "\n")
+    frame = read(spark, tmp_path, "events")
+    found = frame.selectExpr("user_id", "item_id", "action", "unix_seconds(timestamp)").collect()
+    assert sorted(map(tuple, found), key=str) == sorted(
+        (
+            (str(n), str(7 * n), action, 1735689600 + n)
+            for n in range(3)
+            for action in (None, "a b", "like", "view")
+        ),
+        key=str,
+    )
+
+
 def test_a_quote_that_is_never_closed_loses_no_line(spark, tmp_path):
     """Every line that it swallows is a refused row, so the share of refused rows tells."""
     lines = ["user_id,item_id,action,timestamp", "u1,i1,view,10", 'u1,"i1,view,10', *["u2,i1,view,10"] * 8]
     (tmp_path / "events.csv").write_text("\n".join(lines) + "\n")
     found = [row._malformed for row in read(spark, tmp_path, "events").collect()]
     assert found[0] is None and found[1:] == lines[2:]
+
+
+def test_the_header_of_a_second_file_is_no_row_and_names_of_columns_may_hold_anything(spark, tmp_path):
+    text = "item_id;a`b;title;c.d\n1;x;Tea;y\n"
+    (tmp_path / "items.csv").write_text(text + text + "2;;title;\n")
+    found = read(spark, tmp_path, "items").select("item_id", "title", "_malformed").collect()
+    header = text.split("\n")[0]
+    assert [tuple(row) for row in found] == [
+        ("1", "Tea", None),
+        ("item_id", "title", header),
+        ("1", "Tea", None),
+        ("2", "title", None),
+    ]
 
 
 def test_times_that_are_not_what_they_seem(spark, tmp_path):
@@ -249,6 +301,27 @@ def test_bytes_that_are_no_text_are_named_with_their_line(tmp_path, form):
     raw_tables.check(source)
     where = 200_001 + (form != "jsonl")
     with pytest.raises(DataError, match=rf"events.{form}: line {where} is not .* is it Windows-1252"):
+        raw_tables.read_to_the_end(source)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_one"),
+    [
+        ('{"user_id": "a} {b", "item_id": "i"}', True),
+        ('{"user_id": "a", "tags": [{"b": "}"}, {}]},', True),
+        ('{"user_id": "a"}{"user_id": "b"}', False),
+        ('{"user_id": "a", "x": {"y": "}"}} {"user_id": "b"}', False),
+        ('{"user_id": "a"} # comment', False),
+        ('{"user_id": ', True),
+    ],
+)
+def test_no_object_behind_another_is_lost(tmp_path, line, is_one):
+    (tmp_path / "users.jsonl").write_text(f'{{"user_id": "u"}}\n{line}\n')
+    source = raw_tables.locate(Folder.at(tmp_path), "users")
+    raw_tables.check(source)
+    if is_one:
+        return raw_tables.read_to_the_end(source)
+    with pytest.raises(DataError, match=r"users\.jsonl: line 2 holds more than one JSON object"):
         raw_tables.read_to_the_end(source)
 
 
@@ -319,14 +392,14 @@ def _table(folder, name="events.parquet", **columns):
             id="names alike but for case",
         ),
         pytest.param(
-            lambda f: _table(f, user_id=[1], item_id=["i"], action=["view"], timestamp=[0]),
-            "column 'user_id' has type int64, expected string",
+            lambda f: _table(f, user_id=[1.5], item_id=["i"], action=["view"], timestamp=[0]),
+            "column 'user_id' has type double, expected string",
             id="wrong type",
         ),
         pytest.param(
-            lambda f: _table(f, user_id=["u"], item_id=["i"], action=["view"], timestamp=[0]),
-            "column 'timestamp' has type int64, expected timestamp",
-            id="number for a time",
+            lambda f: _table(f, user_id=["u"], item_id=["i"], action=["view"], timestamp=[0.5]),
+            "column 'timestamp' has type double, expected timestamp",
+            id="fraction for a time",
         ),
         pytest.param(
             lambda f: pq.write_table(tables.EVENTS.empty_table(), f / "events.parquet"),
@@ -339,7 +412,7 @@ def _table(folder, name="events.parquet", **columns):
             id="only a header",
         ),
         pytest.param(
-            lambda f: (f / "events.csv.gz").write_bytes(b"text"), "not readable as UTF-8 text", id="not gzip"
+            lambda f: (f / "events.csv.gz").write_bytes(b"text"), "unreadable or cut off", id="not gzip"
         ),
         pytest.param(
             lambda f: (f / "events.csv").write_text("user_id,item_id\nu,i\n"),
@@ -347,6 +420,43 @@ def _table(folder, name="events.parquet", **columns):
             id="csv column",
         ),
         pytest.param(lambda f: (f / "events.jsonl").write_text("[1]\n"), "not a JSON object", id="json list"),
+        pytest.param(
+            lambda f: pq.write_table(
+                pa.table({"user_id": ["u"]}), f / "events.parquet", compression="brotli"
+            ),
+            "compressed by BROTLI, which Spark does not read",
+            id="codec",
+        ),
+        *(
+            pytest.param(
+                lambda f, code=code: (f / "events.csv").write_bytes("user_id,item_id\nu,i\n".encode(code)),
+                "line 1 is not .* is it UTF-16.* -f UTF-16",
+                id=code,
+            )
+            for code in ("utf-16", "utf-16-le")
+        ),
+        pytest.param(
+            lambda f: (f / "events.jsonl").write_bytes('{"user_id": "é"}\n'.encode("cp1252")),
+            "line 1 is not .* is it Windows-1252",
+            id="cp1252 in the first line",
+        ),
+        pytest.param(
+            lambda f: (f / "events.csv").write_bytes(gzip.compress(b"user_id\n")),
+            "a gzip file; add .gz to its name",
+            id="gzip without its ending",
+        ),
+        pytest.param(
+            lambda f: (f / "events.csv").write_text("USER_ID,item_id,action,timestamp\nu,i,view,1\n"),
+            "column 'USER_ID' is written 'user_id' in the table events",
+            id="case of a required column",
+        ),
+        pytest.param(
+            lambda f: (f / "events.jsonl").write_text(
+                '{"user_id": "u", "item_id": "i", "Dwell_Seconds": 3}\n'
+            ),
+            "column 'Dwell_Seconds' is written 'dwell_seconds'",
+            id="case of an optional column",
+        ),
         pytest.param(
             lambda f: [(f / n).touch() for n in ("events.csv", "events.jsonl")], "several events", id="two"
         ),

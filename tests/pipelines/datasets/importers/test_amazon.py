@@ -45,6 +45,13 @@ def test_import(tmp_path):
     assert {i["item_id"]: i["categories"] for i in items} == {"B2": [], "B1": ["Bath", "Soap"]}
 
 
+def test_a_byte_order_mark_costs_no_review(tmp_path, caplog):
+    reviews, meta = write(tmp_path)
+    for path in (reviews, meta):
+        path.write_bytes(gzip.compress(b"\xef\xbb\xbf" + gzip.decompress(path.read_bytes())))
+    assert import_amazon(reviews, meta, tmp_path / "out").events == 3 and not caplog.records
+
+
 def write_lines(path, rows):
     path.write_bytes(gzip.compress(b"".join(row if isinstance(row, bytes) else row.encode() for row in rows)))
     return path
