@@ -121,7 +121,7 @@ def _has_more(line: str) -> bool:
         _, end = json.JSONDecoder().raw_decode(line.lstrip())
     except (ValueError, RecursionError):
         return False  # malformed, as Spark finds, too
-    return bool(line.lstrip()[end:].strip())
+    return bool(line.lstrip()[end:].strip(" \t\r\n,]"))
 
 
 def not_utf8(open_text: Callable[[], TextIO], shown: str) -> str:
