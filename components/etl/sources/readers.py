@@ -115,7 +115,8 @@ def _read_text(spark: SparkSession, source: Source, file: str, paths: list[str])
     reading = {"header": "true", "multiLine": "true", "columnPruning": "false"}
     frame = reader.options(**written, **reading).csv(paths)
     # Files put together by `cat` hold their header again.
-    is_header = functools.reduce(operator.and_, (_quoted(name) == name for name in names))
+    known = [name for name in names if _contract_names(source, name)]
+    is_header = functools.reduce(operator.and_, (_quoted(name) == name for name in known))
     return frame.withColumn(
         MALFORMED, F.when(is_header, dialect.delimiter.join(names)).otherwise(F.col(MALFORMED))
     )

@@ -262,8 +262,8 @@ def test_a_quote_that_is_never_closed_loses_no_line(spark, tmp_path):
 
 
 def test_the_header_of_a_second_file_is_no_row_and_names_of_columns_may_hold_anything(spark, tmp_path):
-    text = "item_id;a`b;title;c.d\n1;x;Tea;y\n"
-    (tmp_path / "items.csv").write_text(text + text + "2;;title;\n")
+    text = ";item_id;a`b;title;c.d\n0;1;x;Tea;y\n"
+    (tmp_path / "items.csv").write_text(text + text + "0;2;;title;\n")
     found = read(spark, tmp_path, "items").select("item_id", "title", "_malformed").collect()
     header = text.split("\n")[0]
     assert [tuple(row) for row in found] == [
