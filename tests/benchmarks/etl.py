@@ -146,8 +146,8 @@ def _spark(task: dict, contracts: bool) -> int:
 
     if not contracts:  # as polars: no expectations, no counts of faulty users and items
 
-        def count_rows(config, raw, found, docs, counted):
-            names = [name for name in raw if name in counted]
+        def count_rows(config, raw, found, docs):
+            names = [name for name in raw if name != "events"]
             rows = {n: pq.read_metadata(Path(task["data"]) / f"{n}.parquet").num_rows for n in names}
             return Quarantine(docs, max_share=1, tallies={n: Tally(count, {}) for n, count in rows.items()})
 
