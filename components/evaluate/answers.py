@@ -15,7 +15,7 @@ from components.evaluate.config import EvaluateConfig
 from components.evaluate.tables import DEPTH, Catalogue
 from components.shared.artifacts import fingerprint
 from components.shared.language_model.generate import Completion, complete
-from components.shared.language_model.load import LanguageModel, load
+from components.shared.language_model.load import LanguageModel, check_folder, load
 from components.shared.language_model.ranker import Ranker
 from components.shared.language_model.scoring import answer_of, question, ranking, score_all
 from components.shared.logs import logger, progress
@@ -74,6 +74,7 @@ def answer_all(
 
 def _answer(config: EvaluateConfig, name: str, folder: Path, prompts: Sequence[PromptRow]) -> Answers:
     """Return the model's answers as it was trained to give them."""
+    check_folder(folder)
     ranker = Ranker.read(folder)
     if ranker.answers == "generate":
         return _generate(config, name, folder, prompts)
