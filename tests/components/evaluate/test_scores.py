@@ -112,8 +112,8 @@ def test_an_item_that_the_catalogue_lacks_has_no_tags_and_the_highest_novelty() 
 
 def test_answer_statistics_by_hand() -> None:
     texts = [
-        "<think>a</think><answer>1, 2</answer>",  # valid
-        "<think>b</think><answer>1, 2</answer>",  # valid, the same numbers
+        "<think>a</think><answer>2, 1</answer>",  # valid
+        "<think>b</think><answer>2, 1</answer>",  # valid, the same numbers
         "<think>c</think><answer>2, 2</answer>",  # a repeat
         "no idea",  # no shape, cut off
     ]
@@ -127,6 +127,7 @@ def test_answer_statistics_by_hand() -> None:
     assert found.duplicate_share == 1 / 4
     assert found.truncated_share == 1 / 4
     assert found.constant_share == 2 / 4
+    assert found.copied_share == 0.0  # "1, 2" would be the list as it stands
     assert found.seconds_per_user == 0.5
     assert found.tokens_per_user == 25.0
 
