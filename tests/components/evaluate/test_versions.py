@@ -29,7 +29,7 @@ def values(ndcg: np.ndarray, first_user: int) -> pa.Table:
 
 
 @pytest.fixture
-def registered(tracking_uri, tiny_model_folder, make_report, tmp_path: Path):
+def registered(tracking_uri, tiny_model_folder, served_folder, make_report, tmp_path: Path):
     def register(key: str, table: pa.Table) -> str:
         (tmp_path / "report.json").write_text(make_report(lineage={"run_key": key}).to_json())
         pq.write_table(table, tmp_path / "users")
@@ -39,7 +39,7 @@ def registered(tracking_uri, tiny_model_folder, make_report, tmp_path: Path):
             "users": tmp_path / "users",
             "html": tmp_path / "page.html",
         }
-        return run(config, model=tiny_model_folder, **files)
+        return run(config, model=tiny_model_folder, served=served_folder, **files)
 
     return register
 
