@@ -32,6 +32,7 @@ class Console:
         self.log = folder / "run.log"
         """The file that takes all output of the run."""
         self._failure: tuple[str, str] | None = None
+        self._begun: dict[str, float] = {}
         self._verbose = verbose
         self._started = time.monotonic()
         self._screen = rich.console.Console(
@@ -69,6 +70,12 @@ class Console:
         """Show one line with the seconds since the start."""
         self._screen.print(f"[{time.monotonic() - self._started:4.0f} s] {text}", style=style)
 
+    def step_seconds(self) -> dict[str, float]:
+        """Return the seconds from each step's first event to the next step's, or to now."""
+        self._read_to_the_end()
+        times = [*self._begun.values(), time.monotonic()]
+        return {step: end - begun for (step, begun), end in zip(self._begun.items(), times[1:], strict=True)}
+
     def failure(self, error: str) -> tuple[str, str]:
         """Return the step that failed first and why.
 
@@ -100,6 +107,7 @@ class Console:
     def _take(self, event: dict[str, Any]) -> None:
         (bar,) = self._bars.tasks
         if event["event"] == "started":
+            self._begun.setdefault(event["task"], time.monotonic())
             self._bars.update(bar.id, visible=False)
         elif event["event"] == "failed":
             self._failure = self._failure or (event["task"], event["message"])

@@ -170,6 +170,8 @@ def _execute(
     cached = [step for step, path in pages.items() if folder not in path.parents]
     if cached:
         console.say(f"unchanged, so their outputs were used again: {', '.join(cached)}")
+    taken = ", ".join(f"{step} {seconds:.0f}" for step, seconds in console.step_seconds().items())
+    console.say(f"seconds per step: {taken}")
     report = EvaluationReport.read(outputs["report"] / REPORT)
     run = LocalRun(
         folder=folder,

@@ -69,6 +69,13 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             "three items of history": {"prompts": {"max_history": 3}},
         },
     ),
+    "shuffled-titles": Experiment(
+        question="Does the gain over the candidates' order come from what the titles say?",
+        variants={
+            "as generated": {},
+            "titles shuffled between items": {"sample": {"shuffle_titles": True}},
+        },
+    ),
     "reward-weights": Experiment(
         question="What do business terms buy, and what do they cost?",
         variants={

@@ -5,7 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from components.shared.artifacts.outputs import write_json
-from data_contracts.evaluation import GLOSSARY, TITLES, TRAINED_MODEL, EvaluationReport, format_metric
+from data_contracts.evaluation import (
+    CANDIDATE_ORDER,
+    GLOSSARY,
+    TITLES,
+    TRAINED_MODEL,
+    EvaluationReport,
+    format_metric,
+)
 from pipelines.experiments import seeds
 
 METRICS = ("ndcg@10", "recall@10", "ilad", "novelty")
@@ -31,9 +38,11 @@ def row_of(report: EvaluationReport) -> dict[str, Any]:
     if model is None or model.answers is None:
         raise ValueError(f"the report has no answers of '{TRAINED_MODEL}'")
     interval = model.ndcg_at_10_interval
+    gain = report.difference(TRAINED_MODEL, CANDIDATE_ORDER, "ndcg@10")
     return {
         **{metric: model.metrics[metric] for metric in METRICS},
         "ndcg@10_interval": [interval.low, interval.high],
+        "gain": str(gain) if gain else "",
         "valid_share": model.answers.valid_share,
         "tokens_per_user": model.answers.tokens_per_user,
         "ranks_as_sft": sft is not None and sft.metrics == model.metrics,
@@ -78,6 +87,7 @@ def figures(row: Row) -> dict[str, str]:
     ignored = row["reasoning_ignored_share"]
     return {TITLES[metric]: format_metric(metric, row[metric]) for metric in METRICS} | {
         "NDCG@10 interval": f"{low:.4f} to {high:.4f}",
+        "over the candidates' order": row["gain"],
         "valid": f"{row['valid_share']:.1%}",
         "tokens": f"{row['tokens_per_user']:.0f}",
         "ranks as SFT": "yes" if row["ranks_as_sft"] else "no",
@@ -109,10 +119,10 @@ def _write_page(path: Path, document: Mapping[str, Any]) -> None:
             page.Text(GLOSSARY, "faint"),
             page.Text(f"Profile {lineage.get('profile')}, data {lineage.get('data')}."),
             page.Text(
-                f"Model: {TRAINED_MODEL}, what training ended with. {sample}, the same for all variants; "
-                "bootstrap intervals. Tokens: of an answer. Ranks as SFT: the figures are the SFT model's, "
-                "which is the output where no step of GRPO was better. Reasoning ignored: answers that "
-                "another user's reasoning leaves unchanged; blank without a valid answer.",
+                f"Model: {TRAINED_MODEL}, what training ended with. {sample}; bootstrap intervals, the gain "
+                "over the candidates' order paired. Tokens: of an answer. Ranks as SFT: the figures are the "
+                "SFT model's, which is the output where no step of GRPO was better. Reasoning ignored: "
+                "answers that another user's reasoning leaves unchanged; blank without a valid answer.",
                 "faint",
             ),
         ]

@@ -50,6 +50,13 @@ def shown(screen: str) -> list[str]:
     return [line.partition("] ")[2] for line in screen.splitlines()]
 
 
+def test_seconds_are_those_from_step_to_step(show) -> None:
+    console, _ = show(("sequences", "log.info('reading')"), ("base-model", "import time; time.sleep(1)"))
+    seconds = console.step_seconds()
+    assert list(seconds) == ["sequences", "base-model"]
+    assert min(seconds.values()) >= 0
+
+
 def test_progress_is_shown(show) -> None:
     body = "log.info('reading'); progress(log, 1, 2, 'loss 0.5'); print('Some library: noise')"
     _, screen = show(("sequences", body), ("base-model", "log.warning('no commit')"))

@@ -14,7 +14,7 @@ class SampleConfig:
 
     users: PositiveInt = 1600
     """Users."""
-    items: PositiveInt = 1000
+    items: PositiveInt = 2500
     """Items of the catalogue."""
     items_per_user: Annotated[float, Field(ge=1, le=1000)] = 14.0
     """Mean number of items that a user meets, some of them again."""
@@ -22,6 +22,10 @@ class SampleConfig:
     """Days of the log."""
     start: str = "2025-01-01"
     """First day (ISO 8601)."""
+    new_item_share: Share = 0.4
+    """Share of the items that are launched during the log; nobody meets them before."""
+    shuffle_titles: bool = False
+    """Give each item the title of another: what a model gains by reading titles must then be lost."""
     exposures: bool = True
     """Also write what an online system showed."""
     interest_share: Share = 0.6

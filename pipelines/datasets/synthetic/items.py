@@ -12,7 +12,7 @@ from pipelines.datasets.synthetic.config import SampleConfig
 
 DAY_US = 86_400_000_000
 _WORDS = yaml.safe_load(Path(__file__).with_name("vocabulary.yaml").read_text(encoding="utf-8"))
-TOPICS, STYLES, FORMS = _WORDS["topics"], _WORDS["styles"], _WORDS["forms"]
+TOPICS, STYLES, FORMS = _WORDS["topics"], list(_WORDS["styles"].values()), _WORDS["forms"]
 NAMES = list(TOPICS)
 SUBTOPICS = 3  # of each topic
 TOPIC_GROUPS = len(STYLES) * SUBTOPICS
@@ -30,6 +30,12 @@ class SampleItems:
         group = _group(self.topic, style, subtopic)
         order = np.argsort(group, kind="stable")
         self.style = style[order]
+        self.form = rng.integers(0, len(FORMS), config.items)
+        # Some are launched during the log: few have met them, only their titles say what they are.
+        since_start = rng.integers(-730 * DAY_US, 0, config.items)
+        launches = rng.random(config.items) < config.new_item_share
+        launch = rng.integers(0, config.days * DAY_US, config.items)
+        self.created = start_us(config) + np.where(launches, launch, since_start)
         self.ids = ids("i", rng.permutation(config.items), config.items)
         self._starts = np.searchsorted(group[order], np.arange(len(NAMES) * TOPIC_GROUPS + 1))
         self.table = self._table(config, subtopic[order], rng)
@@ -49,14 +55,17 @@ class SampleItems:
         return low + ((high - low) * rng.random(len(topic)) ** 2.0).astype(np.int64)
 
     def _table(self, config: SampleConfig, subtopic: np.ndarray, rng: np.random.Generator) -> pa.Table:
-        created = start_us(config) - rng.integers(0, 730 * DAY_US, config.items)
-        number = rng.integers(0, 1_000, config.items)
-        form = rng.integers(0, len(FORMS), config.items)
+        number, word = rng.integers(0, 1_000, (2, config.items))
         titles, tags = [], []
-        for t, s, style, n, f in zip(self.topic, subtopic, self.style, number, form, strict=True):
+        for t, s, style, n, w, f in zip(
+            self.topic, subtopic, self.style, number, word, self.form, strict=True
+        ):
             name, objects = list(TOPICS[NAMES[t]].items())[s]
-            titles.append(f"{STYLES[style]} {objects[n % len(objects)]} {FORMS[f]}")
+            words = STYLES[style]
+            titles.append(f"{words[w % len(words)]} {objects[n % len(objects)]} {FORMS[f]}")
             tags.append([NAMES[t], name])
+        if config.shuffle_titles:
+            titles = np.random.default_rng([config.seed, 2]).permutation(titles).tolist()
         return pa.table(
             {
                 "item_id": pa.array(self.ids),
@@ -64,7 +73,7 @@ class SampleItems:
                 "tags": tags,
                 "categories": [[name] for name, _ in tags],
                 "brand": pa.nulls(config.items, pa.string()),
-                "created_at": pa.array(created).cast(tables.TIMESTAMP),
+                "created_at": pa.array(self.created).cast(tables.TIMESTAMP),
             },
             schema=tables.ITEMS,
         )

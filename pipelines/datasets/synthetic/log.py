@@ -1,10 +1,16 @@
 """A seeded log of a social platform, of any size, with structure that ids and titles both show.
 
-A user has two to four topics and a style ("Budget", "Expert" …). Time passes in sessions; a session has
-an intent (one topic and subtopic) that most of its items follow, and the next session often keeps it.
-Half-way one topic is replaced: drift. Within a group of like items popularity is Zipf-like. On an item
-the user goes down the funnel view > click > like > save > comment > share > follow, further when topic
-and style match. Users are drawn in chunks, each from its own seed, so memory stays flat.
+A user has two to four topics, and, across them, a style ("budget", "gothic" …) and two liked forms ("Diary",
+"Compared" …). Time passes in sessions; a session has an intent (one topic and subtopic) that most of its
+items follow, and the next session often keeps it. Half-way one topic is replaced: drift. Within a group of
+like items popularity is Zipf-like. On an item the user goes down the funnel view > click > like > save >
+comment > share > follow, further when topic and style match. Users are drawn in chunks, each from its own
+seed, so memory stays flat.
+
+What titles say and co-occurrence does not: no tag or category tells an item's form, nor its style, which a
+title names in one of several words ("Gothic", "Spooky"); and `new_item_share` of the items are launched
+during the log, so that few users have met them. `shuffle_titles` gives each item another's title: what was
+gained by reading must then be lost.
 """
 
 from contextlib import ExitStack
@@ -19,7 +25,7 @@ from components.shared.logs import logger, progress
 from data_contracts import tables
 from pipelines.datasets.own_folder import own_folder
 from pipelines.datasets.synthetic.config import SampleConfig
-from pipelines.datasets.synthetic.items import NAMES, STYLES, SUBTOPICS, SampleItems, ids, start_us
+from pipelines.datasets.synthetic.items import FORMS, NAMES, STYLES, SUBTOPICS, SampleItems, ids, start_us
 
 log = logger("sample")
 
@@ -29,6 +35,8 @@ MATCH_BONUS = 0.15  # added to it for each of topic and style that match
 KEEP_INTENT = 0.92  # the next item is of the session's intent
 KEEP_SUBTOPIC = 0.75
 KEEP_STYLE = 0.90
+LIKED_FORMS = 2  # of a user
+GLANCES = 3  # items that a user looks at to find one in a liked form
 NEW_SESSION = 0.12  # chance that an item opens a new session: about eight items a session
 KEEP_SESSION_INTENT = 0.70  # a new session keeps the last one's intent
 FUNNEL_SECONDS = 15.0  # all events on one item happen within this time
@@ -81,8 +89,9 @@ def _chunk(
     # Of each session the first row, and of each row the number of its session.
     first, session = np.flatnonzero(opens), np.cumsum(opens) - 1
     intent, subtopic = (found[session] for found in _intents(user[first], late[first], tastes, rng))
-    item, topic_fits = _items(catalogue, user, intent, subtopic, style[user], rng)
     times = _times(config, user, first, session, rng)
+    likes_form = _liked_forms(count, rng)[user]
+    item, topic_fits = _items(catalogue, user, times, intent, subtopic, style[user], likes_form, rng)
     match = topic_fits.astype(np.int64) + (catalogue.style[item] == style[user])
     events = _funnel(user, item, times, match, rng)
     events = _add_dirt(events, config, rng) if config.dirty_share else events
@@ -101,6 +110,13 @@ def _tastes(count: int, rng: np.random.Generator) -> np.ndarray:
     for column in (2, 3):
         tastes[:, column] = np.where(many > column, tastes[:, column], tastes[:, column - 2])
     return tastes
+
+
+def _liked_forms(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return whether each user likes each form, [count, forms]."""
+    liked = np.zeros((count, len(FORMS)), dtype=bool)
+    np.put_along_axis(liked, rng.integers(0, len(FORMS), (count, LIKED_FORMS)), True, axis=1)
+    return liked
 
 
 def _users(
@@ -139,26 +155,35 @@ def _intents(
 def _items(
     catalogue: SampleItems,
     user: np.ndarray,
+    times: np.ndarray,
     intent: np.ndarray,
     subtopic: np.ndarray,
     style: np.ndarray,
+    likes_form: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return each row's item and whether it follows the intent; repeats per user are redrawn."""
+    """Return each row's item and whether it follows the intent; `likes_form` is [rows, forms].
+
+    A user's repeats and items before their launch are drawn again, in the end from anything on the topic.
+    """
     count = len(user)
     follows = rng.random(count) < KEEP_INTENT
     topic = np.where(follows, intent, rng.integers(0, len(NAMES), count))
     item = np.full(count, -1, dtype=np.int64)
     redrawn = np.arange(count)
-    for _ in range(6):
-        size = len(redrawn)
-        keeps = rng.random(size) < KEEP_SUBTOPIC
+    for attempt in range(12):
+        size, is_picky = len(redrawn), attempt < 6
+        keeps = (rng.random(size) < KEEP_SUBTOPIC) & is_picky
         wish_subtopic = np.where(keeps, subtopic[redrawn], rng.integers(0, SUBTOPICS, size))
-        keeps = rng.random(size) < KEEP_STYLE
+        keeps = (rng.random(size) < KEEP_STYLE) & is_picky
         wish_style = np.where(keeps, style[redrawn], rng.integers(0, len(STYLES), size))
-        item[redrawn] = catalogue.pick(topic[redrawn], wish_subtopic, wish_style, rng)
+        for glance in range(GLANCES):
+            seen = catalogue.pick(topic[redrawn], wish_subtopic, wish_style, rng)
+            is_liked = glance > 0 and likes_form[redrawn, catalogue.form[item[redrawn]]]
+            item[redrawn] = np.where(is_liked, item[redrawn], seen)
         _, firsts = np.unique(user * len(catalogue.topic) + item, return_index=True)
-        redrawn = np.setdiff1d(np.arange(count), firsts, assume_unique=True)
+        is_fine = np.isin(np.arange(count), firsts) & (catalogue.created[item] <= times)
+        redrawn = np.flatnonzero(~is_fine)
         if not len(redrawn):
             break
     return item, follows

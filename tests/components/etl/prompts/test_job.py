@@ -11,7 +11,7 @@ from components.etl.prompts.tokens import token_counter
 from components.shared.errors import ConfigError, ContractError, DataError, ModelError
 from data_contracts import tables
 
-ROOM = {"max_prompt_tokens": 600}
+ROOM = {"max_prompt_tokens": 600, "shuffle_train_share": 0.0}
 
 
 @pytest.fixture(scope="module")

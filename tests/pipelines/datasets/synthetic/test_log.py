@@ -26,7 +26,7 @@ def rows(folder, name):
 def test_tables_have_the_contracts_types_and_sizes(folder):
     for name, schema in tables.RAW.items():
         assert pq.read_schema(folder / f"{name}.parquet") == schema
-    assert (len(rows(folder, "users")), len(rows(folder, "items"))) == (1600, 1000)
+    assert (len(rows(folder, "users")), len(rows(folder, "items"))) == (1600, 2500)
     items = Counter(user for user, _ in {(e["user_id"], e["item_id"]) for e in rows(folder, "events")})
     assert 9 < sum(items.values()) / 1600 < 16
     assert 0.02 < sum(count < 5 for count in items.values()) / 1600 < 0.2  # the cleaning has something to do
@@ -44,11 +44,12 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(folder, tmp_
 
 def test_the_next_item_follows_topic_and_style(folder):
     items = {row["item_id"]: row for row in rows(folder, "items")}
+    styles = {word: number for number, words in enumerate(STYLES) for word in words}
     assert len({row["title"] for row in items.values()}) > 0.9 * len(items)
     last, same_topic, same_style, steps = {}, 0, 0, 0
     for event in rows(folder, "events"):
         item = items[event["item_id"]]
-        now = (item["item_id"], item["tags"][0], item["title"].split()[0])
+        now = (item["item_id"], item["tags"][0], styles[item["title"].split()[0]])
         before = last.get(event["user_id"])
         if before and before[0] != now[0]:
             steps += 1
@@ -57,6 +58,28 @@ def test_the_next_item_follows_topic_and_style(folder):
         last[event["user_id"]] = now
     assert same_topic / steps > 0.45  # by chance 1/24
     assert same_style / steps > 1.4 / len(STYLES)
+
+
+def test_a_style_is_said_in_several_words_and_launched_items_are_met_late(folder):
+    items = {row["item_id"]: row for row in rows(folder, "items")}
+    assert {row["title"].split()[0] for row in items.values()} == {word for words in STYLES for word in words}
+    events = rows(folder, "events")
+    launched = [item for item, row in items.items() if row["created_at"].year == 2025]
+    assert 900 < len(launched) < 1100
+    early = [e for e in events if e["timestamp"] < items[e["item_id"]]["created_at"]]
+    assert len(early) < 0.02 * len(events)
+    counts = Counter(event["item_id"] for event in events)
+    assert sum(counts[item] for item in launched) / len(launched) < 0.7 * len(events) / len(items)
+
+
+def test_shuffled_titles_change_nothing_but_the_titles(folder, tmp_path):
+    generate(SampleConfig(shuffle_titles=True), tmp_path / "log")
+    for name in ("users", "events", "exposures"):
+        assert (tmp_path / f"log/{name}.parquet").read_bytes() == (folder / f"{name}.parquet").read_bytes()
+    before, after = rows(folder, "items"), rows(tmp_path / "log", "items")
+    assert sorted(row["title"] for row in before) == sorted(row["title"] for row in after)
+    assert sum(old["title"] == new["title"] for old, new in zip(before, after, strict=True)) < 30
+    assert [row | {"title": ""} for row in before] == [row | {"title": ""} for row in after]
 
 
 def test_the_funnel_narrows_and_only_looking_has_dwell(folder):
@@ -76,7 +99,7 @@ def test_times_lie_in_the_window_and_rise_within_a_user(folder):
 
 def test_popularity_is_skewed(folder):
     counts = sorted(Counter(e["item_id"] for e in rows(folder, "events") if e["action"] == "view").values())
-    assert sum(counts[-90:]) > 0.2 * sum(counts)  # a tenth of the items
+    assert sum(counts[-len(counts) // 10 :]) > 0.2 * sum(counts)
 
 
 def test_chunks_join_without_a_seam(tmp_path):
