@@ -64,7 +64,7 @@ class Blend(Recommender):
 def rank(pool: Pool, weights: Floats, depth: int, trees: Trees | None = None) -> RankedLists:
     """Return each row's best `depth` items by `weights` of the first features, then by `trees`."""
     scores = (pool.features[..., : len(weights)] @ weights).astype(np.float32)
-    scores = np.where(pool.items < 0, -np.inf, scores)
+    scores[pool.items < 0] = -np.inf
     if trees:
         scores = trees.rescored(pool, scores, len(weights))
     return RankedLists.best(pool.items, scores, depth)

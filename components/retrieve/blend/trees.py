@@ -6,9 +6,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from components.retrieve.blend.features import Pool
 from components.retrieve.blend.logit import Examples, Floats
+
+Scores = npt.NDArray[np.float32]
 
 BEST = 20
 """Items of each pool that are put in order; the rest stay behind them in the logit's."""
@@ -41,7 +44,7 @@ class Trees:
 
         return lightgbm.Booster(model_str=self.text)
 
-    def rescored(self, pool: Pool, scores: Floats, features: int) -> Floats:
+    def rescored(self, pool: Pool, scores: Scores, features: int) -> Scores:
         """Return the logit's `scores` [rows, width], of the BEST new ones above all others.
 
         `features` is the number of features that the logit has; -inf stays.
