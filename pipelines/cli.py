@@ -380,6 +380,36 @@ def compare(
     summary.show_rows(f"{model}: {second} minus {first}, {users:,} users that both were asked for", rows)
 
 
+@app.command()
+def recommend(
+    data: Annotated[str, typer.Option(help="Folder or s3:// URI of users, items, events.")],
+    out: Annotated[
+        str, typer.Option(help="Folder or s3:// URI for the table: new, or its own.", callback=_replaceable)
+    ],
+    model: Annotated[str, typer.Option(help="A version by MLflow's URI.")] = "models:/recllm-r1@champion",
+    users: Annotated[
+        Path | None, typer.Option(help="File of user ids, one a line; default: everybody in the data.")
+    ] = None,
+    answer: Annotated[
+        str, typer.Option(help='"reasoned" or "scored" (quicker, no rationale); default: as registered.')
+    ] = "",
+    profile: ProfileOption = "laptop",
+    tracking_uri: TrackingOption = "",
+    runs: RegistryRunsOption = None,
+) -> None:
+    """Rank items for users of raw tables by a registered model; a killed command resumes."""
+    from components.shared.errors import ConfigError
+    from pipelines import recommend
+    from pipelines.profile import load
+
+    if answer not in ("", "reasoned", "scored"):
+        raise ConfigError(f"--answer {answer}: reasoned or scored")
+    sequences, work = load(profile).sequences, (runs or Path("runs")) / "recommend"
+    counts = recommend.run(model, _registry(tracking_uri, runs), sequences, data, users, out, work, answer)
+    typer.echo(", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in vars(counts).items()))
+    typer.echo(f"wrote {out}")
+
+
 def _registry(tracking_uri: str, runs: Path | None) -> str:
     """Return the registry, after printing it; `given` wins over the environment."""
     from components.shared.errors import ConfigError

@@ -22,7 +22,7 @@ from components.shared.errors import ModelError
 
 REQUIREMENTS = (
     "mlflow", "torch", "transformers", "safetensors", "jinja2", "numpy", "pandas", "pyarrow", "scipy",
-    "filelock", "pydantic",
+    "filelock", "pydantic", "lightgbm",
 )  # fmt: skip
 _ROOT = Path(components.__file__).parents[1]
 _SHIPPED = (

@@ -5,13 +5,14 @@ modules that it imports, under a name of their own: the repository need not be i
 different code live in one process.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from components.shared.config import from_mapping
@@ -40,10 +41,9 @@ class RankingModel(PythonModel):
         A column that only some rows need holds None in the others (MLflow refuses NaN there).
 
     Output columns: item_ids (all candidates, best first: those that the answer names, then the others in
-    their order), scores (of these items, log-likelihoods or, of a model
-    that was trained to score, its logits; [] of generated answers), rationale (the model's
-    reasons; "" if the answer is not valid), valid, unknown_items (entries of the history that name no item of
-    the catalogue: retrieval goes without them).
+    their order), scores (of these items, log-likelihoods or, of a model that was trained to score, its
+    logits; [] of generated answers), rationale (the model's reasons; "" if the answer is not valid), valid,
+    unknown_items (entries of the history that name no item of the catalogue: retrieval goes without them).
 
     >>> import mlflow, pandas
     >>> model = mlflow.pyfunc.load_model("models:/recllm-r1@champion")
@@ -75,8 +75,13 @@ class RankingModel(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Return one ranking per row of `model_input`. Raises DataError naming the bad row."""
-        rows = model_input.to_dict(orient="records")
+        """Return one ranking per row of `model_input`. Raises MlflowException naming what is bad."""
+        try:
+            return self._answers(model_input.to_dict(orient="records"))
+        except DataError as error:  # a server answers this with status 400 and the reason
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+
+    def _answers(self, rows: list[dict[Hashable, Any]]) -> pd.DataFrame:
         requests = [read_request(row, f"row {number}") for number, row in enumerate(rows)]
         requests, unknown = self.retrieval.completed(requests)
         asked = [self._asked(number, request) for number, request in enumerate(requests)]

@@ -1,0 +1,180 @@
+"""Recommendations for users of raw tables, by a registered model: part after part, then a whole table."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from components.etl.config import SequencesConfig
+from components.shared.errors import DataError
+from components.shared.logs import logger
+
+log = logger("recommend")
+
+PART_USERS = 256
+"""Users of a part: what a killed command loses."""
+
+
+@dataclass
+class Counts:
+    """What was asked and answered; unknown is what the data, or the model, lacks."""
+
+    users: int = 0
+    unknown_users: int = 0
+    without_history: int = 0
+    unknown_items: int = 0
+    valid_answers: int = 0
+
+
+def run(
+    model: str,
+    registry: str,
+    config: SequencesConfig,
+    data: str,
+    users: Path | None,
+    out: str,
+    work: Path,
+    answer: str = "",
+) -> Counts:
+    """Write a ranking for each user to the table `out`; return what was counted.
+
+    `users` is a file of ids, one a line; None: everybody in `data`. `out` is a folder or s3:// URI, written
+    when all parts are; these wait below `work`, from which the same command resumes.
+    Raises ConfigError: no such model; DataError, ContractError: `data` or `users` are unfit.
+    """
+    from components.shared.artifacts.fingerprint import of_text
+    from components.window.lineage import of_data
+    from pipelines.datasets.own_folder import own_folder
+
+    loaded = _load(model, registry, answer)
+    wanted = None if users is None else _ids(users)
+    key = of_text(loaded.metadata.model_uuid, answer, of_data(data), json.dumps(wanted), repr(config))
+    folder = work / key
+    asked = _Asked.prepare(config, data, folder)
+    everybody = asked.everybody() if wanted is None else wanted
+    parts = [everybody[start : start + PART_USERS] for start in range(0, len(everybody), PART_USERS)]
+    total = Counts()
+    for number, ids in enumerate(parts):
+        counts = _part(loaded, asked, ids, folder / f"part-{number:05d}.parquet")
+        for field in fields(Counts):
+            setattr(total, field.name, getattr(total, field.name) + getattr(counts, field.name))
+        log.info("%d of %d users", total.users, len(everybody))
+    with own_folder(out) as table:
+        for part in sorted(folder.glob("part-*.parquet")):
+            (table / part.name).write_bytes(part.read_bytes())
+    return total
+
+
+def _load(model: str, registry: str, answer: str) -> Any:
+    import mlflow
+
+    from components.shared.tracking import failures, mlflow_client
+
+    client = mlflow_client.connect(registry)
+    with failures.readable_errors(client.tracking_uri), mlflow_client.as_default(client):
+        return mlflow.pyfunc.load_model(model, model_config={"answer": answer} if answer else None)
+
+
+def _ids(file: Path) -> list[str]:
+    """Return the distinct user ids in `file`, one a line, in its order. Raises DataError."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read as lines of user ids ({error})") from error
+    if not (found := list(dict.fromkeys(line.strip() for line in lines if line.strip()))):
+        raise DataError(f"{file}: no user id; write one a line")
+    return found
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Histories and profiles by user id; `now` is that of the first attempt."""
+
+    histories: Any
+    profiles: Any
+    now: str
+
+    @classmethod
+    def prepare(cls, config: SequencesConfig, data: str, folder: Path) -> "_Asked":
+        """Read `data` into `folder`, unless an earlier attempt did."""
+        import pyarrow.parquet as pq
+
+        from components.etl.sequences.histories import run_histories
+        from components.shared.artifacts.outputs import atomic_folder, write_json
+
+        prepared = folder / "asked"
+        if not prepared.exists():
+            now = datetime.now(UTC).isoformat()
+            with atomic_folder(prepared) as partial:
+                tables = {name: partial / name for name in ("histories", "users")}
+                found = run_histories(config, data, **tables, page=partial / "data_docs.html")
+                write_json(partial / "now.json", now)
+            log.info("%d of %d events refused", found.events_refused, found.events_read)
+        read = (pq.read_table(prepared / name).to_pandas() for name in ("histories", "users"))
+        histories, profiles = (table.drop_duplicates("user_id").set_index("user_id") for table in read)
+        return cls(histories, profiles, json.loads((prepared / "now.json").read_text()))
+
+    def everybody(self) -> list[str]:
+        """Return all users with a history or a profile, sorted."""
+        return sorted({*self.histories.index, *self.profiles.index})
+
+    def request(self, user: str) -> dict[str, Any]:
+        """Return the model's input row for `user`; an unknown one has nothing but the time."""
+        row: dict[str, Any] = {"history": [], "profile": None, "now": self.now}
+        if user in self.histories.index:
+            row["history"] = list(_entries(self.histories.loc[user]))
+        if user in self.profiles.index:
+            row["profile"] = dict(_words(self.profiles.loc[user])) or None
+        return row
+
+
+def _entries(row: Any) -> Iterator[dict[str, Any]]:
+    """Yield an entry per distinct item, with all actions on it."""
+    import pandas as pd
+
+    actions: list[list[str]] = [[] for _ in row["item_ids"]]
+    for event in row["events"]:
+        actions[event["position"]].append(event["action"])
+    for item, time, done in zip(row["item_ids"], row["timestamps"], actions, strict=True):
+        yield {"item_id": item, "actions": done, "timestamp": pd.Timestamp(time, tz="UTC").isoformat()}
+
+
+def _words(profile: Any) -> Iterator[tuple[str, str]]:
+    """Yield the known fields of a profile as text."""
+    for name, value in profile.items():
+        if hasattr(value, "tolist") and not isinstance(value, str):
+            value = value.tolist()
+        if isinstance(value, list):
+            value = ", ".join(value)
+        if value not in (None, "") and value == value:  # not NaN
+            yield name, str(int(value) if isinstance(value, float) else value)
+
+
+def _part(model: Any, asked: _Asked, ids: Sequence[str], file: Path) -> Counts:
+    """Write the answers for `ids` to `file`, unless they are there; return their counts."""
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from components.shared.artifacts.outputs import atomic_file
+    from data_contracts.tables import RECOMMENDATIONS
+
+    requests = [asked.request(user) for user in ids]
+    if not file.exists():
+        rows = pd.DataFrame(requests)
+        answers = model.predict(rows.drop(columns=[name for name in rows if rows[name].isna().all()]))
+        columns = {"user_id": list(ids), **answers.to_dict(orient="list")}
+        table = pa.table(columns, schema=RECOMMENDATIONS)
+        with atomic_file(file) as partial:
+            pq.write_table(table, partial)
+    written = pq.read_table(file, columns=["valid", "unknown_items"]).to_pydict()
+    known = asked.histories.index.union(asked.profiles.index)
+    return Counts(
+        users=len(ids),
+        unknown_users=sum(user not in known for user in ids),
+        without_history=sum(not request["history"] for request in requests),
+        unknown_items=sum(written["unknown_items"]),
+        valid_answers=sum(written["valid"]),
+    )

@@ -1,0 +1,102 @@
+"""Recommendations for raw tables by a registered version: real registry, Spark and tiny model."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from components.etl.config import SequencesConfig
+from components.register.config import RegisterConfig, ServingConfig
+from components.register.job import run as register
+from components.shared.errors import ConfigError, ContractError, DataError
+from components.shared.spark.config import SparkConfig
+from pipelines import recommend
+
+CONFIG = SequencesConfig(spark=SparkConfig(master="local[2]", memory="1g", shuffle_partitions=2))
+MODEL = "models:/recllm-r1@challenger"
+
+
+@pytest.fixture
+def registry(tracking_uri: str, tiny_model_folder, served_folder, make_report, tmp_path: Path) -> str:
+    (tmp_path / "report.json").write_text(make_report().to_json())
+    (tmp_path / "users").write_bytes(b"a table")
+    serving = ServingConfig(max_new_tokens=4, dtype="float32", max_prompt_tokens=600)
+    config = RegisterConfig(tracking_uri=tracking_uri, serving=serving)
+    files = {"report": tmp_path / "report.json", "users": tmp_path / "users", "html": tmp_path / "info.html"}
+    register(config, model=tiny_model_folder, served=served_folder, **files)
+    return tracking_uri
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """One user went from i02 to i03, one met what the version does not know, one did a lot, one nothing."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    items = [f"i{n:02}" for n in range(12)] + ["newer"]
+    events = [
+        "ann,i02,view,2026-01-01T00:00Z",
+        "ann,i03,save,2026-01-02T00:00Z",
+        "bob,newer,view,2026-01-02T00:00Z",
+    ]
+    times = (f"2025-01-01T{n // 3600:02}:{n // 60 % 60:02}:{n % 60:02}Z" for n in range(10_000))
+    events += [f"cyd,i{n % 3:02},view,{time}" for n, time in enumerate(times)]
+    (folder / "users.csv").write_text("user_id,age,gender\nann,31,f\nbob,40,\ndan,22,m\n")
+    (folder / "items.csv").write_text("item_id,title\n" + "".join(f"{i},Title of {i}\n" for i in items))
+    (folder / "events.csv").write_text("user_id,item_id,action,timestamp\n" + "\n".join(events) + "\n")
+    return folder
+
+
+def test_everybody_is_ranked_and_what_is_missing_is_counted(registry, data, tmp_path, monkeypatch) -> None:
+    (tmp_path / "ids.txt").write_text("ann\nbob\ncyd\ndan\nstranger\nann\n")
+    out, work = tmp_path / "out", tmp_path / "work"
+    asked = (MODEL, registry, CONFIG, str(data), tmp_path / "ids.txt", str(out), work, "scored")
+    monkeypatch.setattr(recommend, "PART_USERS", 3)
+    with monkeypatch.context() as patch:  # a kill after the first part
+        patch.setattr(recommend, "_part", _once(recommend._part))
+        with pytest.raises(KeyboardInterrupt):
+            recommend.run(*asked)
+    assert not out.exists()
+    (first,) = work.glob("*/part-*.parquet")
+    written = first.stat().st_mtime_ns
+    counts = recommend.run(*asked)
+    assert first.stat().st_mtime_ns == written
+    found = {row["user_id"]: row for row in pq.read_table(out).to_pylist()}
+    assert list(found) == ["ann", "bob", "cyd", "dan", "stranger"]
+    assert vars(counts) == {
+        "users": 5, "unknown_users": 1, "without_history": 2, "unknown_items": 1, "valid_answers": 5,
+    }  # fmt: skip
+    assert {"i01", "i04"} <= set(found["ann"]["item_ids"])  # the neighbours of i02 and i03
+    assert not {"i02", "i03"} & set(found["ann"]["item_ids"])
+    for row in found.values():
+        assert len(row["item_ids"]) == len(row["scores"]) == 4
+        assert row["scores"] == sorted(row["scores"], reverse=True)
+    everybody = recommend.run(*asked[:4], None, *asked[5:])
+    assert (everybody.users, everybody.unknown_users) == (4, 0)
+
+
+def _once(real):
+    calls = []
+
+    def part(*arguments):
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return real(*arguments)
+
+    return part
+
+
+def test_what_is_unfit_is_refused(registry, data, tmp_path) -> None:
+    def run(model=MODEL, users=None):
+        recommend.run(model, registry, CONFIG, str(data), users, str(tmp_path / "out"), tmp_path / "work")
+
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(DataError, match="no user id"):
+        run(users=tmp_path / "empty.txt")
+    with pytest.raises(ConfigError, match="MLflow fails"):
+        run(model="models:/recllm-r1@nobody")
+    events = "user_id,item_id,action,timestamp\nann,i02,view,soon\nann,i03,7,2026-01-01\n"
+    (data / "events.csv").write_text(events)
+    with pytest.raises(ContractError, match="2 of 2 rows are faulty"):
+        run()
+    assert not (tmp_path / "out").exists()
