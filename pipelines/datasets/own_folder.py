@@ -1,5 +1,6 @@
-"""Folders of raw tables that the project writes: nothing else is ever replaced."""
+"""Folders of tables that the project writes: nothing else is ever replaced."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,14 +12,15 @@ from data_contracts import tables
 
 MARKER = ".recllm"
 """The file by which such a folder is known."""
-OWN = {MARKER, *(f"{table}.parquet" for table in tables.RAW)}
-_MARKED = "Written by `recllm sample` or `recllm import`, which may replace this folder.\n"
+OWN = re.compile(rf"{re.escape(MARKER)}|({'|'.join(tables.RAW)}|part-\d+)\.parquet")
+"""Names of its files: of raw tables, and of parts of recommendations."""
+_MARKED = "Written by `recllm sample`, `import` or `recommend`, which may replace this folder.\n"
 
 
 def check_replaceable(out: str) -> str:
     """Return `out`, a folder or s3:// URI. Raises DataError if others wrote what is there."""
     names = _names(out)
-    foreign = names - OWN if MARKER in names else names
+    foreign = {name for name in names if MARKER not in names or not OWN.fullmatch(name)}
     if foreign:
         raise DataError(
             f"{out}: holds {', '.join(sorted(foreign)[:3])}, which would be lost; name a new folder, an "

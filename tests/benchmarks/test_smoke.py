@@ -81,3 +81,8 @@ def test_learning(prompts_folder, tiny_model_folder, run_here):
 def test_metrics(run_here):
     printed = run_here("metrics", "--lists", 200, "--users", 100, "--repeats", 1)
     assert "200 lists" in printed and "100 users" in printed
+
+
+@pytest.mark.slow
+def test_retrieve_scale():
+    assert "| 600 |" in run("retrieve_scale", "--smoke")

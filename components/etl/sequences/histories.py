@@ -41,7 +41,8 @@ def run_histories(
     with readable(data), data_docs(page, "Raw data") as docs:
         found = locate_tables(config, data)
         raw = read_raw(session(config.spark, "recommend"), config, found)
-        refused = check_raw(config, raw, found, docs, counted=("users", "items", "events"))
+        refused = check_raw(config, raw, found, docs)
+        refused.count(found["events"], raw["events"])
         is_log = found["events"].is_log
 
         def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

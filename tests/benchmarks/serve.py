@@ -1,0 +1,89 @@
+"""Measure a registered model behind `mlflow models serve`: median and 95th percentile of its answers.
+
+    python tests/benchmarks/serve.py --model models:/recllm-r1@champion --requests 100
+
+starts the server on a free port and sends requests one after the other, with `--at-once` several
+at a time. Each has the history of a new user: `--history` items of the version's own catalogue.
+"""
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pyarrow.parquet as pq
+import requests
+from mlflow.artifacts import download_artifacts
+
+START_SECONDS = 300
+
+
+@contextmanager
+def serving(model: str) -> Iterator[str]:
+    """Yield the address of a server of `model`, stopped at the end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    process = subprocess.Popen([*command, "--port", str(port)], env=environment, start_new_session=True)
+    address, started = f"http://127.0.0.1:{port}", time.monotonic()
+    try:
+        while time.monotonic() - started < START_SECONDS and process.poll() is None:
+            try:
+                if requests.get(f"{address}/ping", timeout=5).ok:
+                    break
+            except requests.RequestException:
+                time.sleep(0.5)
+        yield address
+    finally:
+        os.killpg(process.pid, 15)  # the server's workers too
+        process.wait(30)
+
+
+def main() -> None:
+    """Serve, ask, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", required=True, help="an MLflow URI or the folder of a model")
+    parser.add_argument("--requests", type=int, default=50)
+    parser.add_argument("--history", type=int, default=20, help="items of each history")
+    parser.add_argument("--at-once", type=int, default=1, help="requests in flight")
+    options = parser.parse_args()
+    folder = Path(download_artifacts(options.model))
+    packaged = mlflow.models.Model.load(str(folder)).flavors["python_function"]["artifacts"]
+    items = pq.read_table(folder / packaged["retriever"]["path"] / "items.parquet")["item_id"].to_pylist()
+    generator = np.random.default_rng(0)
+
+    def ask(address: str, number: int) -> float:
+        """Return the seconds that request `number` takes."""
+        chosen = generator.choice(items, min(options.history, len(items) // 2), replace=False)
+        seen = [
+            {"item_id": i, "actions": ["view"], "timestamp": "2026-01-01T00:00Z"} for i in chosen.tolist()
+        ]
+        started = time.monotonic()
+        answered = requests.post(
+            f"{address}/invocations", json={"dataframe_records": [{"history": seen}]}, timeout=600
+        )
+        answered.raise_for_status()
+        return time.monotonic() - started
+
+    with serving(options.model) as address, ThreadPoolExecutor(options.at_once) as pool:
+        ask(address, 0)
+        started = time.monotonic()
+        seconds = list(pool.map(lambda number: ask(address, number), range(options.requests)))
+        rate = options.requests / (time.monotonic() - started)
+    p50, p95 = np.quantile(seconds, [0.5, 0.95])
+    print(f"{options.requests} requests, {options.at_once} at once: ", end="")
+    print(f"p50 {p50:.3f} s, p95 {p95:.3f} s, {rate:.2f} a second")
+
+
+if __name__ == "__main__":
+    main()

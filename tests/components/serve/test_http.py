@@ -1,0 +1,79 @@
+"""The version behind `mlflow models serve`: histories in, rankings out, faults with their reason."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from components.register import packaging
+from components.register.config import ServingConfig
+
+SEEN = {"item_id": "i03", "actions": ["view"], "timestamp": "2026-01-01T09:00Z"}
+
+
+@pytest.fixture(scope="module")
+def server(tiny_model_folder, served_folder, tmp_path_factory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("served")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    parts = {"model": tiny_model_folder, "retriever": served_folder}
+    built = packaging.build(parts, ServingConfig(dtype="float32", max_new_tokens=4), folder)
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(built), "--env-manager", "local"]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command += ["--port", str(port)]
+    process = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            try:
+                if requests.get(f"{address}/ping", timeout=2).ok:
+                    break
+            except requests.ConnectionError:
+                time.sleep(1)
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)  # its workers too
+        process.wait(30)
+
+
+def post(server: str, *rows: Any) -> requests.Response:
+    return requests.post(f"{server}/invocations", json={"dataframe_records": list(rows)}, timeout=120)
+
+
+@pytest.mark.slow
+def test_a_new_users_history_is_answered(server: str) -> None:
+    long = [SEEN | {"item_id": f"i{n % 11:02}" if n < 11 else f"gone{n}"} for n in range(10_000)]
+    answered = post(server, {"history": [SEEN]}, {"history": []}, {"history": long})
+    assert answered.status_code == 200, answered.text
+    known, cold, busy = answered.json()["predictions"]
+    assert set(known["item_ids"][:2]) == {"i02", "i04"} and known["unknown_items"] == 0
+    assert len(cold["item_ids"]) == 4
+    assert busy["item_ids"] == ["i11"] and busy["unknown_items"] == 10_000 - 11
+    assert all({"rationale", "valid", "scores"} < set(row) for row in (known, cold, busy))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        pytest.param({"history": "i03"}, "history", id="text for a list"),
+        pytest.param({"history": [{**SEEN, "actions": "view"}]}, "actions", id="text for actions"),
+        pytest.param({"history": [{**SEEN, "item_id": 3}]}, "item_id", id="number for an id"),
+        pytest.param({"history": [{**SEEN, "timestamp": "soon"}]}, "history[0].timestamp", id="no time"),
+        pytest.param({"history": [{**SEEN, "actions": []}]}, "history[0].actions", id="no action"),
+        pytest.param({"now": "2026-01-01"}, "history", id="no history"),
+    ],
+)
+def test_a_bad_request_is_refused_with_its_reason(server: str, row: dict, reason: str) -> None:
+    answered = post(server, row)
+    assert 400 <= answered.status_code < 500, answered.text
+    assert reason in answered.text
