@@ -62,6 +62,9 @@ GLOSSARY = (
 REPORT, USERS = "report.json", "users.parquet"
 """The files of evaluate's artifact: the report, and every user's values behind its means."""
 
+DATA_SUMMARY = "data_summary.json"
+"""The champion's folder holds the summary of its training data in this file."""
+
 NO_MODEL = "none.txt"
 """A model folder with this file stands for a model that does not exist (no champion yet)."""
 
@@ -228,6 +231,26 @@ class Slice:
 
 
 @strict
+class OffPolicy:
+    """What a ranking would have earned where the online system showed lists; see `logged.off_policy`."""
+
+    name: str
+    engagement: float
+    """Estimated mean engagement per slot."""
+    low: float
+    high: float
+    effective_slots: float
+    """Effective sample size (Kish): as many unweighted slots would be as certain."""
+    matching_users: int
+    """Users with a slot in which the ranking agrees with what was shown."""
+    users: int
+    """Users with a list and propensities."""
+
+    def __str__(self) -> str:
+        return f"{self.engagement:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+@strict
 class Alarm:
     """A failure signature that was seen: its value, the broken bound, and a remedy."""
 
@@ -271,6 +294,37 @@ class Example:
 
 
 @strict
+class DataSummary(_Document):
+    """What the training data were like; travels with a version for comparison."""
+
+    users: int
+    items: int
+    events: int
+    actions: dict[str, float]
+    """Share of the events by action."""
+    popular: dict[str, float]
+    """Share of the train interactions by item, of the most popular items."""
+    new_item_share: float
+    """Share of the catalogue without train interactions."""
+    history_lengths: dict[str, float]
+    """Share of the users by items in their train part, in powers of two."""
+    refused: dict[str, int]
+    """Rows that the contracts refused, by table and reason."""
+
+
+@strict
+class Drift:
+    """One measure of how far the log is from the champion's training data."""
+
+    name: str
+    value: float
+    """A factor for volume, else a distance in [0, 1]."""
+    bound: float
+    then: str
+    now: str
+
+
+@strict
 class EvaluationReport(_Document):
     """All comparators on the same users by the same evaluator."""
 
@@ -279,6 +333,11 @@ class EvaluationReport(_Document):
     differences: tuple[Difference, ...]
     sample: Sample
     slices: tuple[Slice, ...] = ()
+    off_policy: tuple[OffPolicy, ...] = ()
+    """The lists as they were shown, then rankings; empty without propensities."""
+    data: DataSummary | None = None
+    drift: tuple[Drift, ...] = ()
+    """Against the champion's training data; empty without a champion whose summary is kept."""
     alarms: tuple[Alarm, ...] = ()
     examples: tuple[Example, ...] = ()
     lineage: Lineage = field(default_factory=dict)

@@ -56,6 +56,8 @@ EXPOSURES = pa.schema(
         _required("user_id", pa.string()),
         _required("timestamp", TIMESTAMP),
         _required("item_ids", pa.list_(pa.string())),  # what the online system showed, in order
+        # The probability with which it showed each of them at its place: for off-policy estimates.
+        pa.field("propensities", pa.list_(pa.float64())),
     ]
 )
 

@@ -34,6 +34,7 @@ def evaluate(
         parse(EvaluateConfig, config, "evaluate"),
         **{name: local_copy(tables[name]) for name in ("prompts", "catalogue", "rankings")},
         **paths(html=page),
+        logged=tables,
         report_json=Path(report.path) / REPORT,
         users=Path(report.path) / USERS,
         models=paths(champion=champion, base=base_model, sft=sft_model, grpo=grpo_model),

@@ -28,6 +28,22 @@ class HealthConfig:
 
 
 @strict
+class DriftConfig:
+    """Bounds on the log's distance from the champion's training data."""
+
+    max_volume_factor: Annotated[float, Field(ge=1)] = 2.0
+    """Times as many events, or as few."""
+    max_actions: Share = 0.1
+    """Share of the events that would need another action (total variation distance)."""
+    max_popularity: Share = 0.3
+    """The same of the interactions' items, by the 500 most popular."""
+    max_new_items: Share = 0.2
+    """Change of the share of items without interactions."""
+    max_history_length: Share = 0.2
+    """Share of the users whose history would need another length, in powers of two."""
+
+
+@strict
 class EvaluateConfig:
     """How many users are evaluated, how answers are decoded, how intervals are computed."""
 
@@ -45,7 +61,7 @@ class EvaluateConfig:
     """Resamples of the users per interval."""
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     """Level of the intervals."""
-    examples: NonNegativeInt = 4
+    examples: NonNegativeInt = 10
     """Prompts shown with all answers in the report."""
     reasoning_probes: NonNegativeInt = 20
     """Answers generated again after another user's reasoning, to see whether reasoning matters; 0 = none."""
@@ -54,6 +70,7 @@ class EvaluateConfig:
     seed: Seed = 0
     """Seed of the sample, of decoding and of the bootstrap."""
     health: HealthConfig = field(default_factory=HealthConfig)
+    drift: DriftConfig = field(default_factory=DriftConfig)
 
 
 @strict
@@ -76,6 +93,10 @@ class GateConfig:
     """Level of this test, corrected for the number of slices."""
     reasoning_pays: Literal["off", "report", "require"] = "report"
     """The model must beat itself without reasoning (`grpo_scored`); "report" shows it and lets it pass."""
+    off_policy: Literal["off", "report", "require"] = "report"
+    """The off-policy estimate must lie above what the shown lists earned; "report" lets all pass."""
+    min_effective_slots: NonNegativeFloat = 100.0
+    """Effective sample size below which the off-policy estimate proves nothing."""
     refuse_alarms: bool = True
     """Refuse a model with a health alarm."""
     dry_run: bool = False

@@ -69,6 +69,8 @@ def decide(config: GateConfig, report: EvaluationReport) -> Decision:
     rules = [_beats(config, report, opponent) for opponent in config.beats]
     if config.reasoning_pays != "off":
         rules.append(_reasoning_pays(config, report))
+    if config.off_policy == "require" or (config.off_policy == "report" and report.off_policy):
+        rules.append(_off_policy(config, report))
     if config.refuse_worse_slices:
         rules.append(_no_worse_slice(config, report))
     valid, name = model.answers.valid_share, f"valid answers at least {config.min_valid_share:.0%}"
@@ -123,6 +125,22 @@ def _reasoning_pays(config: GateConfig, report: EvaluationReport) -> Rule:
     if found is None:
         return Rule(name=name, figure="not measured", passed=True)
     return Rule(name=name, figure=str(found), passed=found.low > 0 or not required)
+
+
+def _off_policy(config: GateConfig, report: EvaluationReport) -> Rule:
+    required = config.off_policy == "require"
+    if not report.off_policy:
+        raise ConfigError(
+            "gate.off_policy: no exposures with propensities; bring this column, or set it to report"
+        )
+    name = "off-policy engagement above that of the shown lists" + ("" if required else " (reported only)")
+    shown = report.off_policy[0]
+    found = next((one for one in report.off_policy if one.name == TRAINED_MODEL), None)
+    if found is None:
+        return Rule(name=name, figure="agrees with no shown slot", passed=not required)
+    figure = f"{found} against {shown.engagement:.4f}, {found.effective_slots:.0f} effective slots"
+    enough = found.effective_slots >= config.min_effective_slots
+    return Rule(name=name, figure=figure, passed=(found.low > shown.engagement and enough) or not required)
 
 
 def _no_worse_slice(config: GateConfig, report: EvaluationReport) -> Rule:

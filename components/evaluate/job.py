@@ -8,6 +8,7 @@ from components.evaluate import health, page
 from components.evaluate.answers import answer_all, answer_statistics, examples
 from components.evaluate.comparison import compare
 from components.evaluate.config import EvaluateConfig
+from components.evaluate.logged import drift, off_policy
 from components.evaluate.scores import recall_ceiling, score, write_values
 from components.evaluate.slices import slices
 from components.evaluate.tables import SPLIT, read_catalogue, read_rankings, sample_prompts
@@ -46,10 +47,12 @@ def run(
     report_json: Path,
     users: Path,
     html: Path,
+    logged: Mapping[str, str] | None = None,
 ) -> EvaluationReport:
     """Return the report on all comparators, after writing it and its page.
 
-    `users` is the file of every user's values behind it.
+    `users` is the file of every user's values behind it. `logged` are the folders or URIs of the tables
+    sequences, exposures, catalogue and quarantine; without them neither data summary nor off-policy estimate.
 
     `models` are folders by comparator, in the order of training; one with the file `none.txt` is left out.
     """
@@ -84,16 +87,28 @@ def run(
         tied_share=mean([float(row.days_since_last == 0) for row in rows]),
     )
     comparators, differences = compare(scores, sample)
+    ranked = {**orders, **{name: given.rankings for name, given in answers.items()}}
+    shown: list[off_policy.Shown | None] = [None] * len(rows)
+    data = None
+    if logged:
+        shown = off_policy.read_shown(logged["exposures"], logged["sequences"], rows)
+        data = drift.summarise(logged["sequences"], logged["catalogue"], logged["quarantine"])
+    before = drift.read_summary(models.get(CHAMPION))
+    drifted = drift.drift(config.drift, data, before) if data and before else []
     report = EvaluationReport(
         comparators=tuple(comparators),
         differences=tuple(differences),
         sample=sample,
         slices=tuple(slices(rows, scores, items, sample)),
+        off_policy=tuple(off_policy.estimates(ranked, rows, shown, sample)),
         alarms=(
             *alarms,
             *health.alarms(config.health, comparators, differences, len(rows)),
             *health.label_alarms(config.health, sample),
+            *drift.alarms(drifted),
         ),
+        data=data,
+        drift=tuple(drifted),
         examples=tuple(examples(config, rows, answers, items)),
         lineage=lineage,
     )

@@ -50,6 +50,8 @@ def write(path: Path, report: EvaluationReport) -> None:
         *_answers(report),
         *_alarms(report),
         *_slices(report),
+        *_off_policy(report),
+        *_data(report),
         *_examples(report.examples),
         Heading("How this was measured"),
         _method(report),
@@ -186,6 +188,61 @@ def _slices(report: EvaluationReport) -> list[Block]:
     text = "NDCG@10 on parts of the users, and the trained model against the best conventional one there. "
     text += " ".join(f"{part.name.capitalize()}: {part.rule}." for part in report.slices if part.rule)
     return [Heading("Where it is hard"), Text(text), Table(header, rows)]
+
+
+def _off_policy(report: EvaluationReport) -> list[Block]:
+    if not report.off_policy:
+        return []
+    users = report.off_policy[0].users
+    rows = [
+        [
+            found.name,
+            f"{found.engagement:.4f}",
+            f"{found.low:.4f} to {found.high:.4f}",
+            f"{found.effective_slots:,.0f}",
+            f"{found.matching_users:,}",
+        ]
+        for found in report.off_policy
+    ]
+    text = (
+        f"{users:,} of the users were shown a list whose propensities are logged. Mean engagement per slot, "
+        "had they been shown each ranking instead: slots in which it agrees with the shown list, weighted by "
+        "the inverse propensity (self-normalised), intervals over users. Few effective slots prove little."
+    )
+    header = ["ranking", "engagement", "interval", "effective slots", "users who match"]
+    return [Heading("Off-policy estimate"), Text(text), Table(header, rows)]
+
+
+def _data(report: EvaluationReport) -> list[Block]:
+    data = report.data
+    if data is None:
+        return []
+    rows = [
+        ["users", f"{data.users:,}"],
+        ["items", f"{data.items:,}, {data.new_item_share:.1%} of them without interactions in training"],
+        ["events", f"{data.events:,}"],
+        ["actions", ", ".join(f"{name} {share:.1%}" for name, share in data.actions.items())],
+        ["history length", ", ".join(f"{name}: {share:.0%}" for name, share in data.history_lengths.items())],
+        ["refused rows", ", ".join(f"{name} {n:,}" for name, n in data.refused.items()) or "none"],
+    ]
+    blocks: list[Block] = [Heading("Data"), Table([], rows, is_text=True)]
+    if not report.drift:
+        return [*blocks, Text("No champion whose training data are known, so no drift.", "faint")]
+    drifted: list[list[str | Cell]] = [
+        [
+            d.name,
+            d.then,
+            d.now,
+            f"{d.value:.3g}",
+            Cell(f"{d.bound:.3g}", "bad" if d.value > d.bound else "good"),
+        ]
+        for d in report.drift
+    ]
+    text = (
+        "Against the champion's training data. Volume: factor of change; the others: the share that would "
+        "have to move for the distributions to be equal."
+    )
+    return [*blocks, Text(text), Table(["drift", "champion", "now", "value", "bound"], drifted, is_text=True)]
 
 
 def _examples(examples: Sequence[Example]) -> list[Block]:

@@ -30,7 +30,7 @@ from components.shared.logs import logger
 from components.shared.reporting import page
 from components.shared.tracking import evaluation, failures, mlflow_client, registry
 from components.shared.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, RUN_KEY
-from data_contracts.evaluation import NO_MODEL, TRAINED_MODEL, EvaluationReport
+from data_contracts.evaluation import DATA_SUMMARY, NO_MODEL, REPORT, TRAINED_MODEL, EvaluationReport
 
 log = logger("register")
 champion_log = logger("champion")
@@ -92,6 +92,7 @@ def run_champion(config: RegistryConfig, version: str, folder: Path) -> None:
             client = mlflow_client.connect(config.tracking_uri)
             with failures.readable_errors(client.tracking_uri):
                 _download(client, config.model_name, version, partial)
+                _write_data_summary(client, config.model_name, version, partial)
         else:
             (partial / NO_MODEL).write_text(f"{config.model_name} has no champion yet\n")
     champion_log.info("%s: %s", config.model_name, f"version {version}" if version else "none yet")
@@ -171,6 +172,17 @@ def _set_challenger(client: MlflowClient, name: str, version: str) -> None:
     was_champion = version in (aliases.get(CHAMPION), aliases.get(PREVIOUS))
     if not was_champion and int(aliases.get(CHALLENGER, 0)) < int(version):
         client.set_registered_model_alias(name, CHALLENGER, version)
+
+
+def _write_data_summary(client: MlflowClient, name: str, version: str, folder: Path) -> None:
+    """Write what the version's training data were like, if its evaluation kept it."""
+    run_id = client.get_model_version(name, version).run_id
+    if not run_id or REPORT not in {file.path for file in client.list_artifacts(run_id)}:
+        return  # registered by other means
+    with tempfile.TemporaryDirectory() as scratch:
+        report = json.loads(Path(client.download_artifacts(run_id, REPORT, scratch)).read_text("utf-8"))
+    if summary := report.get("data"):  # an older version of the report has none
+        (folder / DATA_SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
 
 
 def _download(client: MlflowClient, name: str, version: str, folder: Path) -> None:

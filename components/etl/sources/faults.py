@@ -32,6 +32,7 @@ ADVICE = {
     "pre_epoch": "are times in seconds? eight digits are read as a day",
     "future": "are times in milliseconds? write seconds or ISO 8601, or set sequences.latest",
     "empty_list": "leave out lists without items",
+    "wrong_propensities": "give each item of a list one probability above 0, at most 1",
     "not_separated": 'separate the items of a list by "|"',
 }
 """What to do about a fault, by its name or the beginning of it."""
@@ -90,8 +91,14 @@ def exposure_faults(exposures: DataFrame, latest: datetime) -> DataFrame:
         F.when(F.exists("item_ids", lambda item: F.trim(F.coalesce(item, F.lit(""))) == ""), "null_item_id"),
         F.when(F.exists("item_ids", lambda item: item.rlike(_EXPONENT)), "exponent_item_id"),
         F.when(F.exists("item_ids", lambda item: item.rlike(_DECIMAL)), "decimal_item_id"),
+        F.when(F.size("propensities") != F.size("item_ids"), "wrong_propensities"),
+        F.when(~F.forall("propensities", _is_probability), "wrong_propensities"),
     ]
     return exposures.withColumn(FAULT, F.coalesce(*reasons))
+
+
+def _is_probability(value: Column) -> Column:
+    return F.coalesce((value > 0) & (value <= 1), F.lit(False))
 
 
 def keyed_faults(frame: DataFrame, key: str) -> DataFrame:

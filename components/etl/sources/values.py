@@ -48,9 +48,11 @@ def cast(
     is_text = isinstance(found, StringType)
     if types.is_list(field.type):
         if is_text:
-            return parse_list(value, separator)
-        values = value if isinstance(found, ArrayType) else F.array(value)
-        return F.transform(values.try_cast(from_arrow_type(field.type)), F.make_valid_utf8)
+            return parse_list(value, separator).try_cast(from_arrow_type(field.type))
+        values = (value if isinstance(found, ArrayType) else F.array(value)).try_cast(
+            from_arrow_type(field.type)
+        )
+        return F.transform(values, F.make_valid_utf8) if types.is_string(field.type.value_type) else values
     if types.is_string(field.type):
         if not is_text:
             return F.regexp_replace(value.cast("string"), r"\.0$", "")

@@ -53,7 +53,8 @@ def generate(config: SampleConfig, out: str | Path) -> None:
     catalogue = SampleItems(config)
     is_dirty = config.dirty_share > 0
     events = pa.schema([field.with_nullable(field.nullable or is_dirty) for field in tables.EVENTS])
-    schemas = {"users": tables.USERS, "events": events, "exposures": tables.EXPOSURES}
+    shown = tables.EXPOSURES.remove(tables.EXPOSURES.get_field_index("propensities"))
+    schemas = {"users": tables.USERS, "events": events, "exposures": shown}
     if not config.exposures:
         del schemas["exposures"]
     with own_folder(out) as partial, ExitStack() as stack:

@@ -10,7 +10,7 @@ from components.evaluate.gate import decide, run
 from components.evaluate.health import alarms
 from components.shared.config import from_mapping
 from components.shared.errors import ConfigError, DataError
-from data_contracts.evaluation import Alarm, Difference, EvaluationReport, Slice
+from data_contracts.evaluation import Alarm, Difference, EvaluationReport, OffPolicy, Slice
 
 
 def change_difference(report: EvaluationReport, baseline: str, **values: float) -> EvaluationReport:
@@ -233,3 +233,31 @@ def test_grpo_below_sft_is_an_alarm() -> None:
 def test_nonsense_settings_are_refused(section, values, message) -> None:
     with pytest.raises(ConfigError, match=message):
         from_mapping(section, values, "profile")
+
+
+def earned(name: str, low: float, slots: float = 500.0) -> OffPolicy:
+    counts = {"effective_slots": slots, "matching_users": 90, "users": 99}
+    return OffPolicy(name=name, engagement=low + 0.02, low=low, high=low + 0.04, **counts)
+
+
+SHOWN = earned("as it was shown", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("estimates", "mode", "passed", "figure"),
+    [
+        pytest.param((SHOWN,), "require", False, "no shown slot", id="no match"),
+        pytest.param((SHOWN, earned("grpo", 0.2)), "require", True, "0.2200 [0.2000", id="better"),
+        pytest.param((SHOWN, earned("grpo", 0.2, 9.0)), "require", False, "9 eff", id="too few"),
+        pytest.param((SHOWN, earned("grpo", 0.05)), "report", True, "against 0.12", id="shown only"),
+    ],
+)
+def test_the_off_policy_estimate_is_a_rule_on_request(make_report, estimates, mode, passed, figure) -> None:
+    decision = decide(GateConfig(off_policy=mode), make_report(off_policy=estimates))
+    (rule,) = [rule for rule in decision.rules if rule.name.startswith("off-policy")]
+    assert rule.passed == passed and figure in rule.figure
+
+
+def test_a_required_estimate_needs_propensities(make_report) -> None:
+    with pytest.raises(ConfigError, match=r"gate\.off_policy: no exposures with propensities"):
+        decide(GateConfig(off_policy="require"), make_report())

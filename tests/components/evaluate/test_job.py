@@ -20,7 +20,7 @@ from components.shared.errors import DataError, ModelError
 from components.shared.language_model.load import load
 from components.shared.language_model.ranker import Ranker
 from data_contracts.evaluation import METRICS, USER_METRICS, Alarm, EvaluationReport, TrainingAlarms
-from data_contracts.tables import PROMPTS, RANKINGS
+from data_contracts.tables import EXPOSURES, PROMPTS, QUARANTINE, RANKINGS, SEQUENCES
 
 CONFIG = EvaluateConfig(max_new_tokens=6, bootstrap_samples=200, dtype="float32")
 
@@ -280,11 +280,16 @@ def test_a_missing_model_is_named(world, no_alarms, tmp_path) -> None:
 def test_the_components_write_every_output(world, models, tmp_path) -> None:
     report, metrics = Artifact(uri=str(tmp_path / "report")), Metrics(uri=str(tmp_path / "metrics"))
     page = HTML(uri=str(tmp_path / "page"))
+    folders = tables(world)
+    for name, schema in {"sequences": SEQUENCES, "exposures": EXPOSURES, "quarantine": QUARANTINE}.items():
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        pq.write_table(schema.empty_table(), folders[name] / "part.parquet")
     component.evaluate.python_func(
         config=to_parameter(dataclasses.replace(CONFIG, max_users=4)),
         fingerprint="x",
         lineage={"run_key": "k"},
-        tables={name: str(folder) for name, folder in tables(world).items()},
+        tables={name: str(folder) for name, folder in folders.items()},
         base_model=Model(uri=str(models["base"])),
         sft_model=Model(uri=str(models["grpo"])),
         grpo_model=Model(uri=str(models["grpo"])),

@@ -21,6 +21,7 @@ from components.shared.errors import ConfigError, DataError, ModelError, OutputE
 from components.shared.tracking import evaluation
 from components.shared.tracking.mlflow_client import connect
 from components.shared.tracking.registry import aliases, versions
+from data_contracts.evaluation import DataSummary
 
 MODEL = "recllm-r1"
 
@@ -165,6 +166,18 @@ def test_the_champion_is_the_model_that_was_registered(config, inputs, tmp_path)
     for path in inputs["model"].iterdir():
         assert (tmp_path / "champion" / path.name).read_bytes() == path.read_bytes()
     assert [one.name for one in tmp_path.glob(".champion*")] == []
+
+
+def test_the_summary_of_its_training_data_travels_with_the_version(
+    config, inputs, make_report, tmp_path
+) -> None:
+    summary = DataSummary(
+        users=1, items=1, events=1, actions={}, popular={}, new_item_share=0.0, history_lengths={}, refused={}
+    )
+    inputs["report"].write_text(make_report(lineage={"run_key": "run-1"}, data=summary).to_json())
+    run(config, **inputs)
+    run_champion(config, "1", tmp_path / "champion")
+    assert DataSummary.read(tmp_path / "champion" / "data_summary.json") == summary
 
 
 def test_a_disk_too_full_for_the_champion_is_no_fault_of_the_champion(

@@ -1,6 +1,7 @@
 """Promotion and rollback on a real registry: aliases, history, and two people at once."""
 
 import json
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -110,6 +111,34 @@ def test_racing_promotions_leave_one_line_of_champions(client, tracking_uri) -> 
         assert reigning(client) == (changes[-1].version, changes[-1].replaced)
     last = promote(tracking_uri, MODEL, "3").version
     assert reigning(client)[0] == last == "3", "a race leaves nothing that stands in the way of the next"
+
+
+def test_20_promotions_at_once_leave_one_history_and_always_a_champion(client, tracking_uri) -> None:
+    promote(tracking_uri, MODEL, "1")
+    seen: set[str | None] = set()
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.add(reigning(client)[0])
+
+    def attempt(number: int) -> bool:
+        try:
+            return promote(tracking_uri, MODEL, str(number % 4 + 1)).changed
+        except UserError:
+            return False
+
+    with ThreadPoolExecutor(21) as pool:
+        watcher = pool.submit(watch)
+        changed = sum(pool.map(attempt, range(20)))
+        done.set()
+        watcher.result()
+    changes = history(tracking_uri, MODEL)
+    champions = [None, *(change.version for change in changes)]
+    assert [change.replaced for change in changes] == champions[: len(changes)]
+    assert len(changes) == 1 + changed
+    assert reigning(client)[0] == changes[-1].version
+    assert None not in seen, "there was a moment without a champion"
 
 
 def claim(client: MlflowClient, version: str, age: timedelta) -> str:

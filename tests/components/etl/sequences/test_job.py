@@ -186,7 +186,8 @@ def test_exposures_of_kept_users_come_through(prepared):
     shown = pq.read_table(prepared.data / "exposures.parquet").to_pylist()
     kept = {row["user_id"] for row in prepared.table("sequences")}
     expected = sorted(
-        (r for r in shown if r["user_id"] in kept), key=lambda r: (r["user_id"], r["timestamp"])
+        ({**r, "propensities": None} for r in shown if r["user_id"] in kept),
+        key=lambda r: (r["user_id"], r["timestamp"]),
     )
     found = sorted(prepared.table("exposures"), key=lambda r: (r["user_id"], r["timestamp"]))
     assert found == expected and found
@@ -202,9 +203,15 @@ def test_faulty_exposures_are_quarantined(prepared, run_step, tmp_path):
         "empty_list": {"user_id": user, "timestamp": time, "item_ids": []},
         "null_item_id": {"user_id": user, "timestamp": time, "item_ids": ["item-1", None]},
         "future": {"user_id": user, "timestamp": time.replace(year=2999), "item_ids": ["item-1"]},
+        "wrong_propensities": {
+            "user_id": user,
+            "timestamp": time,
+            "item_ids": ["item-1", "item-2"],
+            "propensities": [0.5, 0.0],
+        },
         "not_separated": {"user_id": user, "timestamp": time, "item_ids": ["['item-1'\n 'item-2']"]},
     }
-    good.append({"user_id": user, "timestamp": time, "item_ids": ["[item-1]"]})
+    good.append({"user_id": user, "timestamp": time, "item_ids": ["[item-1]"], "propensities": [0.25]})
     _exposed(tmp_path / "data", [*good, *bad.values()])
     run_step(tmp_path / "data", tmp_path / "out", as_of="2025-02-20")
     refused = [
@@ -228,9 +235,15 @@ def test_lists_may_lie_elsewhere_or_be_missing(prepared, run_step, tmp_path):
         run_step(data, tmp_path / "nowhere", exposures=str(lists))
     lists.mkdir()
     shown = pq.read_table(prepared.data / "exposures.parquet").to_pylist()[:20]
-    lines = [json.dumps({**row, "timestamp": row["timestamp"].isoformat()}) for row in shown]
+    shown = [row | {"item_ids": row["item_ids"][:2]} for row in shown]
+    lines = [
+        json.dumps({**row, "timestamp": row["timestamp"].isoformat(), "propensities": "0.5|0.25"})
+        for row in shown
+    ]
     (lists / "exposures.jsonl").write_text("\n".join(lines))
     run_step(data, tmp_path / "elsewhere", exposures=str(lists))
     kept = {row["user_id"] for row in prepared.table("sequences")}
     expected = [row for row in shown if row["user_id"] in kept]
-    assert pq.read_table(tmp_path / "elsewhere/exposures").num_rows == len(expected) > 0
+    written = pq.read_table(tmp_path / "elsewhere/exposures")
+    assert written["propensities"].to_pylist() == [[0.5, 0.25]] * len(expected)
+    assert expected

@@ -1,0 +1,1 @@
+"""What the log itself says beside the offline metrics."""

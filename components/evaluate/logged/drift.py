@@ -1,0 +1,126 @@
+"""What the training data were like, and how far they are from the champion's training data."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from components.evaluate.config import DriftConfig
+from components.shared.artifacts.storage import Folder
+from components.shared.errors import DataError, faults_as
+from data_contracts.evaluation import DATA_SUMMARY, Alarm, DataSummary, Drift
+
+HEAD = 500
+"""Items whose shares of the interactions are kept; the others count together."""
+
+_REMEDIES = {
+    "volume": "is the log whole, and the window the same? a model of another amount of data is no fair match",
+    "actions": "has the app, its logging or sequences.sources changed? labels weigh actions",
+    "popularity": "other items are popular now: retrain retrieval, and distrust the champion's figures",
+    "new items": "items without interactions are found by their content alone: look at the slice new items",
+    "history length": "prompts show other histories than the champion learnt from: see prompts.max_history",
+}
+
+
+def summarise(sequences: str, catalogue: str, quarantine: str) -> DataSummary:
+    """Return the summary of the training data; arguments are folders or URIs of tables."""
+    actions: Counter[str] = Counter()
+    lengths: Counter[str] = Counter()
+    users = events = 0
+    for batch in _table(sequences).to_batches(columns=["train_end", "events"]):
+        users += batch.num_rows
+        flat = batch["events"].flatten()
+        events += len(flat)
+        for found in pc.value_counts(flat.field("action")).to_pylist():
+            actions[found["values"]] += found["counts"]
+        for bucket in np.ceil(np.log2(np.maximum(batch["train_end"].to_numpy(), 1))).astype(int):
+            lengths[f"up to {2**bucket}"] += 1
+    items = _table(catalogue).to_table(columns=["item_id", "train_count"])
+    counts = dict(zip(items["item_id"].to_pylist(), items["train_count"].to_pylist(), strict=True))
+    head = sorted(counts, key=lambda item: (-counts[item], item))[:HEAD]
+    refused: Counter[str] = Counter()
+    for batch in _table(quarantine).to_batches(columns=["table", "reason"]):
+        refused.update(f"{row['table']}: {row['reason']}" for row in batch.to_pylist())
+    return DataSummary(
+        users=users,
+        items=len(counts),
+        events=events,
+        actions=_shares(actions),
+        popular={item: share for item, share in _shares(counts).items() if item in set(head)},
+        new_item_share=sum(not count for count in counts.values()) / len(counts),
+        history_lengths=_shares(lengths),
+        refused=dict(sorted(refused.items())),
+    )
+
+
+def read_summary(champion: Path | None) -> DataSummary | None:
+    """Return the summary that lies with the champion; None without one."""
+    file = champion / DATA_SUMMARY if champion else None
+    if file is None or not file.is_file():
+        return None
+    with faults_as(DataError):
+        return DataSummary.read(file)
+
+
+def drift(config: DriftConfig, now: DataSummary, then: DataSummary) -> list[Drift]:
+    """Return how far `now` is from `then`, each measure with its bound."""
+    growth = now.events / max(then.events, 1)
+    return [
+        Drift(
+            name="volume",
+            value=max(growth, 1 / growth) if growth else float(then.events),
+            bound=config.max_volume_factor,
+            then=f"{then.events:,} events",
+            now=f"{now.events:,} events",
+        ),
+        _distance("actions", config.max_actions, now.actions, then.actions),
+        _distance("popularity", config.max_popularity, now.popular, then.popular),
+        Drift(
+            name="new items",
+            value=abs(now.new_item_share - then.new_item_share),
+            bound=config.max_new_items,
+            then=f"{then.new_item_share:.1%} without interactions",
+            now=f"{now.new_item_share:.1%} without interactions",
+        ),
+        _distance("history length", config.max_history_length, now.history_lengths, then.history_lengths),
+    ]
+
+
+def alarms(found: list[Drift]) -> list[Alarm]:
+    """Return an alarm for each measure beyond its bound."""
+    return [
+        Alarm(
+            name=f"drift of {one.name}",
+            model="the log",
+            value=one.value,
+            bound=one.bound,
+            remedy=_REMEDIES[one.name],
+        )
+        for one in found
+        if one.value > one.bound
+    ]
+
+
+def _distance(name: str, bound: float, now: dict[str, float], then: dict[str, float]) -> Drift:
+    """Return the total variation distance of two distributions; what either lacks is its rest."""
+    names = {*now, *then}
+    rest = abs(sum(now.values()) - sum(then.values()))
+    apart = (sum(abs(now.get(key, 0.0) - then.get(key, 0.0)) for key in names) + rest) / 2
+    return Drift(name=name, value=apart, bound=bound, then=_first(then), now=_first(now))
+
+
+def _first(shares: dict[str, float]) -> str:
+    first = sorted(shares.items(), key=lambda pair: -pair[1])[:3]
+    return ", ".join(f"{name} {share:.1%}" for name, share in first)
+
+
+def _shares(counts: dict[str, int] | Counter[str]) -> dict[str, float]:
+    total = sum(counts.values())
+    return {name: count / total for name, count in sorted(counts.items())} if total else {}
+
+
+def _table(location: str) -> ds.Dataset:
+    folder = Folder.at(location)
+    return ds.dataset(folder.root, format="parquet", filesystem=folder.store)
