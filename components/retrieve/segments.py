@@ -39,6 +39,7 @@ def _banded(profiles: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     for name in by:
         values = profiles.get(name, pd.Series(None, profiles.index, dtype=object))
         if name == "age":
-            values = pd.to_numeric(values, errors="coerce") // AGE_BAND * AGE_BAND
+            # As one type: a column with nulls holds floats, whose texts are others.
+            values = pd.to_numeric(values, errors="coerce").astype(float) // AGE_BAND * AGE_BAND
         columns[name] = values.map(str, na_action="ignore").astype(object).where(values.notna(), None)
     return pd.DataFrame(columns, index=profiles.index)

@@ -39,7 +39,7 @@ def summarise(sequences: str, catalogue: str, quarantine: str) -> DataSummary:
             lengths[f"up to {2**bucket}"] += 1
     items = _table(catalogue).to_table(columns=["item_id", "train_count"])
     counts = dict(zip(items["item_id"].to_pylist(), items["train_count"].to_pylist(), strict=True))
-    head = sorted(counts, key=lambda item: (-counts[item], item))[:HEAD]
+    head = set(sorted(counts, key=lambda item: (-counts[item], item))[:HEAD])
     refused: Counter[str] = Counter()
     for batch in _table(quarantine).to_batches(columns=["table", "reason"]):
         refused.update(f"{row['table']}: {row['reason']}" for row in batch.to_pylist())
@@ -48,7 +48,7 @@ def summarise(sequences: str, catalogue: str, quarantine: str) -> DataSummary:
         items=len(counts),
         events=events,
         actions=_shares(actions),
-        popular={item: share for item, share in _shares(counts).items() if item in set(head)},
+        popular={item: share for item, share in _shares(counts).items() if item in head},
         new_item_share=sum(not count for count in counts.values()) / len(counts),
         history_lengths=_shares(lengths),
         refused=dict(sorted(refused.items())),

@@ -68,10 +68,14 @@ class Ranker:
 
 
 def label_shares(labels: Sequence[int], weights: Sequence[float], candidates: int) -> list[float]:
-    """Return each candidate's share of the engagement with the `labels` (1-based numbers)."""
+    """Return each candidate's share of the engagement with the `labels` (1-based numbers).
+
+    Labels without any engagement share equally: the stronger ones may not be retrieved.
+    """
     shares = [0.0] * candidates
+    total = sum(weights)
     for number, weight in zip(labels, weights, strict=True):
-        shares[number - 1] = weight / sum(weights)
+        shares[number - 1] = weight / total if total else 1 / len(labels)
     return shares
 
 

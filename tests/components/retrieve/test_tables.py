@@ -28,6 +28,13 @@ def test_segments_are_combinations_and_ages_come_in_bands(write_tables) -> None:
     assert segments.numbers(asked).tolist() == [of[0], NO_SEGMENT, NO_SEGMENT, NO_SEGMENT]
 
 
+def test_an_age_has_one_band_whatever_the_other_users_ages() -> None:
+    for ages in ([31, 25], [31, 25, None]):
+        segments = Segments.of(pd.DataFrame({"age": ages}), ("age",))
+        for asked in ([39, 20], ["39", "20"], [39, 20, None]):
+            assert segments.numbers(pd.DataFrame({"age": asked})).tolist()[:2] == [1, 0]
+
+
 def test_a_brand_is_a_tag_among_others(write_tables) -> None:
     tags, brands = {"a": ["soap", "acme"], "b": ["soap"]}, {"a": "acme", "b": "zest", "c": "acme", "d": ""}
     inputs = write_tables({"u": ["a", "b", "c", "d"]}, tags=tags, brands=brands)

@@ -48,3 +48,4 @@ def test_a_saved_model_says_how_it_ranks(tiny_model_folder: Path, tmp_path: Path
 
 def test_shares_follow_the_engagement() -> None:
     assert label_shares([3, 1], [3.0, 1.0], 4) == [0.25, 0.0, 0.75, 0.0]
+    assert label_shares([3, 1], [0.0, 0.0], 4) == [0.5, 0.0, 0.5, 0.0]
