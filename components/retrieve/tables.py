@@ -93,8 +93,8 @@ def read_profiles(users: Path, user_ids: Sequence[str], columns: Sequence[str]) 
 
 
 def read_items(catalogue: Path) -> pa.Table:
-    """Return id, title and topic of all items, sorted by id as in `load`."""
-    return read_table(catalogue, ["item_id", "title", "topic"]).sort_by("item_id")
+    """Return what prompts show of all items, sorted by id as in `load`."""
+    return read_table(catalogue, ["item_id", "title", "topic", "brand", "tags"]).sort_by("item_id")
 
 
 def _read_sorted(path: Path, columns: list[str]) -> dict[str, pa.Array]:

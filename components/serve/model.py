@@ -35,7 +35,7 @@ class RankingModel(PythonModel):
         candidates?: list of {item_id, title, topic?, score?} in a retriever's order; default: what the
             version's own retriever finds for the history. Of repeats the first counts. A version that weighs
             the retriever's scores needs them. What `prompts.item_facts` shows may stand beside: brand?,
-            tags?, and the numbers users?, last? and together?.
+            tags?, and the numbers users?, last? and together?, which the version's retriever does not tell.
         profile?: mapping of a field's name to text. now?: ISO 8601 time of the request; default: the
             clock's. interests?: list of {topic, count}; default: counted over `history`.
         A column that only some rows need holds None in the others (MLflow refuses NaN there).

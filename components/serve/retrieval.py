@@ -13,7 +13,7 @@ from components.shared.prompting.request import CandidateItem, Request, SeenItem
 
 
 class Retrieval:
-    """The retriever of a served folder, with the catalogue's titles and topics."""
+    """The retriever of a served folder, with what prompts show of the catalogue's items."""
 
     def __init__(self, folder: Path) -> None:
         served = load(folder)
@@ -46,16 +46,17 @@ class Retrieval:
         """Return the entries that have a title, of their own or the catalogue's."""
         described = []
         for seen, place in zip(history, places, strict=True):
-            if place >= 0 and not (seen.title and seen.topic):
+            if place >= 0 and not (seen.title and seen.topic and seen.brand):
                 known = self.items.iloc[place]
-                seen = replace(seen, title=seen.title or known["title"], topic=seen.topic or known["topic"])
+                told = {name: getattr(seen, name) or known[name] for name in ("title", "topic", "brand")}
+                seen = replace(seen, **told)
             described.append(seen)
         return [seen for seen in described if seen.title]
 
     def _candidates(
         self, requests: Sequence[Request], places: Sequence[Sequence[int]]
     ) -> list[list[CandidateItem]]:
-        """Return each request's candidates with titles and topics, best first."""
+        """Return each request's candidates with what the catalogue tells, best first."""
         known = [list(dict.fromkeys(place for place in row if place >= 0)) for row in places]
         flat = np.array([place for row in known for place in row], np.int64)
         profiles = pd.DataFrame([request.profile for request in requests], range(len(requests)))
@@ -67,7 +68,7 @@ class Retrieval:
         lists, count = self.retriever.candidates(queries).lists, self.retriever.config.num_candidates
         return [
             [
-                CandidateItem(**row, score=score)
+                CandidateItem(**row | {"tags": list(row["tags"])}, score=score)
                 for row, score in zip(
                     self.items.iloc[items[items >= 0]].to_dict(orient="records"),
                     scores[items >= 0].tolist(),

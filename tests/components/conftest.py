@@ -29,7 +29,8 @@ def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder, day = tmp_path_factory.mktemp("retrieved"), 86_400_000_000
     catalogue = [
-        {"item_id": f"i{n:02}", "title": f"Title {n}", "topic": "tea", "tags": ["tea"], "train_count": 0}
+        {"item_id": f"i{n:02}", "title": f"Title {n}", "topic": "tea", "train_count": 0}
+        | {"tags": ["tea", "green"], "brand": "Acme"}
         for n in range(12)
     ]
     sequences = [

@@ -35,7 +35,7 @@ CLASSES = (
 
 @dataclasses.dataclass(frozen=True)
 class Served:
-    """A loaded folder: the retriever, the catalogue's titles and topics by item index, segments."""
+    """A loaded folder: the retriever, what prompts show of items, by item index, segments."""
 
     retriever: Retriever
     items: pa.Table
