@@ -46,7 +46,11 @@ class SegmentPopularity(Recommender):
         self.counts = sparse.csr_array((np.ones(len(pairs[0])), pairs), shape=shape)
 
     def recommend(self, queries: Queries, depth: int) -> RankedLists:
-        """Return what is popular in each user's segment, and not in the history."""
+        """Return what is popular in each user's segment and not in the history, scored by log(1 + count).
+
+        These stand beside other users' scores by a model, and one weight serves all (`Ranker`): counts of
+        thousands would set it.
+        """
         lists = RankedLists.empty(len(queries), depth)
         for segment in np.unique(queries.segments):
             rows, counts = np.flatnonzero(queries.segments == segment), self.population
@@ -54,4 +58,6 @@ class SegmentPopularity(Recommender):
                 counts = counts + self.counts[[segment]].toarray()[0]
             best = Popularity(counts).rank(queries.histories.take(rows), depth)
             lists.items[rows], lists.scores[rows] = best.items, best.scores
+        found = lists.items >= 0
+        lists.scores[found] = np.log1p(lists.scores[found])
         return lists

@@ -32,6 +32,9 @@ def test_a_segment_leans_on_everybody_by_the_prior() -> None:
     small, large = (SegmentPopularity(train, segments[:6], 4, prior) for prior in (1.0, 100.0))
     assert small.recommend(queries, 3).items.tolist() == [[0, 1, 2], [1, 2, 0], [1, 0, 2], [1, 0, 2]]
     assert large.recommend(queries, 3).items.tolist() == [[1, 0, 2]] * 4
+    expected = np.log1p([[2 + 2 / 7, 4 / 7, 1 / 7]])  # counts, and a seventh of everybody's seven
+    np.testing.assert_allclose(small.recommend(queries, 3).scores[:1], expected, rtol=1e-6)
+    assert small.recommend(queries, 4).scores.tolist()[0][3] == 0.0  # of no interaction
 
 
 def test_a_user_without_history_gets_what_is_popular_among_their_like(write_tables, outputs) -> None:
