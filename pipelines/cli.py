@@ -383,9 +383,7 @@ def compare(
 @app.command()
 def recommend(
     data: Annotated[str, typer.Option(help="Folder or s3:// URI of users, items, events.")],
-    out: Annotated[
-        str, typer.Option(help="Folder or s3:// URI for the table: new, or its own.", callback=_replaceable)
-    ],
+    out: Annotated[str, typer.Option(help="Folder or s3:// URI for the table: new, or its own.")],
     model: Annotated[str, typer.Option(help="A version by MLflow's URI.")] = "models:/recllm-r1@champion",
     users: Annotated[
         Path | None, typer.Option(help="File of user ids, one a line; default: everybody in the data.")

@@ -46,8 +46,9 @@ def run(
     """
     from components.shared.artifacts.fingerprint import of_text
     from components.window.lineage import of_data
-    from pipelines.datasets.own_folder import own_folder
+    from pipelines.datasets.own_folder import RECOMMENDED, check_replaceable, own_folder
 
+    check_replaceable(out, RECOMMENDED)
     loaded = _load(model, registry, answer)
     wanted = None if users is None else _ids(users)
     key = of_text(loaded.metadata.model_uuid, answer, of_data(data), json.dumps(wanted), repr(config))
@@ -61,7 +62,7 @@ def run(
         for field in fields(Counts):
             setattr(total, field.name, getattr(total, field.name) + getattr(counts, field.name))
         log.info("%d of %d users", total.users, len(everybody))
-    with own_folder(out) as table:
+    with own_folder(out, RECOMMENDED) as table:
         for part in sorted(folder.glob("part-*.parquet")):
             (table / part.name).write_bytes(part.read_bytes())
     return total

@@ -12,31 +12,32 @@ from data_contracts import tables
 
 MARKER = ".recllm"
 """The file by which such a folder is known."""
-OWN = re.compile(rf"{re.escape(MARKER)}|({'|'.join(tables.RAW)}|part-\d+)\.parquet")
-"""Names of its files: of raw tables, and of parts of recommendations."""
+RAW = re.compile(rf"({'|'.join(tables.RAW)})\.parquet")
+RECOMMENDED = re.compile(r"part-\d+\.parquet")
+"""Names of files: of raw tables, and of parts of recommendations. Neither replaces the other."""
 _MARKED = "Written by `recllm sample`, `import` or `recommend`, which may replace this folder.\n"
 
 
-def check_replaceable(out: str) -> str:
-    """Return `out`, a folder or s3:// URI. Raises DataError if others wrote what is there."""
+def check_replaceable(out: str, own: re.Pattern[str] = RAW) -> str:
+    """Return `out`, a folder or s3:// URI. Raises DataError if it holds other files than `own`."""
     names = _names(out)
-    foreign = {name for name in names if MARKER not in names or not OWN.fullmatch(name)}
+    foreign = {name for name in names if MARKER not in names or not (name == MARKER or own.fullmatch(name))}
     if foreign:
         raise DataError(
             f"{out}: holds {', '.join(sorted(foreign)[:3])}, which would be lost; name a new folder, an "
-            "empty one, or one that `recllm sample` or `recllm import` wrote"
+            "empty one, or one that the same command wrote"
         )
     return out
 
 
 @contextmanager
-def own_folder(out: str | Path) -> Iterator[Path]:
+def own_folder(out: str | Path, own: re.Pattern[str] = RAW) -> Iterator[Path]:
     """Yield a local folder whose files replace those of `out` when the block succeeds.
 
     `out` is a folder, replaced whole or not at all, or an s3:// URI, written file by file.
     Raises: DataError as `check_replaceable`, or the store refuses; OutputError: a disk is full.
     """
-    out = check_replaceable(str(out))
+    out = check_replaceable(str(out), own)
     if not is_remote(out):
         with atomic_folder(Path(out)) as folder:
             yield folder

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from components.shared.errors import DataError
-from pipelines.datasets.own_folder import MARKER, own_folder
+from pipelines.datasets.own_folder import MARKER, RECOMMENDED, own_folder
 from pipelines.datasets.synthetic.config import SampleConfig
 from pipelines.datasets.synthetic.log import generate
 from tests.components.shared.artifacts.s3_server import serving
@@ -44,6 +44,14 @@ def test_a_file_that_was_put_beside_its_own_is_not_lost(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data: holds exposures\.csv, which would be lost"):
         write(tmp_path / "data", users="2")
     assert (tmp_path / "data/users.parquet").read_text() == "1"
+
+
+def test_recommendations_do_not_replace_raw_tables(tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    write(out, users="1")
+    with pytest.raises(DataError, match=r"data: holds users\.parquet"), own_folder(out, RECOMMENDED):
+        raise AssertionError("nothing is made for such a folder")
+    assert (out / "users.parquet").read_text() == "1"
 
 
 def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
