@@ -46,10 +46,10 @@ class SegmentPopularity(Recommender):
         self.counts = sparse.csr_array((np.ones(len(pairs[0])), pairs), shape=shape)
 
     def recommend(self, queries: Queries, depth: int) -> RankedLists:
-        """Return what is popular in each user's segment and not in the history, scored by log(1 + count).
+        """Return what is popular in each user's segment, and not in the history.
 
-        These stand beside other users' scores by a model, and one weight serves all (`Ranker`): counts of
-        thousands would set it.
+        Scores are log(1 + count). They stand beside other users' scores by a model, and one weight serves
+        all (`Ranker`): counts of thousands would set it.
         """
         lists = RankedLists.empty(len(queries), depth)
         for segment in np.unique(queries.segments):
