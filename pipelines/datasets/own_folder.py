@@ -19,7 +19,7 @@ _MARKED = "Written by `recllm sample`, `import` or `recommend`, which may replac
 
 
 def check_replaceable(out: str, own: re.Pattern[str] = RAW) -> str:
-    """Return `out`, a folder or s3:// URI. Raises DataError if it holds other files than `own`."""
+    """Return `out`, a folder or s3:// URI. Raises DataError: files that are not `own`."""
     names = _names(out)
     foreign = {name for name in names if MARKER not in names or not (name == MARKER or own.fullmatch(name))}
     if foreign:
