@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.etl.config import SequencesConfig
-from components.shared.errors import DataError
+from components.shared.errors import ConfigError, DataError
 from components.shared.logs import logger
 
 log = logger("recommend")
@@ -42,12 +42,14 @@ def run(
 
     `users` is a file of ids, one a line; None: everybody in `data`. `out` is a folder or s3:// URI, written
     when all parts are; these wait below `work`, from which the same command resumes.
-    Raises ConfigError: no such model; DataError, ContractError: `data` or `users` are unfit.
+    Raises ConfigError: no such model, or Spark is elsewhere; DataError, ContractError: `data` or `users` are
+    unfit.
     """
     from components.shared.artifacts.fingerprint import of_text
     from components.window.lineage import of_data
     from pipelines.datasets.own_folder import RECOMMENDED, check_replaceable, own_folder
 
+    _check_spark(config)
     check_replaceable(out, RECOMMENDED)
     loaded = _load(model, registry, answer)
     wanted = None if users is None else _ids(users)
@@ -66,6 +68,14 @@ def run(
         for part in sorted(folder.glob("part-*.parquet")):
             (table / part.name).write_bytes(part.read_bytes())
     return total
+
+
+def _check_spark(config: SequencesConfig) -> None:
+    if not config.spark.is_local:  # executors would leave the histories on their own disks
+        raise ConfigError(
+            f"recommend reads the data on this machine, but sequences.spark.master is {config.spark.master}; "
+            "name a profile with a master local[...]"
+        )
 
 
 def _load(model: str, registry: str, answer: str) -> Any:

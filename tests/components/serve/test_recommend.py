@@ -100,3 +100,9 @@ def test_what_is_unfit_is_refused(registry, data, tmp_path) -> None:
     with pytest.raises(ContractError, match="2 of 2 rows are faulty"):
         run()
     assert not (tmp_path / "out").exists()
+
+
+def test_executors_elsewhere_are_refused_before_anything_is_read(tmp_path) -> None:
+    config = SequencesConfig(spark=SparkConfig(master="k8s://https://kubernetes.default.svc"))
+    with pytest.raises(ConfigError, match=r"sequences\.spark\.master is k8s://"):
+        recommend.run(MODEL, "", config, "data", None, str(tmp_path / "out"), tmp_path / "work")
