@@ -79,10 +79,9 @@ def fits(model: Any, tokens: int) -> bool:
     `base_model` tries it, and writes PACKED into the configuration of a model for which it is wrong. A mask
     of our own replaces that of a sliding window, which may therefore not end within the tokens.
     """
-    config = getattr(model, "module", model).config  # of several processes each wraps the model
-    text = config.get_text_config()  # of a model that reads images as well
+    text = model.config.get_text_config()  # of a model that reads images as well
     windows = [getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size")]
-    return getattr(config, PACKED, True) and all(tokens <= window for window in windows if window)
+    return getattr(model.config, PACKED, True) and all(tokens <= window for window in windows if window)
 
 
 def packed_logits(model: Any, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> torch.Tensor:

@@ -49,30 +49,6 @@ def test_the_loss_is_a_softmax_over_weighted_scores(answers, prompts_folder, tin
         )
 
 
-@pytest.mark.parametrize("answers", SCORING)
-def test_a_model_wrapped_for_several_processes_has_the_same_loss(
-    answers, prompts_folder, tiny_model_folder, tmp_path
-) -> None:
-    lm = load(tiny_model_folder, "float32")
-    config = dataclasses.replace(CONFIG, answers=answers)
-    batch = ranking.collate(ranking.encode(read_prompts(prompts_folder, "train", 2), lm.tokenizer, config))
-    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
-    torch.distributed.init_process_group("gloo", rank=0, world_size=1, store=store)
-    try:
-        found = []
-        for model in (lm.model, torch.nn.parallel.DistributedDataParallel(lm.model)):
-            loss = ranking.ranking_loss(model, batch, Ranker(answers, scale=0.5, fuse=2.0))
-            loss.backward()
-            norm = torch.nn.utils.get_total_norm(
-                [w.grad for w in lm.model.parameters() if w.grad is not None]
-            )
-            found.append((loss.item(), norm.item()))
-            lm.model.zero_grad()
-        assert found[0] == pytest.approx(found[1], rel=1e-4)
-    finally:
-        torch.distributed.destroy_process_group()
-
-
 @pytest.fixture
 def telling_titles(prompts_folder: Path, tmp_path: Path) -> Path:
     """The prompts with titles of which the history tells the label's."""
