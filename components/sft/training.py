@@ -101,6 +101,11 @@ def train(
         if config.answers != "generate":
             fusion = ranking.fit(plain, read_prompts(prompts, "valid"), config)
             log.info("after training, %s", fusion)
+            if not fusion.prompts:
+                log.warning(
+                    "no validation prompt has its label among the candidates: the model keeps the "
+                    "retriever's order; raise prompts.valid_prompts or retrieve.num_candidates"
+                )
             fusion.ranker.write(plain.model)
         with atomic_folder(model) as folder:
             plain.model.save_pretrained(folder)

@@ -58,7 +58,7 @@ def _step(label: str, container: Manifest, settings: Manifest) -> Manifest:
 
 HANDLED = {
     *("securityContext", "podMetadata", "secretAsEnv", "configMapAsEnv", "pvcMount", "emptyDirMounts"),
-    *("tolerations", "nodeAffinity", "activeDeadlineSeconds"),
+    *("tolerations", "nodeAffinity", "activeDeadlineSeconds", "fieldPathAsEnv"),
 }
 
 
@@ -75,7 +75,11 @@ def _resources(found: Manifest) -> Manifest:
 
 def _references(settings: Manifest) -> list[Manifest]:
     kinds = (("secretAsEnv", "secret"), ("configMapAsEnv", "configMap"))
-    return [
+    fields = [
+        {"name": field["name"], "valueFrom": {"fieldRef": {"fieldPath": field["fieldPath"]}}}
+        for field in settings.get("fieldPathAsEnv", [])
+    ]
+    return fields + [
         {
             "name": pair["envVar"],
             "valueFrom": {

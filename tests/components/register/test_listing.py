@@ -17,7 +17,7 @@ MODEL = "recllm-r1"
 
 
 def test_versions_with_their_figures_and_the_history(
-    tracking_uri, tiny_model_folder, make_report, tmp_path: Path
+    tracking_uri, tiny_model_folder, served_folder, make_report, tmp_path: Path
 ):
     config = RegisterConfig(tracking_uri=tracking_uri, serving=ServingConfig(max_new_tokens=4))
     for key in ("night-1", "night-2"):
@@ -28,7 +28,7 @@ def test_versions_with_their_figures_and_the_history(
             "users": tmp_path / "users",
             "html": tmp_path / "page.html",
         }
-        run(config, model=tiny_model_folder, **files)
+        run(config, model=tiny_model_folder, served=served_folder, **files)
     connect(tracking_uri).create_model_version(MODEL, "file:///elsewhere")
     promote(tracking_uri, MODEL, "1")
     found = list_versions(tracking_uri, MODEL)

@@ -21,14 +21,16 @@ def server(tracking_uri: str, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_register_promote_and_fetch_over_http(server, tiny_model_folder, make_report, tmp_path) -> None:
+def test_register_promote_and_fetch_over_http(
+    server, tiny_model_folder, served_folder, make_report, tmp_path
+) -> None:
     config = RegisterConfig(tracking_uri=server)
     report = tmp_path / "report.json"
     (tmp_path / "users").write_bytes(b"a table")
     for key in ("run-1", "run-1", "run-2"):
         report.write_text(make_report(lineage={"run_key": key}).to_json())
         inputs = {"model": tiny_model_folder, "report": report, "html": tmp_path / "info.html"}
-        inputs["users"] = tmp_path / "users"
+        inputs |= {"served": served_folder, "users": tmp_path / "users"}
         version = run(config, **inputs)
     assert version == "2"
     promote(server, MODEL, "1")

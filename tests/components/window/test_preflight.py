@@ -82,7 +82,7 @@ def test_all_faults_are_in_one_error(config, pod, data: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "fault"),
     [
-        pytest.param({"user_id": [1]}, "column 'user_id' has type int64, expected string", id="type"),
+        pytest.param({"user_id": [1.5]}, "column 'user_id' has type double, expected string", id="type"),
         pytest.param({"user_id": pa.array([], pa.string())}, "the users table has no rows", id="no rows"),
         pytest.param({"id": ["u1"]}, "column 'user_id' is missing", id="no column"),
     ],

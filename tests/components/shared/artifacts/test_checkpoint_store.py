@@ -94,7 +94,7 @@ def test_the_next_machine_continues_the_mlflow_run(
             raise InterruptedError
     client = MlflowClient(tracking_uri)
     (run,) = client.search_runs([client.get_experiment_by_name("recllm-r1").experiment_id])
-    assert run.info.run_name == "sft-1"
+    assert run.info.run_name == "sft"
 
 
 def push_and_die(uploads: int) -> None:

@@ -115,7 +115,9 @@ def test_files_that_a_server_refuses_are_no_corrupt_version(answering, tmp_path,
     assert not (tmp_path / "champion").exists()
 
 
-def test_an_upload_that_a_proxy_refuses_registers_nothing(answering, make_report, tmp_path) -> None:
+def test_an_upload_that_a_proxy_refuses_registers_nothing(
+    answering, served_folder, make_report, tmp_path
+) -> None:
     run_info = {"run_id": "r", "run_uuid": "r", "artifact_uri": "mlflow-artifacts:/1/r/artifacts"}
     others = {
         "registered-models/get": (200, json.dumps({"registered_model": {"name": MODEL}})),
@@ -130,7 +132,13 @@ def test_an_upload_that_a_proxy_refuses_registers_nothing(answering, make_report
     for name in ("config.json", "model.safetensors"):
         (model / name).write_text("{}")
     report.write_text(make_report().to_json())
-    inputs = {"model": model, "report": report, "users": report, "html": tmp_path / "page.html"}
+    inputs = {
+        "model": model,
+        "served": served_folder,
+        "report": report,
+        "users": report,
+        "html": tmp_path / "page.html",
+    }
     with pytest.raises(ConfigError, match=r"HTTP status 413: .*; .*files of this size"):
         run(RegisterConfig(tracking_uri=uri), **inputs)
     assert not (tmp_path / "page.html").exists()
