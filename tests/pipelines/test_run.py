@@ -59,11 +59,13 @@ def test_the_run_compares_all_models_and_says_where_everything_lies(finished: tu
     assert not list((folder / "runs" / "checkpoints").iterdir())
 
 
-def test_the_challenger_answers_and_can_be_promoted(finished: tuple[Path, str]) -> None:
+def test_the_challenger_answers_and_can_be_promoted(
+    finished: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mlflow
 
     folder, _ = finished
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/runs/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/runs/mlflow.db")
     client = mlflow.MlflowClient()
     version = client.get_model_version_by_alias("recllm-r1", "challenger")
     assert version.tags["data_fingerprint"]
