@@ -118,6 +118,11 @@ class RetrieveConfig:
         return max(self.ranking_depth, self.num_candidates, *CEILINGS)
 
     @property
+    def ceilings(self) -> tuple[int, ...]:
+        """Numbers of first candidates whose recall is reported: CEILINGS and all of them."""
+        return tuple(sorted({*CEILINGS, self.num_candidates}))
+
+    @property
     def has_blend(self) -> bool:
         """Whether a blend is among the models or names candidates."""
         return not {*BLENDS}.isdisjoint([*self.models, *self.sources])

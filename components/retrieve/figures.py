@@ -60,7 +60,7 @@ def accuracy_sums(split: str, model: str, lists: RankedLists, queries: Queries) 
 
 
 def candidate_sums(split: str, found: Candidates, wanted: int, cuts: tuple[int, ...]) -> Sums:
-    """Return what SplitFigures tells of candidates, as sums over queries."""
+    """Return the sums over queries from which `split_figures` computes."""
     queries, lists = found.queries, found.lists
     counts, labels = (queries.histories.lengths > 0), queries.labels.lengths
     sums = {

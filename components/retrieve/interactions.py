@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -160,6 +161,10 @@ class Sequences:
         position = 1 + np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
         label = self.offsets[users] + position
         return self._queries(users, position, Histories(self.items, label, label + 1))
+
+    def train_queries(self, positions: Literal["last", "all"]) -> Queries:
+        """Return the train prompts' queries, one per user or for every item but the first."""
+        return self.train_prefixes() if positions == "all" else self.queries("train")
 
     def queries(self, split: str) -> Queries:
         """Return the queries of `split`, at most one per user.

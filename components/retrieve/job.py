@@ -10,7 +10,7 @@ from components.retrieve import report
 from components.retrieve.candidates.cross_fit import CrossFit
 from components.retrieve.candidates.exposures import Exposures, load_exposures
 from components.retrieve.candidates.generator import CandidateGenerator, RetrievalContext
-from components.retrieve.config import CEILINGS, RetrieveConfig
+from components.retrieve.config import RetrieveConfig
 from components.retrieve.figures import Sums, model_figures, split_figures
 from components.retrieve.interactions import Interactions
 from components.retrieve.models.factory import device
@@ -114,15 +114,14 @@ def _add_figures(
     shown: Exposures | None,
     data: Interactions,
 ) -> None:
-    """Add what the partitions' sums tell of candidates and models."""
-    cuts = tuple(sorted({*CEILINGS, figures.config.num_candidates}))
-    train = data.train_prefixes() if figures.config.train_positions == "all" else data.queries("train")
+    """Add the figures of candidates and models, from the partitions' sums."""
+    config = figures.config
     for split in SPLITS:
         unlisted = None
         if shown:
-            queries = train if split == "train" else data.queries(split)
+            queries = data.train_queries(config.train_positions) if split == "train" else data.queries(split)
             unlisted = int((shown.latest(queries) < 0).sum())
-        figures.splits[split] = split_figures(split, sums, cuts, unlisted)
+        figures.splits[split] = split_figures(split, sums, config.ceilings, unlisted)
     for name in (*ranked, CANDIDATE_ORDER):
         figures.models[name] = {split: model_figures(split, name, sums) for split in EVALUATED}
         test = figures.models[name]["test"]

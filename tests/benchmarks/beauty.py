@@ -75,7 +75,9 @@ def write_prompts(data: Interactions, titles: list[str], options: argparse.Names
     final, cross_fit = CandidateGenerator(context, users, -1), CrossFit.of(context)
     cross_fit.add_blends(final)
     for split in SPLITS:
-        found = cross_fit.candidates() if split == "train" else final.candidates(data.queries(split))
+        found = (
+            cross_fit.candidates() if split == "train" else final.retriever().candidates(data.queries(split))
+        )
         rows = prompt_rows(data, titles, split, found.queries, found.lists, options)
         with atomic_file(folder / f"{split}.parquet") as partial:
             pq.write_table(pa.Table.from_pylist(rows, schema=PROMPTS), partial)

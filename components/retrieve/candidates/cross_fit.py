@@ -31,7 +31,7 @@ class CrossFit:
     def of(cls, context: RetrievalContext) -> "CrossFit":
         """Return the generators, nothing of them fitted yet."""
         config, data = context.config, context.data
-        queries = data.train_prefixes() if config.train_positions == "all" else data.queries("train")
+        queries = data.train_queries(config.train_positions)
         fold_of_user = user_folds(data.user_ids, config.folds, config.seed)
         folds = fold_of_user[queries.users]
         generators = {

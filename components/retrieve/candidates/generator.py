@@ -14,9 +14,9 @@ from components.retrieve.blend.sales import Sales
 from components.retrieve.blend.trees import Trees
 from components.retrieve.candidates.exposures import Exposures
 from components.retrieve.candidates.new_items import NewItems
-from components.retrieve.candidates.retriever import Candidates, Retriever
+from components.retrieve.candidates.retriever import Retriever
 from components.retrieve.config import RetrieveConfig
-from components.retrieve.interactions import Interactions, Ints, Queries
+from components.retrieve.interactions import Interactions, Ints
 from components.retrieve.models import factory
 from components.retrieve.models.popularity import SegmentPopularity, item_counts
 from components.retrieve.ranking import Recommender, Scorer
@@ -85,7 +85,3 @@ class CandidateGenerator:
         """Return what these models and the candidates' need to answer."""
         models = {name: self.fit(name)[0] for name in (*names, *self.config.sources)}
         return Retriever(self.config, models, self.fallback, self.is_new, self.new_items)
-
-    def candidates(self, queries: Queries) -> Candidates:
-        """Return the candidates of `queries`."""
-        return self.retriever().candidates(queries)

@@ -11,7 +11,6 @@ from components.retrieve.config import RetrieveConfig
 from components.retrieve.interactions import Bools, Ints, Queries
 from components.retrieve.models.popularity import SegmentPopularity
 from components.retrieve.ranking import RankedLists, Recommender
-from data_contracts.evaluation import ONLINE
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,10 @@ class Retriever:
         """Items per ranked list."""
         return min(self.config.depth, len(self.is_new))
 
-    def rank(self, name: str, queries: Queries) -> RankedLists:
-        """Return the lists of model `name`, short ones filled unless they were shown."""
-        lists = self.models[name].recommend(queries, self.depth)
-        return lists if name == ONLINE else self.fill(lists, queries)
+    def recommend(self, queries: Queries, *names: str) -> dict[str, RankedLists]:
+        """Return the lists of these models and the candidates', each ranked once."""
+        asked = dict.fromkeys((*names, *self.config.sources))
+        return {name: self.models[name].recommend(queries, self.depth) for name in asked}
 
     def fill(self, lists: RankedLists, queries: Queries) -> RankedLists:
         """Return `lists`, short ones filled with what is popular in the user's segment."""
@@ -58,20 +57,24 @@ class Retriever:
         items[short], scores[short] = filled.items, filled.scores
         return RankedLists(items, scores)
 
-    def candidates(self, queries: Queries) -> Candidates:
-        """Return the fused lists of the candidates' models, short ones filled, with new items inserted."""
+    def candidates(self, queries: Queries, lists: Mapping[str, RankedLists] | None = None) -> Candidates:
+        """Return the fused lists of the candidates' models, short ones filled, with new items inserted.
+
+        `lists` are those that `recommend` gave for `queries`.
+        """
         config, wanted = self.config, self.config.num_candidates
-        models = [self.models[name] for name in config.sources]
-        rankings = [model.recommend(queries, self.depth) for model in models]
+        found = self.recommend(queries) if lists is None else lists
+        rankings = [found[name] for name in config.sources]
         ranked = rankings[0]
         if len(rankings) > 1:
-            ranked = fuse(rankings, [model.vote_threshold for model in models], self.depth)
-        lists = self.fill(ranked, queries)
-        filled = (lists.items[:, :wanted] >= 0).sum() - (ranked.items[:, :wanted] >= 0).sum()
+            thresholds = [self.models[name].vote_threshold for name in config.sources]
+            ranked = fuse(rankings, thresholds, self.depth)
+        full = self.fill(ranked, queries)
+        filled = (full.items[:, :wanted] >= 0).sum() - (ranked.items[:, :wanted] >= 0).sum()
         if self.new_items:
-            lists = self.new_items.insert(lists, queries, config.new_item_slots, wanted)
-        items = lists.items[:, :wanted]
-        return Candidates(queries, lists, int(filled), int((self.is_new[items] & (items >= 0)).sum()))
+            full = self.new_items.insert(full, queries, config.new_item_slots, wanted)
+        items = full.items[:, :wanted]
+        return Candidates(queries, full, int(filled), int((self.is_new[items] & (items >= 0)).sum()))
 
 
 def cross_fitted(retrievers: Mapping[int, Retriever], queries: Queries, folds: Ints) -> Candidates:

@@ -1,6 +1,7 @@
 """Executors give the rows of a laptop: a real Spark, partitions cut where it cuts them."""
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,14 @@ import pytest
 
 from components.retrieve import passes
 from components.retrieve.blend.config import BLENDS, BlendConfig
+from components.retrieve.blend.recommender import Blends
 from components.retrieve.config import RetrieveConfig
+from components.retrieve.interactions import Queries
 from components.retrieve.job import run
 from components.retrieve.model_config import SasrecConfig, TrainingConfig
 from components.retrieve.models import factory
+from components.retrieve.partition import EVALUATED
+from components.retrieve.ranking import RankedLists
 from components.shared.spark.config import SparkConfig
 
 CONFIG = RetrieveConfig(
@@ -75,6 +80,21 @@ def test_executors_give_the_rows_of_a_laptop(write_tables, ring, tmp_path, monke
         for model, splits in report.models.items():
             assert other.models[model]["test"] == pytest.approx(splits["test"])
     assert {*BLENDS, "sasrec"} < set(report.models)
+
+
+def test_blends_rank_a_split_once(write_tables, ring, tmp_path, monkeypatch) -> None:
+    """Both have a row and one names the candidates: one pass over the features for all three."""
+    ranked, rank = Counter[int](), Blends._rank
+
+    def counting(self: Blends, queries: Queries, depth: int) -> dict[str, RankedLists]:
+        ranked[id(self)] += 1
+        return rank(self, queries, depth)
+
+    monkeypatch.setattr(Blends, "_rank", counting)
+    out = {key: tmp_path / key for key in ("candidates", "rankings", "served", "report_html")}
+    run(CONFIG, **write_tables(ring, sorted({item for items in ring.values() for item in items})), **out)
+    final, *folds = sorted(ranked.values(), reverse=True)
+    assert final == len(EVALUATED) and folds == [1] * CONFIG.folds
 
 
 def test_what_was_shown_cannot_be_spread() -> None:
