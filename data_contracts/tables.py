@@ -159,9 +159,7 @@ RECOMMENDATIONS = pa.schema(
     [
         _required("user_id", pa.string()),
         _required("item_ids", pa.list_(pa.string())),  # candidates, best first
-        _required(
-            "scores", pa.list_(pa.float64())
-        ),  # log-likelihoods of these; empty if reasons were asked for
+        _required("scores", pa.list_(pa.float64())),  # of these; empty if the answers were generated
         _required("rationale", pa.string()),  # "" where the answer is not valid
         _required("valid", pa.bool_()),  # else the items have the candidates' order
         _required("unknown_items", pa.int64()),  # of the history, which the model's catalogue lacks

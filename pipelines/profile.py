@@ -98,11 +98,8 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except (
-            ValueError,
-            KeyError,
-            AttributeError,
-        ) as error:  # of int(), date() …, which PyYAML lets through
+        # Errors of int(), date() and the like, which PyYAML lets through.
+        except (ValueError, KeyError, AttributeError) as error:
             kind = node.tag.rpartition(":")[2]
             raise yaml.constructor.ConstructorError(
                 None, None, f"{str(node.value)[:80]!r} is no {kind}", node.start_mark

@@ -27,14 +27,15 @@ START_SECONDS = 300
 
 
 @contextmanager
-def serving(model: str) -> Iterator[str]:
-    """Yield the address of a server of `model`, stopped at the end."""
+def serving(model: str, cwd: Path | None = None) -> Iterator[str]:
+    """Yield the address of a server of `model` that runs in `cwd`, stopped at the end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    process = subprocess.Popen([*command, "--port", str(port)], env=environment, start_new_session=True)
+    command += ["--port", str(port)]
+    process = subprocess.Popen(command, cwd=cwd, env=environment, start_new_session=True)
     address, started = f"http://127.0.0.1:{port}", time.monotonic()
     try:
         while time.monotonic() - started < START_SECONDS and process.poll() is None:

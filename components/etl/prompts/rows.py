@@ -55,7 +55,7 @@ def render(
     `case` has user_id, split, position, label_positions, item_ids (the sequence), engagement, events,
     candidates (item ids, retriever's order), their scores, profile (of the user), together (`together_days`)
     and items: item id -> catalogue row (`with_days`), for every item that the case names. `shown_until` is
-    the latest time of anything that the prompt tells.
+    the latest time of anything that the prompt shows.
     Raises ValueError: the prompt does not fit even without history, or an item is not in the catalogue.
     """
     items, candidates = case["items"], _ordered(case, config)

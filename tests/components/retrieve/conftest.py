@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from components.retrieve.models import factory
 from data_contracts.tables import CATALOGUE, EXPOSURES, SEQUENCES, USERS
 
 
@@ -19,6 +20,17 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def random_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in for the sentence encoder: unit vectors that depend on the text alone."""
+
+    def encode(texts, *_):
+        vectors = [np.random.default_rng(list(str(text).encode())).normal(size=8) for text in texts]
+        return np.array([v / np.linalg.norm(v) for v in vectors], np.float32)
+
+    monkeypatch.setattr(factory, "encode", encode)
 
 
 Sequences = dict[str, list[str]]

@@ -15,10 +15,11 @@ from components.retrieve.config import RetrieveConfig
 from components.retrieve.interactions import Queries
 from components.retrieve.job import run
 from components.retrieve.model_config import SasrecConfig, TrainingConfig
-from components.retrieve.models import factory
 from components.retrieve.partition import EVALUATED
 from components.retrieve.ranking import RankedLists
 from components.shared.spark.config import SparkConfig
+
+pytestmark = pytest.mark.usefixtures("random_vectors")
 
 CONFIG = RetrieveConfig(
     models=("popularity", "sasrec"),
@@ -31,17 +32,6 @@ CONFIG = RetrieveConfig(
     blend=BlendConfig(models=("item_to_item", "sasrec"), pool=20),
 )
 SPARK = SparkConfig(master="local[2]", memory="1g", shuffle_partitions=3)
-
-
-@pytest.fixture(autouse=True)
-def _random_vectors(monkeypatch) -> None:
-    """Stand in for the sentence encoder: unit vectors that depend on the text alone."""
-
-    def encode(texts, *_):
-        vectors = [np.random.default_rng(list(str(text).encode())).normal(size=8) for text in texts]
-        return np.array([v / np.linalg.norm(v) for v in vectors], np.float32)
-
-    monkeypatch.setattr(factory, "encode", encode)
 
 
 def table(folder: Path, *key: str) -> list[dict]:

@@ -1,13 +1,6 @@
 """The version behind `mlflow models serve`: histories in, rankings out, faults with their reason."""
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +8,7 @@ import requests
 
 from components.register import packaging
 from components.register.config import ServingConfig
+from tests.benchmarks.serve import serving
 
 SEEN = {"item_id": "i03", "actions": ["view"], "timestamp": "2026-01-01T09:00Z"}
 
@@ -22,27 +16,10 @@ SEEN = {"item_id": "i03", "actions": ["view"], "timestamp": "2026-01-01T09:00Z"}
 @pytest.fixture(scope="module")
 def server(tiny_model_folder, served_folder, tmp_path_factory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("served")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     parts = {"model": tiny_model_folder, "retriever": served_folder}
     built = packaging.build(parts, ServingConfig(dtype="float32", max_new_tokens=4), folder)
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(built), "--env-manager", "local"]
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    command += ["--port", str(port)]
-    process = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(300):
-            try:
-                if requests.get(f"{address}/ping", timeout=2).ok:
-                    break
-            except requests.ConnectionError:
-                time.sleep(1)
+    with serving(str(built), cwd=folder) as address:
         yield address
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)  # its workers too
-        process.wait(30)
 
 
 def post(server: str, *rows: Any) -> requests.Response:

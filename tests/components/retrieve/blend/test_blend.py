@@ -16,8 +16,9 @@ from components.retrieve.candidates.generator import CandidateGenerator, Retriev
 from components.retrieve.config import RetrieveConfig
 from components.retrieve.interactions import NO_VALUE
 from components.retrieve.job import run
-from components.retrieve.models import factory
 from components.retrieve.tables import load
+
+pytestmark = pytest.mark.usefixtures("random_vectors")
 
 CONFIG = RetrieveConfig(
     models=("popularity", "item_to_item"),
@@ -26,17 +27,6 @@ CONFIG = RetrieveConfig(
     ranking_depth=12,
     blend=BlendConfig(models=("item_to_item", "popularity"), pool=20),
 )
-
-
-@pytest.fixture(autouse=True)
-def _random_vectors(monkeypatch) -> None:
-    """Stand in for the sentence encoder: unit vectors that depend on the text alone."""
-
-    def encode(texts, *_):
-        vectors = [np.random.default_rng(list(str(text).encode())).normal(size=8) for text in texts]
-        return np.array([v / np.linalg.norm(v) for v in vectors], np.float32)
-
-    monkeypatch.setattr(factory, "encode", encode)
 
 
 def table(folder: Path) -> list[dict]:

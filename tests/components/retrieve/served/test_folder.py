@@ -25,10 +25,11 @@ from components.retrieve.model_config import (
     TigerConfig,
     TrainingConfig,
 )
-from components.retrieve.models import factory
 from components.retrieve.served.folder import load
 from components.retrieve.tables import load as load_tables
 from components.shared.errors import DataError
+
+pytestmark = pytest.mark.usefixtures("random_vectors")
 
 TRAINING = TrainingConfig(epochs=1)
 SMALL = {"dim": 16, "max_length": 8, "training": TRAINING}
@@ -60,17 +61,6 @@ SOURCES = {
     "a network": {"candidates_from": "tiger"},
     "a fusion, with slots for new items": {"candidates_from": "item_to_item+sasrec", "new_item_slots": 2},
 }
-
-
-@pytest.fixture(autouse=True)
-def _random_vectors(monkeypatch) -> None:
-    """Stand in for the sentence encoder: unit vectors that depend on the text alone."""
-
-    def encode(texts, *_):
-        vectors = [np.random.default_rng(list(str(text).encode())).normal(size=8) for text in texts]
-        return np.array([v / np.linalg.norm(v) for v in vectors], np.float32)
-
-    monkeypatch.setattr(factory, "encode", encode)
 
 
 @pytest.mark.parametrize("source", SOURCES)
