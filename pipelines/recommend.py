@@ -131,6 +131,10 @@ class _Asked:
         """Return all users with a history or a profile, sorted."""
         return sorted({*self.histories.index, *self.profiles.index})
 
+    def knows(self, user: str) -> bool:
+        """Return whether the data hold a history or a profile of `user`."""
+        return user in self.histories.index or user in self.profiles.index
+
     def request(self, user: str) -> dict[str, Any]:
         """Return the model's input row for `user`; an unknown one has nothing but the time."""
         row: dict[str, Any] = {"history": [], "profile": None, "now": self.now}
@@ -181,10 +185,9 @@ def _part(model: Any, asked: _Asked, ids: Sequence[str], file: Path) -> Counts:
         with atomic_file(file) as partial:
             pq.write_table(table, partial)
     written = pq.read_table(file, columns=["valid", "unknown_items"]).to_pydict()
-    known = asked.histories.index.union(asked.profiles.index)
     return Counts(
         users=len(ids),
-        unknown_users=sum(user not in known for user in ids),
+        unknown_users=sum(not asked.knows(user) for user in ids),
         without_history=sum(not request["history"] for request in requests),
         unknown_items=sum(written["unknown_items"]),
         valid_answers=sum(written["valid"]),

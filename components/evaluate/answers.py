@@ -118,10 +118,7 @@ def _score(
     seconds = time.perf_counter() - started
     del lm
     gc.collect()
-    fused = [
-        [ranker.logits(*pair) for pair in zip(values, prompt.scores, strict=True)]
-        for values, prompt in zip(scores, prompts, strict=True)
-    ]
+    fused = ranker.all_logits(scores, [prompt.scores for prompt in prompts])
     return Answers(**_ranked(fused, prompts), seconds=seconds, scores=scores)
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from components.shared.artifacts.storage import Folder
 from components.shared.errors import DataError
 from components.shared.metrics import Floats, TagSets, self_information
 from components.shared.prompting.table import PromptRow, read_prompts
@@ -108,6 +109,12 @@ def read_rankings(folder: Path, prompts: Sequence[PromptRow]) -> dict[str, list[
     return {
         model: [rows[row.user_id, row.position] for row in prompts] for model, rows in sorted(ranked.items())
     }
+
+
+def dataset(location: str) -> ds.Dataset:
+    """Return a table where it lies, in a folder or at an s3:// URI."""
+    folder = Folder.at(location)
+    return ds.dataset(folder.root, format="parquet", filesystem=folder.store)
 
 
 def _read(folder: Path, columns: list[str], rows: pc.Expression | None = None) -> pa.Table:

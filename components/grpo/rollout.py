@@ -143,14 +143,9 @@ def validate(
     """Return the mean `validation_scores` of greedy answers to `rows`, and the answers' texts."""
     if (ranker := Ranker.of(lm.model)).answers != "generate":
         scores = score_all(lm, [question(lm.tokenizer, ranker.answers, row) for row in rows])
-        texts = [
-            answer_of(
-                ranking(ranker.logits(torch.tensor(own), torch.tensor(row.scores)).tolist())[
-                    : row.answer_length
-                ]
-            )
-            for own, row in zip(scores, rows, strict=True)
-        ]
+        logits = ranker.all_logits(scores, [row.scores for row in rows])
+        orders = [ranking(values) for values in logits]
+        texts = [answer_of(order[: row.answer_length]) for order, row in zip(orders, rows, strict=True)]
         return validation_figures(texts, rows), texts
     prompts, batch_size = [row.messages for row in rows], config.eval_batch_size
     completions = complete(lm, prompts, max_new_tokens=config.max_new_tokens, batch_size=batch_size)

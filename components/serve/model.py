@@ -85,9 +85,9 @@ class RankingModel(PythonModel):
         requests = [read_request(row, f"row {number}") for number, row in enumerate(rows)]
         requests, unknown = self.retrieval.completed(requests)
         asked = [self._asked(number, request) for number, request in enumerate(requests)]
-        answer = self._reasoned if self.ranker.answers == "generate" else self._scored
+        rank = self._reasoned if self.ranker.answers == "generate" else self._scored
         columns = ["item_ids", "scores", "rationale", "valid"]
-        return pd.DataFrame(answer(requests, asked), columns=columns).assign(unknown_items=unknown)
+        return pd.DataFrame(rank(requests, asked), columns=columns).assign(unknown_items=unknown)
 
     def _reasoned(self, requests: list[Request], asked: list[Asked]) -> list[dict[str, Any]]:
         from components.shared.language_model.generate import complete
@@ -108,14 +108,11 @@ class RankingModel(PythonModel):
 
         retriever = [self._retriever_scores(n, request) for n, request in enumerate(requests)]
         questions = [question(self.lm.tokenizer, self.ranker.answers, shown) for shown in asked]
-        scored = zip(requests, score_all(self.lm, questions), retriever, strict=True)
-        return [
-            scored_row(request, [self.ranker.logits(*pair) for pair in zip(model, order, strict=True)])
-            for request, model, order in scored
-        ]
+        logits = self.ranker.all_logits(score_all(self.lm, questions), retriever)
+        return [scored_row(request, values) for request, values in zip(requests, logits, strict=True)]
 
     def _retriever_scores(self, number: int, request: Request) -> list[float]:
-        scores = [candidate.score for candidate in request.distinct_candidates]
+        scores = [candidate.score for candidate in request.candidates]
         if self.ranker.fuse and None in scores:
             raise DataError(
                 f"row {number}: candidates[{scores.index(None)}].score is missing, the retriever's: this "
@@ -142,7 +139,7 @@ class RankingModel(PythonModel):
 
 def prompt_input(request: Request, settings: PromptSettings) -> prompt.PromptInput:
     """Return a request's prompt content, as the prompts step takes it from the log."""
-    candidates = request.distinct_candidates
+    candidates = request.candidates
     if not candidates:
         raise ValueError("no candidate was sent, and the history holds every item of the catalogue")
     history = [
@@ -176,7 +173,7 @@ def prompt_input(request: Request, settings: PromptSettings) -> prompt.PromptInp
 
 def ranking(request: Request, text: str, answer_length: int) -> dict[str, Any]:
     """Return the output row for a request and the model's answer."""
-    ids = [candidate.item_id for candidate in request.distinct_candidates]
+    ids = [candidate.item_id for candidate in request.candidates]
     parsed = answer.parse(text)
     valid = parsed.is_valid(len(ids), answer_length)
     return {
@@ -191,7 +188,7 @@ def scored_row(request: Request, scores: Sequence[float]) -> dict[str, Any]:
     """Return the output row for a request and its candidates' scores."""
     from components.shared.language_model import scoring
 
-    ids = [candidate.item_id for candidate in request.distinct_candidates]
+    ids = [candidate.item_id for candidate in request.candidates]
     order = [number - 1 for number in scoring.ranking(scores)]
     return {
         "item_ids": [ids[place] for place in order],

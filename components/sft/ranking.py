@@ -112,10 +112,7 @@ def fit(lm: LanguageModel, rows: Sequence[PromptRow], config: SftConfig, least: 
     retriever = [target["retriever"] for target in targets]
     shares = [target["shares"] for target in targets]
     ranker = Ranker(config.answers).fitted(scores, retriever, shares, least)
-    both = [
-        [ranker.logits(*pair) for pair in zip(model, order, strict=True)]
-        for model, order in zip(scores, retriever, strict=True)
-    ]
+    both = ranker.all_logits(scores, retriever)
     ndcg = [_ndcg(listed, some) for some in (retriever, scores, both)]
     return Fusion(ranker, len(listed), *ndcg)
 

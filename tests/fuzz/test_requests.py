@@ -43,7 +43,7 @@ def test_mutated_requests(settings_, seed):
         return
     if not request.candidates:
         return  # the version retrieves them
-    ids = [candidate.item_id for candidate in request.distinct_candidates]
+    ids = [candidate.item_id for candidate in request.candidates]
     assert ids == list(dict.fromkeys(candidate["item_id"] for candidate in row["candidates"]))
     whole = prompt_input(request, settings_)
     fitted, _ = render.fit(whole, lambda messages: 1, settings_)

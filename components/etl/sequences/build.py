@@ -27,6 +27,11 @@ class SequenceChunk:
     tied_users: int  # whose test label has the time of the item before it
 
 
+def without_place(events: pa.Table) -> pa.Table:
+    """Return PLACED_EVENTS of files whose order means nothing: ties are broken by lot."""
+    return events.drop([PLACE]).append_column(PLACE, pa.nulls(len(events), pa.int64()))
+
+
 def build(events: pa.Table, config: SequencesConfig, cuts: tuple[int, int] | None = None) -> SequenceChunk:
     """Return the sequences of whole users from their events (columns of PLACED_EVENTS, in any order).
 

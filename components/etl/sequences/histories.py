@@ -9,10 +9,9 @@ import pyarrow as pa
 
 from components.etl.config import SequencesConfig
 from components.etl.contracts import data_docs
-from components.etl.sequences.build import PLACED_EVENTS, build
+from components.etl.sequences.build import PLACED_EVENTS, build, without_place
 from components.etl.sources import faults
 from components.etl.sources.raw import check_raw, locate_tables, read_raw
-from components.etl.sources.readers import PLACE
 from components.shared.spark.parts import part_writer, write_parts
 from components.shared.spark.session import readable, session
 from data_contracts import tables
@@ -48,9 +47,7 @@ def run_histories(
         def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             read = [pa.Table.from_batches([batch]).cast(PLACED_EVENTS) for batch in batches]
             events = pa.concat_tables([PLACED_EVENTS.empty_table(), *read])
-            if not is_log:
-                events = events.drop([PLACE]).append_column(PLACE, pa.nulls(len(events), pa.int64()))
-            chunk = build(events, everything, (NEVER, NEVER))
+            chunk = build(events if is_log else without_place(events), everything, (NEVER, NEVER))
             with part_writer(str(histories), tables.SEQUENCES) as part:
                 part.write_table(chunk.sequences)
             yield pa.record_batch({"users": [chunk.sequences.num_rows]})

@@ -18,7 +18,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from components.etl.config import SequencesConfig
 from components.etl.contracts import DataDocs, check, data_docs
 from components.etl.sequences import windows
-from components.etl.sequences.build import PLACED_EVENTS, build
+from components.etl.sequences.build import PLACED_EVENTS, build, without_place
 from components.etl.sequences.catalogue import catalogue_rows, with_train_counts
 from components.etl.sequences.k_core import k_core
 from components.etl.sequences.views import sequences_view
@@ -173,10 +173,7 @@ def _write_sequences(
                 valid.append(rows.cast(PLACED_EVENTS))
                 yield batch_groups(read)
         events = pa.concat_tables(valid)
-        no_place = pa.nulls(0 if source.is_log else len(events), pa.int64())
-        chunk = build(
-            events if source.is_log else events.drop([PLACE]).append_column(PLACE, no_place), config, cuts
-        )
+        chunk = build(events if source.is_log else without_place(events), config, cuts)
         repeated = events.take(chunk.repeated)
         with part_writer(folder, tables.SEQUENCES) as part:
             part.write_table(chunk.sequences, row_group_size=ROW_GROUP)

@@ -4,11 +4,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from components.evaluate.config import DriftConfig
-from components.shared.artifacts.storage import Folder
+from components.evaluate.tables import dataset
 from components.shared.errors import DataError, faults_as
 from data_contracts.evaluation import DATA_SUMMARY, Alarm, DataSummary, Drift
 
@@ -29,20 +29,23 @@ def summarise(sequences: str, catalogue: str, quarantine: str) -> DataSummary:
     actions: Counter[str] = Counter()
     lengths: Counter[str] = Counter()
     users = events = 0
-    for batch in _table(sequences).to_batches(columns=["train_end", "events"]):
+    for batch in dataset(sequences).to_batches(columns=["train_end", "events"]):
         users += batch.num_rows
         flat = batch["events"].flatten()
         events += len(flat)
         for found in pc.value_counts(flat.field("action")).to_pylist():
             actions[found["values"]] += found["counts"]
-        for bucket in np.ceil(np.log2(np.maximum(batch["train_end"].to_numpy(), 1))).astype(int):
-            lengths[f"up to {2**bucket}"] += 1
-    items = _table(catalogue).to_table(columns=["item_id", "train_count"])
+        buckets = np.ceil(np.log2(np.maximum(batch["train_end"].to_numpy(), 1))).astype(int)
+        for bucket, count in zip(*np.unique(buckets, return_counts=True), strict=True):
+            lengths[f"up to {2**bucket}"] += int(count)
+    items = dataset(catalogue).to_table(columns=["item_id", "train_count"])
     counts = dict(zip(items["item_id"].to_pylist(), items["train_count"].to_pylist(), strict=True))
     head = set(sorted(counts, key=lambda item: (-counts[item], item))[:HEAD])
     refused: Counter[str] = Counter()
-    for batch in _table(quarantine).to_batches(columns=["table", "reason"]):
-        refused.update(f"{row['table']}: {row['reason']}" for row in batch.to_pylist())
+    for batch in dataset(quarantine).to_batches(columns=["table", "reason"]):
+        counted = pa.table(batch).group_by(["table", "reason"]).aggregate([([], "count_all")])
+        for row in counted.to_pylist():
+            refused[f"{row['table']}: {row['reason']}"] += row["count_all"]
     return DataSummary(
         users=users,
         items=len(counts),
@@ -119,8 +122,3 @@ def _first(shares: dict[str, float]) -> str:
 def _shares(counts: dict[str, int] | Counter[str]) -> dict[str, float]:
     total = sum(counts.values())
     return {name: count / total for name, count in sorted(counts.items())} if total else {}
-
-
-def _table(location: str) -> ds.Dataset:
-    folder = Folder.at(location)
-    return ds.dataset(folder.root, format="parquet", filesystem=folder.store)

@@ -14,10 +14,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from components.evaluate.comparison import interval, resampled_means
-from components.shared.artifacts.storage import Folder
+from components.evaluate.tables import dataset
 from components.shared.metrics import Floats
 from components.shared.prompting.table import PromptRow
 from data_contracts.evaluation import OffPolicy, Sample
@@ -126,6 +125,4 @@ def read_shown(exposures: str, sequences: str, prompts: Sequence[PromptRow]) -> 
 
 def _read(location: str, columns: Sequence[str], users: pa.Array) -> pa.Table:
     """Return the users' rows of a table, read where it lies."""
-    folder = Folder.at(location)
-    table = ds.dataset(folder.root, format="parquet", filesystem=folder.store)
-    return table.to_table(columns=list(columns), filter=pc.field("user_id").isin(users))
+    return dataset(location).to_table(columns=list(columns), filter=pc.field("user_id").isin(users))

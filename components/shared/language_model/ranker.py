@@ -44,6 +44,13 @@ class Ranker:
         """Return the candidates' logits, given arrays or tensors of scores."""
         return self.scale * scores + self.fuse * retriever
 
+    def all_logits(self, scores: Sequence[Scores], retriever: Sequence[Scores]) -> list[list[float]]:
+        """Return the logits of several prompts' candidates."""
+        return [
+            [self.logits(*pair) for pair in zip(model, order, strict=True)]
+            for model, order in zip(scores, retriever, strict=True)
+        ]
+
     def fitted(
         self,
         scores: Sequence[Scores],

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import pandas as pd
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from components.shared.config import parse, strict
 from components.shared.errors import DataError, faults_as
@@ -46,6 +46,13 @@ class CandidateItem:
     together: int | None = None
 
 
+def _distinct(items: list[CandidateItem]) -> list[CandidateItem]:
+    first: dict[str, CandidateItem] = {}
+    for item in items:
+        first.setdefault(item.item_id, item)
+    return list(first.values())
+
+
 @strict
 class Interest:
     """A topic, and how often it occurs in all of the user's history."""
@@ -59,18 +66,11 @@ class Request:
     """A row of the registered model's input; `RankingModel` describes its columns."""
 
     history: list[SeenItem] = field(default_factory=list)
-    candidates: list[CandidateItem] = field(default_factory=list)
+    candidates: Annotated[list[CandidateItem], AfterValidator(_distinct)] = field(default_factory=list)
+    """Of those with one item_id the first."""
     profile: dict[str, str | None] = field(default_factory=dict)
     now: Time = field(default_factory=lambda: datetime.now(UTC))
     interests: list[Interest] = field(default_factory=list)
-
-    @property
-    def distinct_candidates(self) -> list[CandidateItem]:
-        """Return the candidates; of those with one item_id the first."""
-        first: dict[str, CandidateItem] = {}
-        for item in self.candidates:
-            first.setdefault(item.item_id, item)
-        return list(first.values())
 
 
 def read_request(row: Mapping[Any, Any], source: str) -> Request:

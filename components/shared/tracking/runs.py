@@ -27,10 +27,10 @@ def start(client: MlflowClient, experiment: str, step: str, tags: Mapping[str, s
     tags = {STEP: step, **(tags or {})}
     if pipeline := os.environ.get(PIPELINE_RUN):
         tags["pipeline_run"] = pipeline
-    run_id = os.environ.get(PLUGIN_RUN, "")
-    for name, text in tags.items() if run_id else ():
-        client.set_tag(run_id, name, text)
-    if not run_id:
+    if run_id := os.environ.get(PLUGIN_RUN, ""):
+        for name, text in tags.items():
+            client.set_tag(run_id, name, text)
+    else:
         own = client.create_run(mlflow_client.experiment_id(client, experiment), tags=tags, run_name=step)
         run_id = own.info.run_id
     adopt(client, experiment, run_id)
