@@ -35,7 +35,10 @@ def _block(models: Sequence[Scorer], histories: Histories, size: int) -> tuple[I
     scores = [model.scores(histories).float() for model in models]
     items = union([top_unseen(matrix.clone(), histories, size).items for matrix in scores])
     index = torch.from_numpy(np.maximum(items, 0))
-    picked = [matrix.gather(1, index) - matrix.logsumexp(1, keepdim=True) for matrix in scores]
+    picked = []
+    for matrix in scores:  # a network's may lie on a GPU, the others' do not
+        chosen = matrix.gather(1, index.to(matrix.device)) - matrix.logsumexp(1, keepdim=True)
+        picked.append(chosen.cpu())
     return items, torch.stack(picked, -1).numpy()
 
 
