@@ -155,6 +155,10 @@ class Comparator:
     metrics: dict[str, float]
     """The mean of every metric of METRICS."""
     ndcg_at_10_interval: Interval
+    recall_by_k: tuple[float, ...]
+    """Mean Recall@K for K = 1, 2, … 10."""
+    ndcg_by_k: tuple[float, ...]
+    """Mean NDCG@K, likewise."""
     answers: AnswerStatistics | None = None
     """Null for all but language models."""
 
@@ -341,7 +345,7 @@ class EvaluationReport(_Document):
     alarms: tuple[Alarm, ...] = ()
     examples: tuple[Example, ...] = ()
     lineage: Lineage = field(default_factory=dict)
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
 
     def comparator(self, name: str) -> Comparator | None:
         """Return the comparator called `name`, or None."""

@@ -1,4 +1,4 @@
-"""The main page of a local run: the gate's verdict, all comparators, and links to the pages of the steps."""
+"""The main page of a local run: the report with the gate's verdict, and links to the pages of the steps."""
 
 import shutil
 from collections.abc import Mapping
@@ -29,19 +29,17 @@ def write(folder: Path, pages: Mapping[str, Path], report: EvaluationReport, dec
 
     `pages` holds the page of each step, which for a cached step lies in another run.
     """
-    from components.evaluate import gate
-    from components.evaluate.page import lineage, ranking_quality
+    from components.evaluate.report.page import blocks
 
     links = {}
     (folder / "pages").mkdir(exist_ok=True)
     for step, title in PAGES.items():
         links[title] = f"pages/{step}.html"
         shutil.copyfile(pages[step], folder / links[title])
-    blocks = [
-        *gate.blocks(decision),
-        page.Heading("Comparators"),
-        *ranking_quality(report),
-        page.Heading("Lineage"),
-        lineage(report),
-    ]
-    page.write(folder / "report.html", f"Run {folder.name}", blocks, lead=str(report.sample), links=links)
+    page.write(
+        folder / "report.html",
+        f"Run {folder.name}",
+        blocks(report, decision),
+        lead=str(report.sample),
+        links=links,
+    )

@@ -160,6 +160,8 @@ def comparator(name: str, ndcg: float, valid_share: float = 1.0) -> Comparator:
         kind=kind,
         metrics=dict.fromkeys(METRICS, 0.5) | {"ndcg@10": ndcg},
         ndcg_at_10_interval=Interval(low=ndcg - 0.02, high=ndcg + 0.02),
+        recall_by_k=tuple(0.05 * k for k in range(1, 11)),
+        ndcg_by_k=tuple(ndcg * k / 10 for k in range(1, 11)),
         answers=None if kind == "conventional" else answers,
     )
 

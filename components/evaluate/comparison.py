@@ -35,6 +35,8 @@ def compare(scores: Sequence[Scores], sample: Sample) -> tuple[list[Comparator],
             kind=score.kind,
             metrics={metric: float(score.values[metric].mean()) for metric in USER_METRICS} | score.overall,
             ndcg_at_10_interval=interval(means["ndcg@10"][i], sample.confidence),
+            recall_by_k=score.recall_by_k,
+            ndcg_by_k=score.ndcg_by_k,
             answers=score.answers,
         )
         for i, score in enumerate(scores)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.evaluate.config import GateConfig
+from components.evaluate.report import page
 from components.shared.errors import ConfigError, DataError, faults_as
 from components.shared.logs import logger
-from components.shared.reporting import page
 from data_contracts.evaluation import (
     CHAMPION,
     SCORED_MODEL,
@@ -48,11 +48,11 @@ class Decision:
 
 
 def run(config: GateConfig, report: Path, decision: Path) -> Decision:
-    """Return the decision on the report file, after writing it as the page `decision`."""
+    """Return the decision on the report file; write `decision`, the report's page with its rules."""
     with faults_as(DataError):
         evaluated = EvaluationReport.read(report)
     decided = decide(config, evaluated)
-    page.write(decision, "Gate", blocks(decided), lead=str(evaluated.sample))
+    page.write(decision, evaluated, decided)
     for rule in decided.rules:
         log.info("%s", rule)
     return decided
@@ -82,16 +82,6 @@ def decide(config: GateConfig, report: EvaluationReport) -> Decision:
     if config.dry_run:
         rules.append(Rule(name="not a dry run", figure="gate.dry_run is set", passed=False))
     return Decision(rules=tuple(rules))
-
-
-def blocks(decision: Decision) -> list[page.Block]:
-    """Return the verdict and the table of rules as parts of a page."""
-    outcomes = {True: page.Cell("pass", "good"), False: page.Cell("fail", "bad")}
-    rules = [(rule.name, rule.figure, outcomes[rule.passed]) for rule in decision.rules]
-    return [
-        page.Note(str(decision), "good" if decision.passed else "warn"),
-        page.Table(["rule of the gate", "found", ""], rules, is_text=True),
-    ]
 
 
 def _beats(config: GateConfig, report: EvaluationReport, selector: str) -> Rule:

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.evaluate import health, page
+from components.evaluate import health
 from components.evaluate.answers import answer_all, answer_statistics, examples
 from components.evaluate.comparison import compare
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.logged import drift, off_policy
+from components.evaluate.report import page
 from components.evaluate.scores import recall_ceiling, score, write_values
 from components.evaluate.slices import slices
 from components.evaluate.tables import SPLIT, read_catalogue, read_rankings, sample_prompts

@@ -20,13 +20,15 @@ from data_contracts.evaluation import AnswerStatistics, Kind
 class Scores:
     """One comparator's values, [user] for each of USER_METRICS, in the order of the prompts.
 
-    `overall` has the metrics that only all lists together have.
+    `overall` has the metrics that only all lists together have; the last two are means by K.
     """
 
     name: str
     kind: Kind
     values: dict[str, Floats]
     overall: dict[str, float]
+    recall_by_k: tuple[float, ...]
+    ndcg_by_k: tuple[float, ...]
     answers: AnswerStatistics | None = None
 
 
@@ -69,7 +71,15 @@ def score(
         "coverage": metrics.coverage(listed, len(catalogue)),
         "gini": metrics.gini(listed, len(catalogue)),
     }
-    return Scores(name=name, kind=kind, values=values, overall=overall, answers=answers)
+    return Scores(
+        name=name,
+        kind=kind,
+        values=values,
+        overall=overall,
+        recall_by_k=tuple(float(binary.recall(k).mean()) for k in range(1, DEPTH + 1)),
+        ndcg_by_k=tuple(float(binary.ndcg(k).mean()) for k in range(1, DEPTH + 1)),
+        answers=answers,
+    )
 
 
 def write_values(path: Path, prompts: Sequence[PromptRow], scores: Sequence[Scores]) -> None:

@@ -27,6 +27,8 @@ COMPARATORS = st.builds(
     Comparator,
     metrics=st.fixed_dictionaries(dict.fromkeys(METRICS, NUMBERS)),
     ndcg_at_10_interval=INTERVALS,
+    recall_by_k=st.lists(NUMBERS, max_size=3).map(tuple),
+    ndcg_by_k=st.lists(NUMBERS, max_size=3).map(tuple),
     answers=st.none()
     | st.builds(
         AnswerStatistics,
@@ -45,7 +47,7 @@ REPORTS = st.builds(
     slices=st.just(()),
     alarms=st.just(()),
     lineage=st.dictionaries(st.text(), JSON, max_size=3),
-    schema_version=st.just(3),
+    schema_version=st.just(4),
 )
 
 
@@ -76,7 +78,7 @@ def minimal() -> dict:
         "alarms": [],
         "examples": [],
         "lineage": {},
-        "schema_version": 3,
+        "schema_version": 4,
     }
 
 
@@ -88,7 +90,7 @@ def test_a_whole_number_is_a_float_where_one_is_due() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param({"schema_version": 1}, "schema_version: 1 is not one of 3", id="another version"),
+        pytest.param({"schema_version": 1}, "schema_version: 1 is not one of 4", id="another version"),
         pytest.param({"surprise": 1}, "r.json: unknown key 'surprise'", id="unknown key"),
         pytest.param({"slices": None}, r"r.json.slices: expected", id="null where a list is due"),
         pytest.param({"comparators": [{}]}, r"r.json.comparators\[0\]: missing key 'name'", id="empty entry"),
@@ -125,6 +127,8 @@ def test_a_comparator_has_exactly_the_named_metrics() -> None:
             kind="llm",
             metrics={"ndcg@10": 0.1},
             ndcg_at_10_interval=Interval(low=0.0, high=0.2),
+            recall_by_k=(),
+            ndcg_by_k=(),
         )
 
 

@@ -74,6 +74,10 @@ def test_every_comparator_is_there_and_no_champion(evaluated) -> None:
         ("grpo", "llm"),
     ]
     assert all(set(comparator.metrics) == set(METRICS) for comparator in report.comparators)
+    for found in report.comparators:
+        for by_k, metric in ((found.recall_by_k, "recall"), (found.ndcg_by_k, "ndcg")):
+            assert len(by_k) == 10
+            assert [by_k[4], by_k[9]] == pytest.approx([found.metrics[f"{metric}@{k}"] for k in (5, 10)])
     assert report.sample.users == report.sample.users_available == 24
     assert report.sample.recall_ceiling == 18 / 24  # one label in four is not retrieved
 
@@ -182,6 +186,8 @@ def test_the_page_is_whole_self_contained_and_escapes_data(evaluated) -> None:
     balance.feed(page)
     assert (balance.open, balance.faults) == ([], [])
     assert "<script" not in page
+    for title in ("Accuracy against diversity", "Recall@K", "NDCG@K", "grpo - sasrec on each part"):
+        assert f"<figcaption>{title}</figcaption><svg" in page
     assert html.escape("Title <i") in page  # titles of this world hold angle brackets
     assert "Title <i" not in page
     assert html.escape("r<1>") in page

@@ -50,7 +50,8 @@ def prompts(world) -> list[PromptRow]:
 
 
 def scores(name: str, values: Sequence[float]) -> Scores:
-    return Scores(name=name, kind="llm", values={"ndcg@10": np.array(values)}, overall={})
+    by_k = {"recall_by_k": (), "ndcg_by_k": ()}
+    return Scores(name=name, kind="llm", values={"ndcg@10": np.array(values)}, overall={}, **by_k)
 
 
 def found(prompts: list[PromptRow], *all_scores: Scores) -> dict[str, Slice]:

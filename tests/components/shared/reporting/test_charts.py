@@ -1,12 +1,13 @@
 """Charts: valid SVG of equal bytes for equal figures, without what cannot be drawn."""
 
+import itertools
 import math
 import xml.etree.ElementTree as ET
 
 import pytest
 
 from components.shared.reporting import charts
-from components.shared.reporting.charts import Mark
+from components.shared.reporting.charts import Dot, Mark
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -48,3 +49,14 @@ def test_intervals_have_a_row_per_mark_in_their_order(from_zero: bool) -> None:
     labels = [text for text in texts(svg) if text in {mark.label for mark in marks}]
     assert labels == ["candidates & <order>", "grpo"]
     assert charts.intervals(marks, from_zero=from_zero) == svg
+
+
+def test_lines_and_dots_name_each_thing_once_and_no_name_covers_another() -> None:
+    names = [f"model & <{n}>" for n in range(14)]
+    lines = charts.lines({name: ([0.1, 0.2, 0.3], "llm") for name in names[:4]}, "K")
+    dots = charts.dots([Dot(label=name, x=0.5, y=0.2, tone="conventional") for name in names], "x", "y")
+    for svg, shown in ((lines, names[:4]), (dots, names)):
+        found = [e for e in ET.fromstring(svg).iter(f"{SVG}text") if e.text in shown]
+        assert sorted(e.text for e in found) == sorted(shown)
+        heights = sorted(float(e.attrib["y"]) for e in found)
+        assert min(b - a for a, b in itertools.pairwise(heights)) > 9, "points of the font"
