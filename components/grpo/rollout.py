@@ -67,7 +67,7 @@ class RankedGroup:
 
 
 def _logits(model: Any, asked: Question, retriever: Sequence[float], ranker: Ranker) -> torch.Tensor:
-    scores = model_scores(model, asked)
+    (scores,) = model_scores(model, [asked])
     return ranker.logits(scores, scores.new_tensor(retriever))
 
 

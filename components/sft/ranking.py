@@ -87,8 +87,9 @@ def ranking_loss(model: Any, batch: dict[str, Any], ranker: Ranker, num_items: A
     The sum over prompts is divided by `num_items` (the prompts of an optimiser step), or by their number.
     """
     losses = []
-    for example in batch["examples"]:
-        scores = model_scores(model, example["question"])
+    examples = batch["examples"]
+    scored = model_scores(model, [example["question"] for example in examples])
+    for example, scores in zip(examples, scored, strict=True):
         retriever, shares = scores.new_tensor(example["retriever"]), scores.new_tensor(example["shares"])
         losses.append(-(shares * ranker.logits(scores, retriever).log_softmax(0)).sum())
     counted = (batch["labels"] != IGNORED).any(1)

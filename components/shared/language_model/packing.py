@@ -1,7 +1,8 @@
-"""Log-probabilities of a group's answers from one packed row: the prompt once, then every answer.
+"""Log-probabilities of a prompt's answers from one packed row: the prompt once, then every answer.
 
 The row is `prompt + answer_1 + … + answer_G`; each answer sees the prompt and itself, and its positions
 continue from the prompt's. That is the same computation as G padded rows at a fraction of the tokens.
+Rows of several prompts make a batch, padded on the left, so that all answers end in its last column.
 """
 
 from collections.abc import Sequence
@@ -15,18 +16,28 @@ PACKED = "packed_log_probs"
 """Key of a model's config.json that is false where packed rows give other log-probabilities."""
 
 
-def packed_inputs(prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-    """Return the row's input_ids, position_ids (1, S) and boolean attention_mask (1, 1, S, S)."""
-    ids = [*prompt, *(token for answer in answers for token in answer)]
-    segments = [0] * len(prompt) + [i for i, answer in enumerate(answers, 1) for _ in answer]
-    positions = [*range(len(prompt)), *(len(prompt) + t for answer in answers for t in range(len(answer)))]
-    segment = torch.tensor(segments)
-    causal = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()
-    visible = causal & ((segment[None, :] == 0) | (segment[None, :] == segment[:, None]))
+Row = tuple[Sequence[int], Sequence[Sequence[int]]]
+"""A prompt and its answers, none of them empty."""
+
+_PADDING = -1
+"""Segment of the padding, which sees itself: a token that sees nothing has no gradient but NaN."""
+
+
+def packed_inputs(rows: Sequence[Row], device: torch.device) -> dict[str, torch.Tensor]:
+    """Return input_ids, position_ids (rows, S) and boolean attention_mask (rows, 1, S, S)."""
+    ids, segments, positions = [], [], []
+    for prompt, answers in rows:
+        ids.append([*prompt, *(token for answer in answers for token in answer)])
+        segments.append([0] * len(prompt) + [i for i, answer in enumerate(answers, 1) for _ in answer])
+        columns = (len(prompt) + t for answer in answers for t in range(len(answer)))
+        positions.append([*range(len(prompt)), *columns])
+    segment = pad_left(segments, _PADDING)[0].to(device)
+    seen, by = segment[:, None, :], segment[:, :, None]
+    causal = torch.ones(segment.shape[1], segment.shape[1], dtype=torch.bool, device=device).tril()
     return {
-        "input_ids": torch.tensor([ids]),
-        "position_ids": torch.tensor([positions]),
-        "attention_mask": visible[None, None],
+        "input_ids": pad_left(ids, 0)[0].to(device),
+        "position_ids": pad_left(positions, 0)[0].to(device),
+        "attention_mask": (causal & ((seen == 0) | (seen == by)))[:, None],
     }
 
 
@@ -54,10 +65,40 @@ def token_log_probs(
     return _ragged(log_probs, lengths), _ragged(entropy, lengths)
 
 
-def sequence_log_probs(model: Any, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Return the log-probability of each of the answers, (G,), by the rows of `token_log_probs`."""
-    _, _, log_probs = _predict(model, prompt, answers, 1.0)
-    return torch.stack([part.sum() for part in log_probs.split([len(answer) for answer in answers])])
+def sequence_log_probs(model: Any, rows: Sequence[Row]) -> list[torch.Tensor]:
+    """Return the log-probabilities of each row's answers, (answers,), from one forward pass.
+
+    A model that does not fit packed rows (see `fits`) takes a pass per prompt.
+    """
+    if not rows:
+        return []
+    if all(fits(model, len(prompt) + max(map(len, answers))) for prompt, answers in rows):
+        tokens = _batch_log_probs(model, rows)
+    else:
+        tokens = [_predict(model, *row, 1.0)[2] for row in rows]
+    lengths = torch.tensor([len(answer) for _, answers in rows for answer in answers], device=model.device)
+    sums = torch.segment_reduce(torch.cat(tokens), "sum", lengths=lengths)
+    return list(sums.split([len(answers) for _, answers in rows]))
+
+
+def _batch_log_probs(model: Any, rows: Sequence[Row]) -> list[torch.Tensor]:
+    """Return the log-probabilities of each row's answer tokens, (tokens,)."""
+    kept = 1 + max(sum(map(len, answers)) for _, answers in rows)
+    inputs = packed_inputs(rows, model.device)
+    logits = model(**inputs, use_cache=False, logits_to_keep=kept).logits
+    found = []
+    # Row by row: a copy in float32 of all (tokens, vocabulary) takes gigabytes.
+    for (prompt, answers), row in zip(rows, logits.unbind(), strict=True):
+        lengths = list(map(len, answers))
+        columns = predecessors(len(prompt), lengths) + kept - len(prompt) - sum(lengths)
+        targets = torch.tensor([token for answer in answers for token in answer])
+        log_probs = _exact(row).log_softmax(-1)
+        found.append(log_probs[columns.to(row.device), targets.to(row.device)])
+    return found
+
+
+def _exact(logits: torch.Tensor) -> torch.Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _predict(
@@ -67,7 +108,7 @@ def _predict(
     longest = max(len(answer) for answer in answers)
     compute = packed_logits if fits(model, len(prompt) + longest) else plain_logits
     logits = compute(model, prompt, answers)
-    logits = (logits if logits.dtype == torch.float64 else logits.float()) / temperature
+    logits = _exact(logits) / temperature
     targets = torch.tensor([token for answer in answers for token in answer], device=logits.device)
     normaliser = logits.logsumexp(-1)
     return logits, normaliser, logits.gather(1, targets[:, None]).squeeze(1) - normaliser
@@ -86,7 +127,7 @@ def fits(model: Any, tokens: int) -> bool:
 
 def packed_logits(model: Any, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> torch.Tensor:
     """Return the logits that predict the answers' tokens, (tokens, vocabulary), from one packed row."""
-    inputs = {name: value.to(model.device) for name, value in packed_inputs(prompt, answers).items()}
+    inputs = packed_inputs([(prompt, answers)], model.device)
     keep = predecessors(len(prompt), [len(answer) for answer in answers]).to(model.device)
     return model(**inputs, use_cache=False, logits_to_keep=keep).logits[0]
 

@@ -1,4 +1,4 @@
-"""Rankings without generating: a score for each candidate from one packed row per prompt.
+"""Rankings without generating: a score for each candidate, packed rows of several prompts at once.
 
 - `label_logits`: how likely the candidate's number is as the beginning of the answer to the chat prompt.
 - `title_likelihood`: how much likelier the titles of the history make the candidate's title as their next
@@ -8,7 +8,7 @@
 Candidates do not see one another. The ranking is always whole and valid; no reasoning goes before it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 
 from components.shared.config import Answers
 from components.shared.language_model.load import LanguageModel, encode_prefill, encode_prompt
-from components.shared.language_model.packing import sequence_log_probs
+from components.shared.language_model.packing import Row, sequence_log_probs
 from components.shared.prompting.table import Asked
 
 WITHOUT_REASONING = "<think></think><answer>"
@@ -27,7 +27,8 @@ HEADER = "Titles that one user chose, one after the other:\n"
 LATEST = 8
 """Titles of the history that a candidate's title follows."""
 
-PROGRESS_EVERY = 25
+CPU_TOKENS, GPU_TOKENS = 2048, 8192
+"""Tokens of a forward pass, padding included, of prompts of similar length; one at least is read."""
 
 Tokens = list[int]
 
@@ -39,9 +40,6 @@ class Question:
     prompt: Tokens
     answers: list[Tokens]
     alone: Tokens
-
-    def __len__(self) -> int:
-        return len(self.prompt) + sum(map(len, self.answers))
 
 
 def question(tokenizer: Any, answers: Answers, asked: Asked) -> Question:
@@ -58,35 +56,70 @@ def question(tokenizer: Any, answers: Answers, asked: Asked) -> Question:
     return Question(encode(HEADER + lines), [encode(f"{title}\n") for title in asked.titles], encode(HEADER))
 
 
-def model_scores(model: Any, asked: Question) -> torch.Tensor:
-    """Return the candidates' scores in nats, (candidates,), with gradients."""
-    given = sequence_log_probs(model, asked.prompt, asked.answers)
-    return given - sequence_log_probs(model, asked.alone, asked.answers) if asked.alone else given
+def model_scores(model: Any, questions: Sequence[Question]) -> list[torch.Tensor]:
+    """Return each question's scores in nats, (candidates,), with gradients, from one pass for all.
+
+    What the answers are worth alone takes a second one.
+    """
+    asked, alone = _rows(questions)
+    values = sequence_log_probs(model, asked) + sequence_log_probs(model, alone)
+    return _scores(questions, values, alone)
 
 
 @torch.inference_mode()
 def score_all(
     lm: LanguageModel, questions: Sequence[Question], progress: Callable[[int], None] | None = None
 ) -> list[list[float]]:
-    """Return `model_scores` of each question; what an answer is worth alone is computed once.
+    """Return `model_scores` of each question, computed in batches of similar length.
 
     `progress` is called with the number of questions done from time to time.
     """
-    alone: dict[tuple[int, ...], float] = {}
-    scores = []
-    for done, asked in enumerate(questions, start=1):
-        values = sequence_log_probs(lm.model, asked.prompt, asked.answers).tolist()
-        if asked.alone:
-            if new := [answer for answer in asked.answers if tuple(answer) not in alone]:
-                found = sequence_log_probs(lm.model, asked.alone, new).tolist()
-                alone |= zip(map(tuple, new), found, strict=True)
-            values = [
-                value - alone[tuple(answer)] for value, answer in zip(values, asked.answers, strict=True)
-            ]
-        scores.append(values)
-        if progress and (done % PROGRESS_EVERY == 0 or done == len(questions)):
-            progress(done)
-    return scores
+    asked, alone = _rows(questions)
+    rows = asked + alone
+    lengths = [len(prompt) + sum(map(len, answers)) for prompt, answers in rows]
+    values: dict[int, torch.Tensor] = {}
+    for batch in _batches(lengths, GPU_TOKENS if lm.device.type == "cuda" else CPU_TOKENS):
+        found = sequence_log_probs(lm.model, [rows[n] for n in batch])
+        values |= zip(batch, (part.cpu() for part in found), strict=True)
+        if progress:
+            progress(len(questions) * len(values) // len(rows))
+    return [part.tolist() for part in _scores(questions, [values[n] for n in range(len(rows))], alone)]
+
+
+def _rows(questions: Sequence[Question]) -> tuple[list[Row], list[Row]]:
+    """Return the questions' rows, and rows of their distinct answers after the prompt without a user."""
+    alone: list[Row] = []
+    known: set[tuple[int, ...]] = set()
+    for asked in questions:
+        if new := [answer for answer in dict.fromkeys(map(tuple, asked.answers)) if answer not in known]:
+            known.update(new)
+            if asked.alone:
+                alone.append((asked.alone, new))
+    return [(asked.prompt, asked.answers) for asked in questions], alone
+
+
+def _scores(
+    questions: Sequence[Question], values: Sequence[torch.Tensor], alone: Sequence[Row]
+) -> list[torch.Tensor]:
+    """Return the questions' values, the first ones, less what their answers are worth alone."""
+    given = list(values[: len(questions)])
+    if not alone:
+        return given
+    worth = torch.cat(list(values[len(questions) :]))
+    number = {answer: n for n, answer in enumerate(answer for _, answers in alone for answer in answers)}
+    return [
+        value - worth[torch.tensor([number[tuple(answer)] for answer in asked.answers], device=worth.device)]
+        for value, asked in zip(given, questions, strict=True)
+    ]
+
+
+def _batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+    """Yield the rows' numbers, the longest first, as many at once as `tokens` with padding allow."""
+    order = sorted(range(len(lengths)), key=lambda n: -lengths[n])
+    while order:
+        size = max(1, tokens // lengths[order[0]])
+        yield order[:size]
+        order = order[size:]
 
 
 def first_number(number: int) -> str:

@@ -74,21 +74,55 @@ def test_titles_score_what_the_history_adds(lm, exact, fits: bool, monkeypatch) 
         answers = [encode(f"{title}\n") for title in row.titles]
         expected = [plain(exact, prompt, a) - plain(exact, encode(HEADER), a) for a in answers]
         assert scores == pytest.approx(expected, abs=1e-5)
-        assert model_scores(lm.model, one).tolist() == pytest.approx(expected, abs=1e-5)
+        assert model_scores(lm.model, [one])[0].tolist() == pytest.approx(expected, abs=1e-5)
     assert found[0] == pytest.approx([0.0] * 4, abs=1e-5)  # no history: nothing is added
 
 
 def test_what_titles_are_worth_alone_is_computed_once(lm, monkeypatch) -> None:
     asked, original = [], packing.sequence_log_probs
 
-    def counted(model, prompt, answers):
-        asked.append((prompt, answers))
-        return original(model, prompt, answers)
+    def counted(model, rows):
+        asked.extend(rows)
+        return original(model, rows)
 
     monkeypatch.setattr(scoring, "sequence_log_probs", counted)
     questions = [question(lm.tokenizer, "title_likelihood", ROWS[1])] * 3
     assert len({tuple(scores) for scores in score_all(lm, questions)}) == 1
     assert len(asked) == 4  # three with the history, one without
+
+
+@pytest.mark.parametrize("answers", ["label_logits", "title_likelihood"])
+@pytest.mark.parametrize("tokens", [1, 300, 100_000])
+def test_batches_change_neither_scores_nor_their_order(answers, tokens: int, exact, monkeypatch) -> None:
+    monkeypatch.setattr(scoring, "CPU_TOKENS", tokens)
+    asked = [question(exact.tokenizer, answers, row) for row in [*ROWS, *ROWS[::-1]]]
+    done: list[int] = []
+    found = score_all(exact, asked, done.append)
+    for one, scores in zip(asked, found, strict=True):
+        expected = [plain(exact, one.prompt, answer) for answer in one.answers]
+        if one.alone:
+            expected = [
+                value - plain(exact, one.alone, answer)
+                for value, answer in zip(expected, one.answers, strict=True)
+            ]
+        assert scores == pytest.approx(expected, abs=1e-9)
+    assert done == sorted(done) and done[-1] == len(asked)
+    if tokens == 1:
+        assert len(done) > len(asked) or answers == "label_logits"
+    assert score_all(exact, []) == []
+
+
+@pytest.mark.parametrize("answers", ["label_logits", "title_likelihood"])
+def test_gradients_of_several_questions_are_the_sums_of_each_ones(answers, exact) -> None:
+    asked = [question(exact.tokenizer, answers, row) for row in ROWS]
+    parameters = list(exact.model.parameters())
+
+    def gradients(batches) -> list[torch.Tensor]:
+        scores = [values for batch in batches for values in model_scores(exact.model, batch)]
+        return torch.autograd.grad(sum((values**2).sum() for values in scores), parameters)
+
+    for ours, theirs in zip(gradients([asked]), gradients([[one] for one in asked]), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)  # RMSNorm computes in float32
 
 
 def test_gradients_reach_the_weights_through_both_parts(exact) -> None:
@@ -97,13 +131,17 @@ def test_gradients_reach_the_weights_through_both_parts(exact) -> None:
     step = torch.zeros_like(weight)
     step[one.answers[0][0]] = 1e-4
     share = torch.linspace(-1, 1, 12, dtype=torch.float64)
-    (model_scores(exact.model, one) @ share).backward()
+
+    def mixed() -> torch.Tensor:
+        return model_scores(exact.model, [one])[0] @ share
+
+    mixed().backward()
     slope, weight.grad = float((weight.grad * step).sum()), None
     with torch.no_grad():
         weight += step
-        after = float(model_scores(exact.model, one) @ share)
+        after = float(mixed())
         weight -= 2 * step
-        before = float(model_scores(exact.model, one) @ share)
+        before = float(mixed())
         weight += step
     exact.model.zero_grad()
     assert slope == pytest.approx((after - before) / 2, rel=2e-2)
