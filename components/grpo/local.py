@@ -10,7 +10,7 @@ import functools
 import random
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ from components.grpo.rewards import Term, business_terms
 from components.grpo.rollout import (
     Group,
     RankedGroup,
+    log_probs,
     longest_prompt,
+    micro_batches,
     rollout_figures,
     sample_groups,
     validate,
@@ -162,12 +164,14 @@ class _Reference:
             self.copy = copy.deepcopy(policy).to(dtype).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def log_probs(self, group: Group | RankedGroup, temperature: float) -> torch.Tensor:
-        """Return the log-probabilities of the group's answers, (answers, longest)."""
+    def log_probs(self, groups: Sequence[Group | RankedGroup], temperature: float) -> list[torch.Tensor]:
+        """Return the log-probabilities of each group's answers, (answers, longest)."""
         if self.copy is not None:
-            return group.log_probs(self.copy, temperature)[0]
-        with self.policy.disable_adapter(), _autocast(self.policy.device, self.dtype):
-            return group.log_probs(self.policy, temperature)[0]
+            found = log_probs(self.copy, groups, temperature)
+        else:
+            with self.policy.disable_adapter(), _autocast(self.policy.device, self.dtype):
+                found = log_probs(self.policy, groups, temperature)
+        return [of_tokens for of_tokens, _ in found]
 
 
 def _groups(
@@ -215,24 +219,13 @@ def _update(
     """Take one optimiser step on `groups` and return its figures."""
     policy = state.policy
     policy.train()
-    device = policy.device
-    rewards = [[scores["reward"] for scores in group.scores] for group in groups]
-    advantages = group_advantages(torch.tensor(rewards, device=device), config.scale_advantages)
-    aggregate = token_mean if config.token_mean else sequence_mean
     totals = {"loss": 0.0, "kl": 0.0, "entropy": 0.0}
-    for group, advantage in zip(groups, advantages, strict=True):
-        mask = answer_mask(group.lengths, device)
-        with _autocast(device, dtype):
-            log_probs, entropy = group.log_probs(policy, config.temperature)
-        bounds = (config.clip, config.clip_high or config.clip)
-        loss = policy_loss(log_probs, log_probs.detach(), advantage, mask, bounds, aggregate)
-        if reference is not None:
-            kl = aggregate(k3(log_probs, reference.log_probs(group, config.temperature)), mask)
-            loss = loss + config.beta * kl
-            totals["kl"] += kl.item() / len(groups)
-        (loss / len(groups)).backward()
-        totals["loss"] += loss.item() / len(groups)
-        totals["entropy"] += sequence_mean(entropy, mask).item() / len(groups)
+    for batch in micro_batches(groups, policy.device):
+        loss, figures = _loss(policy, reference, batch, config, dtype)
+        share = len(batch) / len(groups)
+        (loss * share).backward()
+        for name, value in figures.items():
+            totals[name] += value * share
     norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm).item()
     check_finite(f"at step {state.step + 1}", "grpo", config.learning_rate, totals["loss"], norm)
     state.optimizer.step()
@@ -240,6 +233,43 @@ def _update(
     lengths = [length for group in groups for length in group.lengths]
     rollouts = rollout_figures([group.scores for group in groups])
     return {**totals, "grad_norm": norm, **rollouts, "answer_tokens": sum(lengths) / len(lengths)}
+
+
+def _loss(
+    policy: Any,
+    reference: _Reference | None,
+    groups: Sequence[Group | RankedGroup],
+    config: GrpoConfig,
+    dtype: torch.dtype,
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Return the mean loss of groups that share a forward pass, and its figures."""
+    device = policy.device
+    rewards = [[scores["reward"] for scores in group.scores] for group in groups]
+    advantages = group_advantages(torch.tensor(rewards, device=device), config.scale_advantages)
+    aggregate = token_mean if config.token_mean else sequence_mean
+    bounds = (config.clip, config.clip_high or config.clip)
+    with _autocast(device, dtype):
+        found = log_probs(policy, groups, config.temperature)
+    masks = [answer_mask(group.lengths, device) for group in groups]
+    loss = _mean(
+        policy_loss(own, own.detach(), advantage, mask, bounds, aggregate)
+        for (own, _), advantage, mask in zip(found, advantages, masks, strict=True)
+    )
+    figures = {}
+    if reference is not None:
+        theirs = reference.log_probs(groups, config.temperature)
+        kl = _mean(
+            aggregate(k3(own, other), mask)
+            for (own, _), other, mask in zip(found, theirs, masks, strict=True)
+        )
+        loss = loss + config.beta * kl
+        figures["kl"] = kl.item()
+    entropy = _mean(sequence_mean(of, mask) for (_, of), mask in zip(found, masks, strict=True))
+    return loss, {**figures, "loss": loss.item(), "entropy": entropy.item()}
+
+
+def _mean(values: Iterable[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(list(values)).mean()
 
 
 def _autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[Any]:

@@ -17,6 +17,7 @@ from components.shared.language_model.ranker import Ranker
 from components.shared.language_model.scoring import (
     Question,
     answer_of,
+    batches,
     model_scores,
     question,
     ranking,
@@ -40,10 +41,6 @@ class Group:
         """Return the answers' tokens."""
         return [len(ids) for ids in self.answer_ids]
 
-    def log_probs(self, model: Any, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return log-probabilities and entropies of the answers' tokens, (answers, longest)."""
-        return token_log_probs(model, self.prompt_ids, self.answer_ids, temperature)
-
 
 @dataclass(frozen=True, kw_only=True)
 class RankedGroup:
@@ -60,15 +57,33 @@ class RankedGroup:
         """Return the rankings' lengths."""
         return [self.rankings.shape[1]] * len(self.rankings)
 
-    def log_probs(self, model: Any, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return log-probabilities and entropies of the rankings' ranks, (samples, ranks)."""
-        logits = _logits(model, self.question, self.retriever, self.ranker)
-        return ranking_log_probs(logits / temperature, self.rankings)
+    def logits(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return the candidates' logits, given the model's scores."""
+        return self.ranker.logits(scores, scores.new_tensor(self.retriever))
 
 
-def _logits(model: Any, asked: Question, retriever: Sequence[float], ranker: Ranker) -> torch.Tensor:
-    (scores,) = model_scores(model, [asked])
-    return ranker.logits(scores, scores.new_tensor(retriever))
+def micro_batches(
+    groups: Sequence[Group | RankedGroup], device: torch.device
+) -> Sequence[Sequence[Group | RankedGroup]]:
+    """Return groups that share a forward pass: one of generated answers, several of rankings."""
+    ranked = [group for group in groups if isinstance(group, RankedGroup)]
+    if not ranked:
+        return [[group] for group in groups]
+    shared = batches([group.question for group in ranked], device)
+    return [[ranked[n] for n in batch] for batch in shared]
+
+
+def log_probs(
+    model: Any, groups: Sequence[Group | RankedGroup], temperature: float
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return each group's log-probabilities and entropies, of tokens or of ranks: (answers, longest)."""
+    scores = iter(model_scores(model, [group.question for group in groups if isinstance(group, RankedGroup)]))
+    return [
+        ranking_log_probs(group.logits(next(scores)) / temperature, group.rankings)
+        if isinstance(group, RankedGroup)
+        else token_log_probs(model, group.prompt_ids, group.answer_ids, temperature)
+        for group in groups
+    ]
 
 
 def longest_prompt(
@@ -91,7 +106,7 @@ def sample_groups(
 ) -> Sequence[Group | RankedGroup]:
     """Return one group of `config.group_size` rewarded answers or rankings for each row."""
     if (ranker := Ranker.of(lm.model)).answers != "generate":
-        return [_ranked_group(lm, row, config, business, generator, ranker) for row in rows]
+        return _ranked_groups(lm, rows, config, business, generator, ranker)
     prompts = [encode_prompt(lm.tokenizer, row.messages) for row in rows]
     sampled = sample(
         lm,
@@ -110,21 +125,26 @@ def sample_groups(
     return groups
 
 
-@torch.no_grad()
-def _ranked_group(
+def _ranked_groups(
     lm: LanguageModel,
-    row: PromptRow,
+    rows: Sequence[PromptRow],
     config: GrpoConfig,
     business: dict[str, Term],
     generator: torch.Generator,
     ranker: Ranker,
-) -> RankedGroup:
-    asked = question(lm.tokenizer, ranker.answers, row)
-    logits = _logits(lm.model, asked, row.scores, ranker) / config.temperature
-    rankings = sample_rankings(logits, config.group_size, row.answer_length, generator)
-    texts = [answer_of(numbers) for numbers in (rankings + 1).tolist()]
-    scores = [score(text, row, config.reward, business) for text in texts]
-    return RankedGroup(question=asked, retriever=row.scores, ranker=ranker, rankings=rankings, scores=scores)
+) -> list[RankedGroup]:
+    questions = [question(lm.tokenizer, ranker.answers, row) for row in rows]
+    logits = ranker.all_logits(score_all(lm, questions), [row.scores for row in rows])
+    groups = []
+    for row, asked, values in zip(rows, questions, logits, strict=True):
+        tempered = torch.tensor(values, device=lm.device) / config.temperature
+        rankings = sample_rankings(tempered, config.group_size, row.answer_length, generator)
+        texts = [answer_of(numbers) for numbers in (rankings + 1).tolist()]
+        scores = [score(text, row, config.reward, business) for text in texts]
+        groups.append(
+            RankedGroup(question=asked, retriever=row.scores, ranker=ranker, rankings=rankings, scores=scores)
+        )
+    return groups
 
 
 def rollout_figures(groups: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, float]:

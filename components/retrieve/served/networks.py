@@ -22,7 +22,7 @@ def describe(writer: ArrayWriter, name: str, model: Recommender) -> Spec | None:
     if isinstance(network, SasrecText):
         vectors = network.vectors[:-1]
     if isinstance(network, Tiger):
-        ids = (network.ids[:-1] - torch.tensor([low for low, _ in network.splits])).numpy()
+        ids = (network.ids[:-1].cpu() - torch.tensor([low for low, _ in network.splits])).numpy()
     return {
         "kind": KIND,
         "weights": writer.mapping(f"models.{name}.weights", network.state_dict()),

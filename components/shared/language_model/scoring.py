@@ -17,7 +17,7 @@ import torch
 
 from components.shared.config import Answers
 from components.shared.language_model.load import LanguageModel, encode_prefill, encode_prompt
-from components.shared.language_model.packing import Row, sequence_log_probs
+from components.shared.language_model.packing import sequence_log_probs
 from components.shared.prompting.table import Asked
 
 WITHOUT_REASONING = "<think></think><answer>"
@@ -41,6 +41,9 @@ class Question:
     answers: list[Tokens]
     alone: Tokens
 
+    def __len__(self) -> int:
+        return len(self.prompt) + sum(map(len, self.answers))
+
 
 def question(tokenizer: Any, answers: Answers, asked: Asked) -> Question:
     """Return the tokens that score the candidates of `asked`."""
@@ -61,9 +64,8 @@ def model_scores(model: Any, questions: Sequence[Question]) -> list[torch.Tensor
 
     What the answers are worth alone takes a second one.
     """
-    asked, alone = _rows(questions)
-    values = sequence_log_probs(model, asked) + sequence_log_probs(model, alone)
-    return _scores(questions, values, alone)
+    alone = _alone(questions)
+    return _scores(questions, alone, _log_probs(model, questions) + _log_probs(model, alone))
 
 
 @torch.inference_mode()
@@ -74,52 +76,56 @@ def score_all(
 
     `progress` is called with the number of questions done from time to time.
     """
-    asked, alone = _rows(questions)
-    rows = asked + alone
-    lengths = [len(prompt) + sum(map(len, answers)) for prompt, answers in rows]
-    values: dict[int, torch.Tensor] = {}
-    for batch in _batches(lengths, GPU_TOKENS if lm.device.type == "cuda" else CPU_TOKENS):
-        found = sequence_log_probs(lm.model, [rows[n] for n in batch])
-        values |= zip(batch, (part.cpu() for part in found), strict=True)
+    alone = _alone(questions)
+    rows = [*questions, *alone]
+    found: dict[int, torch.Tensor] = {}
+    for batch in batches(rows, lm.device):
+        values = _log_probs(lm.model, [rows[n] for n in batch])
+        found |= zip(batch, (part.cpu() for part in values), strict=True)
         if progress:
-            progress(len(questions) * len(values) // len(rows))
-    return [part.tolist() for part in _scores(questions, [values[n] for n in range(len(rows))], alone)]
+            progress(len(questions) * len(found) // len(rows))
+    return [part.tolist() for part in _scores(questions, alone, [found[n] for n in range(len(rows))])]
 
 
-def _rows(questions: Sequence[Question]) -> tuple[list[Row], list[Row]]:
-    """Return the questions' rows, and rows of their distinct answers after the prompt without a user."""
-    alone: list[Row] = []
+def batches(questions: Sequence[Question], device: torch.device) -> Iterator[list[int]]:
+    """Yield the numbers of questions that share a forward pass, the longest first."""
+    tokens = GPU_TOKENS if device.type == "cuda" else CPU_TOKENS
+    order = sorted(range(len(questions)), key=lambda n: -len(questions[n]))
+    while order:
+        size = max(1, tokens // len(questions[order[0]]))
+        yield order[:size]
+        order = order[size:]
+
+
+def _log_probs(model: Any, questions: Sequence[Question]) -> list[torch.Tensor]:
+    return sequence_log_probs(model, [(asked.prompt, asked.answers) for asked in questions])
+
+
+def _alone(questions: Sequence[Question]) -> list[Question]:
+    """Return questions that ask for each distinct answer once, after the prompt without a user."""
+    found: list[Question] = []
     known: set[tuple[int, ...]] = set()
     for asked in questions:
-        if new := [answer for answer in dict.fromkeys(map(tuple, asked.answers)) if answer not in known]:
-            known.update(new)
-            if asked.alone:
-                alone.append((asked.alone, new))
-    return [(asked.prompt, asked.answers) for asked in questions], alone
+        new = [answer for answer in dict.fromkeys(map(tuple, asked.answers)) if answer not in known]
+        known.update(new)
+        if asked.alone and new:
+            found.append(Question(asked.alone, list(map(list, new)), []))
+    return found
 
 
 def _scores(
-    questions: Sequence[Question], values: Sequence[torch.Tensor], alone: Sequence[Row]
+    questions: Sequence[Question], alone: Sequence[Question], values: Sequence[torch.Tensor]
 ) -> list[torch.Tensor]:
-    """Return the questions' values, the first ones, less what their answers are worth alone."""
-    given = list(values[: len(questions)])
+    """Return the values of `questions` less what their answers are worth alone, the other `values`."""
+    given, others = list(values[: len(questions)]), list(values[len(questions) :])
     if not alone:
         return given
-    worth = torch.cat(list(values[len(questions) :]))
-    number = {answer: n for n, answer in enumerate(answer for _, answers in alone for answer in answers)}
+    worth = torch.cat(others)
+    number = {tuple(answer): n for n, answer in enumerate(answer for one in alone for answer in one.answers)}
     return [
         value - worth[torch.tensor([number[tuple(answer)] for answer in asked.answers], device=worth.device)]
         for value, asked in zip(given, questions, strict=True)
     ]
-
-
-def _batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Yield the rows' numbers, the longest first, as many at once as `tokens` with padding allow."""
-    order = sorted(range(len(lengths)), key=lambda n: -lengths[n])
-    while order:
-        size = max(1, tokens // lengths[order[0]])
-        yield order[:size]
-        order = order[size:]
 
 
 def first_number(number: int) -> str:

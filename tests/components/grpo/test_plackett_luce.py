@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from components.grpo import local
 from components.grpo.config import GrpoConfig, RewardWeights
 from components.grpo.job import run
 from components.grpo.objective import group_advantages, policy_loss
 from components.grpo.plackett_luce import ranking_log_probs, sample_rankings
 from components.grpo.rewards import ndcg
+from components.grpo.rollout import micro_batches, sample_groups
 from components.shared.errors import ConfigError
+from components.shared.language_model import scoring
 from components.shared.language_model.load import load
 from components.shared.language_model.ranker import Ranker
 from components.shared.metrics import judge, numbered, padded
@@ -89,6 +92,39 @@ def test_the_reward_of_rankings_rises(options, prompts_folder, scoring_model, tm
     assert report.steps == 30
     assert report.last_reward > report.first_reward + 0.1
     assert Ranker.read(out["model"]) == Ranker("label_logits", scale=1.0, fuse=0.1)
+
+
+@pytest.mark.parametrize("answers", ["label_logits", "title_likelihood"])
+def test_groups_of_one_pass_have_the_loss_and_gradients_of_each(
+    answers, prompts_folder, scoring_model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = load(scoring_model, "float32")
+    Ranker(answers, scale=1.0, fuse=0.1).write(lm.model)
+    lm.model.double()
+    config = dataclasses.replace(CONFIG, beta=0.5, temperature=0.8)
+    rows = read_prompts(prompts_folder, "train", 5)
+    groups = sample_groups(lm, rows, config, {}, torch.Generator().manual_seed(0))
+    reference = local._Reference(load(scoring_model, "float32").model.double(), torch.float64)
+    torch.nn.init.normal_(next(reference.copy.parameters()), std=0.1)  # so that there is a KL
+
+    def update(tokens: int) -> tuple[int, dict[str, float], dict[str, torch.Tensor]]:
+        monkeypatch.setattr(scoring, "CPU_TOKENS", tokens)
+        gradients = {}
+
+        class Kept(torch.optim.SGD):
+            def step(self) -> None:
+                gradients.update({n: p.grad.clone() for n, p in lm.model.named_parameters()})
+
+        state = local.State(policy=lm.model, optimizer=Kept(lm.model.parameters(), lr=0.0))
+        figures = local._update(state, reference, groups, config, torch.float32)
+        return len(micro_batches(groups, lm.device)), figures, gradients
+
+    together, each = update(100_000), update(1)
+    assert (together[0], each[0]) == (1, 5)
+    assert each[1]["kl"] > 0
+    assert together[1] == pytest.approx(each[1], rel=1e-6)
+    for name, gradient in each[2].items():
+        torch.testing.assert_close(together[2][name], gradient, atol=1e-6, rtol=1e-4)
 
 
 def test_the_reward_is_the_evaluations_ndcg(prompts_folder) -> None:
