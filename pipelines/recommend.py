@@ -1,6 +1,7 @@
 """Recommendations for users of raw tables, by a registered model: part after part, then a whole table."""
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -45,7 +46,7 @@ def run(
     Raises ConfigError: no such model, or Spark is elsewhere; DataError, ContractError: `data` or `users` are
     unfit.
     """
-    from components.shared.artifacts.fingerprint import of_text
+    from components.shared.artifacts.fingerprint import of_step, of_text
     from components.window.lineage import of_data
     from pipelines.datasets.own_folder import RECOMMENDED, check_replaceable, own_folder
 
@@ -53,8 +54,8 @@ def run(
     check_replaceable(out, RECOMMENDED)
     loaded = _load(model, registry, answer)
     wanted = None if users is None else _ids(users)
-    key = of_text(loaded.metadata.model_uuid, answer, of_data(data), json.dumps(wanted), repr(config))
-    folder = work / key
+    reading = (repr(config), of_step("etl/sequences"))
+    folder = work / of_text(loaded.metadata.model_uuid, answer, of_data(data), json.dumps(wanted), *reading)
     asked = _Asked.prepare(config, data, folder)
     everybody = asked.everybody() if wanted is None else wanted
     parts = [everybody[start : start + PART_USERS] for start in range(0, len(everybody), PART_USERS)]
@@ -67,6 +68,7 @@ def run(
     with own_folder(out, RECOMMENDED) as table:
         for part in sorted(folder.glob("part-*.parquet")):
             (table / part.name).write_bytes(part.read_bytes())
+    shutil.rmtree(folder)  # the next command asks at its own time
     return total
 
 

@@ -23,9 +23,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_PARENT_RUN_ID
 from components.register import packaging
 from components.register.card import model_card
 from components.register.config import RegisterConfig, RegistryConfig
-from components.shared.artifacts.fingerprint import of_folder
+from components.shared.artifacts.fingerprint import of_folder, of_text
 from components.shared.artifacts.outputs import atomic_folder
-from components.shared.errors import ConfigError, DataError, faults_as, is_full_disk
+from components.shared.config import to_json
+from components.shared.errors import ConfigError, DataError, faults_as, full_disk_named, is_full_disk
 from components.shared.logs import logger
 from components.shared.reporting import page
 from components.shared.tracking import evaluation, failures, mlflow_client, registry
@@ -36,6 +37,7 @@ log = logger("register")
 champion_log = logger("champion")
 
 _CONTENTS = "model_fingerprint"
+"""Tag with what names model, retriever and serving configuration."""
 
 
 def run(config: RegisterConfig, *, model: Path, served: Path, report: Path, users: Path, html: Path) -> str:
@@ -44,10 +46,11 @@ def run(config: RegisterConfig, *, model: Path, served: Path, report: Path, user
     `served` is the folder from which retrieve answers further requests, `users` the evaluation's table of
     values per user.
 
-    A `run_key` (of the report's lineage) has one version: a second call with the same model returns it. The
-    version is created last, with all its tags, so that an interrupted call leaves none.
+    A `run_key` (of the report's lineage) has one version: a second call with the same files and settings
+    returns it. The version is created last, with all its tags, so that an interrupted call leaves none.
 
-    Raises: ConfigError if the run key has a version of another model, or MLflow refuses; ModelError.
+    Raises: ConfigError if the run key has a version of another model, or MLflow refuses; ModelError;
+    OutputError: a disk is full.
     """
     packaging.check_folder(model)
     with faults_as(DataError):
@@ -59,8 +62,10 @@ def run(config: RegisterConfig, *, model: Path, served: Path, report: Path, user
             "at most 200 letters, digits, spaces or any of . : / _ -"
         )
     client = mlflow_client.connect(config.tracking_uri, create=True)
-    name, contents, parts = config.model_name, of_folder(model), {"model": model, "retriever": served}
-    with failures.readable_errors(client.tracking_uri):
+    name, parts = config.model_name, {"model": model, "retriever": served}
+    contents = of_text(*map(of_folder, parts.values()), to_json(config.serving))
+    version_of_run = f"the version of {name} with the run key '{key}'"
+    with full_disk_named(version_of_run), failures.readable_errors(client.tracking_uri):
         registry.ensure_model(client, name)
         found = registry.versions(client, name, key)
         if found and found[0].tags.get(_CONTENTS) != contents:

@@ -108,12 +108,19 @@ def promote(
             _check_gate(client, model_name, promotion.version)
         entry = Entry(number=number, nonce=uuid.uuid4().hex[:12], promotion=promotion, done=False)
         _claim(client, entry)
-        # `previous` first: if the second call is never made, the champion is still the old one.
-        if promotion.replaced is not None:
-            client.set_registered_model_alias(model_name, PREVIOUS, promotion.replaced)
+        # First: without it nothing has changed, after it `_settle` can do the rest.
         client.set_registered_model_alias(model_name, CHAMPION, promotion.version)
-        replace(entry, done=True).write(client)
+        _finish(client, entry)
     return promotion
+
+
+def _finish(client: MlflowClient, entry: Entry) -> Entry:
+    """Return the finished entry of a change whose champion has moved, after `previous` has."""
+    if entry.promotion.replaced is not None:
+        client.set_registered_model_alias(entry.promotion.model, PREVIOUS, entry.promotion.replaced)
+    done = replace(entry, done=True)
+    done.write(client)
+    return done
 
 
 def _check_gate(client: MlflowClient, model_name: str, version: str) -> None:
@@ -142,15 +149,13 @@ def _claim(client: MlflowClient, entry: Entry) -> None:
 
 
 def _settle(client: MlflowClient, model_name: str) -> int:
-    """Close the claims of killed commands; return the number of the last finished entry."""
+    """Finish or drop what killed commands began; return the number of the last finished entry."""
     last = 0
     for entry in read_entries(client, model_name):
         age = datetime.now(UTC) - datetime.fromisoformat(entry.promotion.at)
         if not entry.done and age > _ABANDONED:
-            # The aliases had moved if its version is the champion; otherwise nothing was changed.
             if registry.aliases(client, model_name).get(CHAMPION) == entry.promotion.version:
-                entry = replace(entry, done=True)
-                entry.write(client)
+                entry = _finish(client, entry)
             else:
                 client.delete_registered_model_tag(model_name, entry.tag)
         last = entry.number if entry.done else last

@@ -49,6 +49,17 @@ def faults_as(error_class: type[UserError]) -> Iterator[None]:
         raise error_class(str(error)) from error
 
 
+@contextlib.contextmanager
+def full_disk_named(output: str) -> Iterator[None]:
+    """Raise a full disk in the block as an OutputError naming `output`."""
+    try:
+        yield
+    except BaseException as error:
+        if is_full_disk(error):
+            raise OutputError(f"{output} is not written: a disk is full ({error})") from error
+        raise
+
+
 def is_full_disk(error: BaseException | None) -> bool:
     """Return whether `error`, or what caused it, is a full disk or a used-up quota."""
     if error is None or isinstance(error, OutputError):  # an OutputError names its own output already

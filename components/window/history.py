@@ -1,6 +1,7 @@
 """The runs of the past: each one's window and key, recorded in MLflow."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -56,18 +57,21 @@ class History:
     def complete(self, as_of: str, run_key: str, lineage: Mapping[str, str]) -> None:
         """Record the window and the key that this run has been given.
 
-        The first run of a key takes its name, and the runs of the steps nest in it; later ones do as well.
+        The first run of a key takes its name, and the runs of the steps nest in it, which end it; later ones
+        nest there as well.
         """
         tags = {"as_of": as_of, "run_key": run_key, "lineage": json.dumps(lineage)}
         for name, text in tags.items():
             self._client.set_tag(self._record, _TAG + name, text)
         first = self.earliest(run_key=run_key)
-        if first and first.mlflow_run != self._record:
+        is_first = not first or first.mlflow_run == self._record
+        if first and not is_first:
             self._client.set_tag(self._record, MLFLOW_PARENT_RUN_ID, first.mlflow_run)
         else:
             self._client.update_run(self._record, name=run_key)
         runs.log_data(self._client, self._record, dict(lineage))
-        self._client.set_terminated(self._record)
+        if not is_first or os.environ.get(runs.PLUGIN_RUN):  # no step will end it
+            self._client.set_terminated(self._record)
 
 
 def _record(run: Run) -> Record:

@@ -9,8 +9,10 @@ import pyarrow.compute as pc
 
 from components.evaluate.config import DriftConfig
 from components.evaluate.tables import dataset
-from components.shared.errors import DataError, faults_as
+from components.shared.logs import logger
 from data_contracts.evaluation import DATA_SUMMARY, Alarm, DataSummary, Drift
+
+log = logger("evaluate")
 
 HEAD = 500
 """Items whose shares of the interactions are kept; the others count together."""
@@ -59,12 +61,15 @@ def summarise(sequences: str, catalogue: str, quarantine: str) -> DataSummary:
 
 
 def read_summary(champion: Path | None) -> DataSummary | None:
-    """Return the summary that lies with the champion; None without one."""
+    """Return the summary that lies with the champion; None without one of this form."""
     file = champion / DATA_SUMMARY if champion else None
     if file is None or not file.is_file():
         return None
-    with faults_as(DataError):
+    try:
         return DataSummary.read(file)
+    except ValueError as error:  # the champion may be of an older version of the project
+        log.warning("no drift: the champion's summary of its data has another form (%s)", error)
+        return None
 
 
 def drift(config: DriftConfig, now: DataSummary, then: DataSummary) -> list[Drift]:
@@ -107,7 +112,11 @@ def alarms(found: list[Drift]) -> list[Alarm]:
 
 
 def _distance(name: str, bound: float, now: dict[str, float], then: dict[str, float]) -> Drift:
-    """Return the total variation distance of two distributions; what either lacks is its rest."""
+    """Return the total variation distance of two distributions; what either lacks is its rest.
+
+    An item that only one side keeps among its `HEAD` counts as absent from the other, too much by less than
+    the smallest share kept there; what moves within the rests is not seen.
+    """
     names = {*now, *then}
     rest = abs(sum(now.values()) - sum(then.values()))
     apart = (sum(abs(now.get(key, 0.0) - then.get(key, 0.0)) for key in names) + rest) / 2

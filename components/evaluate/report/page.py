@@ -95,7 +95,8 @@ def _off_policy(report: EvaluationReport) -> list[Block]:
     text = (
         f"{users:,} of the users were shown a list whose propensities are logged. Mean engagement per slot, "
         "had they been shown each ranking instead: slots in which it agrees with the shown list, weighted by "
-        "the inverse propensity (self-normalised), intervals over users. Few effective slots prove little."
+        "the inverse propensity (self-normalised), intervals over users. Few effective slots prove little. "
+        "All of these users engaged with something, so compare rankings: the level is not that of everybody."
     )
     header = ["ranking", "engagement", "interval", "effective slots", "users who match"]
     return [Heading("Off-policy estimate"), Text(text), Table(header, rows)]

@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from components.shared.errors import OutputError, is_full_disk
+from components.shared.errors import full_disk_named
 from components.shared.logs import logger
 
 log = logger("outputs")
@@ -52,7 +52,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     partial = _beside(path, "partial")
-    try:
+    with full_disk_named(str(path)):
         path.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(_beside(path, "lock"), wait=True):
             _clean(path)  # after a kill
@@ -61,10 +61,6 @@ def _replacing(path: Path) -> Iterator[Path]:
                 os.replace(partial, path)
             finally:
                 _clean(path)
-    except BaseException as error:
-        if is_full_disk(error):
-            raise OutputError(f"{path} is not written: a disk is full ({error})") from error
-        raise
 
 
 @contextmanager

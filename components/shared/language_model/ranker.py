@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from components.shared.config import Answers
+from components.shared.errors import ModelError
 
 KEY = "ranker"
 """Key of config.json; a model without it generates its answers."""
@@ -27,9 +28,14 @@ class Ranker:
 
     @classmethod
     def read(cls, model: Path) -> "Ranker":
-        """Return the ranker of the model in a folder."""
+        """Return the ranker of the model in a folder. Raises ModelError: one of another form."""
         config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-        return cls(**config.get(KEY, {}))
+        try:
+            return cls(**config.get(KEY, {}))
+        except TypeError as error:
+            raise ModelError(
+                f"{model / 'config.json'}: its '{KEY}' is of another version of the project ({error})"
+            ) from error
 
     @classmethod
     def of(cls, model: Any) -> "Ranker":

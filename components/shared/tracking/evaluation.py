@@ -16,7 +16,6 @@ from components.shared.tracking import mlflow_client, runs
 from components.shared.tracking.registry import RUN_KEY
 from data_contracts.evaluation import REPORT, USERS, EvaluationReport
 
-EVALUATE = "evaluate"
 LONGEST_TAG = 5000  # MLflow servers before 3 refuse more; the whole lineage is an artifact as well
 
 log = logger("mlflow")
@@ -39,12 +38,12 @@ def log_run(client: MlflowClient, experiment: str, report: EvaluationReport, use
     `users` is the table of every user's values. An interrupted call is resumed by the next.
     """
     tags = lineage_tags(report) | {"report": of_text(report.to_json())}
-    same = {runs.STEP: EVALUATE, RUN_KEY: tags[RUN_KEY], "report": tags["report"]}
+    same = {runs.STEP: runs.LAST, RUN_KEY: tags[RUN_KEY], "report": tags["report"]}
     query = " and ".join(f"tags.{name} = '{text}'" for name, text in same.items())
     found = client.search_runs([mlflow_client.experiment_id(client, experiment)], query, max_results=1)
     if found and found[0].info.status == "FINISHED":
         return str(found[0].info.run_id)
-    run_id = str(found[0].info.run_id) if found else runs.start(client, experiment, EVALUATE, tags)
+    run_id = str(found[0].info.run_id) if found else runs.start(client, experiment, runs.LAST, tags)
     try:
         runs.log_data(client, run_id, report.lineage)
         values = figures(report).items()

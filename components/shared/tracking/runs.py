@@ -20,6 +20,8 @@ PLUGIN_RUN = "MLFLOW_RUN_ID"
 WINDOW = "window."
 """Prefix of the tags of a pipeline run's own record."""
 STEP = "step"
+LAST = "evaluate"
+"""The step with whose end the pipeline's run is finished: a gate may let nothing follow."""
 
 
 def start(client: MlflowClient, experiment: str, step: str, tags: Mapping[str, str] | None = None) -> str:
@@ -51,13 +53,15 @@ def adopt(client: MlflowClient, experiment: str, run_id: str) -> None:
         client.log_inputs(run_id, parent.inputs.dataset_inputs)
     if not os.environ.get(PLUGIN_RUN):  # which has nested its own
         client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent.info.run_id)
+        client.update_run(parent.info.run_id, "RUNNING")
 
 
 def end(client: MlflowClient, run_id: str, status: str) -> None:
-    """Set the status, FINISHED or FAILED, of a step's and the pipeline's run."""
+    """End a step's run with FINISHED or FAILED, and the pipeline's, if it ends here."""
     client.set_terminated(run_id, status)
-    parent = client.get_run(run_id).data.tags.get(MLFLOW_PARENT_RUN_ID)
-    if parent and not os.environ.get(PLUGIN_RUN):  # whose plug-in sets it
+    tags = client.get_run(run_id).data.tags
+    parent, is_end = tags.get(MLFLOW_PARENT_RUN_ID), status == "FAILED" or tags[STEP] == LAST
+    if parent and is_end and not os.environ.get(PLUGIN_RUN):  # whose plug-in sets it
         client.set_terminated(parent, status)
 
 

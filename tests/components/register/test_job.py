@@ -5,9 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from kfp.dsl import HTML, Artifact, Model
@@ -24,34 +22,6 @@ from components.shared.tracking.registry import aliases, versions
 from data_contracts.evaluation import DataSummary
 
 MODEL = "recllm-r1"
-
-
-@pytest.fixture
-def config(tracking_uri: str) -> RegisterConfig:
-    return RegisterConfig(tracking_uri=tracking_uri, serving=ServingConfig(max_new_tokens=4, dtype="float32"))
-
-
-@pytest.fixture
-def inputs(tiny_model_folder: Path, served_folder: Path, make_report, tmp_path: Path) -> dict[str, Any]:
-    report = tmp_path / "report.json"
-    data = {"data": "s3://logs/may", "data_fingerprint": "f00d"}
-    lineage = {"run_key": "run-1", "git_commit": "abc", "rows": {"n": 3}, **data}
-    report.write_text(make_report(lineage=lineage).to_json())
-    (tmp_path / "users").write_bytes(b"a table")
-    files = {"report": report, "users": tmp_path / "users", "html": tmp_path / "info.html"}
-    return {"model": tiny_model_folder, "served": served_folder, **files}
-
-
-@pytest.fixture
-def of_run(inputs, make_report, tmp_path: Path) -> Callable[[Any], dict[str, Any]]:
-    """The inputs with a report of another lineage."""
-
-    def make(lineage: Any) -> dict[str, Any]:
-        report = tmp_path / "other.json"
-        report.write_text(make_report(lineage=lineage).to_json())
-        return {**inputs, "report": report}
-
-    return make
 
 
 def test_a_version_carries_lineage_figures_and_files(config, inputs, tmp_path) -> None:
@@ -115,6 +85,12 @@ def test_a_run_key_never_stands_for_another_model(config, inputs, tmp_path) -> N
         with pytest.raises(ConfigError, match="1 has this run's key 'run-1', but is another model"):
             run(config, **inputs | {"model": other})
         assert not (tmp_path / "info.html").exists()
+    serving = dataclasses.replace(config, serving=ServingConfig(max_new_tokens=5, dtype="float32"))
+    served = shutil.copytree(inputs["served"], tmp_path / "served")
+    (served / "more").touch()
+    for changed in ((serving, inputs), (config, inputs | {"served": served})):
+        with pytest.raises(ConfigError, match="is another model"):
+            run(changed[0], **changed[1])
     assert len(versions(connect(config.tracking_uri), MODEL)) == 1
 
 

@@ -58,12 +58,14 @@ def test_steps_nest_in_the_run_named_by_the_key(client, experiment, make_report,
     begin(client, experiment, "run-1")
     for step in ("sft", "grpo"):
         train(step, tmp_path / step)
+        assert by_name(client, experiment)[KEY].info.status == "RUNNING", "between the steps as well"
     evaluate(make_report(lineage=LINEAGE), tmp_path)
     evaluate(make_report(lineage=LINEAGE), tmp_path)  # once
     runs = by_name(client, experiment)
     assert set(runs) == {KEY, "sft", "grpo", "evaluate"}
     parent = runs.pop(KEY)
     assert "mlflow.parentRunId" not in parent.data.tags
+    assert parent.info.status == "FINISHED"
     for run in runs.values():
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.info.status == "FINISHED"
@@ -74,7 +76,7 @@ def test_steps_nest_in_the_run_named_by_the_key(client, experiment, make_report,
 
 
 def test_a_repeated_pipeline_run_nests_in_the_first_of_its_key(
-    client, experiment, tmp_path, monkeypatch
+    client, experiment, make_report, tmp_path, monkeypatch
 ) -> None:
     begin(client, experiment, "run-1")
     with pytest.raises(KeyboardInterrupt), tracker("sft", tmp_path, GrpoConfig()):
@@ -83,11 +85,13 @@ def test_a_repeated_pipeline_run_nests_in_the_first_of_its_key(
     monkeypatch.setenv("RECLLM_PIPELINE_RUN", "run-2")
     begin(client, experiment, "run-2")
     train("sft", tmp_path)
+    assert by_name(client, experiment)[KEY].info.status == "RUNNING"
+    evaluate(make_report(lineage=LINEAGE), tmp_path)
     runs = by_name(client, experiment)
     parent = runs.pop(KEY)
-    assert set(runs) == {"run-2", "sft"}
+    assert set(runs) == {"run-2", "sft", "evaluate"}
     assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
-    assert (parent.info.status, runs["sft"].info.status) == ("FINISHED", "FINISHED")
+    assert {run.info.status for run in (parent, *runs.values())} == {"FINISHED"}
 
 
 def test_steps_log_into_the_runs_that_the_plug_in_has_made(
@@ -112,6 +116,12 @@ def test_steps_log_into_the_runs_that_the_plug_in_has_made(
     assert found.inputs.dataset_inputs[0].dataset.digest == "f00d"
     assert set(by_name(client, experiment)) == {KEY}, "no runs beside the injected ones"
     assert client.get_run(parent).info.status == "RUNNING", "the plug-in ends its own"
+
+
+def test_the_record_of_a_run_under_the_plug_in_is_ended_at_once(client, experiment, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", client.create_run(experiment).info.run_id)
+    begin(client, experiment, "run-1")
+    assert by_name(client, experiment)[KEY].info.status == "FINISHED"
 
 
 def test_a_server_that_is_away_costs_the_run_of_the_evaluation_alone(
