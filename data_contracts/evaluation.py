@@ -129,15 +129,17 @@ class AnswerStatistics:
     """How a language model answered: shares of users in [0, 1], mean costs per user."""
 
     valid_share: float
-    """Answers that keep every rule of the format."""
+    """Answers that keep every rule of the format, and did so without being corrected."""
     duplicate_share: float
     """Answers that name a candidate more than once."""
     truncated_share: float
-    """Answers cut off at the token limit."""
+    """Answers cut off at the token limit, or whose reasoning had to be closed before it."""
     constant_share: float
     """Users with the most frequent answer that does not copy the list; 1 if all users got the same."""
     seconds_per_user: float
     tokens_per_user: float
+    corrected_share: float = 0.0
+    """Answers that constrained decoding had to change; they are valid, too."""
     copied_share: float = 0.0
     """Answers that repeat the candidates in the order in which the prompt lists them."""
     reasoning_probes: int = 0

@@ -1,11 +1,12 @@
 """Answers of language models to the prompts, their statistics, whether their reasoning matters, examples."""
 
 import dataclasses
-import gc
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import numpy as np
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.tables import DEPTH, Catalogue
 from components.shared.artifacts import fingerprint
-from components.shared.language_model.generate import Completion, complete
-from components.shared.language_model.load import LanguageModel, check_folder, load
+from components.shared.language_model import generate, vllm_engine
+from components.shared.language_model.generate import Completion
+from components.shared.language_model.grammar import Shape
+from components.shared.language_model.load import check_folder, load, release_memory
 from components.shared.language_model.ranker import Ranker
 from components.shared.language_model.scoring import answer_of, question, ranking, score_all
 from components.shared.logs import logger, progress
@@ -31,6 +34,9 @@ from data_contracts.evaluation import (
 )
 
 log = logger("evaluate")
+
+Ask = Callable[..., list[Completion]]
+"""Takes prompts and options of `generate.complete`, returns an answer to each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,22 +88,16 @@ def _answer(config: EvaluateConfig, name: str, folder: Path, prompts: Sequence[P
 
 
 def _generate(config: EvaluateConfig, name: str, folder: Path, prompts: Sequence[PromptRow]) -> Answers:
-    lm = load(folder, config.dtype)
-    started = time.perf_counter()
-    completions = complete(
-        lm,
-        [prompt.messages for prompt in prompts],
-        max_new_tokens=config.max_new_tokens,
-        temperature=config.temperature,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        progress=lambda answered: progress(log, answered, len(prompts), name),
-    )
-    seconds = time.perf_counter() - started
-    first = [samples[0] for samples in completions]
-    ignored, probes = ignored_share(config, lm, prompts, [completion.text for completion in first])
-    del lm  # before the next one is loaded
-    gc.collect()
+    release_memory()  # of the model before
+    with _engine(config, folder) as ask:
+        started = time.perf_counter()
+        first = ask(
+            prompts,
+            temperature=config.temperature,
+            progress=lambda answered: progress(log, answered, len(prompts), name),
+        )
+        seconds = time.perf_counter() - started
+        ignored, probes = ignored_share(config, ask, prompts, [completion.text for completion in first])
     rankings = [
         answer.final_ranking(completion.text, prompt.candidates)
         for completion, prompt in zip(first, prompts, strict=True)
@@ -107,17 +107,45 @@ def _generate(config: EvaluateConfig, name: str, folder: Path, prompts: Sequence
     )
 
 
+@contextmanager
+def _engine(config: EvaluateConfig, folder: Path) -> Iterator[Ask]:
+    """Yield what asks the model in `folder`, by the engine of `config`."""
+    if config.engine == "vllm":
+        with vllm_engine.opened(folder, config.dtype, config.seed) as model:
+            yield partial(_ask, config, model.complete)
+    else:
+        lm = load(folder, config.dtype)
+        yield partial(
+            _ask,
+            config,
+            partial(generate.complete, lm, batch_size=config.batch_size, seed=config.seed),
+        )
+
+
+def _ask(
+    config: EvaluateConfig,
+    complete: Callable[..., list[list[Completion]]],
+    prompts: Sequence[PromptRow],
+    **options: Any,
+) -> list[Completion]:
+    """Return an answer to each of `prompts`."""
+    if config.constrained:
+        options["shapes"] = [Shape(len(prompt.candidates), prompt.answer_length) for prompt in prompts]
+    messages = [prompt.messages for prompt in prompts]
+    completions = complete(messages, max_new_tokens=config.max_new_tokens, **options)
+    return [samples[0] for samples in completions]
+
+
 def _score(
     config: EvaluateConfig, name: str, folder: Path, prompts: Sequence[PromptRow], ranker: Ranker
 ) -> Answers:
     """Return the rankings by scores, and the answers that say their beginnings."""
+    release_memory()
     lm = load(folder, config.dtype)
     questions = [question(lm.tokenizer, ranker.answers, prompt) for prompt in prompts]
     started = time.perf_counter()
     scores = score_all(lm, questions, lambda scored: progress(log, scored, len(prompts), name))
     seconds = time.perf_counter() - started
-    del lm
-    gc.collect()
     fused = ranker.all_logits(scores, [prompt.scores for prompt in prompts])
     return Answers(**_ranked(fused, prompts), seconds=seconds, scores=scores)
 
@@ -136,7 +164,7 @@ def _ranked(logits: Sequence[Sequence[float]], prompts: Sequence[PromptRow]) -> 
 
 
 def ignored_share(
-    config: EvaluateConfig, lm: LanguageModel, prompts: Sequence[PromptRow], texts: Sequence[str]
+    config: EvaluateConfig, ask: Ask, prompts: Sequence[PromptRow], texts: Sequence[str]
 ) -> tuple[float | None, int]:
     """Return the share of answers that another user's reasoning leaves unchanged, and the probes.
 
@@ -151,14 +179,11 @@ def ignored_share(
     pairs = [(i, j) for i, j in swapped if parsed[i].reasoning != parsed[j].reasoning]
     if not pairs:
         return None, 0
-    completions = complete(
-        lm,
-        [prompts[i].messages for i, _ in pairs],
+    completions = ask(
+        [prompts[i] for i, _ in pairs],
         prefills=[f"<think>{parsed[j].reasoning}</think><answer>" for _, j in pairs],
-        max_new_tokens=config.max_new_tokens,
-        batch_size=config.batch_size,
     )
-    probed = [answer.parse(samples[0].text).numbers for samples in completions]
+    probed = [answer.parse(completion.text).numbers for completion in completions]
     unchanged = sum(numbers == parsed[i].numbers for numbers, (i, _) in zip(probed, pairs, strict=True))
     return unchanged / len(pairs), len(pairs)
 
@@ -167,16 +192,20 @@ def answer_statistics(answers: Answers, prompts: Sequence[PromptRow]) -> AnswerS
     """Return shares and costs over all answers."""
     completions, users = answers.completions, len(prompts)
     parsed = [answer.parse(completion.text) for completion in completions]
-    valid = sum(
+    valid = [
         given.is_valid(len(prompt.candidates), prompt.answer_length)
         for given, prompt in zip(parsed, prompts, strict=True)
-    )
+    ]
+    by_itself = [
+        is_valid and not completion.corrected for is_valid, completion in zip(valid, completions, strict=True)
+    ]
     # The list as it stands is no constant answer: each user has another list.
     numbers = [given.numbers for given in parsed if given.well_formed]
     own = [said for said in numbers if said != tuple(range(1, len(said) + 1))]
     frequencies = Counter(own)
     return AnswerStatistics(
-        valid_share=valid / users,
+        valid_share=sum(by_itself) / users,
+        corrected_share=sum(completion.corrected for completion in completions) / users,
         duplicate_share=sum(len(set(given.numbers)) < len(given.numbers) for given in parsed) / users,
         truncated_share=sum(not completion.finished for completion in completions) / users,
         constant_share=max(frequencies.values(), default=0) / users,

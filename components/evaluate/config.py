@@ -51,8 +51,12 @@ class EvaluateConfig:
     """Test users in the seeded sample; 0 = all."""
     max_new_tokens: PositiveInt = 128
     """Maximum tokens per answer."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What generates answers: "vllm" uses every GPU of the step, and only the trainer image has it."""
+    constrained: bool = True
+    """Decode valid answers alone; shares of valid answers still count those that would be so without."""
     batch_size: PositiveInt = 16
-    """Prompts decoded together."""
+    """Prompts decoded together by transformers."""
     temperature: NonNegativeFloat = 0.0
     """Temperature of sampling; 0 = greedy."""
     dtype: Dtype = "auto"
@@ -71,6 +75,13 @@ class EvaluateConfig:
     """Seed of the sample, of decoding and of the bootstrap."""
     health: HealthConfig = field(default_factory=HealthConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)
+
+    def __post_init__(self) -> None:
+        if self.constrained and self.temperature:
+            raise ValueError(
+                f"temperature is {self.temperature:g}, but constrained answers are decoded greedily, since "
+                "which of them were valid without is only known so; set it to 0, or constrained to false"
+            )
 
 
 @strict

@@ -61,6 +61,25 @@ def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "served"
 
 
+@pytest.fixture(scope="session")
+def model_for_vllm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model with attention heads of a size that vLLM has for a CPU; skipped without vLLM."""
+    pytest.importorskip("vllm")
+    from components.base_model.config import BaseModelConfig, RandomWeights
+    from components.base_model.job import run
+
+    folder = tmp_path_factory.mktemp("models") / "for-vllm"
+    run(BaseModelConfig(random_weights=RandomWeights(hidden_size=64, heads=2)), folder)
+    return folder
+
+
+@pytest.fixture
+def vllm_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let vLLM take little of this machine."""
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+
+
 @pytest.fixture
 def tracking_uri(fresh_database: Path, tmp_path: Path) -> str:
     shutil.copyfile(fresh_database, tmp_path / "mlflow.db")

@@ -133,20 +133,28 @@ def outcome_of(difference: Difference) -> str:
 
 def answers(report: EvaluationReport) -> list[Block]:
     """Return the table of how the language models answered, and at what cost."""
-    header = ["model", "valid", "with repeats", "cut off", "most frequent answer", "copies the list"]
-    header += ["same after other reasoning", "tokens per user", "s per user"]
+    header = ["model", "valid", "corrected", "with repeats", "cut off", "most frequent answer"]
+    header += ["copies the list", "same after other reasoning", "tokens per user", "s per user"]
     rows = []
     for found in report.comparators:
         if answers := found.answers:
-            shares = (answers.valid_share, answers.duplicate_share, answers.truncated_share)
+            shares = (
+                answers.valid_share,
+                answers.corrected_share,
+                answers.duplicate_share,
+                answers.truncated_share,
+                answers.constant_share,
+                answers.copied_share,
+            )
             ignored = answers.reasoning_ignored_share
             probed = "" if ignored is None else f"{ignored:.0%} of {answers.reasoning_probes}"
             costs = (f"{answers.tokens_per_user:.0f}", f"{answers.seconds_per_user:.2f}")
-            percent = [f"{share:.1%}" for share in (*shares, answers.constant_share, answers.copied_share)]
+            percent = [f"{share:.1%}" for share in shares]
             rows.append([found.name, *percent, probed, *costs])
     note = (
         "The candidates that an answer names come first, the others keep their order; so a model without a "
-        "usable answer scores like the candidates."
+        "usable answer scores like the candidates. Valid: keeps the format by itself. Corrected: constrained "
+        "decoding held it to the format."
     )
     return [Table(header, rows), Text(note, "faint")]
 

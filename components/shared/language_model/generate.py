@@ -4,15 +4,17 @@ Simplified from a serving engine: one device, prompts padded on the left to the 
 finished rows dropped from the batch as soon as enough of them have ended.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from components.shared.errors import TrainingError
+from components.shared.language_model.grammar import ConstrainedAnswer, Shape, restrict
 from components.shared.language_model.load import (
     LanguageModel,
     Message,
@@ -31,6 +33,9 @@ class Completion:
     text: str
     token_ids: list[int]
     finished: bool
+    """Whether it ended by itself, not for want of tokens."""
+    corrected: bool = False
+    """Whether a constraint put another token in the place of the model's own."""
 
 
 def complete(
@@ -43,13 +48,14 @@ def complete(
     batch_size: int = 16,
     seed: int = 0,
     prefills: Sequence[str] | None = None,
+    shapes: Sequence[Shape] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[list[Completion]]:
     """Return `num_samples` completions of each of the chat `prompts`.
 
     `temperature` 0 decodes greedily. `batch_size` counts prompts; prompts of similar length share a batch.
-    `prefills`, one text per prompt, are how its answers begin: only what follows is generated. `progress` is
-    called with the number of prompts done so far.
+    `prefills`, one text per prompt, are how its answers begin: only what follows is generated. With `shapes`,
+    one per prompt, answers are constrained to them. `progress` is called with the number of prompts done.
     """
     if prefills is None:
         prefills = [answer_prefix(lm.tokenizer)] * len(prompts)
@@ -62,6 +68,15 @@ def complete(
     completions: list[list[Completion]] = [[] for _ in encoded]
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
+        answers = (
+            [
+                ConstrainedAnswer(lm.grammar, shapes[i], max_new_tokens, prefills[i])
+                for i in batch
+                for _ in range(num_samples)
+            ]
+            if shapes
+            else []
+        )
         sampled = sample(
             lm,
             [encoded[i] for i in batch],
@@ -69,14 +84,28 @@ def complete(
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             generator=generator,
+            answers=answers,
         )
+        states = iter(answers)
         for i, samples in zip(batch, sampled, strict=True):
-            for ids in samples:
-                text = prefills[i] + lm.tokenizer.decode(ids, skip_special_tokens=True)
-                completions[i].append(Completion(text, ids, bool(ids) and ids[-1] in lm.stop_ids))
+            completions[i] = [
+                completion(lm.tokenizer, lm.stop_ids, prefills[i], ids, next(states, None)) for ids in samples
+            ]
         if progress:
             progress(start + len(batch))
     return completions
+
+
+def completion(
+    tokenizer: Any, stop_ids: Collection[int], prefill: str, ids: list[int], answer: ConstrainedAnswer | None
+) -> Completion:
+    """Return what was generated after `prefill`, constrained by `answer` if there is one."""
+    return Completion(
+        text=prefill + tokenizer.decode(ids, skip_special_tokens=True),
+        token_ids=ids,
+        finished=bool(ids) and ids[-1] in stop_ids and not (answer and answer.was_closed),
+        corrected=bool(answer and answer.was_corrected),
+    )
 
 
 @torch.inference_mode()
@@ -88,8 +117,12 @@ def sample(
     max_new_tokens: int,
     temperature: float,
     generator: torch.Generator,
+    answers: Sequence[ConstrainedAnswer] = (),
 ) -> list[list[list[int]]]:
-    """Return sampled token ids for a batch of encoded prompts, [prompt][sample][token], with end tokens."""
+    """Return sampled token ids for a batch of encoded prompts, [prompt][sample][token], with end tokens.
+
+    `answers`, one per sample or none, constrain them.
+    """
     padded = pad_left(prompts, lm.tokenizer.pad_token_id)
     input_ids, mask, positions = (tensor.to(lm.device) for tensor in padded)
     logits, cache = _prefill(lm, input_ids, mask, positions)
@@ -103,10 +136,14 @@ def sample(
     running = torch.ones(rows, dtype=torch.bool, device=lm.device)
     stop = torch.tensor(sorted(lm.stop_ids), device=lm.device)
     for step in range(max_new_tokens):
+        going_on = {row: sample_of_row[row] for row in running.nonzero().flatten().tolist()}
+        if answers:
+            restrict(logits, {row: answers[i] for row, i in going_on.items()})
         tokens = _next_tokens(logits, temperature, generator)
-        for row, (token, is_running) in enumerate(zip(tokens.tolist(), running.tolist(), strict=True)):
-            if is_running:
-                token_ids[sample_of_row[row]].append(token)
+        for i, token in zip(going_on.values(), tokens[running].tolist(), strict=True):
+            token_ids[i].append(token)
+            if answers:
+                answers[i].take(token)
         running &= ~torch.isin(tokens, stop)
         if step == max_new_tokens - 1 or not running.any():
             break

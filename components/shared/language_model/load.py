@@ -3,8 +3,10 @@
 Weights are read from safetensors files only, and code beside a model is never run.
 """
 
+import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from components.shared.config import Dtype
 from components.shared.errors import ModelError
 from components.shared.language_model.checks import is_out_of_memory
 from components.shared.language_model.dtype import torch_dtype
+from components.shared.language_model.grammar import Grammar
 
 Message = Mapping[str, str]
 
@@ -34,9 +37,12 @@ class LanguageModel:
     @property
     def stop_ids(self) -> frozenset[int]:
         """Return the token ids that end a completion: the tokenizer's and the generation config's."""
-        configured = self.model.generation_config.eos_token_id
-        listed = configured if isinstance(configured, list) else [configured]
-        return frozenset(i for i in (*listed, self.tokenizer.eos_token_id) if i is not None)
+        return end_tokens(self.tokenizer, self.model.generation_config.eos_token_id)
+
+    @cached_property
+    def grammar(self) -> Grammar:
+        """Return the answer format in the model's tokens."""
+        return Grammar(self.tokenizer, self.stop_ids)
 
 
 def load(folder: Path, dtype: Dtype = "auto", device: str | None = None) -> LanguageModel:
@@ -72,6 +78,12 @@ def load(folder: Path, dtype: Dtype = "auto", device: str | None = None) -> Lang
     return LanguageModel(model.eval(), tokenizer)
 
 
+def end_tokens(tokenizer: Any, configured: int | list[int] | None) -> frozenset[int]:
+    """Return the tokenizer's end token and those that a generation configuration names."""
+    listed = configured if isinstance(configured, list) else [configured]
+    return frozenset(i for i in (*listed, tokenizer.eos_token_id) if i is not None)
+
+
 def context_length(model: Any) -> int | None:
     """Return the most tokens that `model` can read; None if its configuration does not say."""
     return getattr(model.config, "max_position_embeddings", None)
@@ -94,6 +106,12 @@ def load_tokenizer(folder: Path) -> Any:
     except Exception as error:  # a template is a program
         raise ModelError(f"{folder}: the chat template fails ({type(error).__name__}: {error})") from error
     return tokenizer
+
+
+def release_memory() -> None:
+    """Give back what models that nobody uses any more held."""
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def check_folder(folder: Path) -> None:

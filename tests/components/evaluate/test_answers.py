@@ -7,6 +7,7 @@ import pytest
 from components.evaluate import answers
 from components.evaluate.config import EvaluateConfig
 from components.shared.language_model.generate import Completion
+from components.shared.prompting import answer
 from components.shared.prompting.table import read_prompts
 
 
@@ -16,12 +17,12 @@ class FakeModel:
     def __init__(self, follows: bool) -> None:
         self.follows, self.prefills = follows, []
 
-    def __call__(self, lm, prompts, *, prefills, max_new_tokens, batch_size):
+    def __call__(self, prompts, *, prefills):
         self.prefills += prefills
         digits = [re.search("[0-9]", prefill)[0] for prefill in prefills]
-        said = digits if self.follows else [message[0]["content"] for message in prompts]
+        said = digits if self.follows else [prompt.messages[0]["content"] for prompt in prompts]
         texts = [f"{prefill}{number}</answer>" for prefill, number in zip(prefills, said, strict=True)]
-        return [[Completion(text, [], True)] for text in texts]
+        return [Completion(text, [], True) for text in texts]
 
 
 class Row:
@@ -36,25 +37,24 @@ def text(number: int) -> str:
 NOTHING = answers.Answers(completions=[], rankings=[], seconds=0.0)
 
 
-def ignored(monkeypatch, model, texts, probes=20):
-    monkeypatch.setattr(answers, "complete", model)
+def ignored(model, texts, probes=20):
     rows = [Row(n) for n in range(1, len(texts) + 1)]
     config = EvaluateConfig(max_new_tokens=8, batch_size=4, reasoning_probes=probes)
-    return answers.ignored_share(config, None, rows, texts)
+    return answers.ignored_share(config, model, rows, texts)
 
 
 @pytest.mark.parametrize(("follows", "share"), [(True, 0.0), (False, 1.0)])
-def test_a_model_that_follows_its_reasoning_and_one_that_does_not(monkeypatch, follows, share) -> None:
+def test_a_model_that_follows_its_reasoning_and_one_that_does_not(follows, share) -> None:
     model = FakeModel(follows)
-    assert ignored(monkeypatch, model, [text(n) for n in range(1, 6)]) == (share, 5)
+    assert ignored(model, [text(n) for n in range(1, 6)]) == (share, 5)
     assert sorted(model.prefills) == [f"<think>best is {n}</think><answer>" for n in range(1, 6)]
 
 
-def test_only_usable_answers_with_other_reasoning_are_tried(monkeypatch) -> None:
-    assert ignored(monkeypatch, FakeModel(True), ["nonsense", text(2), "<think>"]) == (None, 0)
-    assert ignored(monkeypatch, FakeModel(True), [text(1), text(1)]) == (None, 0)
-    assert ignored(monkeypatch, FakeModel(True), [text(1), text(2), text(3)], probes=2)[1] == 2
-    assert ignored(monkeypatch, FakeModel(True), [text(1), text(2)], probes=0) == (None, 0)
+def test_only_usable_answers_with_other_reasoning_are_tried() -> None:
+    assert ignored(FakeModel(True), ["nonsense", text(2), "<think>"]) == (None, 0)
+    assert ignored(FakeModel(True), [text(1), text(1)]) == (None, 0)
+    assert ignored(FakeModel(True), [text(1), text(2), text(3)], probes=2)[1] == 2
+    assert ignored(FakeModel(True), [text(1), text(2)], probes=0) == (None, 0)
 
 
 @pytest.mark.parametrize("file", [None, "model.safetensors", "tokenizer.json", "chat_template.jinja"])
@@ -81,3 +81,32 @@ def test_answers_that_copy_the_list_are_counted_apart_from_constant_ones(prompts
     given = answers.Answers(completions=completions, rankings=[], seconds=1.0)
     found = answers.answer_statistics(given, rows)
     assert (found.copied_share, found.constant_share) == (3 / 8, 2 / 8)
+
+
+@pytest.mark.parametrize(("constrained", "corrected"), [(True, 1.0), (False, 0.0)])
+def test_answers_of_a_model_that_has_learnt_nothing(
+    constrained, corrected, tiny_model_folder, prompts_folder
+) -> None:
+    """Constrained it ranks every candidate list, and still counts as a model without a valid answer."""
+    rows = read_prompts(prompts_folder, "test")
+    config = EvaluateConfig(max_new_tokens=48, constrained=constrained, scored=False, dtype="float32")
+    given = answers.answer_all(config, {"base": tiny_model_folder}, rows)["base"]
+    found = answers.answer_statistics(given, rows)
+    assert (found.valid_share, found.corrected_share, found.truncated_share) == (0.0, corrected, 1.0)
+    parsed = [answer.parse(completion.text).is_valid(6, 3) for completion in given.completions]
+    assert all(parsed) == any(parsed) == constrained
+
+
+@pytest.mark.verl
+@pytest.mark.slow
+def test_vllm_ranks_like_transformers(model_for_vllm, vllm_on_cpu, prompts_folder) -> None:
+    """Constrained answers have the model's own choice among few tokens: no tie has been seen."""
+    rows = read_prompts(prompts_folder, "test")
+    found = []
+    for engine in ("vllm", "transformers"):
+        config = EvaluateConfig(max_new_tokens=48, engine=engine, scored=False, dtype="float32")
+        found.append(answers.answer_all(config, {"base": model_for_vllm}, rows)["base"])
+    by_vllm, by_transformers = found
+    assert by_vllm.completions == by_transformers.completions
+    assert by_vllm.rankings == by_transformers.rankings
+    assert by_vllm.reasoning_ignored == by_transformers.reasoning_ignored

@@ -225,6 +225,11 @@ def test_grpo_below_sft_is_an_alarm() -> None:
         (EvaluateConfig, {"batch_size": 0}, "batch_size: must be above 0, got 0"),
         (EvaluateConfig, {"confidence": 1.0}, "confidence: must be below 1"),
         (EvaluateConfig, {"temperature": -0.5}, "temperature: must be at least 0"),
+        (
+            EvaluateConfig,
+            {"temperature": 0.7},
+            "temperature is 0.7, but constrained answers are decoded greedily",
+        ),
         (HealthConfig, {"min_valid_share": 1.5}, "min_valid_share: must be at most 1"),
         (GateConfig, {"min_valid_share": -0.1}, "min_valid_share: must be at least 0"),
         (GateConfig, {"beats": ["grpo"]}, "the model that is judged"),
