@@ -88,6 +88,8 @@ class GrpoConfig:
 
     engine: Literal["local", "verl"] = "local"
     """Engine: "local" trains on one device, "verl" on one or more nodes of GPUs, sampling with vLLM."""
+    objective: Literal["grpo", "sft"] = "grpo"
+    """Local engine: what the steps minimise; "sft" goes on with SFT on the same prompts, GRPO's control."""
     steps: NonNegativeInt = 12
     """Optimiser steps; 0 returns the SFT model unchanged."""
     prompts_per_step: PositiveInt = 4
@@ -157,6 +159,8 @@ class GrpoConfig:
             raise ValueError("steps is 0: set engine to local, which returns the SFT model")
         if self.train_layers:
             raise ValueError("train_layers is of the local engine: verl trains all layers; set it to 0")
+        if self.objective != "grpo":
+            raise ValueError("objective sft is of the local engine: set engine to local")
         if self.refill:
             raise ValueError("refill is of the local engine: verl keeps all groups; set it to false")
         if self.lora.rank:

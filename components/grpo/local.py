@@ -4,13 +4,12 @@ Simplified from verl: every sample is used for one update, so the old policy is 
 needs no pass of its own; the reference model is read only when beta > 0.
 """
 
-import contextlib
 import copy
 import functools
 import random
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,12 @@ import torch
 
 from components.grpo import health
 from components.grpo.config import GrpoConfig
-from components.grpo.objective import group_advantages, k3, policy_loss, sequence_mean, token_mean
+from components.grpo.losses import Reference, grpo_loss, supervised_loss
 from components.grpo.progress import Progress, best_checkpoint, log
 from components.grpo.rewards import Term, business_terms
 from components.grpo.rollout import (
     Group,
     RankedGroup,
-    log_probs,
     longest_prompt,
     micro_batches,
     rollout_figures,
@@ -38,7 +36,6 @@ from components.shared.language_model import lora
 from components.shared.language_model.checks import check_finite
 from components.shared.language_model.dtype import torch_dtype
 from components.shared.language_model.load import LanguageModel, best_device, context_length, load
-from components.shared.language_model.packing import answer_mask
 from components.shared.prompting.table import PromptRow
 from components.shared.tracking.tracker import NO_TRACKING, Tracker
 
@@ -76,7 +73,7 @@ def train(
     if config.gradient_checkpointing:
         policy.gradient_checkpointing_enable({"use_reentrant": False})
     dtype = torch_dtype(config.dtype)
-    reference = _Reference(policy, dtype) if config.beta else None
+    reference = Reference(policy, dtype) if config.beta and config.objective == "grpo" else None
     sampler = _Sampler(policy, tokenizer, dtype)
     trainable = {name: weights for name, weights in policy.named_parameters() if weights.requires_grad}
     optimizer = torch.optim.AdamW(trainable.values(), lr=config.learning_rate, weight_decay=0.0)
@@ -154,26 +151,6 @@ class _Sampler:
         return self.lm
 
 
-class _Reference:
-    """The initial policy for the KL term: a frozen copy, or the policy without adapters."""
-
-    def __init__(self, policy: Any, dtype: torch.dtype) -> None:
-        self.policy, self.dtype = policy, dtype
-        self.copy = None
-        if not lora.has_adapters(policy):
-            self.copy = copy.deepcopy(policy).to(dtype).eval().requires_grad_(False)
-
-    @torch.no_grad()
-    def log_probs(self, groups: Sequence[Group | RankedGroup], temperature: float) -> list[torch.Tensor]:
-        """Return the log-probabilities of each group's answers, (answers, longest)."""
-        if self.copy is not None:
-            found = log_probs(self.copy, groups, temperature)
-        else:
-            with self.policy.disable_adapter(), _autocast(self.policy.device, self.dtype):
-                found = log_probs(self.policy, groups, temperature)
-        return [of_tokens for of_tokens, _ in found]
-
-
 def _groups(
     lm: LanguageModel,
     rows: Sequence[PromptRow],
@@ -211,7 +188,7 @@ def _epoch_order(size: int, seed: int, epoch: int) -> list[int]:
 
 def _update(
     state: State,
-    reference: _Reference | None,
+    reference: Reference | None,
     groups: Sequence[Group | RankedGroup],
     config: GrpoConfig,
     dtype: torch.dtype,
@@ -219,13 +196,16 @@ def _update(
     """Take one optimiser step on `groups` and return its figures."""
     policy = state.policy
     policy.train()
-    totals = {"loss": 0.0, "kl": 0.0, "entropy": 0.0}
+    totals: dict[str, float] = {}
     for batch in micro_batches(groups, policy.device):
-        loss, figures = _loss(policy, reference, batch, config, dtype)
+        if config.objective == "sft":
+            loss, figures = supervised_loss(policy, batch, dtype)
+        else:
+            loss, figures = grpo_loss(policy, reference, batch, config, dtype)
         share = len(batch) / len(groups)
         (loss * share).backward()
         for name, value in figures.items():
-            totals[name] += value * share
+            totals[name] = totals.get(name, 0.0) + value * share
     norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm).item()
     check_finite(f"at step {state.step + 1}", "grpo", config.learning_rate, totals["loss"], norm)
     state.optimizer.step()
@@ -233,44 +213,3 @@ def _update(
     lengths = [length for group in groups for length in group.lengths]
     rollouts = rollout_figures([group.scores for group in groups])
     return {**totals, "grad_norm": norm, **rollouts, "answer_tokens": sum(lengths) / len(lengths)}
-
-
-def _loss(
-    policy: Any,
-    reference: _Reference | None,
-    groups: Sequence[Group | RankedGroup],
-    config: GrpoConfig,
-    dtype: torch.dtype,
-) -> tuple[torch.Tensor, dict[str, float]]:
-    """Return the mean loss of groups that share a forward pass, and its figures."""
-    device = policy.device
-    rewards = [[scores["reward"] for scores in group.scores] for group in groups]
-    advantages = group_advantages(torch.tensor(rewards, device=device), config.scale_advantages)
-    aggregate = token_mean if config.token_mean else sequence_mean
-    bounds = (config.clip, config.clip_high or config.clip)
-    with _autocast(device, dtype):
-        found = log_probs(policy, groups, config.temperature)
-    masks = [answer_mask(group.lengths, device) for group in groups]
-    loss = _mean(
-        policy_loss(own, own.detach(), advantage, mask, bounds, aggregate)
-        for (own, _), advantage, mask in zip(found, advantages, masks, strict=True)
-    )
-    figures = {}
-    if reference is not None:
-        theirs = reference.log_probs(groups, config.temperature)
-        kl = _mean(
-            aggregate(k3(own, other), mask)
-            for (own, _), other, mask in zip(found, theirs, masks, strict=True)
-        )
-        loss = loss + config.beta * kl
-        figures["kl"] = kl.item()
-    entropy = _mean(sequence_mean(of, mask) for (_, of), mask in zip(found, masks, strict=True))
-    return loss, {**figures, "loss": loss.item(), "entropy": entropy.item()}
-
-
-def _mean(values: Iterable[torch.Tensor]) -> torch.Tensor:
-    return torch.stack(list(values)).mean()
-
-
-def _autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[Any]:
-    return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)

@@ -11,9 +11,14 @@ from components.grpo.plackett_luce import ranking_log_probs, sample_rankings
 from components.grpo.rewards import Term, score
 from components.shared.language_model.checks import check_length
 from components.shared.language_model.generate import complete, sample
-from components.shared.language_model.load import LanguageModel, answer_prefix, encode_prompt
+from components.shared.language_model.load import (
+    LanguageModel,
+    answer_prefix,
+    encode_completion,
+    encode_prompt,
+)
 from components.shared.language_model.packing import token_log_probs
-from components.shared.language_model.ranker import Ranker
+from components.shared.language_model.ranker import Ranker, label_shares
 from components.shared.language_model.scoring import (
     Question,
     answer_of,
@@ -30,9 +35,13 @@ from components.shared.prompting.table import PromptRow
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """One prompt with its sampled answers: token ids, and the terms of their rewards."""
+    """One prompt with its sampled answers: token ids, and the terms of their rewards.
+
+    `target_ids` are the answer that SFT teaches.
+    """
 
     prompt_ids: list[int]
+    target_ids: list[int]
     answer_ids: list[list[int]]
     scores: list[dict[str, float]]
 
@@ -44,10 +53,14 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class RankedGroup:
-    """One prompt of a scoring model with its sampled rankings, (samples, ranks), and their rewards."""
+    """One prompt of a scoring model with its sampled rankings, (samples, ranks), and their rewards.
+
+    `shares` of the candidates in the engagement are what SFT teaches.
+    """
 
     question: Question
     retriever: list[float]
+    shares: list[float]
     ranker: Ranker
     rankings: torch.Tensor
     scores: list[dict[str, float]]
@@ -86,6 +99,19 @@ def log_probs(
     ]
 
 
+def target_log_probs(model: Any, groups: Sequence[Group | RankedGroup]) -> list[torch.Tensor]:
+    """Return the log-likelihood of what SFT teaches for each prompt, of an answer per token."""
+    scores = iter(model_scores(model, [group.question for group in groups if isinstance(group, RankedGroup)]))
+    found = []
+    for group in groups:
+        if isinstance(group, RankedGroup):
+            logits = group.logits(next(scores))
+            found.append((logits.new_tensor(group.shares) * logits.log_softmax(0)).sum())
+        else:
+            found.append(token_log_probs(model, group.prompt_ids, [group.target_ids])[0].mean())
+    return found
+
+
 def longest_prompt(
     config: GrpoConfig, tokenizer: Any, rows: Sequence[PromptRow], limits: Mapping[str, int | None]
 ) -> int:
@@ -121,7 +147,8 @@ def sample_groups(
     for row, prompt, answers in zip(rows, prompts, sampled, strict=True):
         texts = [prefix + lm.tokenizer.decode(ids, skip_special_tokens=True) for ids in answers]
         scores = [score(text, row, config.reward, business) for text in texts]
-        groups.append(Group(prompt_ids=prompt, answer_ids=answers, scores=scores))
+        target = encode_completion(lm.tokenizer, row.completion or "")
+        groups.append(Group(prompt_ids=prompt, target_ids=target, answer_ids=answers, scores=scores))
     return groups
 
 
@@ -142,7 +169,14 @@ def _ranked_groups(
         texts = [answer_of(numbers) for numbers in (rankings + 1).tolist()]
         scores = [score(text, row, config.reward, business) for text in texts]
         groups.append(
-            RankedGroup(question=asked, retriever=row.scores, ranker=ranker, rankings=rankings, scores=scores)
+            RankedGroup(
+                question=asked,
+                retriever=row.scores,
+                shares=label_shares(row),
+                ranker=ranker,
+                rankings=rankings,
+                scores=scores,
+            )
         )
     return groups
 

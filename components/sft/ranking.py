@@ -65,7 +65,8 @@ def encode(rows: Sequence[PromptRow], tokenizer: Any, config: SftConfig) -> list
                     "input_ids": tokens,
                     "labels": [IGNORED, row.labels[0]],
                     "question": asked,
-                    **_targets(row),
+                    "retriever": row.scores,
+                    "shares": label_shares(row),
                 }
             )
     if not examples:
@@ -109,19 +110,11 @@ def fit(lm: LanguageModel, rows: Sequence[PromptRow], config: SftConfig, least: 
     lm.model.eval()
     scores = score_all(lm, questions, lambda done: progress(log, done, len(questions), "prompts scored"))
     lm.model.train(was_training)
-    targets = [_targets(row) for row in listed]
-    retriever = [target["retriever"] for target in targets]
-    shares = [target["shares"] for target in targets]
+    retriever, shares = [row.scores for row in listed], [label_shares(row) for row in listed]
     ranker = Ranker(config.answers).fitted(scores, retriever, shares, least)
     both = ranker.all_logits(scores, retriever)
     ndcg = [_ndcg(listed, some) for some in (retriever, scores, both)]
     return Fusion(ranker, len(listed), *ndcg)
-
-
-def _targets(row: PromptRow) -> dict[str, list[float]]:
-    weights = [row.gains[row.candidates[number - 1]] for number in row.labels]
-    shares = label_shares(row.labels, weights, len(row.candidates))
-    return {"retriever": row.scores, "shares": shares}
 
 
 def _ndcg(rows: Sequence[PromptRow], scores: Sequence[Sequence[float]]) -> float:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from components.shared.config import Answers
 from components.shared.errors import ModelError
+from components.shared.prompting.table import PromptRow
 
 KEY = "ranker"
 """Key of config.json; a model without it generates its answers."""
@@ -80,15 +81,16 @@ class Ranker:
         return replace(self, scale=scale, fuse=fuse)
 
 
-def label_shares(labels: Sequence[int], weights: Sequence[float], candidates: int) -> list[float]:
-    """Return each candidate's share of the engagement with the `labels` (1-based numbers).
+def label_shares(row: PromptRow) -> list[float]:
+    """Return each candidate's share of the engagement with the labels among the candidates.
 
     Labels without any engagement share equally: the stronger ones may not be retrieved.
     """
-    shares = [0.0] * candidates
+    shares = [0.0] * len(row.candidates)
+    weights = [row.gains[row.candidates[number - 1]] for number in row.labels]
     total = sum(weights)
-    for number, weight in zip(labels, weights, strict=True):
-        shares[number - 1] = weight / total if total else 1 / len(labels)
+    for number, weight in zip(row.labels, weights, strict=True):
+        shares[number - 1] = weight / total if total else 1 / len(row.labels)
     return shares
 
 

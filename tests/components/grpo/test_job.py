@@ -9,7 +9,7 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
-from components.grpo import local, page, rewards, rollout
+from components.grpo import local, losses, page, rewards, rollout
 from components.grpo.config import GrpoConfig
 from components.grpo.job import run
 from components.shared.errors import ConfigError, DataError, TrainingError
@@ -204,7 +204,7 @@ def test_refusals(prompts_folder, tiny_model_folder, tmp_path, monkeypatch: pyte
 def test_a_loss_that_is_not_finite_is_told(
     prompts_folder, tiny_model_folder, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "group_advantages", lambda rewards, scale: rewards * float("nan"))
+    monkeypatch.setattr(losses, "group_advantages", lambda rewards, scale: rewards * float("nan"))
     with pytest.raises(TrainingError, match=r"lower grpo\.learning_rate"):
         run(CONFIG, prompts=prompts_folder, sft_model=tiny_model_folder, **outputs(tmp_path))
 

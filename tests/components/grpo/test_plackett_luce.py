@@ -10,6 +10,7 @@ import torch
 from components.grpo import local
 from components.grpo.config import GrpoConfig, RewardWeights
 from components.grpo.job import run
+from components.grpo.losses import Reference
 from components.grpo.objective import group_advantages, policy_loss
 from components.grpo.plackett_luce import ranking_log_probs, sample_rankings
 from components.grpo.rewards import ndcg
@@ -104,7 +105,7 @@ def test_groups_of_one_pass_have_the_loss_and_gradients_of_each(
     config = dataclasses.replace(CONFIG, beta=0.5, temperature=0.8)
     rows = read_prompts(prompts_folder, "train", 5)
     groups = sample_groups(lm, rows, config, {}, torch.Generator().manual_seed(0))
-    reference = local._Reference(load(scoring_model, "float32").model.double(), torch.float64)
+    reference = Reference(load(scoring_model, "float32").model.double(), torch.float64)
     torch.nn.init.normal_(next(reference.copy.parameters()), std=0.1)  # so that there is a KL
 
     def update(tokens: int) -> tuple[int, dict[str, float], dict[str, torch.Tensor]]:
@@ -147,3 +148,5 @@ def test_verl_refuses_a_scoring_model_and_options_that_are_not_its(prompts_folde
         GrpoConfig(clip_high=0.3)
     with pytest.raises((ValueError, ConfigError), match="refill is of the local engine"):
         GrpoConfig(engine="verl", refill=True, prompts_per_step=8, group_size=8)
+    with pytest.raises((ValueError, ConfigError), match="objective sft is of the local engine"):
+        GrpoConfig(engine="verl", objective="sft", prompts_per_step=8, group_size=8)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -47,5 +48,7 @@ def test_a_saved_model_says_how_it_ranks(tiny_model_folder: Path, tmp_path: Path
 
 
 def test_shares_follow_the_engagement() -> None:
-    assert label_shares([3, 1], [3.0, 1.0], 4) == [0.25, 0.0, 0.75, 0.0]
-    assert label_shares([3, 1], [0.0, 0.0], 4) == [0.5, 0.0, 0.5, 0.0]
+    row = SimpleNamespace(labels=[3, 1], candidates=list("abcd"), gains={"c": 3.0, "a": 1.0})
+    assert label_shares(row) == [0.25, 0.0, 0.75, 0.0]
+    row.gains = {"c": 0.0, "a": 0.0}
+    assert label_shares(row) == [0.5, 0.0, 0.5, 0.0]
