@@ -106,12 +106,13 @@ def _data(report: EvaluationReport) -> list[Block]:
     data = report.data
     if data is None:
         return []
+    lengths = sorted(data.history_lengths.items(), key=lambda found: int(found[0].rpartition(" ")[2]))
     rows = [
         ["users", f"{data.users:,}"],
         ["items", f"{data.items:,}, {data.new_item_share:.1%} of them without interactions in training"],
         ["events", f"{data.events:,}"],
         ["actions", ", ".join(f"{name} {share:.1%}" for name, share in data.actions.items())],
-        ["history length", ", ".join(f"{name}: {share:.0%}" for name, share in data.history_lengths.items())],
+        ["history length", ", ".join(f"{name}: {share:.0%}" for name, share in lengths)],
         ["refused rows", ", ".join(f"{name} {n:,}" for name, n in data.refused.items()) or "none"],
     ]
     blocks: list[Block] = [Heading("Data"), Table([], rows, is_text=True)]

@@ -88,6 +88,7 @@ def intervals(marks: Sequence[Mark], *, from_zero: bool = False) -> str:
                 ecolor="#1b1f24" if from_zero else colour, capsize=3,
             )  # fmt: skip
         axes.axvline(0, color="#57606a", linewidth=0.8)
+        axes.locator_params(axis="x", nbins=6)
         axes.set_yticks(range(len(marks)), [mark.label for mark in marks])
         axes.set_ylim(len(marks) - 0.4, -0.6)  # the first row on top
         return _svg(figure)
