@@ -80,7 +80,7 @@ def experiment(
     profile: ProfileOption = "laptop",
     data: DataOption = None,
     runs: RunsOption = Path("runs"),
-    n: Annotated[int, typer.Option(min=2, help="Trainings of the experiment `seeds`.")] = 5,
+    n: Annotated[int, typer.Option(min=2, help="Seeds of the experiments `seeds` and `control`.")] = 5,
     verbose: VerboseOption = False,
 ) -> None:
     """Answer one of the paper's questions: runs that differ in one thing, and a report. Registers nothing."""

@@ -41,9 +41,22 @@ def _seeds(number: int) -> Experiment:
     return Experiment(question="How much of the result is the luck of the training's seed?", variants=seeds)
 
 
-SEEDS = "seeds"
+def _control(number: int) -> Experiment:
+    variants: dict[str, Changes] = {}
+    for seed in range(number):
+        sft, grpo = {"seed": seed}, {"seed": seed, "engine": "local"}
+        variants[f"GRPO, seed {seed}"] = {"sft": sft, "grpo": grpo}
+        variants[f"SFT continued, seed {seed}"] = {"sft": sft, "grpo": {**grpo, "objective": "sft"}}
+    return Experiment(
+        question="Does GRPO add more than SFT that goes on with the same prompts for as many steps?",
+        variants=variants,
+    )
+
+
+SEEDED = {"seeds": _seeds, "control": _control}
+"""Experiments whose variants are trainings with several seeds, which are judged together."""
 EXPERIMENTS: Mapping[str, Experiment] = {
-    SEEDS: _seeds(5),
+    **{name: of_seeds(5) for name, of_seeds in SEEDED.items()},
     "sft-only": Experiment(
         question="What does GRPO add to supervised fine-tuning?",
         variants={"SFT and GRPO": {}, "SFT only": _NO_GRPO},
@@ -106,7 +119,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
 def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: bool, seeds: int = 5) -> Path:
     """Run every variant of experiment `name`; return the folder of its report.
 
-    `seeds` is the number of variants of the experiment called so.
+    `seeds` is the number of trainings of an experiment of several seeds.
 
     Nothing is registered. Steps that variants share run once, and a second try resumes. The report is
     written after each variant, so that it holds what is finished when one fails.
@@ -116,7 +129,7 @@ def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: 
     """
     if name not in EXPERIMENTS:
         raise ConfigError(f"experiment '{name}': there is {', '.join(EXPERIMENTS)}")
-    experiment = _seeds(seeds) if name == SEEDS else EXPERIMENTS[name]
+    experiment = SEEDED[name](seeds) if name in SEEDED else EXPERIMENTS[name]
     profiles = {
         title: profile.load(profile_name, {**changes, "gate": {"dry_run": True}})
         for title, changes in experiment.variants.items()
@@ -150,8 +163,10 @@ def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: 
             }
             del document["missing"][title]
             evaluations.append(finished.evaluation)
-            if name == SEEDS and len(evaluations) > 1:
+            if name == "seeds" and len(evaluations) > 1:
                 document["seeds"] = experiment_report.seeds_of(finished.report, evaluations)
+            if name == "control" and len(evaluations) % 2 == 0:
+                document["seeds"] = experiment_report.control_of(evaluations[::2], evaluations[1::2])
         except Exception as error:
             document["missing"][title] = f"failed: {error}"
             typer.echo(f"what is finished: {folder / 'report.html'}", err=True)

@@ -54,7 +54,14 @@ def row_of(report: EvaluationReport) -> dict[str, Any]:
 def seeds_of(report: EvaluationReport, evaluations: Sequence[Path]) -> dict[str, Any]:
     """Return what the `evaluations` of several seeds say together, and its baseline."""
     best = report.best_conventional("ndcg@10").name
-    return {"baseline": best, "rows": seeds.over_seeds(evaluations, list(dict.fromkeys((best, "sft"))))}
+    pairs = [(TRAINED_MODEL, baseline) for baseline in dict.fromkeys((best, "sft"))]
+    return {"baseline": best, "rows": seeds.over_seeds(evaluations, pairs)}
+
+
+def control_of(evaluations: Sequence[Path], controls: Sequence[Path]) -> dict[str, Any]:
+    """Return what GRPO's trainings say beside SFT continued, seed by seed."""
+    pairs = [(TRAINED_MODEL, seeds.CONTROL), (TRAINED_MODEL, "sft"), ("sft", CANDIDATE_ORDER)]
+    return {"baseline": seeds.CONTROL, "rows": seeds.over_seeds(evaluations, pairs, controls)}
 
 
 def _verdict(document: Mapping[str, Any]) -> str:

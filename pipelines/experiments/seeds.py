@@ -1,30 +1,33 @@
 """What several training seeds say together: means, and intervals over seeds and users."""
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from data_contracts.evaluation import TITLES, TRAINED_MODEL, USERS
 
 METRICS = ("ndcg@10", "recall@10")
+CONTROL = "SFT continued"
+"""The trained model of a control run, beside the models of its pair."""
 SAMPLES, CONFIDENCE, SEED = 2000, 0.95, 0
 
 
-def over_seeds(reports: Sequence[Path], baselines: Sequence[str]) -> list[dict[str, Any]]:
-    """Return metrics of the trained model, and gains over `baselines`, from runs by seed.
+def over_seeds(
+    reports: Sequence[Path], pairs: Sequence[tuple[str, str]], controls: Sequence[Path] = ()
+) -> list[dict[str, Any]]:
+    """Return metrics of the trained model, and gains of (model, baseline), from runs by seed.
 
-    `reports` are folders of the evaluations of the same users; each row holds the quantity, the mean, its
-    interval, and `by_seed`. A resample draws seeds as well as users, both with replacement, so the interval
+    `reports` are folders of the evaluations of the same users, and so are `controls`, the same seeds' runs
+    whose trained model is CONTROL. Each row holds the quantity, the mean, its interval, and `by_seed`. A
+    resample draws seeds as well as users, both with replacement, so the interval
     covers another training on other users (two-way bootstrap, Owen 2007; with few seeds it is too narrow).
     """
     import numpy as np
-    import pandas as pd
 
     from components.evaluate.comparison import interval, resampled_means
 
-    tables = [
-        pd.read_parquet(folder / USERS).set_index(["user_id", "position", "model"]) for folder in reports
-    ]
+    tables = [_users(*folders) for folders in zip_longest(reports, controls)]
     generator = np.random.default_rng(SEED)
     drawn = generator.multinomial(len(reports), [1 / len(reports)] * len(reports), SAMPLES).T / len(reports)
 
@@ -46,10 +49,23 @@ def over_seeds(reports: Sequence[Path], baselines: Sequence[str]) -> list[dict[s
     for metric in METRICS:
         wide = [table[metric].unstack("model").sort_index() for table in tables]
         rows.append(row(TITLES[metric], [values[TRAINED_MODEL].to_numpy() for values in wide]))
-        for name in baselines:
-            gains = [(values[TRAINED_MODEL] - values[name]).to_numpy() for values in wide]
-            rows.append(row(f"{TITLES[metric]} minus {name}", gains))
+        for model, name in pairs:
+            gains = [(values[model] - values[name]).to_numpy() for values in wide]
+            of = "" if model == TRAINED_MODEL else f" of {model}"
+            rows.append(row(f"{TITLES[metric]}{of} minus {name}", gains))
     return rows
+
+
+def _users(report: Path, control: Path | None) -> Any:
+    """Return the users' metrics by model, of a control run those of its trained model."""
+    import pandas as pd
+
+    users = pd.read_parquet(report / USERS)
+    if control:
+        others = pd.read_parquet(control / USERS)
+        others = others[others["model"] == TRAINED_MODEL].assign(model=CONTROL)
+        users = pd.concat([users, others])
+    return users.set_index(["user_id", "position", "model"])
 
 
 def verdict(rows: Sequence[Mapping[str, Any]], baseline: str) -> str:

@@ -76,7 +76,7 @@ def test_help_lists_the_commands_without_loading_anything_heavy(tmp_path: Path) 
         ),
         pytest.param(
             ["experiment", "luck"],
-            "experiment 'luck': there is seeds, sft-only",
+            "experiment 'luck': there is seeds, control, sft-only",
             id="no experiment",
         ),
         pytest.param(

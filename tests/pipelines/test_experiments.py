@@ -1,5 +1,6 @@
 """Experiments: every variant fits every profile, and the verdict says no more than the intervals do."""
 
+import dataclasses
 import html
 import json
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 
 from components.shared.errors import ConfigError
+from data_contracts.evaluation import CANDIDATE_ORDER
 from pipelines import profile
 from pipelines.experiments import experiment as experiments
 from pipelines.experiments import report as experiment_report
@@ -136,3 +138,49 @@ def test_seeds_are_judged_together(make_report, tmp_path: Path, monkeypatch: pyt
     assert plain["low"] < 0 < plain["high"]
     assert "better; 3 of 3 seeds gain" in report["verdict"]
     assert "All seeds together" in (folder / "report.html").read_text()
+
+
+def test_grpo_is_compared_with_sft_continued_user_by_user(
+    make_report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GRPO gains .1 on the SFT model, which gains .1 on the order; the control gains .1 on it as well."""
+    generator = np.random.default_rng(0)
+    users = pd.DataFrame({"user_id": [f"u{n}" for n in range(400)], "position": 5})
+    luck = generator.normal(0.0, 0.3, 400)
+    finished = []
+    for run, trained in enumerate((0.2, 0.2, 0.22, 0.22)):
+        rows = [
+            users.assign(
+                model=model, **dict.fromkeys(seeds.METRICS, mean + luck + generator.normal(0, 0.02, 400))
+            )
+            for model, mean in ((CANDIDATE_ORDER, 0.0), ("sft", 0.1), ("grpo", trained))
+        ]
+        folder = tmp_path / f"evaluation-{run}"
+        folder.mkdir()
+        pd.concat(rows).sample(frac=1, random_state=run).to_parquet(folder / "users.parquet")
+        finished.append(
+            SimpleNamespace(report=make_report(), page=tmp_path / "run" / "report.html", evaluation=folder)
+        )
+    runs = iter(finished)
+    monkeypatch.setattr(experiments.local, "run", lambda *_, **__: next(runs))
+    folder = experiments.run("control", "tiny", None, tmp_path, verbose=False, seeds=2)
+    report = json.loads((folder / "report.json").read_text())
+    assert list(report["variants"])[:2] == ["GRPO, seed 0", "SFT continued, seed 0"]
+    by_name = {row["quantity"]: row for row in report["seeds"]["rows"]}
+    control, gain, sft = (
+        by_name[f"NDCG@10{pair}"]
+        for pair in (" minus SFT continued", " minus sft", f" of sft minus {CANDIDATE_ORDER}")
+    )
+    assert control["low"] < 0 < control["high"] < 0.01  # the luck of users is the same in both
+    assert gain["mean"] == pytest.approx(0.11, abs=0.01) and gain["low"] > 0
+    assert sft["mean"] == pytest.approx(0.1, abs=0.01) and sft["low"] > 0
+    assert "Against SFT continued, NDCG@10 changes by" in report["verdict"]
+    assert "undecided" in report["verdict"]
+
+
+def test_the_control_differs_in_the_objective_alone() -> None:
+    variants = list(experiments.EXPERIMENTS["control"].variants.values())
+    for grpo, control in zip(variants[::2], variants[1::2], strict=True):
+        ours, theirs = profile.load("laptop", grpo), profile.load("laptop", control)
+        assert theirs.grpo.objective == "sft"
+        assert dataclasses.replace(ours, grpo=dataclasses.replace(ours.grpo, objective="sft")) == theirs
