@@ -8,9 +8,11 @@ import pytest
 from components.etl.config import SequencesConfig
 from components.register.config import RegisterConfig, ServingConfig
 from components.register.job import run as register
+from components.shared.artifacts.storage import local_copy
 from components.shared.errors import ConfigError, ContractError, DataError
 from components.shared.spark.config import SparkConfig
 from pipelines import recommend
+from tests.components.shared.artifacts.s3_server import serving
 
 CONFIG = SequencesConfig(spark=SparkConfig(master="local[2]", memory="1g", shuffle_partitions=2))
 MODEL = "models:/recllm-r1@challenger"
@@ -87,6 +89,26 @@ def _once(real):
         return real(*arguments)
 
     return part
+
+
+def test_object_storage_is_read_and_written(registry, data, tmp_path, monkeypatch) -> None:
+    (tmp_path / "s3").mkdir()
+    with serving(tmp_path / "s3") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        bucket = server.upload(data, "lake", "raw")
+        out = bucket.replace("raw", "ranked")
+        for _ in range(2):  # the second one replaces its own table
+            counts = recommend.run(MODEL, registry, CONFIG, bucket, None, out, tmp_path / "work", "scored")
+        assert (counts.users, counts.valid_answers) == (4, 4)
+        found = pq.read_table(local_copy(out)).to_pydict()
+        assert found["user_id"] == ["ann", "bob", "cyd", "dan"]
+        with pytest.raises(DataError, match=r"s3://lake/raw: holds events\.csv.*would be lost"):
+            recommend.run(MODEL, registry, CONFIG, bucket, None, bucket, tmp_path / "work", "scored")
+        with pytest.raises(DataError, match="s3://lake/nowhere"):
+            recommend.run(
+                MODEL, registry, CONFIG, "s3://lake/nowhere", None, out, tmp_path / "work", "scored"
+            )
 
 
 def test_what_is_unfit_is_refused(registry, data, tmp_path) -> None:
