@@ -42,7 +42,8 @@ class RankingModel(PythonModel):
 
     Output columns: item_ids (all candidates, best first: those that the answer names, then the others in
     their order), scores (of these items, log-likelihoods or, of a model that was trained to score, its
-    logits; [] of generated answers), rationale (the model's reasons; "" if the answer is not valid), valid,
+    logits; [] of generated answers), rationale (the model's reasons; "" if the answer is not valid), valid
+    (decoding allows valid answers alone: only a `max_new_tokens` that is too small breaks one),
     unknown_items (entries of the history that name no item of the catalogue: retrieval goes without them).
 
     >>> import mlflow, pandas
@@ -91,14 +92,16 @@ class RankingModel(PythonModel):
 
     def _reasoned(self, requests: list[Request], asked: list[Asked]) -> list[dict[str, Any]]:
         from components.shared.language_model.generate import complete
+        from components.shared.language_model.grammar import Shape
 
+        length = self.prompt.answer_length
         answers = complete(
             self.lm,
             [shown.messages for shown in asked],
             max_new_tokens=self.settings["max_new_tokens"],
             batch_size=self.settings["batch_size"],
+            shapes=[Shape(len(request.candidates), length) for request in requests],
         )
-        length = self.prompt.answer_length
         return [
             ranking(request, first.text, length) for request, (first,) in zip(requests, answers, strict=True)
         ]

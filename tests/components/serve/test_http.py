@@ -17,7 +17,7 @@ SEEN = {"item_id": "i03", "actions": ["view"], "timestamp": "2026-01-01T09:00Z"}
 def server(tiny_model_folder, served_folder, tmp_path_factory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("served")
     parts = {"model": tiny_model_folder, "retriever": served_folder}
-    built = packaging.build(parts, ServingConfig(dtype="float32", max_new_tokens=4), folder)
+    built = packaging.build(parts, ServingConfig(dtype="float32", max_new_tokens=40), folder)
     with serving(str(built), cwd=folder) as address:
         yield address
 
@@ -32,8 +32,9 @@ def test_a_new_users_history_is_answered(server: str) -> None:
     answered = post(server, {"history": [SEEN]}, {"history": []}, {"history": long})
     assert answered.status_code == 200, answered.text
     known, cold, busy = answered.json()["predictions"]
-    assert set(known["item_ids"][:2]) == {"i02", "i04"} and known["unknown_items"] == 0
+    assert {"i02", "i04"} < set(known["item_ids"]) and known["unknown_items"] == 0
     assert len(cold["item_ids"]) == 4
+    assert known["valid"] and cold["valid"]  # of a model that has learnt nothing: decoding is constrained
     assert busy["item_ids"] == ["i11"] and busy["unknown_items"] == 10_000 - 11
     assert all({"rationale", "valid", "scores"} < set(row) for row in (known, cold, busy))
 
