@@ -1,6 +1,5 @@
 """The loss of groups that share a forward pass: GRPO's, and as its control SFT's on the same prompts."""
 
-import contextlib
 import copy
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from components.grpo.config import GrpoConfig
 from components.grpo.objective import group_advantages, k3, policy_loss, sequence_mean, token_mean
 from components.grpo.rollout import Group, RankedGroup, log_probs, target_log_probs
 from components.shared.language_model import lora
+from components.shared.language_model.dtype import autocast
 from components.shared.language_model.packing import answer_mask
 
 
@@ -29,7 +29,7 @@ class Reference:
         if self.copy is not None:
             found = log_probs(self.copy, groups, temperature)
         else:
-            with self.policy.disable_adapter(), _autocast(self.policy.device, self.dtype):
+            with self.policy.disable_adapter(), autocast(self.policy.device, self.dtype):
                 found = log_probs(self.policy, groups, temperature)
         return [of_tokens for of_tokens, _ in found]
 
@@ -47,7 +47,7 @@ def grpo_loss(
     advantages = group_advantages(torch.tensor(rewards, device=device), config.scale_advantages)
     aggregate = token_mean if config.token_mean else sequence_mean
     bounds = (config.clip, config.clip_high or config.clip)
-    with _autocast(device, dtype):
+    with autocast(device, dtype):
         found = log_probs(policy, groups, config.temperature)
     masks = [answer_mask(group.lengths, device) for group in groups]
     loss = _mean(
@@ -71,14 +71,10 @@ def supervised_loss(
     policy: Any, groups: Sequence[Group | RankedGroup], dtype: torch.dtype
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Return the mean negative log-likelihood of the groups' targets, and its figure."""
-    with _autocast(policy.device, dtype):
+    with autocast(policy.device, dtype):
         loss = -_mean(target_log_probs(policy, groups))
     return loss, {"loss": loss.item()}
 
 
 def _mean(values: Iterable[torch.Tensor]) -> torch.Tensor:
     return torch.stack(list(values)).mean()
-
-
-def _autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[Any]:
-    return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)

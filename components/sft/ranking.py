@@ -14,6 +14,7 @@ import torch
 from components.sft.config import SftConfig
 from components.sft.examples import IGNORED, check_example
 from components.shared.errors import DataError
+from components.shared.language_model.dtype import autocast, torch_dtype
 from components.shared.language_model.load import LanguageModel
 from components.shared.language_model.ranker import Ranker, label_shares
 from components.shared.language_model.scoring import model_scores, question, ranking, score_all
@@ -108,7 +109,8 @@ def fit(lm: LanguageModel, rows: Sequence[PromptRow], config: SftConfig, least: 
     questions = [question(lm.tokenizer, config.answers, row) for row in listed]
     was_training = lm.model.training
     lm.model.eval()
-    scores = score_all(lm, questions, lambda done: progress(log, done, len(questions), "prompts scored"))
+    with autocast(lm.device, torch_dtype(config.dtype)):
+        scores = score_all(lm, questions, lambda done: progress(log, done, len(questions), "prompts scored"))
     lm.model.train(was_training)
     retriever, shares = [row.scores for row in listed], [label_shares(row) for row in listed]
     ranker = Ranker(config.answers).fitted(scores, retriever, shares, least)

@@ -1,7 +1,8 @@
 """Compute dtype and float32 matmul precision."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 
@@ -16,6 +17,11 @@ def torch_dtype(dtype: Dtype, device: torch.device | None = None) -> torch.dtype
         fast = on_gpu or torch.cpu._is_amx_tile_supported()
         return torch.bfloat16 if fast else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
+    """Return a context in which a float32 model computes in `dtype`."""
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
 @contextmanager

@@ -74,16 +74,18 @@ def score_all(
 ) -> list[list[float]]:
     """Return `model_scores` of each question, computed in batches of similar length.
 
-    `progress` is called with the number of questions done from time to time.
+    `progress` is called with the number of questions done, some twenty times.
     """
     alone = _alone(questions)
     rows = [*questions, *alone]
     found: dict[int, torch.Tensor] = {}
+    told = 0
     for batch in batches(rows, lm.device):
         values = _log_probs(lm.model, [rows[n] for n in batch])
         found |= zip(batch, (part.cpu() for part in values), strict=True)
-        if progress:
+        if progress and (len(found) - told >= len(rows) / 20 or len(found) == len(rows)):
             progress(len(questions) * len(found) // len(rows))
+            told = len(found)
     return [part.tolist() for part in _scores(questions, alone, [found[n] for n in range(len(rows))])]
 
 
