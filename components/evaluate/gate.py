@@ -43,8 +43,10 @@ class Decision:
         return all(rule.passed for rule in self.rules)
 
     def __str__(self) -> str:
-        verdict = "passed the gate and is registered" if self.passed else "is not registered"
-        return f"{TRAINED_MODEL} {verdict}."
+        if self.passed:
+            return f"{TRAINED_MODEL} passed the gate and is registered."
+        failed = sum(not rule.passed for rule in self.rules)
+        return f"{TRAINED_MODEL} is not registered: it fails {failed} of the gate's {len(self.rules)} rules."
 
 
 def run(config: GateConfig, report: Path, decision: Path) -> Decision:

@@ -1,5 +1,6 @@
 """An evaluation as an MLflow run: every comparator's figures, the report and every user's values."""
 
+import contextlib
 import json
 import os
 import re
@@ -54,7 +55,8 @@ def log_run(client: MlflowClient, experiment: str, report: EvaluationReport, use
             shutil.copyfile(users, Path(scratch) / USERS)
             client.log_artifact(run_id, str(Path(scratch) / USERS))
     except BaseException:
-        runs.end(client, run_id, "FAILED")
+        with contextlib.suppress(Exception):  # what failed first is the cause to be told
+            runs.end(client, run_id, "FAILED")
         raise
     runs.end(client, run_id, "FINISHED")
     return run_id

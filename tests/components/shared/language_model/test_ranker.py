@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from components.shared.errors import ModelError
 from components.shared.language_model.load import load
 from components.shared.language_model.ranker import Ranker, label_shares
 
@@ -52,3 +53,9 @@ def test_shares_follow_the_engagement() -> None:
     assert label_shares(row) == [0.25, 0.0, 0.75, 0.0]
     row.gains = {"c": 0.0, "a": 0.0}
     assert label_shares(row) == [0.5, 0.0, 0.5, 0.0]
+
+
+def test_a_ranker_of_another_version_of_the_project_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"ranker": {"answers": "by_vote", "jury": 12}}))
+    with pytest.raises(ModelError, match=r"config\.json: its 'ranker' is of another version of the project"):
+        Ranker.read(tmp_path)

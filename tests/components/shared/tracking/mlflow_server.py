@@ -8,24 +8,31 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 
 @contextlib.contextmanager
-def serving(database: str, folder: Path) -> Iterator[str]:
-    """Serve the registry in `database` (an SQLite URI), artifacts in `folder`; yield the address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+def serving(
+    database: str,
+    folder: Path,
+    artifacts: str = "",
+    environment: Mapping[str, str] | None = None,
+    port: int = 0,
+) -> Iterator[str]:
+    """Serve the registry in `database` (a URI), artifacts in `folder` or at a URI; yield the address."""
+    with socket.create_server(("127.0.0.1", port)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
-    command += ["--backend-store-uri", database, "--artifacts-destination", str(folder / "artifacts")]
+    command += ["--backend-store-uri", database]
+    command += ["--artifacts-destination", artifacts or str(folder / "artifacts")]
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True
-        )
+            command, stdout=log, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True,
+            env={**os.environ, **(environment or {})},
+        )  # fmt: skip
     try:
         uri = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + 120
@@ -35,7 +42,8 @@ def serving(database: str, folder: Path) -> Iterator[str]:
             time.sleep(0.2)
         yield uri
     finally:
-        os.killpg(process.pid, signal.SIGKILL)  # a polite end waits for idle connections
+        with contextlib.suppress(ProcessLookupError):  # it did not start
+            os.killpg(process.pid, signal.SIGKILL)  # a polite end waits for idle connections
         process.wait(timeout=30)
 
 
