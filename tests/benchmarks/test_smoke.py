@@ -71,6 +71,14 @@ def test_grpo():
 
 
 @pytest.mark.slow
+def test_sft(run_here):
+    printed = run_here("sft", "--smoke", "--prompts", 2, "--repeats", 1, "--dtype", "float32")
+    assert "| label_logits |" in printed and "| title_likelihood |" in printed
+    worst = printed.splitlines()[-1].removeprefix("scores differ by at most ").removesuffix(" nats")
+    assert all(float(value) < 1e-3 for value in worst.split(", "))
+
+
+@pytest.mark.slow
 def test_learning(prompts_folder, tiny_model_folder, run_here):
     sizes = ("--profile", "tiny", "--seeds", 1, "--steps", 1, "--prompts", 2)
     printed = run_here("learning", "--table", prompts_folder, "--model", tiny_model_folder, *sizes)

@@ -8,7 +8,7 @@ import torch
 from components.base_model import probe
 from components.shared.errors import ModelError
 from components.shared.language_model.load import LanguageModel
-from components.shared.language_model.packing import PACKED, fits, token_log_probs
+from components.shared.language_model.packing import PACKED, fits, sequence_log_probs, token_log_probs
 from tests.components.base_model.conftest import make_model, make_tokenizer
 
 LINEAR: dict[str, Any] = {
@@ -57,7 +57,11 @@ def check(model: Any) -> float | None:
     ],
 )
 def test_answers_share_a_row_where_attention_allows_it(kind: str, settings: dict[str, Any]) -> None:
-    assert check(make_model(kind, **settings)) is None
+    model = make_model(kind, **settings)
+    assert check(model) is None
+    found, _ = sequence_log_probs(model, [(PROMPT, ANSWERS), (list(range(50, 100)), [[21, 22]])])
+    expected = torch.stack([row.sum() for row in single_rows(model)])
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)  # padded beside a longer prompt
 
 
 PLAIN = [
