@@ -3,13 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from components.retrieve.interactions import Histories, Queries
 from components.retrieve.served.folder import load
 from components.shared.prompting.request import CandidateItem, Request, SeenItem
+
+SHOWN = ("title", "topic", "brand")
+"""What the catalogue tells of an entry of a history that does not tell it."""
 
 
 class Retrieval:
@@ -18,8 +23,8 @@ class Retrieval:
     def __init__(self, folder: Path) -> None:
         served = load(folder)
         self.retriever, self.segments = served.retriever, served.segments
-        self.items = served.items.to_pandas()
-        self.index = pd.Index(self.items["item_id"])
+        self.items = served.items
+        self.index = pd.Index(self.items["item_id"].to_pylist())
 
     def completed(self, requests: Sequence[Request]) -> tuple[list[Request], list[int]]:
         """Return `requests` with titles, and candidates where one has none; unknown entries of each.
@@ -44,14 +49,19 @@ class Retrieval:
 
     def _described(self, history: Sequence[SeenItem], places: Sequence[int]) -> list[SeenItem]:
         """Return the entries that have a title, of their own or the catalogue's."""
-        described = []
-        for seen, place in zip(history, places, strict=True):
-            if place >= 0 and not (seen.title and seen.topic and seen.brand):
-                known = self.items.iloc[place]
-                told = {name: getattr(seen, name) or known[name] for name in ("title", "topic", "brand")}
-                seen = replace(seen, **told)
-            described.append(seen)
+        known = [place for place in places if place >= 0]
+        items = dict(zip(known, self._shown(known), strict=True))
+        described = [
+            replace(seen, **{name: getattr(seen, name) or items[place][name] for name in SHOWN})
+            if place in items
+            else seen
+            for seen, place in zip(history, places, strict=True)
+        ]
         return [seen for seen in described if seen.title]
+
+    def _shown(self, places: Sequence[int]) -> list[dict[str, Any]]:
+        """Return what the catalogue tells of the items at `places`; None where it tells nothing."""
+        return self.items.take(pa.array(places, pa.int64())).to_pylist()
 
     def _candidates(
         self, requests: Sequence[Request], places: Sequence[Sequence[int]]
@@ -68,11 +78,9 @@ class Retrieval:
         lists, count = self.retriever.candidates(queries).lists, self.retriever.config.num_candidates
         return [
             [
-                CandidateItem(**row | {"tags": list(row["tags"])}, score=score)
+                CandidateItem(**row, score=score)
                 for row, score in zip(
-                    self.items.iloc[items[items >= 0]].to_dict(orient="records"),
-                    scores[items >= 0].tolist(),
-                    strict=True,
+                    self._shown(items[items >= 0].tolist()), scores[items >= 0].tolist(), strict=True
                 )
             ]
             for items, scores in zip(lists.items[:, :count], lists.scores[:, :count], strict=True)
