@@ -82,10 +82,13 @@ def beauty_config(epochs: int, seed: int = 0) -> RetrieveConfig:
     shared = {"dropout": 0.5, "temperature": 0.0, "training": training}
     small = {"dim": 64, "layers": 2, **shared}
     wide = {"dim": 256, "layers": 1, "heads": 4, "prefixes": True, **shared, "training": by_prefix}
+    large_batches = dataclasses.replace(
+        training, batch_size=512, learning_rate=1.5e-3, eval_every=4, valid_users=4000
+    )
     return RetrieveConfig(
         seed=seed,
-        sasrec=SasrecConfig(**wide),
-        sasrec_text=SasrecTextConfig(**wide),
+        sasrec=SasrecConfig(**{**wide, "training": large_batches}),
+        sasrec_text=SasrecTextConfig(**{**wide, "training": large_batches}),
         bsarec=BsarecConfig(**{**small, "training": by_prefix}),
         sasrec_bce=SasrecConfig(**{**wide, "training": dataclasses.replace(by_prefix, **thrice)}),
         gru4rec=NextItemConfig(dim=128, layers=1, **shared),
