@@ -72,9 +72,8 @@ Kind = Literal["conventional", "online", "llm", "champion"]
 """What a comparator is. "online" is the order that was shown: people act on what they are shown, so a log
 favours it, and the gate only compares with it where a rule names it."""
 
-CANDIDATE_ORDER, CHAMPION, ONLINE = "candidates", "champion", "online"
-"""Comparators' names: the candidates in their order, the champion, the lists that were shown online."""
-
+CANDIDATE_ORDER, BASE_MODEL, CHAMPION, ONLINE = "candidates", "base", "champion", "online"
+"""Comparators' names: the candidates in their order, the base model, the champion, what was shown online."""
 
 TRAINED_MODEL = "grpo"
 """The comparator that the gate judges: the trained model, which register takes if it passes."""

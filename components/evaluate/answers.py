@@ -25,6 +25,7 @@ from components.shared.logs import logger, progress
 from components.shared.prompting import answer
 from components.shared.prompting.table import PromptRow
 from data_contracts.evaluation import (
+    BASE_MODEL,
     SCORED_MODEL,
     TRAINED_MODEL,
     UNFUSED_MODEL,
@@ -59,14 +60,14 @@ def answer_all(
     """Return every model's answers; models with equal files answer once.
 
     The trained model stands there twice: before its answers as it ranks without reasoning, or, if it
-    scores candidates, without the retriever's scores.
+    scores candidates, without the retriever's scores; the base model then ranks by the same kind of scores.
     """
     # GRPO outputs the SFT model if no step was better, and the champion may be the model of this very run.
     contents = {name: fingerprint.of_folder(folder) for name, folder in models.items()}
     answers: dict[str, Answers] = {}
-    for name, folder in models.items():
+    for name in models:
         if contents[name] not in answers:
-            answers[contents[name]] = _answer(config, name, folder, prompts)
+            answers[contents[name]] = _answer(config, name, models, prompts)
     found: dict[str, Answers] = {}
     for name, folder in models.items():
         answered = answers[contents[name]]
@@ -78,10 +79,15 @@ def answer_all(
     return found
 
 
-def _answer(config: EvaluateConfig, name: str, folder: Path, prompts: Sequence[PromptRow]) -> Answers:
-    """Return the model's answers as it was trained to give them."""
+def _answer(
+    config: EvaluateConfig, name: str, models: Mapping[str, Path], prompts: Sequence[PromptRow]
+) -> Answers:
+    """Return the model's answers as it was trained to give them; the base model's as the trained one does."""
+    folder = models[name]
     check_folder(folder)
     ranker = Ranker.read(folder)
+    if name == BASE_MODEL and TRAINED_MODEL in models:
+        ranker = Ranker(Ranker.read(models[TRAINED_MODEL]).answers)
     if ranker.answers == "generate":
         return _generate(config, name, folder, prompts)
     return _score(config, name, folder, prompts, ranker)

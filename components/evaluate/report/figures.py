@@ -5,6 +5,7 @@ from dataclasses import asdict
 from components.shared.reporting import charts, page
 from components.shared.reporting.page import Block, Cell, Table, Text, Tone
 from data_contracts.evaluation import (
+    BASE_MODEL,
     CANDIDATE_ORDER,
     CHAMPION,
     FURTHER_GLOSSARY,
@@ -99,7 +100,7 @@ def differences(report: EvaluationReport) -> list[Block]:
         CANDIDATE_ORDER,
         report.best_conventional("ndcg@10").name,
         CHAMPION,
-        "base",
+        BASE_MODEL,
         "sft",
         SCORED_MODEL,
         UNFUSED_MODEL,

@@ -1,6 +1,8 @@
 """Whose reasoning is put before whose answer, and what is counted."""
 
+import json
 import re
+import shutil
 
 import pytest
 
@@ -110,3 +112,18 @@ def test_vllm_ranks_like_transformers(model_for_vllm, vllm_on_cpu, prompts_folde
     assert by_vllm.completions == by_transformers.completions
     assert by_vllm.rankings == by_transformers.rankings
     assert by_vllm.reasoning_ignored == by_transformers.reasoning_ignored
+
+
+def test_the_base_model_ranks_by_scores_where_the_trained_one_does(
+    tiny_model_folder, prompts_folder, tmp_path
+) -> None:
+    """Its generated answers would say nothing beside them, and take most of the time."""
+    trained = tmp_path / "trained"
+    shutil.copytree(tiny_model_folder, trained)
+    config = json.loads((trained / "config.json").read_text())
+    config["ranker"] = {"answers": "title_likelihood", "scale": 0.5, "fuse": 2.0}
+    (trained / "config.json").write_text(json.dumps(config))
+    rows = read_prompts(prompts_folder, "test")[:3]
+    found = answers.answer_all(EvaluateConfig(), {"base": tiny_model_folder, "grpo": trained}, rows)
+    assert found["base"].scores == found["grpo"].scores
+    assert found["base"].rankings == found["grpo_alone"].rankings
