@@ -82,7 +82,10 @@ def answer_all(
 def _answer(
     config: EvaluateConfig, name: str, models: Mapping[str, Path], prompts: Sequence[PromptRow]
 ) -> Answers:
-    """Return the model's answers as it was trained to give them; the base model's as the trained one does."""
+    """Return the model's answers as it was trained to give them.
+
+    The base model answers as the trained one does.
+    """
     folder = models[name]
     check_folder(folder)
     ranker = Ranker.read(folder)
