@@ -14,7 +14,7 @@ def write(path: Path, progress: Progress, valid: Sequence[PromptRow], alarms: Se
     """Write the page of a training; `valid` are the prompts that it was validated on."""
     validation: dict[str, charts.Curve] = {
         name: {step: figures[name] for step, figures in progress.validations.items()}
-        for name in ("valid_ndcg@10", "valid_share")
+        for name in progress.validations[0]
     }
     best = f"step {progress.best_step}" if progress.best_step else "the SFT model (no step was better)"
     blocks: list[Block] = [

@@ -29,8 +29,12 @@ class Progress:
 
     @property
     def best_step(self) -> int:
-        """Return the step of the best validation; the earliest on a tie (0: SFT model)."""
-        return max(self.validations, key=lambda step: (self.validations[step]["valid_ndcg@10"], -step))
+        """Return the step of the best validation; the earliest on a tie (0: SFT model).
+
+        Validations without a reward are compared by NDCG@10: it alone would never choose a business term.
+        """
+        figures = self.validations
+        return max(figures, key=lambda n: (figures[n].get("valid_reward", figures[n]["valid_ndcg@10"]), -n))
 
     def add_step(self, figures: Mapping[str, float]) -> None:
         """Add the figures of one more optimiser step; every step has the same names."""

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from components.grpo.config import GrpoConfig
+from components.grpo.config import GrpoConfig, RewardWeights
 from components.grpo.plackett_luce import ranking_log_probs, sample_rankings
-from components.grpo.rewards import Term, score
+from components.grpo.rewards import Term, business_terms, score
 from components.shared.language_model.checks import check_length
 from components.shared.language_model.generate import complete, sample
 from components.shared.language_model.load import (
@@ -194,22 +194,29 @@ def rollout_figures(groups: Sequence[Sequence[Mapping[str, float]]]) -> dict[str
 def validate(
     lm: LanguageModel, rows: Sequence[PromptRow], config: GrpoConfig
 ) -> tuple[dict[str, float], list[str]]:
-    """Return the mean `validation_scores` of greedy answers to `rows`, and the answers' texts."""
+    """Return the `validation_figures` of greedy answers to `rows`, and the answers' texts."""
     if (ranker := Ranker.of(lm.model)).answers != "generate":
         scores = score_all(lm, [question(lm.tokenizer, ranker.answers, row) for row in rows])
         logits = ranker.all_logits(scores, [row.scores for row in rows])
         orders = [ranking(values) for values in logits]
         texts = [answer_of(order[: row.answer_length]) for order, row in zip(orders, rows, strict=True)]
-        return validation_figures(texts, rows), texts
+        return validation_figures(texts, rows, config.reward), texts
     prompts, batch_size = [row.messages for row in rows], config.eval_batch_size
     completions = complete(lm, prompts, max_new_tokens=config.max_new_tokens, batch_size=batch_size)
     texts = [samples[0].text for samples in completions]
-    return validation_figures(texts, rows), texts
+    return validation_figures(texts, rows, config.reward), texts
 
 
-def validation_figures(texts: Sequence[str], rows: Sequence[PromptRow]) -> dict[str, float]:
-    """Return the means of `validation_scores`."""
-    return {name: mean(values) for name, values in validation_scores(texts, rows).items()}
+def validation_figures(
+    texts: Sequence[str], rows: Sequence[PromptRow], weights: RewardWeights
+) -> dict[str, float]:
+    """Return the means of `validation_scores`; of the reward too where business terms have weight."""
+    figures = {name: mean(values) for name, values in validation_scores(texts, rows).items()}
+    if any(weights.business.values()):
+        terms = business_terms(weights)
+        rewards = [score(text, row, weights, terms)["reward"] for text, row in zip(texts, rows, strict=True)]
+        figures["valid_reward"] = mean(rewards)
+    return figures
 
 
 def validation_scores(texts: Sequence[str], rows: Sequence[PromptRow]) -> dict[str, list[float]]:

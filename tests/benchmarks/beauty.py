@@ -1,144 +1,125 @@
-"""What a language model adds to the strongest conventional order on Amazon Beauty, by title likelihood.
+"""What a language model adds to the order of a blend without networks on Amazon Beauty, by title likelihood.
 
-    python tests/benchmarks/beauty.py --cache FOLDER --users 0 --examples 3000 --answers title_likelihood
+    python tests/benchmarks/beauty.py --cache FOLDER
 
-prints NDCG@10 of the candidates' order (a blend without networks), of the base model's scores beside it, and
-of the fine-tuned model's, with the difference and its interval over all test users. Only prompts whose label
-is among the first K are asked: any order of the others has the same NDCG@10 (`--everybody` asks them too).
-Each stage leaves its result in the cache folder, which belongs to these options, and a second call goes on
-after the last one. `--test` takes a seeded sample of the test prompts. RECLLM_DATA names the folder of the
-public datasets.
+prints NDCG@10, ILAD@10 and novelty@10 (bits) of the candidates' order, of LightGBM with the same facts, of
+the base model, after SFT, and after the same steps of GRPO, of its control (SFT's loss on the same prompts)
+and of GRPO with business terms; then their differences with intervals over all test users. Only prompts
+whose label is among the first K are asked: any order of the others has the same NDCG@10 (`--everybody` asks
+them too). ILAD and novelty are of the prompts whose label is among the K. Each stage leaves its result in
+the cache folder, which belongs to these options, and a second call goes on after the last one. `--test` takes
+a seeded sample of the test prompts. RECLLM_DATA names the folder of the public datasets.
 """
 
-# Smoke run, some ten seconds, without any data: python tests/benchmarks/beauty.py --smoke
+# Smoke run, some thirty seconds, without any data: python tests/benchmarks/beauty.py --smoke
 
 import argparse
-import ast
-import dataclasses
-import gzip
 import tempfile
 import time
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import retrieve
+import torch
+from beauty_prompts import TREES, titles_of, write_prompts
 
 from components.base_model import job as base_model
 from components.base_model.config import BaseModelConfig, RandomWeights
 from components.evaluate.comparison import interval, resampled_means
-from components.retrieve.blend.config import BlendConfig
-from components.retrieve.candidates.cross_fit import CrossFit
-from components.retrieve.candidates.generator import CandidateGenerator, RetrievalContext
-from components.retrieve.interactions import Interactions, Queries
-from components.retrieve.model_config import ContentConfig
-from components.retrieve.ranking import RankedLists
+from components.grpo import job as grpo
+from components.grpo.config import GrpoConfig, RewardWeights
+from components.retrieve.interactions import Interactions
 from components.sft import job as sft
 from components.sft.config import SftConfig
 from components.shared.artifacts.outputs import atomic_file
 from components.shared.language_model.load import load
 from components.shared.language_model.ranker import Ranker
 from components.shared.language_model.scoring import question, ranking, score_all
-from components.shared.prompting.render import Candidate, Interaction, PromptInput, messages, shorten
+from components.shared.metrics import mean, set_ilad
 from components.shared.prompting.table import PromptRow, read_prompts
-from data_contracts.tables import PROMPTS, SPLITS
+from data_contracts.tables import SPLITS
 
-MODELS = ("item_to_item", "directed", "transition_graph", "content")
-SHOWN = 8
-"""Items of the history in a prompt."""
-CHUNK = 200
+CHUNK = 1000
 """Prompts whose scores are saved together."""
+ORDER, LIGHTGBM, UNTRAINED, SFT = "candidates' order", "LightGBM, same facts", "untrained", "SFT"
+GRPO, CONTROL, BUSINESS = "GRPO", "control", "GRPO, ILAD and novelty"
+COMPARED = (
+    (LIGHTGBM, ORDER),
+    (UNTRAINED, ORDER),
+    (SFT, ORDER),
+    (SFT, LIGHTGBM),
+    (GRPO, SFT),
+    (CONTROL, SFT),
+    (GRPO, CONTROL),
+    (BUSINESS, SFT),
+)
+METRICS = ("NDCG@10", "ILAD@10", "novelty@10")
 
 
-def titles_of(path: Path, data: Interactions) -> list[str]:
-    """Return the title of each item of the catalogue, at most 60 characters, or its id."""
-    with gzip.open(path, "rt") as file:
-        found = {item["asin"]: item.get("title", "") for item in map(ast.literal_eval, file)}
-    return [shorten(found.get(item) or item, 60) for item in data.item_ids]
-
-
-def write_prompts(data: Interactions, titles: list[str], options: argparse.Namespace, folder: Path) -> None:
-    """Write the prompts of every split, with the blend's first K items as candidates."""
-    config = dataclasses.replace(
-        retrieve.beauty_config(1),
-        candidates_from=options.order,
-        num_candidates=options.k,
-        ranking_depth=options.k,
-        blend=BlendConfig(models=MODELS, pool=options.pool),
-        content=ContentConfig(by="text"),
+def fine_tune(name: str, options: argparse.Namespace, cache: Path, model: Path, seed: int) -> None:
+    """Write `model`: SFT of the base model, or the base model with the weights that its scores get."""
+    config = SftConfig(
+        answers=options.answers,
+        max_examples=options.examples,
+        fuse_prompts=options.fuse,
+        epochs=0 if name == UNTRAINED else 1,
+        batch_size=32,
+        micro_batch_size=32 if torch.cuda.is_available() else 8,
+        max_length=2048,
+        seed=seed,
     )
-    users = np.arange(len(data.user_ids))
-    context = RetrievalContext(config, data, None, folder)
-    final, cross_fit = CandidateGenerator(context, users, -1), CrossFit.of(context)
-    cross_fit.add_blends(final)
-    for split in SPLITS:
-        found = (
-            cross_fit.candidates() if split == "train" else final.retriever().candidates(data.queries(split))
-        )
-        rows = prompt_rows(data, titles, split, found.queries, found.lists, options)
-        with atomic_file(folder / f"{split}.parquet") as partial:
-            pq.write_table(pa.Table.from_pylist(rows, schema=PROMPTS), partial)
+    inputs = {"prompts": cache / "prompts", "base_model": cache / "base", "model": model}
+    print(f"{name}: {sft.run(config, **inputs, curves=_page(model), checkpoints=_kept(model))}", flush=True)
 
 
-def prompt_rows(
-    data: Interactions,
-    titles: list[str],
-    split: str,
-    queries: Queries,
-    lists: RankedLists,
-    options: argparse.Namespace,
-) -> list[dict[str, Any]]:
-    """Return a PROMPTS row for each query, or for those whose label is among the first K."""
-    rows = []
-    for n, user in enumerate(queries.users.tolist()):
-        items = lists.items[n, : options.k]
-        label, items = int(queries.labels[n][0]), items[items >= 0].tolist()
-        asked = label in items or (options.everybody and split == "test")
-        if asked and items:
-            shown = [titles[item] for item in queries.histories[n][-SHOWN:]]
-            rows.append(
-                {
-                    "user_id": data.user_ids[user],
-                    "split": split,
-                    "position": int(queries.position[n]),
-                    "messages": chat(shown, [titles[item] for item in items]),
-                    "labels": [items.index(label) + 1] if label in items else [],
-                    "label_items": [data.item_ids[label]],
-                    "label_weights": [1.0],
-                    "answer_length": min(10, len(items)),
-                    "candidates": [data.item_ids[item] for item in items],
-                    "scores": lists.scores[n, : len(items)].tolist(),
-                    "titles": [titles[item] for item in items],
-                    "history": shown,
-                    "tags": [[]] * len(items),
-                    "novelty": [0.0] * len(items),
-                    "seen": [False] * len(items),
-                    "age_days": [None] * len(items),
-                    "groups": [],
-                    "prompt_version": "",
-                }
-            )
-    return rows
-
-
-def chat(history: list[str], candidates: list[str]) -> list[dict[str, str]]:
-    """Return the messages of a prompt of titles alone."""
-    now = datetime(2014, 7, 23, tzinfo=UTC)
-    past = [Interaction(title=title, topic="", actions=["purchase"], timestamp=now) for title in history]
-    listed = [Candidate(title=title, topic="") for title in candidates]
-    return messages(
-        PromptInput(profile={}, history=past, interests=[], candidates=listed, now=now, answer_length=10)
+def go_on(name: str, options: argparse.Namespace, cache: Path, model: Path, seed: int) -> None:
+    """Write `model`: steps of GRPO, of its control or of GRPO with business terms after SFT."""
+    business = {"ilad": 1.0, "novelty": 1.0} if name == BUSINESS else {}
+    config = GrpoConfig(
+        objective="sft" if name == CONTROL else "grpo",
+        steps=options.steps,
+        prompts_per_step=options.per_step,
+        group_size=16,
+        learning_rate=5.0e-5 if business else 2.0e-5,
+        eval_every=max(1, options.steps // 2),
+        eval_prompts=500,
+        save_every=10,
+        reward=RewardWeights(lcs=0.0, ndcg=1.0, business=business),
+        seed=seed,
     )
+    inputs = {"prompts": cache / "prompts", "sft_model": model.parent / SFT, "model": model}
+    alarms = model.with_name(f"{name}.json")
+    done = grpo.run(config, **inputs, curves=_page(model), alarms=alarms, checkpoints=_kept(model))
+    print(f"{name}: {done}", flush=True)
 
 
-def ndcg_of(model: Path, rows: list[PromptRow], folder: Path) -> np.ndarray:
-    """Return each prompt's NDCG@10 in the model's order; scores are cached in `folder`."""
-    lm, ranker = load(model), Ranker.read(model)
-    folder.mkdir(exist_ok=True)
+def _page(model: Path) -> Path:
+    return model.with_name(f"{model.name}.html")
+
+
+def _kept(model: Path) -> str:
+    return str(model.with_name(f"checkpoints of {model.name}"))
+
+
+def values_of(rows: Sequence[PromptRow], logits: Sequence[Sequence[float]]) -> np.ndarray:
+    """Return METRICS of each prompt's candidates sorted by `logits`, [metric, prompt]."""
     values = []
+    for row, own in zip(rows, logits, strict=True):
+        order = ranking(list(own))
+        rank = order.index(row.labels[0]) + 1 if row.labels else 11
+        first = [number - 1 for number in order[:10]]
+        diversity, bits = set_ilad([set(row.tags[n]) for n in first]), mean([row.novelty[n] for n in first])
+        values.append((1 / np.log2(rank + 1) if rank <= 10 else 0.0, diversity, bits))
+    return np.array(values).T
+
+
+def scored(model: Path, rows: Sequence[PromptRow]) -> np.ndarray:
+    """Return METRICS of each prompt in the model's order; its scores are cached beside it."""
+    lm, ranker = load(model), Ranker.read(model)
+    folder = model.with_name(f"scores of {model.name}")
+    folder.mkdir(exist_ok=True)
+    logits = []
     for start in range(0, len(rows), CHUNK):
         part, file = rows[start : start + CHUNK], folder / f"{start}.npz"
         if not file.is_file():
@@ -146,61 +127,69 @@ def ndcg_of(model: Path, rows: list[PromptRow], folder: Path) -> np.ndarray:
             scores = score_all(lm, [question(lm.tokenizer, ranker.answers, row) for row in part])
             with atomic_file(file) as partial, partial.open("wb") as opened:
                 np.savez(opened, scores=np.array([value for row in scores for value in row]))
-            per_prompt = (time.monotonic() - begun) / len(part)
+            rate = len(part) / (time.monotonic() - begun)
             print(
-                f"{folder.name}: {start + len(part)} of {len(rows)}, {per_prompt:.2f} s a prompt", flush=True
+                f"{folder.name}: {start + len(part)} of {len(rows)}, {rate:.1f} prompts a second", flush=True
             )
-        flat = np.load(file)["scores"]
         ends = np.cumsum([len(row.candidates) for row in part])
-        for row, own in zip(part, np.split(flat, ends[:-1]), strict=True):
-            values.append(gain(row, ranker.logits(own, np.array(row.scores)).tolist()))
-    return np.array(values)
+        own = np.split(np.load(file)["scores"], ends[:-1])
+        logits += ranker.all_logits(own, [row.scores for row in part])
+    return values_of(rows, logits)
 
 
-def gain(row: PromptRow, logits: list[float]) -> float:
-    """Return NDCG@10 of one label, the candidates sorted by `logits`."""
-    rank = ranking(logits).index(row.labels[0]) + 1 if row.labels else 11
-    return 1 / np.log2(rank + 1) if rank <= 10 else 0.0
-
-
-def line(name: str, values: np.ndarray, order: np.ndarray, share: float, users: int) -> str:
-    """Return a row of the table; `values` [asked] are a `share` of the users', the others have none."""
-    # Users who were not asked count as zeros in the mean and in its interval.
-    everybody = np.zeros(users)
-    everybody[: len(values)] = values - order
-    bounds = interval(resampled_means(everybody[None], 2000, 0)[0], 0.95)
-    delta = f"{everybody.mean():+.4f} [{bounds.low:+.4f}, {bounds.high:+.4f}]"
-    return f"| {name} | {values.mean() * share:.4f} | {delta} |"
-
-
-def measure(data: Interactions, titles: list[str], options: argparse.Namespace, cache: Path) -> list[str]:
-    """Run all stages that `cache` does not hold yet, and return the table's rows."""
-    prompts = cache / "prompts"
-    if not all((prompts / f"{split}.parquet").is_file() for split in SPLITS):
-        prompts.mkdir(parents=True, exist_ok=True)
-        write_prompts(data, titles, options, prompts)
+def trained(options: argparse.Namespace, cache: Path, rows: Sequence[PromptRow]) -> dict[str, np.ndarray]:
+    """Run the stages that `cache` does not hold yet; return METRICS by model, the means over seeds."""
     if not (cache / "base").is_dir():
         random = RandomWeights(hidden_size=32) if options.smoke else None
         base_model.run(BaseModelConfig(random_weights=random), cache / "base")
-    common = {"answers": options.answers, "max_examples": options.examples, "fuse_prompts": options.fuse}
-    stages = {"untrained": SftConfig(epochs=0, **common), "SFT": SftConfig(max_length=1024, **common)}
-    for name, config in stages.items():
-        if not (cache / name).is_dir():
-            paths = {"prompts": prompts, "base_model": cache / "base", "model": cache / name}
-            made = sft.run(
-                config, **paths, curves=cache / f"{name}.html", checkpoints=str(cache / "checkpoints")
-            )
-            print(f"{name}: {made}", flush=True)
-    asked = read_prompts(prompts, "test")
-    rows = read_prompts(prompts, "test", options.test)
-    all_users = len(data.queries("test")) * len(rows) // len(asked)
-    order = np.array([gain(row, row.scores) for row in rows])
-    share = len(rows) / all_users
-    table = [f"| candidates' order ({options.order}) | {order.mean() * share:.4f} | |"]
-    for name in stages:
-        values = ndcg_of(cache / name, rows, cache / f"scores of {name}")
-        table.append(line(f"+ {options.answers}, {name}", values, order, share, all_users))
-    return table
+    stages = {UNTRAINED: fine_tune, SFT: fine_tune, GRPO: go_on, CONTROL: go_on, BUSINESS: go_on}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in stages}
+    for seed in range(options.seeds):
+        folder = cache / f"seed {seed}"
+        folder.mkdir(exist_ok=True)
+        for name, train in stages.items():
+            if not (folder / name).is_dir():
+                train(name, options, cache, folder / name, seed)
+            found[name].append(scored(folder / name, rows))
+    return {name: np.mean(values, axis=0) for name, values in found.items()}
+
+
+def difference(values: np.ndarray, users: int) -> str:
+    """Return the mean of `values` with its interval; of `users` those beyond the values count as zeros."""
+    everybody = np.zeros(users)
+    everybody[: len(values)] = values
+    bounds = interval(resampled_means(everybody[None], 2000, 0)[0], 0.95)
+    return f"{everybody.mean():+.4f} [{bounds.low:+.4f}, {bounds.high:+.4f}]"
+
+
+def measure(data: Interactions, titles: list[str], options: argparse.Namespace, cache: Path) -> list[str]:
+    """Run all stages that `cache` does not hold yet, and return the lines of both tables."""
+    prompts = cache / "prompts"
+    if not all((prompts / f"{split}.parquet").is_file() for split in (*SPLITS, f"{TREES}/test")):
+        prompts.mkdir(parents=True, exist_ok=True)
+        write_prompts(data, titles, options.order, (options.k, options.pool), options.everybody, prompts)
+    rows, by_trees = (read_prompts(folder, "test", options.test) for folder in (prompts, prompts / TREES))
+    values = {
+        ORDER: values_of(rows, [row.scores for row in rows]),
+        LIGHTGBM: values_of(by_trees, [row.scores for row in by_trees]),
+        **trained(options, cache, rows),
+    }
+    users = len(data.queries("test")) * len(rows) // len(read_prompts(prompts, "test"))
+    return tables(values, np.array([bool(row.labels) for row in rows]), users)
+
+
+def tables(values: dict[str, np.ndarray], has_label: np.ndarray, users: int) -> list[str]:
+    """Return means and differences of METRICS [metric, asked]; NDCG@10 is over all `users`."""
+    lines = [f"| order | {' | '.join(METRICS)} |", "|---|---:|---:|---:|"]
+    for name, (ndcg, *others) in values.items():
+        cells = [f"{ndcg.sum() / users:.4f}", *(f"{part[has_label].mean():.4f}" for part in others)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += ["", f"| difference | {' | '.join(METRICS)} |", "|---|---:|---:|---:|"]
+    for name, baseline in COMPARED:
+        ndcg, *others = values[name] - values[baseline]
+        asked = [difference(part[has_label], has_label.sum()) for part in others]
+        lines.append(f"| {name} - {baseline} | {' | '.join([difference(ndcg, users), *asked])} |")
+    return lines
 
 
 def main() -> None:
@@ -209,11 +198,14 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder of the stages' results")
     parser.add_argument("--users", type=int, default=0, help="a seeded sample of users; 0 = all")
     parser.add_argument("--order", default="blend", choices=("blend", "blend_with_time"))
-    parser.add_argument("--k", type=int, default=20, help="candidates")
+    parser.add_argument("--k", type=int, default=20, help="candidates, 20 at most: LightGBM orders so many")
     parser.add_argument("--pool", type=int, default=100, help="best items of each model that the blend ranks")
     parser.add_argument("--answers", default="title_likelihood", choices=("title_likelihood", "label_logits"))
-    parser.add_argument("--examples", type=int, default=3000, help="train prompts of SFT; 0 = all")
-    parser.add_argument("--fuse", type=int, default=450, help="prompts that the weights are learnt from")
+    parser.add_argument("--examples", type=int, default=9600, help="train prompts of SFT; 0 = all")
+    parser.add_argument("--fuse", type=int, default=600, help="prompts that the weights are learnt from")
+    parser.add_argument("--steps", type=int, default=40, help="of GRPO and of its control")
+    parser.add_argument("--per-step", type=int, default=32, help="prompts of each of these")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings whose values are averaged by prompt")
     parser.add_argument("--test", type=int, default=0, help="test prompts that are asked; 0 = all")
     parser.add_argument("--everybody", action="store_true", help="also ask where no order can matter")
     parser.add_argument("--smoke", action="store_true", help="a generated log and a random model")
@@ -221,14 +213,15 @@ def main() -> None:
     if not options.smoke and not options.cache:
         parser.error("--cache names the folder of the stages' results")
     if options.smoke:
-        options.k, options.pool, options.examples, data = 2, 20, 8, retrieve.synthetic(60)
+        options.k, options.pool, options.examples, options.steps, options.per_step = 2, 20, 8, 1, 2
+        data = retrieve.synthetic(60)
         titles = [f"item {n}" for n in range(data.num_items)]
     else:
-        data = retrieve.read(retrieve.DATA, options.users)
+        data = retrieve.read(retrieve.DATA, options.users, ("title",))
         titles = titles_of(retrieve.beside(retrieve.DATA)[0], data)
     with tempfile.TemporaryDirectory() as scratch:
         table = measure(data, titles, options, options.cache or Path(scratch))
-    print("\n".join(["| order | NDCG@10 | difference |", "|---|---:|---:|", *table]))
+    print("\n".join(table))
 
 
 if __name__ == "__main__":

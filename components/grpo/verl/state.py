@@ -122,7 +122,7 @@ class TrainingState:
                 self._terms.pop(answer_id, None)  # a validation's figures come from the texts
             by_row = {answer["gts"]: self.prefix + answer["output"] for answer in greedy}
             texts = [by_row[index] for index in range(len(self.valid))]
-            figures = validation_figures(texts, self.valid)
+            figures = validation_figures(texts, self.valid, self.config.reward)
             self.progress.add_validation(figures, texts)
             self.tracker.log(step, figures)
             if self.progress.step and self.progress.best_step == self.progress.step:

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from components.grpo import rewards
 from components.grpo.config import RewardWeights
+from components.grpo.progress import Progress
 from components.grpo.rewards import already_seen, business_terms, lcs, outside, repeats, score, wrong_length
+from components.grpo.rollout import validation_figures
 from components.shared import metrics
 from components.shared.errors import ConfigError
 from components.shared.prompting.table import PromptRow
@@ -211,3 +213,22 @@ def own_terms(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     )
     (tmp_path / "test_leaving.py").write_text("import sys\nsys.exit(3)\n")
     monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("business", "best"),
+    [
+        pytest.param({}, 0, id="none: the more accurate"),
+        pytest.param({"ilad": 0.0}, 0, id="no weight"),
+        pytest.param({"ilad": 3.0}, 1, id="weight: the higher reward, 0.61 + 3 to 1 + 2.5"),
+    ],
+)
+def test_with_business_terms_the_best_step_is_that_of_the_highest_reward(
+    business: dict[str, float], best: int
+) -> None:
+    """NDCG@10 alone would never choose what diversity costs."""
+    progress, weights = Progress(), RewardWeights(business=business)
+    for text in ("<think></think><answer>4, 2, 1</answer>", "<think></think><answer>4, 1, 5</answer>"):
+        progress.add_validation(validation_figures([text], [ROW], weights), [text])
+        progress.add_step({})
+    assert progress.best_step == best
