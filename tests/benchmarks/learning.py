@@ -4,11 +4,11 @@
 
 Prompts and SFT model come from the `laptop` profile's pipeline on its generated log, made in `--runs`
 unless they are there, with what CHANGES says: four times the users; candidates fused from item-to-item and
-popularity and shuffled, so that most of what there is to find is in the text; short prompts and answers
-without reasoning, which take a quarter of the time; SFT on all training prompts, as it learns to match
-tastes only after some 60 steps. Every seed trains from that one SFT model on the training prompts. Measured
-is the model after the last step (no step is picked by its figure), on validation prompts with a retrieved
-label, none of which was trained on: greedy answers, as a model is served, and answers sampled at
+popularity and shuffled, so that most of what there is to find is in the text; short prompts and generated
+answers without reasoning, which take a quarter of the time; SFT on all training prompts, as it learns to
+match tastes only after some 60 steps. Every seed trains from that one SFT model on the training prompts.
+Measured is the model after the last step (no step is picked by its figure), on validation prompts with a
+retrieved label, none of which was trained on: greedy answers, as a model is served, and answers sampled at
 temperature 1, which GRPO optimises. Prints means and their paired differences with 95 % bootstrap intervals
 over prompts, for each seed and over all (a prompt's mean over seeds is resampled). `--table` and `--model`
 replace the pipeline's prompts table and SFT model.
@@ -53,12 +53,20 @@ CHANGES = {
         "interests": 2,
         "title_chars": 20,
         "answer_length": 3,
+        "target": "cues",
+        "shuffle_candidates": True,
     },
-    "sft": {"max_examples": 0},
+    "sft": {
+        "answers": "generate",
+        "max_examples": 0,
+        "learning_rate": 3.0e-4,
+        "max_length": 512,
+        "train_layers": 15,
+    },
     "grpo": {"steps": 0},
     "gate": {"dry_run": True},
 }
-SETTINGS = {"prompts_per_step": 8, "group_size": 8, "max_new_tokens": 20, "beta": 0.0, "save_every": 0}
+SETTINGS = GrpoConfig(prompts_per_step=8, group_size=8, max_new_tokens=20, beta=0.0, save_every=0)
 FIGURES = ("reward", "NDCG@10", "valid", "sampled reward", "sampled NDCG@10")
 SAMPLES = 4
 
@@ -121,8 +129,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=48)
     parser.add_argument("--learning-rate", type=float, default=5.0e-5)
+    parser.add_argument("--train-layers", type=int, default=15, help="the topmost layers; 0 = all")
     parser.add_argument("--prompts", type=int, default=600, help="held-out prompts, a seeded sample; 0 = all")
-    parser.add_argument("--profile", default="laptop", help="whose section grpo is changed by SETTINGS")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--table", type=Path, help="a prompts table, in place of the pipeline's")
     parser.add_argument("--model", type=Path, help="an SFT model, in place of the pipeline's")
@@ -131,8 +139,8 @@ def main() -> None:
         parser.error("--table and --model go together")
     folder, sft_model = (options.table, options.model) if options.table else prepared(options.runs.resolve())
     base = dataclasses.replace(
-        profiles.load(options.profile).grpo,
-        **SETTINGS,
+        SETTINGS,
+        train_layers=options.train_layers,
         steps=options.steps,
         learning_rate=options.learning_rate,
         eval_every=options.steps,
