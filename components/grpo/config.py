@@ -89,7 +89,7 @@ class GrpoConfig:
     engine: Literal["local", "verl"] = "local"
     """Engine: "local" trains on one device, "verl" on one or more nodes of GPUs, sampling with vLLM."""
     objective: Literal["grpo", "sft"] = "grpo"
-    """Local engine: what the steps minimise; "sft" goes on with SFT on the same prompts, GRPO's control."""
+    """Local engine: what the steps minimise; "sft" continues SFT on the same prompts, GRPO's control."""
     steps: NonNegativeInt = 12
     """Optimiser steps; 0 returns the SFT model unchanged."""
     prompts_per_step: PositiveInt = 4

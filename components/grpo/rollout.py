@@ -1,6 +1,6 @@
 """Sampling groups of answers and scoring them; validation by the metric that the gate looks at."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,11 +86,16 @@ def micro_batches(
     return [[ranked[n] for n in batch] for batch in shared]
 
 
+def _scores(model: Any, groups: Sequence[Group | RankedGroup]) -> Iterator[torch.Tensor]:
+    """Return the scores of the candidates of each ranked group, from one pass for all."""
+    return iter(model_scores(model, [group.question for group in groups if isinstance(group, RankedGroup)]))
+
+
 def log_probs(
     model: Any, groups: Sequence[Group | RankedGroup], temperature: float
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Return each group's log-probabilities and entropies, of tokens or of ranks: (answers, longest)."""
-    scores = iter(model_scores(model, [group.question for group in groups if isinstance(group, RankedGroup)]))
+    scores = _scores(model, groups)
     return [
         ranking_log_probs(group.logits(next(scores)) / temperature, group.rankings)
         if isinstance(group, RankedGroup)
@@ -101,12 +106,11 @@ def log_probs(
 
 def target_log_probs(model: Any, groups: Sequence[Group | RankedGroup]) -> list[torch.Tensor]:
     """Return the log-likelihood of what SFT teaches for each prompt, of an answer per token."""
-    scores = iter(model_scores(model, [group.question for group in groups if isinstance(group, RankedGroup)]))
+    scores = _scores(model, groups)
     found = []
     for group in groups:
         if isinstance(group, RankedGroup):
-            logits = group.logits(next(scores))
-            found.append((logits.new_tensor(group.shares) * logits.log_softmax(0)).sum())
+            found.append(group.ranker.log_likelihood(next(scores), group.retriever, group.shares))
         else:
             found.append(token_log_probs(model, group.prompt_ids, [group.target_ids])[0].mean())
     return found

@@ -14,7 +14,7 @@ from components.retrieve.served.folder import load
 from components.shared.prompting.request import CandidateItem, Request, SeenItem
 
 SHOWN = ("title", "topic", "brand")
-"""What the catalogue tells of an entry of a history that does not tell it."""
+"""Fields that the catalogue fills in where an entry of a history lacks them."""
 
 
 class Retrieval:
@@ -60,7 +60,7 @@ class Retrieval:
         return [seen for seen in described if seen.title]
 
     def _shown(self, places: Sequence[int]) -> list[dict[str, Any]]:
-        """Return what the catalogue tells of the items at `places`; None where it tells nothing."""
+        """Return the catalogue's fields of the items at `places`; None where it has none."""
         return self.items.take(pa.array(places, pa.int64())).to_pylist()
 
     def _candidates(

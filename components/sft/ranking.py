@@ -92,8 +92,7 @@ def ranking_loss(model: Any, batch: dict[str, Any], ranker: Ranker, num_items: A
     examples = batch["examples"]
     scored = model_scores(model, [example["question"] for example in examples])
     for example, scores in zip(examples, scored, strict=True):
-        retriever, shares = scores.new_tensor(example["retriever"]), scores.new_tensor(example["shares"])
-        losses.append(-(shares * ranker.logits(scores, retriever).log_softmax(0)).sum())
+        losses.append(-ranker.log_likelihood(scores, example["retriever"], example["shares"]))
     counted = (batch["labels"] != IGNORED).any(1)
     total = sum(loss * used for loss, used in zip(losses, counted, strict=True))
     return total / (num_items if num_items is not None else counted.sum())

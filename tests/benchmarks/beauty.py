@@ -7,7 +7,7 @@ the base model, after SFT, and after the same steps of GRPO, of its control (SFT
 and of GRPO with business terms; then their differences with intervals over all test users. Only prompts
 whose label is among the first K are asked: any order of the others has the same NDCG@10 (`--everybody` asks
 them too). ILAD and novelty are of the prompts whose label is among the K. Each stage leaves its result in
-the cache folder, which belongs to these options, and a second call goes on after the last one. `--test` takes
+the cache folder, which belongs to these options, and a second call resumes after the last one. `--test` takes
 a seeded sample of the test prompts. RECLLM_DATA names the folder of the public datasets.
 """
 

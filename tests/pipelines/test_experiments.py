@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -108,25 +109,42 @@ def test_equal_figures_decide_nothing() -> None:
     assert "there is no difference" in experiment_report.verdict({"a": same, "b": same})
 
 
-def test_seeds_are_judged_together(make_report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def stand_in_for_runs(
+    make_report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Sequence[pd.DataFrame]], None]:
+    """Let each next run of the pipeline have evaluated one of the given tables of users, in any order."""
+
+    def stand_in(tables: Sequence[pd.DataFrame]) -> None:
+        finished = []
+        for number, table in enumerate(tables):
+            folder = tmp_path / f"evaluation-{number}"
+            folder.mkdir()
+            table.sample(frac=1, random_state=number).to_parquet(folder / "users.parquet")
+            finished.append(
+                SimpleNamespace(
+                    report=make_report(), page=tmp_path / "run" / "report.html", evaluation=folder
+                )
+            )
+        runs = iter(finished)
+        monkeypatch.setattr(experiments.local, "run", lambda *_, **__: next(runs))
+
+    return stand_in
+
+
+def test_seeds_are_judged_together(stand_in_for_runs, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     users = pd.DataFrame({"user_id": [f"u{n}" for n in range(400)], "position": 5})
-    finished = []
-    for seed, gain in enumerate((0.08, 0.10, 0.12)):
+    tables = []
+    for gain in (0.08, 0.10, 0.12):
         rows = [
             users.assign(
                 model=model, **{metric: generator.normal(mean, 0.05, 400) for metric in seeds.METRICS}
             )
             for model, mean in (("sasrec", 0.1), ("sft", 0.1 + gain), ("grpo", 0.1 + gain))
         ]
-        folder = tmp_path / f"evaluation-{seed}"
-        folder.mkdir()
-        pd.concat(rows).sample(frac=1, random_state=seed).to_parquet(folder / "users.parquet")
-        finished.append(
-            SimpleNamespace(report=make_report(), page=tmp_path / "run" / "report.html", evaluation=folder)
-        )
-    runs = iter(finished)
-    monkeypatch.setattr(experiments.local, "run", lambda *_, **__: next(runs))
+        tables.append(pd.concat(rows))
+    stand_in_for_runs(tables)
     folder = experiments.run("seeds", "tiny", None, tmp_path, verbose=False, seeds=3)
     report = json.loads((folder / "report.json").read_text())
     assert list(report["variants"]) == ["seed 0", "seed 1", "seed 2"]
@@ -140,29 +158,21 @@ def test_seeds_are_judged_together(make_report, tmp_path: Path, monkeypatch: pyt
     assert "All seeds together" in (folder / "report.html").read_text()
 
 
-def test_grpo_is_compared_with_sft_continued_user_by_user(
-    make_report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_grpo_is_compared_with_sft_continued_user_by_user(stand_in_for_runs, tmp_path: Path) -> None:
     """GRPO gains .1 on the SFT model, which gains .1 on the order; the control gains .1 on it as well."""
     generator = np.random.default_rng(0)
     users = pd.DataFrame({"user_id": [f"u{n}" for n in range(400)], "position": 5})
     luck = generator.normal(0.0, 0.3, 400)
-    finished = []
-    for run, trained in enumerate((0.2, 0.2, 0.22, 0.22)):
+    tables = []
+    for trained in (0.2, 0.2, 0.22, 0.22):
         rows = [
             users.assign(
                 model=model, **dict.fromkeys(seeds.METRICS, mean + luck + generator.normal(0, 0.02, 400))
             )
             for model, mean in ((CANDIDATE_ORDER, 0.0), ("sft", 0.1), ("grpo", trained))
         ]
-        folder = tmp_path / f"evaluation-{run}"
-        folder.mkdir()
-        pd.concat(rows).sample(frac=1, random_state=run).to_parquet(folder / "users.parquet")
-        finished.append(
-            SimpleNamespace(report=make_report(), page=tmp_path / "run" / "report.html", evaluation=folder)
-        )
-    runs = iter(finished)
-    monkeypatch.setattr(experiments.local, "run", lambda *_, **__: next(runs))
+        tables.append(pd.concat(rows))
+    stand_in_for_runs(tables)
     folder = experiments.run("control", "tiny", None, tmp_path, verbose=False, seeds=2)
     report = json.loads((folder / "report.json").read_text())
     assert list(report["variants"])[:2] == ["GRPO, seed 0", "SFT continued, seed 0"]

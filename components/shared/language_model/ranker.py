@@ -51,6 +51,14 @@ class Ranker:
         """Return the candidates' logits, given arrays or tensors of scores."""
         return self.scale * scores + self.fuse * retriever
 
+    def log_likelihood(self, scores: Any, retriever: Scores, shares: Scores) -> Any:
+        """Return the log-likelihood of the labels' `shares` under a softmax over the candidates.
+
+        `scores` are a tensor, (candidates,), in whose dtype and on whose device it is computed.
+        """
+        logits = self.logits(scores, scores.new_tensor(retriever))
+        return (scores.new_tensor(shares) * logits.log_softmax(0)).sum()
+
     def all_logits(self, scores: Sequence[Scores], retriever: Sequence[Scores]) -> list[list[float]]:
         """Return the logits of several prompts' candidates."""
         return [

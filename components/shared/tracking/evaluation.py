@@ -55,7 +55,7 @@ def log_run(client: MlflowClient, experiment: str, report: EvaluationReport, use
             shutil.copyfile(users, Path(scratch) / USERS)
             client.log_artifact(run_id, str(Path(scratch) / USERS))
     except BaseException:
-        with contextlib.suppress(Exception):  # what failed first is the cause to be told
+        with contextlib.suppress(Exception):  # the first failure is the cause to report
             runs.end(client, run_id, "FAILED")
         raise
     runs.end(client, run_id, "FINISHED")
