@@ -7,9 +7,12 @@ aliases have moved, the claim becomes the history's entry.
 
 import getpass
 import json
+import os
+import socket
 import uuid
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Literal
 
 from mlflow import MlflowClient
@@ -22,6 +25,7 @@ from components.shared.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS
 HISTORY = "promotion."
 Action = Literal["promote", "rollback"]
 _ABANDONED = timedelta(minutes=5)  # a change takes seconds; an older claim was left by a killed command
+_PROCESSES = Path("/proc")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,18 @@ class Entry:
     nonce: str
     promotion: Promotion
     done: bool
+    claimed_on: str = ""
+    """The machine whose process claimed it; "" where that is not known."""
+    process: int = 0
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Return whether no command will end this claim: its process is gone, or it is too old."""
+        if self.done:
+            return False
+        if self.claimed_on and self.claimed_on == _machine() and not (_PROCESSES / f"{self.process}").exists():
+            return True
+        return datetime.now(UTC) - datetime.fromisoformat(self.promotion.at) > _ABANDONED
 
     @property
     def tag(self) -> str:
@@ -64,8 +80,9 @@ class Entry:
 
     def write(self, client: MlflowClient) -> None:
         """Set the tag."""
-        text = json.dumps({"done": self.done, "promotion": asdict(self.promotion)}, sort_keys=True)
-        client.set_registered_model_tag(self.promotion.model, self.tag, text)
+        values = asdict(self)
+        del values["number"], values["nonce"]  # the tag's name holds them
+        client.set_registered_model_tag(self.promotion.model, self.tag, json.dumps(values, sort_keys=True))
 
 
 def rollback(tracking_uri: str, model_name: str) -> Promotion:
@@ -106,7 +123,14 @@ def promote(
             return replace(promotion, replaced=None, changed=False)
         if action == "promote" and not reason:
             _check_gate(client, model_name, promotion.version)
-        entry = Entry(number=number, nonce=uuid.uuid4().hex[:12], promotion=promotion, done=False)
+        entry = Entry(
+            number=number,
+            nonce=uuid.uuid4().hex[:12],
+            promotion=promotion,
+            done=False,
+            claimed_on=_machine(),
+            process=os.getpid(),
+        )
         _claim(client, entry)
         # First: without it nothing has changed, after it `_settle` can do the rest.
         client.set_registered_model_alias(model_name, CHAMPION, promotion.version)
@@ -143,8 +167,8 @@ def _claim(client: MlflowClient, entry: Entry) -> None:
             raise UserError(
                 f"{model}: {rival.promotion.by} is changing the champion to version "
                 f"{rival.promotion.version} at this moment (since {rival.promotion.at}); nothing was changed "
-                "here. Look at the outcome and try again; the claim of a killed command lapses after "
-                f"{_ABANDONED.seconds // 60} minutes"
+                "here. Look at the outcome and try again; the claim of a killed command lapses at once where it "
+                f"ran, elsewhere after {_ABANDONED.seconds // 60} minutes"
             )
 
 
@@ -152,8 +176,7 @@ def _settle(client: MlflowClient, model_name: str) -> int:
     """Finish or drop what killed commands began; return the number of the last finished entry."""
     last = 0
     for entry in read_entries(client, model_name):
-        age = datetime.now(UTC) - datetime.fromisoformat(entry.promotion.at)
-        if not entry.done and age > _ABANDONED:
+        if entry.is_abandoned:
             if registry.aliases(client, model_name).get(CHAMPION) == entry.promotion.version:
                 entry = _finish(client, entry)
             else:
@@ -170,9 +193,17 @@ def read_entries(client: MlflowClient, model_name: str) -> list[Entry]:
         if tag.startswith(HISTORY):
             _, number, nonce = tag.split(".")
             values = json.loads(text)
-            promotion, done = Promotion(**values["promotion"]), values["done"]
-            entries.append(Entry(number=int(number), nonce=nonce, promotion=promotion, done=done))
+            values["promotion"] = Promotion(**values["promotion"])
+            entries.append(Entry(number=int(number), nonce=nonce, **values))
     return entries
+
+
+def _machine() -> str:
+    """Return what names this host and its processes' numbers; "" where the system does not tell."""
+    try:  # containers of one host may share its name, but not their processes' numbers
+        return f"{socket.gethostname()} {os.readlink(_PROCESSES / 'self/ns/pid')}"
+    except OSError:
+        return ""
 
 
 def _user() -> str:

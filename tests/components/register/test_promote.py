@@ -1,6 +1,9 @@
 """Promotion and rollback on a real registry: aliases, history, and two people at once."""
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -177,6 +180,41 @@ def test_the_claim_of_a_killed_command_lapses(client, tracking_uri, moved, chang
     promote(tracking_uri, MODEL, "2")
     assert [(change.version, change.replaced) for change in history(tracking_uri, MODEL)] == changes
     assert all(json.loads(tag)["done"] for tag in client.get_registered_model(MODEL).tags.values())
+
+
+@pytest.mark.parametrize("request_number", [1, 2, 3, 4])
+def test_after_a_kill_the_same_command_finishes_at_once(client, tracking_uri, request_number) -> None:
+    """A process of its own dies at each write of a promotion: claim, champion, previous, entry."""
+    promote(tracking_uri, MODEL, "1")
+    command = [sys.executable, "-c", KILLED, tracking_uri, str(request_number)]
+    killed = subprocess.run(command, check=False, timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    promote(tracking_uri, MODEL, "2")
+    assert reigning(client) == ("2", "1")
+    changes = [(change.version, change.replaced) for change in history(tracking_uri, MODEL)]
+    assert changes == [("1", None), ("2", "1")]
+
+
+KILLED = """
+import os, signal, sys
+from mlflow import MlflowClient
+from components.register.promote import promote
+
+uri, writes = sys.argv[1], int(sys.argv[2])
+
+def dying(write):
+    def call(*given):
+        global writes
+        writes -= 1
+        if not writes:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(*given)
+    return call
+
+for name in ("set_registered_model_tag", "set_registered_model_alias"):
+    setattr(MlflowClient, name, dying(getattr(MlflowClient, name)))
+promote(uri, "recllm-r1", "2")
+"""
 
 
 @pytest.mark.parametrize(
