@@ -35,8 +35,8 @@ class DriftConfig:
     """Times as many events, or as few."""
     max_actions: Share = 0.1
     """Share of the events that would need another action (total variation distance)."""
-    max_popularity: Share = 0.3
-    """The same of the interactions' items, by the 500 most popular."""
+    max_popularity: Share = 0.15
+    """Share of the 500 most popular items' interactions that moved to other items, beyond chance."""
     max_new_items: Share = 0.2
     """Change of the share of items without interactions."""
     max_history_length: Share = 0.2

@@ -66,10 +66,14 @@ class Entry:
 
     @property
     def is_abandoned(self) -> bool:
-        """Return whether no command will end this claim: its process is gone, or it is too old."""
+        """Return whether no command will end this claim: process gone, or too old."""
         if self.done:
             return False
-        if self.claimed_on and self.claimed_on == _machine() and not (_PROCESSES / f"{self.process}").exists():
+        if (
+            self.claimed_on
+            and self.claimed_on == _machine()
+            and not (_PROCESSES / f"{self.process}").exists()
+        ):
             return True
         return datetime.now(UTC) - datetime.fromisoformat(self.promotion.at) > _ABANDONED
 
@@ -167,8 +171,8 @@ def _claim(client: MlflowClient, entry: Entry) -> None:
             raise UserError(
                 f"{model}: {rival.promotion.by} is changing the champion to version "
                 f"{rival.promotion.version} at this moment (since {rival.promotion.at}); nothing was changed "
-                "here. Look at the outcome and try again; the claim of a killed command lapses at once where it "
-                f"ran, elsewhere after {_ABANDONED.seconds // 60} minutes"
+                "here. Look at the outcome and try again; the claim of a killed command lapses at once "
+                f"where it ran, elsewhere after {_ABANDONED.seconds // 60} minutes"
             )
 
 
@@ -199,7 +203,7 @@ def read_entries(client: MlflowClient, model_name: str) -> list[Entry]:
 
 
 def _machine() -> str:
-    """Return what names this host and its processes' numbers; "" where the system does not tell."""
+    """Return what names this host and its processes' numbers; "" where unknown."""
     try:  # containers of one host may share its name, but not their processes' numbers
         return f"{socket.gethostname()} {os.readlink(_PROCESSES / 'self/ns/pid')}"
     except OSError:

@@ -84,7 +84,7 @@ def drift(config: DriftConfig, now: DataSummary, then: DataSummary) -> list[Drif
             now=f"{now.events:,} events",
         ),
         _distance("actions", config.max_actions, now.actions, then.actions),
-        _distance("popularity", config.max_popularity, now.popular, then.popular),
+        _popularity(config.max_popularity, now, then),
         Drift(
             name="new items",
             value=abs(now.new_item_share - then.new_item_share),
@@ -112,15 +112,35 @@ def alarms(found: list[Drift]) -> list[Alarm]:
 
 
 def _distance(name: str, bound: float, now: dict[str, float], then: dict[str, float]) -> Drift:
-    """Return the total variation distance of two distributions; what either lacks is its rest.
-
-    An item that only one side keeps among its `HEAD` counts as absent from the other, too much by less than
-    the smallest share kept there; what moves within the rests is not seen.
-    """
-    names = {*now, *then}
-    rest = abs(sum(now.values()) - sum(then.values()))
-    apart = (sum(abs(now.get(key, 0.0) - then.get(key, 0.0)) for key in names) + rest) / 2
+    """Return the total variation distance of two distributions."""
+    apart = sum(abs(now.get(key, 0.0) - then.get(key, 0.0)) for key in {*now, *then}) / 2
     return Drift(name=name, value=apart, bound=bound, then=_first(then), now=_first(now))
+
+
+def _popularity(bound: float, now: DataSummary, then: DataSummary) -> Drift:
+    """Return the share of the popular items' interactions that moved, less what chance moves.
+
+    Of the interactions of all items, the `HEAD` of a large catalogue may hold a few per cent: a share of
+    these could never reach a bound. An item that only one side keeps among its `HEAD` counts on the other as
+    the smallest share kept there. Chance is the expected distance of two samples of one log.
+    """
+    names = sorted({*now.popular, *then.popular})
+    sides = []
+    for one, other in ((now.popular, then.popular), (then.popular, now.popular)):
+        least = min(one.values()) if len(one) == HEAD else 0.0
+        sides.append(np.array([one.get(key, min(least, other.get(key, 0.0))) for key in names]))
+    heads = [sum(now.popular.values()), sum(then.popular.values())]
+    mean = (sides[0] + sides[1]) / 2
+    variance = mean * (1 - mean) * (1 / max(now.events, 1) + 1 / max(then.events, 1))
+    chance = np.sqrt(2 / np.pi * variance).sum() / 2
+    apart = (np.abs(sides[0] - sides[1]).sum() + abs(heads[0] - heads[1])) / 2
+    return Drift(
+        name="popularity",
+        value=float(max(0.0, apart - chance) / max(*heads, np.finfo(float).tiny)),
+        bound=bound,
+        then=_first(then.popular),
+        now=_first(now.popular),
+    )
 
 
 def _first(shares: dict[str, float]) -> str:

@@ -6,8 +6,9 @@ A slot counts where the ranking names the item that was shown there, by the inve
 (propensity) with which the online system put that item there; normalised by the sum of these weights (SNIPS,
 Swaminathan & Joachims 2015, per slot as in Li et al. 2018). It takes for granted that engagement with a slot
 depends on the user, the item and the slot alone, and that the propensities are right and nowhere zero.
-The sample's users have a test label, so all of them engaged with something: the level is theirs, not that of
-everybody who was shown a list; rankings are compared on the same users.
+The sample's users have a test label, so all of them engaged with something. Where that came from the list,
+the level is too high for everybody who was shown one (in the test's simulation 0.70 for 0.18, 0.23 for
+0.04): compare rankings by it, whose order holds while their ratios shrink.
 """
 
 from collections.abc import Mapping, Sequence

@@ -80,6 +80,16 @@ def test_the_interval_holds_the_truth_and_the_shown_lists_are_far_from_it(simula
     assert found["best"].matching_users < found["best"].effective_slots < USERS
 
 
+def test_users_who_engaged_with_nothing_are_missed_but_the_order_holds(simulated) -> None:
+    """The sample of an evaluation has only users with a label, here from the list that they were shown."""
+    engaged = [(prompt, shown) for prompt, shown in zip(*simulated, strict=True) if prompt.label_items]
+    policies = {"best": ["a", "b"], "middle": ["b", "c"], "worst": ["c", "b"]}
+    found = estimated([list(part) for part in zip(*engaged, strict=True)], policies)
+    for name, ranking in policies.items():
+        assert found[name].low > 3 * value_of(ranking)
+    assert found["best"].low > found[SHOWN].high > found["middle"].high > found["worst"].engagement
+
+
 def test_a_ranking_that_agrees_with_no_slot_has_no_estimate(simulated) -> None:
     assert set(estimated(simulated, {"elsewhere": ["x", "y"], "short": ["a"], "empty": []})) == {
         SHOWN,
