@@ -3,11 +3,13 @@
     python tests/benchmarks/serve.py --model models:/recllm-r1@champion --requests 100
 
 starts the server on a free port and sends requests one after the other, with `--at-once` several
-at a time. Each has the history of a new user: `--history` items of the version's own catalogue. Processor
-time says what an answer costs where other work goes on beside.
+at a time: for scored answers, then, of a version that can generate, for reasoned ones. Local runs have
+`MLFLOW_TRACKING_URI=sqlite:///runs/mlflow.db`. Each request has the history of a new user: `--history`
+items of the version's own catalogue. Processor time says what an answer costs beside other work.
 """
 
 import argparse
+import json
 import os
 import socket
 import subprocess
@@ -24,18 +26,25 @@ import psutil
 import pyarrow.parquet as pq
 import requests
 from mlflow.artifacts import download_artifacts
+from mlflow.pyfunc.scoring_server import SERVING_MODEL_CONFIG
+
+from components.shared.language_model.ranker import Ranker
 
 START_SECONDS = 300
 
 
 @contextmanager
-def serving(model: str, cwd: Path | None = None) -> Iterator[str]:
-    """Yield the address of a server of `model` that runs in `cwd`, stopped at the end."""
+def serving(model: str, cwd: Path | None = None, answer: str = "reasoned") -> Iterator[str]:
+    """Yield the address of a server of `model` that runs in `cwd`, stopped at the end.
+
+    `answer` is that of ServingConfig.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment[SERVING_MODEL_CONFIG] = json.dumps({"answer": answer})
     command += ["--port", str(port)]
     process = subprocess.Popen(command, cwd=cwd, env=environment, start_new_session=True)
     address, started = f"http://127.0.0.1:{port}", time.monotonic()
@@ -84,15 +93,20 @@ def main() -> None:
         answered.raise_for_status()
         return time.monotonic() - started
 
-    with serving(options.model) as address, ThreadPoolExecutor(options.at_once) as pool:
-        ask(address, 0)
-        started, worked = time.monotonic(), processor_seconds()
-        seconds = list(pool.map(lambda number: ask(address, number), range(options.requests)))
-        rate = options.requests / (time.monotonic() - started)
-        worked = (processor_seconds() - worked) / options.requests
-    p50, p95 = np.quantile(seconds, [0.5, 0.95])
-    print(f"{options.requests} requests, {options.at_once} at once: ", end="")
-    print(f"p50 {p50:.3f} s, p95 {p95:.3f} s, {rate:.2f} a second, {worked:.2f} processor seconds each")
+    generates = Ranker.read(folder / packaged["model"]["path"]).answers == "generate"
+    for answer in ("scored", "reasoned") if generates else ("scored",):
+        with (
+            serving(str(folder), answer=answer) as address,
+            ThreadPoolExecutor(options.at_once) as pool,
+        ):
+            ask(address, 0)
+            started, worked = time.monotonic(), processor_seconds()
+            seconds = list(pool.map(lambda number: ask(address, number), range(options.requests)))
+            rate = options.requests / (time.monotonic() - started)
+            worked = (processor_seconds() - worked) / options.requests
+        p50, p95 = np.quantile(seconds, [0.5, 0.95])
+        print(f"{answer}, {options.requests} requests, {options.at_once} at once: ", end="")
+        print(f"p50 {p50:.3f} s, p95 {p95:.3f} s, {rate:.2f} a second, {worked:.2f} processor seconds each")
 
 
 if __name__ == "__main__":
