@@ -129,7 +129,7 @@ def test_a_schedule_retrains_on_new_data_and_is_replaced_while_it_runs(
     scheduled: Callable[[], list[dict[str, Any]]], client: Client, tmp_path: Path
 ) -> None:
     first = wait_for(scheduled)[0]
-    wait_for(lambda: client.get(f"runs/{first['run_id']}").get("state") == "RUNNING")
+    key = wait_for(lambda: run_key(first))  # it has read the data: what is written now is new to the next
     again = ("schedule", "--profile", PROFILE, "--name", NAME, "--data", f"{DATA}/whole")
     succeed(*again, "--cron", "1-59/2 * * * *")
     (line,) = [line for line in succeed("schedule", "--list").splitlines() if line.startswith(NAME)]
@@ -137,8 +137,7 @@ def test_a_schedule_retrains_on_new_data_and_is_replaced_while_it_runs(
 
     write_data(tmp_path / "new", 1)
     second = wait_for(lambda: [run for run in scheduled() if run["run_id"] != first["run_id"]])[0]
-    keys = run_key(first), wait_for(lambda: run_key(second))
-    assert keys[0] != keys[1], "new data give another run"
+    assert key != wait_for(lambda: run_key(second)), "new data give another run"
     ended = wait_for(
         lambda: (
             (run := client.get(f"runs/{first['run_id']}")).get("state") not in ("PENDING", "RUNNING") and run
