@@ -12,9 +12,9 @@ import socket
 import uuid
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Literal
 
+import psutil
 from mlflow import MlflowClient
 
 from components.shared.errors import ConfigError, UserError
@@ -25,7 +25,6 @@ from components.shared.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS
 HISTORY = "promotion."
 Action = Literal["promote", "rollback"]
 _ABANDONED = timedelta(minutes=5)  # a change takes seconds; an older claim was left by a killed command
-_PROCESSES = Path("/proc")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +68,8 @@ class Entry:
         """Return whether no command will end this claim: process gone, or too old."""
         if self.done:
             return False
-        if (
-            self.claimed_on
-            and self.claimed_on == _machine()
-            and not (_PROCESSES / f"{self.process}").exists()
-        ):
+        claimed_here = self.claimed_on != "" and self.claimed_on == _machine()
+        if claimed_here and not psutil.pid_exists(self.process):
             return True
         return datetime.now(UTC) - datetime.fromisoformat(self.promotion.at) > _ABANDONED
 
@@ -205,7 +201,7 @@ def read_entries(client: MlflowClient, model_name: str) -> list[Entry]:
 def _machine() -> str:
     """Return what names this host and its processes' numbers; "" where unknown."""
     try:  # containers of one host may share its name, but not their processes' numbers
-        return f"{socket.gethostname()} {os.readlink(_PROCESSES / 'self/ns/pid')}"
+        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return ""
 
