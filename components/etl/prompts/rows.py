@@ -112,12 +112,13 @@ def render(
 
 
 def _ordered(case: Row, config: PromptsConfig) -> list[str]:
-    """Return the candidates in the prompt's order: the retriever's, or a seeded shuffle of it."""
+    """Return the candidates in the retriever's order; of training prompts some in a seeded shuffle."""
     candidates = list(case["candidates"])
     key = f"{config.seed} {case['split']} {case['position']} {case['user_id']}".encode()
     lot = random.Random(int.from_bytes(blake2b(key, digest_size=8).digest()))
-    is_train = case["split"] == "train"
-    if config.shuffle_candidates or (is_train and lot.random() < config.shuffle_train_share):
+    if case["split"] != "train":  # serving keeps the order, so what is judged does
+        return candidates
+    if config.shuffle_candidates or lot.random() < config.shuffle_train_share:
         lot.shuffle(candidates)
     return candidates
 

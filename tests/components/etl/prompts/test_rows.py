@@ -150,6 +150,13 @@ def test_shuffled_candidates_keep_their_labels_and_repeat():
         assert row["titles"] == [f"Title of {item}" for item in row["candidates"]]
 
 
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_prompts_that_are_judged_keep_the_order_as_served_ones_do(split):
+    case = a_case(split=split, position=3, label_positions=[3], candidates=[*"cdef"])
+    for seed in range(10):
+        assert rendered(case, shuffle_candidates=True, seed=seed)["candidates"] == [*"cdef"]
+
+
 def test_a_share_of_the_training_prompts_alone_is_shuffled():
     names = [*"cdef"]
     cases = [a_case(user_id=f"u{n}", candidates=names) for n in range(100)]
