@@ -108,15 +108,16 @@ def differences(report: EvaluationReport) -> list[Block]:
     for d in reversed(report.differences):  # the newest model first; the JSON report holds all of them
         if d.metric != "ndcg@10" or d.model == CHAMPION or d.baseline not in baselines:
             continue
-        outcome = outcome_of(d)
+        outcome = outcome_of(d, report.sample.confidence)
         label = f"{d.model} - {d.baseline}"
         marks.append(charts.Mark(label=label, value=d.mean, low=d.low, high=d.high, tone=outcome))
         interval = f"{d.low:+.4f} to {d.high:+.4f}"
         rows.append([label, f"{d.mean:+.4f}", interval, f"{d.p_holm:.2g}", Cell(outcome, TONES[outcome])])
     explained = (
         "NDCG@10 of the first minus the second, on the same users; paired bootstrap, "
-        f"{report.sample.confidence:.0%} intervals. An interval that holds zero decides nothing. p: of no "
-        "difference, corrected (Holm) for all comparisons of the model."
+        f"{report.sample.confidence:.0%} intervals. p: of no difference, corrected (Holm) for all "
+        "comparisons of the model. An interval that holds zero, or a p above "
+        f"{1 - report.sample.confidence:.2g}, decides nothing."
     )
     return [
         Text(explained),
@@ -125,11 +126,11 @@ def differences(report: EvaluationReport) -> list[Block]:
     ]
 
 
-def outcome_of(difference: Difference) -> str:
-    """Return "better", "worse" or "undecided", by the interval."""
-    if difference.low > 0:
-        return "better"
-    return "worse" if difference.high < 0 else "undecided"
+def outcome_of(difference: Difference, confidence: float) -> str:
+    """Return "better", "worse" or "undecided", by the interval and the corrected p."""
+    if difference.p_holm > 1 - confidence or difference.low <= 0 <= difference.high:
+        return "undecided"
+    return "better" if difference.low > 0 else "worse"
 
 
 def answers(report: EvaluationReport) -> list[Block]:
@@ -172,7 +173,7 @@ def slices(report: EvaluationReport) -> list[Block]:
         row += [format_metric("ndcg@10", part.ndcg_at_10[name]) for name in shown]
         for d in part.differences:
             if (d.model, d.baseline) == (TRAINED_MODEL, best):
-                outcome = outcome_of(d)
+                outcome = outcome_of(d, report.sample.confidence)
                 marks.append(charts.Mark(label=part.name, value=d.mean, low=d.low, high=d.high, tone=outcome))
                 row.append(Cell(str(d), TONES[outcome]))
         rows.append(row)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _VERDICTS = {
     "better": "It is better: the interval of the difference lies above zero.",
     "worse": "It is worse: the interval of the difference lies below zero.",
-    "undecided": "Which of them is better is undecided: the interval of the difference holds zero.",
+    "undecided": "Which of them is better is undecided: the interval holds zero or the corrected p is large.",
 }
 
 
@@ -56,7 +56,7 @@ def _verdict(report: EvaluationReport, decision: "Decision | None") -> list[Bloc
     difference = report.difference(TRAINED_MODEL, best.name, "ndcg@10")
     if model is None or difference is None:
         return [*decided, Note(f"{TRAINED_MODEL} was not evaluated.")]
-    outcome = figures.outcome_of(difference)
+    outcome = figures.outcome_of(difference, report.sample.confidence)
     text = (
         f"{TRAINED_MODEL} reaches NDCG@10 {model.metrics['ndcg@10']:.4f}; the best conventional model, "
         f"{best.name}, {best.metrics['ndcg@10']:.4f}. {_VERDICTS[outcome]}"
