@@ -24,7 +24,7 @@ from components.grpo.rewards import Term, business_terms
 from components.grpo.rollout import (
     Group,
     RankedGroup,
-    longest_prompt,
+    check_lengths,
     micro_batches,
     rollout_figures,
     sample_groups,
@@ -35,7 +35,7 @@ from components.shared.artifacts.outputs import atomic_folder
 from components.shared.language_model import lora
 from components.shared.language_model.checks import check_finite
 from components.shared.language_model.dtype import torch_dtype
-from components.shared.language_model.load import LanguageModel, best_device, context_length, load
+from components.shared.language_model.load import LanguageModel, best_device, load
 from components.shared.prompting.table import PromptRow
 from components.shared.tracking.tracker import NO_TRACKING, Tracker
 
@@ -67,7 +67,7 @@ def train(
     device = best_device()
     lm = load(sft_model, "float32", device)
     tokenizer = lm.tokenizer
-    longest_prompt(config, tokenizer, [*rows, *valid], {"the model's context": context_length(lm.model)})
+    check_lengths(config, lm, [*rows, *valid])
     torch.manual_seed(config.seed)  # adapters are drawn from it
     policy = lora.set_trainable(lm.model, config.train_layers, config.lora)
     if config.gradient_checkpointing:

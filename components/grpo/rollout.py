@@ -14,6 +14,7 @@ from components.shared.language_model.generate import complete, sample
 from components.shared.language_model.load import (
     LanguageModel,
     answer_prefix,
+    context_length,
     encode_completion,
     encode_prompt,
 )
@@ -125,6 +126,17 @@ def longest_prompt(
         remedy = "lower prompts.max_prompt_tokens or grpo.max_new_tokens"
         check_length(longest + config.max_new_tokens, limit, remedy, name)
     return longest
+
+
+def check_lengths(config: GrpoConfig, lm: LanguageModel, rows: Sequence[PromptRow]) -> None:
+    """Raise ConfigError if what the model reads for a row, its answer included, exceeds its context."""
+    limit, answers = context_length(lm.model), Ranker.of(lm.model).answers
+    if answers == "generate":
+        longest_prompt(config, lm.tokenizer, rows, {"the model's context": limit})
+        return
+    asked = [question(lm.tokenizer, answers, row) for row in rows]
+    longest = max(len(found.prompt) + max(map(len, found.answers)) for found in asked)
+    check_length(longest, limit, "lower prompts.max_prompt_tokens or prompts.title_chars")
 
 
 def sample_groups(

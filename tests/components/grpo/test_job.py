@@ -13,6 +13,7 @@ from components.grpo import local, losses, page, rewards, rollout
 from components.grpo.config import GrpoConfig
 from components.grpo.job import run
 from components.shared.errors import ConfigError, DataError, TrainingError
+from components.shared.language_model.load import load
 from components.shared.language_model.lora import LoraConfig
 from components.shared.prompting.table import read_prompts
 
@@ -79,6 +80,21 @@ def test_a_prompt_longer_than_the_context_is_told_before_training(
     with pytest.raises(ConfigError, match=r"with its answer has \d+ tokens, .* the model's context of \d+"):
         run(config, prompts=prompts_folder, sft_model=tiny_model_folder, **outputs(tmp_path))
     assert not any(tmp_path.iterdir())
+
+
+def test_a_scoring_model_is_judged_by_the_length_of_what_it_reads(
+    prompts_folder, tiny_model_folder, monkeypatch
+):
+    """By titles alone it reads neither the chat prompt nor writes an answer."""
+    lm, rows = load(tiny_model_folder, "float32", torch.device("cpu")), read_prompts(prompts_folder, "valid")
+    config = dataclasses.replace(CONFIG, max_new_tokens=10**6)
+    with pytest.raises(ConfigError, match=r"grpo\.max_new_tokens"):
+        rollout.check_lengths(config, lm, rows)
+    monkeypatch.setattr(rollout.Ranker, "of", lambda model: rollout.Ranker(answers="title_likelihood"))
+    rollout.check_lengths(config, lm, rows)
+    monkeypatch.setattr(rollout, "context_length", lambda model: 3)
+    with pytest.raises(ConfigError, match=r"the model's context of 3; lower .* prompts.title_chars"):
+        rollout.check_lengths(config, lm, rows)
 
 
 @pytest.mark.parametrize("lora", [LoraConfig(), LoraConfig(rank=4)], ids=["weights", "adapters"])
