@@ -96,7 +96,7 @@ class PromptsConfig(PromptSettings):
     label_min_engagement: float = 0.0
     """Engagement that a label needs; the item at the label's position counts if none is that strong."""
     shuffle_candidates: bool = False
-    """Shuffle the candidates of all training prompts; those judged and served keep the retriever's order."""
+    """Shuffle the candidates of all training prompts; those judged and served keep their order."""
     shuffle_train_share: Share = 0.1
     """Share of the training prompts whose candidates are shuffled, so that copying the order does not pay."""
     target: Target = "labels"

@@ -112,7 +112,7 @@ def render(
 
 
 def _ordered(case: Row, config: PromptsConfig) -> list[str]:
-    """Return the candidates in the retriever's order; of training prompts some in a seeded shuffle."""
+    """Return the candidates in the retriever's order; in training some are shuffled by seed."""
     candidates = list(case["candidates"])
     key = f"{config.seed} {case['split']} {case['position']} {case['user_id']}".encode()
     lot = random.Random(int.from_bytes(blake2b(key, digest_size=8).digest()))
