@@ -13,8 +13,7 @@ from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
 
-# The text below each field is its help: `recllm profile show` prints it.
-_SETTINGS = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+_SETTINGS = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 _MESSAGES = {
     "greater_than_equal": "must be at least {ge}, got {input}",
@@ -32,9 +31,6 @@ _MESSAGES = {
     "dict_type": "expected a mapping, got {got}",
     "dataclass_type": "expected a mapping of keys, got {got}",
 }
-
-_LONGEST = 200
-"""Characters of a refused value that a message shows."""
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
@@ -141,5 +137,4 @@ def _check_json(value: Any, key: str) -> None:
 
 
 def _described(value: Any) -> str:
-    shown = repr(value)
-    return f"{type(value).__name__} {shown[:_LONGEST]}{' …' * (len(shown) > _LONGEST)}"
+    return f"{type(value).__name__} {value!r}"
