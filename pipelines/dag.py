@@ -144,9 +144,10 @@ def _steps(profile: Profile, name: str, data: str, cached: bool, scheduled: str,
         report=evaluated.outputs["report"],
     )
     with dsl.If(passed.outputs["Output"] == True, name="gate-passed"):  # noqa: E712
+        # Of the tables it reads retrieve's; had it from there, the graph is wider than a screen of 1440 px.
         registered = register(
             config=to_parameter(profile.registration),
-            tables=retrieved.outputs["tables_so_far"],
+            tables=prompted.outputs["tables_so_far"],
             model=improved.outputs["model"],
             report=evaluated.outputs["report"],
         )
