@@ -99,11 +99,7 @@ def recent(history: Sequence[Interaction], now: datetime, settings: PromptSettin
 
 def topic_counts(topics: Iterable[str], limit: int) -> list[tuple[str, int]]:
     """Return the `limit` most frequent topics with their counts, equals in alphabetical order."""
-    return most_frequent(Counter(topic for topic in topics if topic), limit)
-
-
-def most_frequent(counts: Mapping[str, int], limit: int) -> list[tuple[str, int]]:
-    """Return the `limit` topics with the largest counts, equals in alphabetical order."""
+    counts = Counter(topic for topic in topics if topic)
     return sorted(counts.items(), key=lambda counted: (-counted[1], counted[0]))[:limit]
 
 
@@ -308,10 +304,9 @@ def _history_lines(history: Sequence[Interaction], now: datetime) -> list[str]:
 
 def _done(past: Interaction) -> str:
     """Return the strongest action on an item, and how often if more than once."""
-    strongest = past.action
-    times = list(past.actions).count(strongest)
+    times = sum(action == past.action for action in past.actions)
     often = "" if times < 2 else " twice" if times == 2 else f" {times} times"
-    return f"{VERBS.get(strongest, strongest)} '{past.title}'{often}"
+    return f"{VERBS.get(past.action, past.action)} '{past.title}'{often}"
 
 
 def relative_time(then: datetime, now: datetime) -> str:

@@ -104,7 +104,7 @@ def scheduled(tmp_path: Path, client: Client) -> Iterator[Callable[[], list[dict
     began = succeed("schedule", "--profile", PROFILE, "--name", NAME, "--list")
     assert NAME not in began
     known = {run["run_id"] for run in client.pages("runs", "runs", page_size=100)}
-    data = write_data(tmp_path, 0)
+    data = write_data(tmp_path, int(time.time()))  # no earlier run has read the same
     said = succeed("schedule", "--profile", PROFILE, "--name", NAME, "--data", data, "--cron", "*/2 * * * *")
     assert said.count(" UTC\n") == 3
 
@@ -119,36 +119,45 @@ def scheduled(tmp_path: Path, client: Client) -> Iterator[Callable[[], list[dict
             client.post(f"runs/{run['run_id']}:terminate", {})
 
 
-def run_key(run: dict[str, Any]) -> str:
-    finished = recllm("logs", run["run_id"], "window")
-    found = re.search(r"run key (\S+),", finished.stdout)
+def logged(run: dict[str, Any], step: str, pattern: str) -> str:
+    found = re.search(pattern, recllm("logs", run["run_id"], step).stdout)
     return found[1] if found else ""
+
+
+def run_key(run: dict[str, Any]) -> str:
+    return logged(run, "window", r"run key (\S+),")
+
+
+def version(run: dict[str, Any], client: Client) -> str:
+    """Return the version that `run` registered, once it has ended."""
+    ended = wait_for(
+        lambda: (new := client.get(f"runs/{run['run_id']}"))["state"] not in ("PENDING", "RUNNING") and new
+    )
+    assert ended["state"] == "SUCCEEDED"
+    return logged(run, "register", r"version (\d+) is registered")
 
 
 def test_a_schedule_retrains_on_new_data_and_is_replaced_while_it_runs(
     scheduled: Callable[[], list[dict[str, Any]]], client: Client, tmp_path: Path
 ) -> None:
     first = wait_for(scheduled)[0]
-    key = wait_for(lambda: run_key(first))  # it has read the data: what is written now is new to the next
+    wait_for(lambda: logged(first, "sequences", "(users kept)"))  # it has read the data
+    key = run_key(first)
+    write_data(tmp_path / "new", int(time.time()))
     again = ("schedule", "--profile", PROFILE, "--name", NAME, "--data", f"{DATA}/whole")
     succeed(*again, "--cron", "1-59/2 * * * *")
     (line,) = [line for line in succeed("schedule", "--list").splitlines() if line.startswith(NAME)]
     assert "1-59/2" in line and "enabled" in line
 
-    write_data(tmp_path / "new", 1)
     second = wait_for(lambda: [run for run in scheduled() if run["run_id"] != first["run_id"]])[0]
     assert key != wait_for(lambda: run_key(second)), "new data give another run"
-    ended = wait_for(
-        lambda: (
-            (run := client.get(f"runs/{first['run_id']}")).get("state") not in ("PENDING", "RUNNING") and run
-        )
-    )
-    assert ended["state"] == "SUCCEEDED", "its schedule's deletion has left it alone"
-
     succeed("schedule", "--name", NAME, "--pause")
     assert "paused" in succeed("schedule", "--list")
     succeed("schedule", "--name", NAME, "--delete")
     assert NAME not in succeed("schedule", "--list")
+    # The deletion has left both runs alone.
+    versions = version(first, client), version(second, client)
+    assert all(versions) and versions[0] != versions[1], versions
 
 
 @pytest.mark.parametrize(
