@@ -1,11 +1,12 @@
 """A source that holds adapters alone: they are merged onto the model that they name."""
 
-import json
+import warnings
 from pathlib import Path
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from components.base_model.config import BaseModelConfig
+from components.base_model.repair import read_json
 from components.shared import causes
 from components.shared.errors import ModelError
 from components.shared.language_model.checks import is_out_of_memory
@@ -18,13 +19,20 @@ log = logger("base model")
 
 
 def are_alone(folder: Path) -> bool:
-    """Return whether `folder` holds adapters without a model."""
-    return (folder / _CONFIG).is_file() and not (folder / "config.json").is_file()
+    """Return whether `folder` holds adapters without a model. Raises ModelError: it holds both."""
+    if not (folder / _CONFIG).is_file():
+        return False
+    if (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder}: a model and adapters ({_CONFIG}) in one folder; take the adapters out if they are "
+            "part of the weights already, else give them a folder of their own"
+        )
+    return True
 
 
 def base_of(folder: Path) -> BaseModelConfig:
     """Return the source of the model that the adapters in `folder` belong to."""
-    settings = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    settings = read_json(folder / _CONFIG)
     name = settings.get("base_model_name_or_path")
     if not name:
         raise ModelError(f"{folder}: adapters alone, and {_CONFIG} names no base_model_name_or_path")
@@ -48,7 +56,9 @@ def merge(adapters: Path, base: Path, target: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(
             base, dtype="auto", use_safetensors=True, trust_remote_code=False
         )
-        merged = PeftModel.from_pretrained(model, adapters, use_safetensors=True).merge_and_unload()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Found missing adapter keys")  # they would go on untrained
+            merged = PeftModel.from_pretrained(model, adapters, use_safetensors=True).merge_and_unload()
     except Exception as error:  # sizes that differ, kinds without a merge: each raises its own
         if is_out_of_memory(error):
             raise

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -52,10 +54,20 @@ def run(config: BaseModelConfig, output: Path) -> None:
                 take(path, folder / path.name)
         shutil.rmtree(scratch, ignore_errors=True)
         if not config.random_weights:
-            check_folder(folder)
-            repair.refuse_quantised(folder)
-            repair.repair(folder)
-            _probe(folder)
+            with _naming(config.source, folder):
+                repair.refuse_quantised(folder)
+                check_folder(folder)
+                repair.repair(folder)
+                _probe(folder)
+
+
+@contextmanager
+def _naming(source: str, copy: Path) -> Iterator[None]:
+    """Let errors about the folder `copy` name the `source` that it came from."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(str(error).replace(str(copy), source)) from error
 
 
 def _probe(folder: Path) -> None:

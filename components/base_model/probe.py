@@ -35,6 +35,8 @@ def check(lm: LanguageModel) -> float | None:
     prompts = [encode_prompt(lm.tokenizer, [{"role": "user", "content": text}]) for text in _PROMPTS]
     answers = [encode_completion(lm.tokenizer, text) for text in _ANSWERS]
     singles = _tried(f"{refused}: reading", lambda: [_single(lm, prompt, answers) for prompt in prompts])
+    if not all(bool(single.isfinite().all()) for single in singles):
+        raise ModelError(f"{refused}: its log-probabilities are no numbers; are its weights broken?")
 
     def difference(logits: Logits) -> float:
         pairs = zip(prompts, singles, strict=True)

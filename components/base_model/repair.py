@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from components.shared import causes
@@ -19,7 +20,10 @@ from components.shared.logs import logger
 from components.shared.prompting import answer
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-_MARK = "recllm-system-words"
+_QUANTISED = ("quantization_config", "compression_config", "quantization")
+"""Keys of config.json of a quantised model; the last is MLX's."""
+_FLOATS = {"F64", "F32", "F16", "BF16"}
+_MARKS = "recllm-system-words", "recllm-user-words"
 _FOLD = """\
 {%- if messages | length > 1 and messages[0]['role'] == 'system' -%}
 {%- set folded = {'role': 'user', 'content': messages[0]['content'] + '\\n\\n' + messages[1]['content']} -%}
@@ -32,14 +36,32 @@ log = logger("base model")
 
 def refuse_quantised(folder: Path) -> None:
     """Raise ModelError if the weights in `folder` are quantised."""
-    found = _read(folder / "config.json").get("quantization_config")
-    if found is None and not (folder / "quantize_config.json").is_file():
-        return
-    method = (found or {}).get("quant_method", "unknown method")
+    config = read_json(folder / "config.json")
+    found = next((config[key] for key in _QUANTISED if config.get(key)), None)
+    method = found.get("quant_method", "unknown method") if isinstance(found, dict) else "unknown method"
+    if not config and any(folder.glob("*.gguf")):
+        method = "GGUF"
+    elif found is None and not (folder / "quantize_config.json").is_file():
+        if not (dtypes := _weight_types(folder) - _FLOATS):
+            return
+        method = min(dtypes)
     raise ModelError(
         f"{folder}: the weights are quantised ({method}), and such weights cannot be trained; take the "
         "repository that they were made from, which has them in bfloat16 or float32"
     )
+
+
+def _weight_types(folder: Path) -> set[str]:
+    """Return the types of all matrices of weights in `folder`, as safetensors names them."""
+    found = set()
+    for file in folder.glob("*.safetensors"):
+        try:
+            with safe_open(file, "pt") as weights:
+                names = [name for name in weights.keys() if name.endswith("weight")]  # noqa: SIM118
+                found |= {weights.get_slice(name).get_dtype() for name in names}
+        except SafetensorError as error:
+            raise ModelError(f"{file}: no whole safetensors file ({error})") from error
+    return found
 
 
 def repair(folder: Path) -> None:
@@ -59,7 +81,7 @@ def _show_tags(folder: Path) -> None:
     """Make the answer's tags ordinary tokens, which decoding keeps; their ids stay."""
     changed = False
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        content = _read(folder / name)
+        content = read_json(folder / name)
         before = json.dumps(content)
         added = content.get("added_tokens", [])
         for token in [*added, *content.get("added_tokens_decoder", {}).values()]:
@@ -80,7 +102,7 @@ def _show_tags(folder: Path) -> None:
 def _choose_end_and_padding(folder: Path) -> None:
     """Give the tokenizer an end and a padding token that the model has weights for."""
     tokenizer = _tokenizer(folder)
-    rows, config = _embedding_rows(folder), _read(folder / "config.json")
+    rows, config = _embedding_rows(folder), read_json(folder / "config.json")
     if tokenizer.eos_token_id is None:
         tokenizer.eos_token = _configured_end(folder, tokenizer, config)
     if tokenizer.eos_token_id >= rows:
@@ -97,13 +119,13 @@ def _choose_end_and_padding(folder: Path) -> None:
         tokenizer.pad_token = tokenizer.eos_token
     if (tokenizer.eos_token_id, tokenizer.pad_token_id) != _ids(_tokenizer(folder)):
         tokenizer.save_pretrained(folder)
-    if (config.get("pad_token_id") or 0) >= rows:  # torch refuses to build such an embedding
+    if (config.get("pad_token_id") or 0) not in range(rows):  # torch refuses to build such an embedding
         write_json(folder / "config.json", config | {"pad_token_id": tokenizer.pad_token_id})
 
 
 def _configured_end(folder: Path, tokenizer: Any, config: dict[str, Any]) -> str:
     """Return the end token that the model's configurations name. Raises ModelError: none does."""
-    named = _read(folder / "generation_config.json").get("eos_token_id") or config.get("eos_token_id")
+    named = read_json(folder / "generation_config.json").get("eos_token_id") or config.get("eos_token_id")
     for number in named if isinstance(named, list) else [named]:
         if isinstance(number, int) and (token := tokenizer.convert_ids_to_tokens(number)):
             log.info("the tokenizer has no end token: %s, which the model's configuration names", token)
@@ -128,7 +150,7 @@ def _fold_system_message(folder: Path) -> None:
             f"{folder}: the chat template takes no system message, nor its words in the user's message; "
             "prompts have both"
         )
-    settings = _read(folder / "tokenizer_config.json")
+    settings = read_json(folder / "tokenizer_config.json")
     if settings.pop("chat_template", None):
         write_json(folder / "tokenizer_config.json", settings)
     (folder / "chat_template.jinja").write_text(tokenizer.chat_template, encoding="utf-8")
@@ -136,23 +158,31 @@ def _fold_system_message(folder: Path) -> None:
 
 
 def _shows_system(tokenizer: Any) -> bool:
-    messages = [{"role": "system", "content": _MARK}, {"role": "user", "content": "x"}]
+    """Return whether a prompt holds the words of a system message, and the user's behind them."""
+    messages = [
+        {"role": role, "content": mark} for role, mark in zip(("system", "user"), _MARKS, strict=True)
+    ]
     try:
-        return _MARK in tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        shown = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     except Exception:  # a template is a program, and refuses by raising
         return False
+    return all(mark in shown for mark in _MARKS)
 
 
 def _replace_generation_config(folder: Path) -> None:
     """Keep of a generation config that transformers refuses to save only the special tokens."""
-    if not (folder / "generation_config.json").is_file():
+    settings = read_json(folder / "generation_config.json")
+    if not settings:
         return
     try:
-        given = GenerationConfig.from_pretrained(folder)
-        given.validate(strict=True)
+        GenerationConfig.from_pretrained(folder).validate(strict=True)
     except (ValueError, TypeError) as error:
-        settings = _read(folder / "generation_config.json")
-        kept = {key: value for key, value in settings.items() if key.endswith("token_id")}
+        rows = range(_embedding_rows(folder))
+        kept = {}
+        for key, value in settings.items():
+            tokens = [token for token in (value if isinstance(value, list) else [value]) if token in rows]
+            if key.endswith("token_id") and tokens:
+                kept[key] = tokens if isinstance(value, list) else tokens[0]
         GenerationConfig(**kept).save_pretrained(folder)
         log.warning("the generation config cannot be saved again, and only its tokens are kept: %s", error)
 
@@ -200,5 +230,9 @@ def _text(token: Any) -> str:
     return token["content"] if isinstance(token, dict) else token
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the mapping in the file `path`, {} without one. Raises ModelError: it is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise ModelError(f"{path}: no JSON ({error}); is the folder complete?") from error

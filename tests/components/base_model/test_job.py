@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from components.base_model import job
 from components.base_model.config import BaseModelConfig
@@ -95,11 +96,12 @@ def test_what_cannot_be_trained_is_refused_before_anything_is(source: Source, tm
     assert not (tmp_path / "model").exists()
 
 
+FIRST = TEMPLATE.replace("{% for m in messages %}", "{% for m in messages[:1] %}")
 NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TEMPLATE
 DROPPED = TEMPLATE.replace("{% for m in messages %}", "{% for m in messages if m['role'] != 'system' %}")
 
 
-@pytest.mark.parametrize("template", [NO_SYSTEM, DROPPED], ids=["refused", "dropped"])
+@pytest.mark.parametrize("template", [NO_SYSTEM, DROPPED, FIRST], ids=["refused", "dropped", "user dropped"])
 def test_a_template_without_a_system_message_puts_its_words_before_the_users(
     template: str, source: Source, tmp_path, caplog
 ) -> None:
@@ -167,6 +169,51 @@ def test_quantised_weights_are_refused_by_name(method: str, source: Source, tmp_
         brought(folder, tmp_path / "model")
 
 
+@pytest.mark.parametrize("key", ["compression_config", "quantization"])
+def test_older_and_other_keys_of_quantised_weights_are_known(key: str, source: Source, tmp_path) -> None:
+    folder = source()
+    change(folder / "config.json", **{key: {"bits": 4}})
+    with pytest.raises(ModelError, match=rf"^{folder}: the weights are quantised"):
+        brought(folder, tmp_path / "model")
+
+
+@pytest.mark.parametrize(("dtype", "name"), [(torch.uint8, "U8"), (torch.float8_e5m2, "F8_E5M2")])
+def test_quantised_weights_without_a_word_of_it_are_refused(dtype, name, source: Source, tmp_path) -> None:
+    folder = source()
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"] = weights["model.layers.1.mlp.up_proj.weight"].to(dtype)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=rf"quantised \({name}\)"):
+        brought(folder, tmp_path / "model")
+
+
+def test_a_folder_of_gguf_files_is_refused_as_quantised(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "model.Q8_0.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match=r"quantised \(GGUF\)"):
+        brought(tmp_path / "source", tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "tokenizer_config.json", "generation_config.json", "model.safetensors"]
+)
+def test_a_file_that_is_cut_off_is_named(name: str, source: Source, tmp_path) -> None:
+    folder = source()
+    (folder / name).write_bytes((folder / name).read_bytes()[:-20])
+    with pytest.raises(ModelError, match=rf"{folder / name}: no (JSON|whole safetensors file)"):
+        brought(folder, tmp_path / "model")
+
+
+def test_a_negative_padding_token_is_no_token(source: Source, tmp_path) -> None:
+    """As in the configurations of the first Llama."""
+    folder = source()
+    for file in ("config.json", "generation_config.json"):
+        change(folder / file, pad_token_id=-1)
+    lm = brought(folder, tmp_path / "model")
+    assert (lm.model.config.pad_token_id, lm.tokenizer.pad_token) == (1, "</s>")
+    lm.model.save_pretrained(tmp_path / "again")
+
+
 def test_tags_that_are_special_tokens_are_kept_when_an_answer_is_decoded(source: Source, tmp_path) -> None:
     tags = ["<think>", "</think>", "<answer>", "</answer>"]
     folder = source(make_model("llama", vocab_size=280), extra_special_tokens=tags)
@@ -224,6 +271,7 @@ def test_adapters_alone_are_merged_onto_their_base(source: Source, tmp_path) -> 
         ({"base_model_name_or_path": None}, "names no base_model_name_or_path"),
         ({"base_model_name_or_path": "./nowhere"}, "nowhere: no such folder"),
         ({"r": 7}, "cannot be merged onto"),
+        ({"target_modules": ["q_proj", "v_proj"]}, "cannot be merged onto .*missing adapter keys"),
     ],
 )
 def test_adapters_that_cannot_be_merged_are_refused(settings, message, source: Source, tmp_path) -> None:
@@ -231,3 +279,11 @@ def test_adapters_that_cannot_be_merged_are_refused(settings, message, source: S
     with pytest.raises(ModelError, match=message):
         brought(folder, tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_adapters_beside_a_model_are_refused(source: Source, tmp_path) -> None:
+    """Every step that loads the folder would save adapters alone."""
+    folder = source()
+    adapters(folder, folder)
+    with pytest.raises(ModelError, match=r"a model and adapters .* in one folder"):
+        brought(folder, tmp_path / "model")
