@@ -158,7 +158,7 @@ def _fold_system_message(folder: Path) -> None:
 
 
 def _shows_system(tokenizer: Any) -> bool:
-    """Return whether a prompt holds the words of a system message, and the user's behind them."""
+    """Return whether a prompt holds both the system message and the user's."""
     messages = [
         {"role": role, "content": mark} for role, mark in zip(("system", "user"), _MARKS, strict=True)
     ]
@@ -231,7 +231,7 @@ def _text(token: Any) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the mapping in the file `path`, {} without one. Raises ModelError: it is no JSON."""
+    """Return the JSON mapping in `path`, {} without a file. Raises ModelError."""
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError as error:
