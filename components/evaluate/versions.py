@@ -66,11 +66,10 @@ def _values(tracking_uri: str, model_name: str, version_or_alias: str) -> pd.Dat
     with readable_errors(client.tracking_uri):
         found = registry.resolve(client, model_name, version_or_alias)
         run_id = client.get_model_version(model_name, found).run_id
-        recorded = {file.path for file in client.list_artifacts(run_id)} if run_id else set()
-        if USERS not in recorded:
+        if USERS not in registry.recorded(client, run_id):
             raise ConfigError(
-                f"{model_name} version {found} has no {USERS}: it was registered by another way, or "
-                "by an older version of the project"
+                f"{model_name} version {found} has no {USERS}: its run is deleted, or it was registered by "
+                "another way, or by an older version of the project"
             )
         with tempfile.TemporaryDirectory() as folder:
             path = download_artifacts(

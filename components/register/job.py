@@ -182,7 +182,7 @@ def _set_challenger(client: MlflowClient, name: str, version: str) -> None:
 def _write_data_summary(client: MlflowClient, name: str, version: str, folder: Path) -> None:
     """Write what the version's training data were like, if its evaluation kept it."""
     run_id = client.get_model_version(name, version).run_id
-    if not run_id or REPORT not in {file.path for file in client.list_artifacts(run_id)}:
+    if not run_id or REPORT not in registry.recorded(client, run_id):
         return  # registered by other means
     with tempfile.TemporaryDirectory() as scratch:
         report = json.loads(Path(client.download_artifacts(run_id, REPORT, scratch)).read_text("utf-8"))

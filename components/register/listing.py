@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from components.register.promote import Promotion, read_entries
 from components.shared.times import from_milliseconds
 from components.shared.tracking import mlflow_client, registry
-from components.shared.tracking.failures import readable_errors
+from components.shared.tracking.failures import is_absence, readable_errors
 from components.shared.tracking.registry import RUN_KEY
 from data_contracts.evaluation import TRAINED_MODEL
 
@@ -44,7 +45,12 @@ def list_versions(tracking_uri: str, model_name: str) -> list[Listed]:
 
 
 def _headline(client: MlflowClient, run_id: str | None) -> str:
-    figures = client.get_run(run_id).data.metrics if run_id else {}
+    try:
+        figures = client.get_run(run_id).data.metrics if run_id else {}
+    except MlflowException as error:
+        if not is_absence(error):
+            raise
+        figures = {}  # the run has been deleted, the version stays
     names = [f"{TRAINED_MODEL}/ndcg_at_10{end}" for end in ("", "_low", "_high")]
     if not set(names) <= set(figures):
         return ""

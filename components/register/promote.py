@@ -186,16 +186,25 @@ def _settle(client: MlflowClient, model_name: str) -> int:
 
 
 def read_entries(client: MlflowClient, model_name: str) -> list[Entry]:
-    """Return the claims and entries of the history by their numbers."""
+    """Return the claims and entries of the history by their numbers.
+
+    Raises ConfigError for a tag that looks like one and is none.
+    """
     model = registry.require_model(client, model_name)
-    entries = []
-    for tag, text in sorted(model.tags.items()):
-        if tag.startswith(HISTORY):
-            _, number, nonce = tag.split(".")
-            values = json.loads(text)
-            values["promotion"] = Promotion(**values["promotion"])
-            entries.append(Entry(number=int(number), nonce=nonce, **values))
-    return entries
+    return [_entry(model_name, *tag) for tag in sorted(model.tags.items()) if tag[0].startswith(HISTORY)]
+
+
+def _entry(model_name: str, tag: str, text: str) -> Entry:
+    try:
+        number, nonce = tag.removeprefix(HISTORY).split(".")
+        values = json.loads(text)
+        values["promotion"] = Promotion(**values["promotion"])
+        return Entry(number=int(number), nonce=nonce, **values)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(
+            f"{model_name}: the tag '{tag}' of the registered model is no entry of the history of promotions "
+            f"({error}); delete it if it was written by hand, else use the code that wrote it"
+        ) from error
 
 
 def _machine() -> str:

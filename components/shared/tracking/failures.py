@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from components.shared.errors import ConfigError
 
-_LIBRARIES = ("mlflow", "requests", "sqlalchemy", "sqlite3", "botocore", "boto3")
+_LIBRARIES = ("mlflow", "requests", "sqlalchemy", "sqlite3", "botocore", "boto3", "google")
 """Whose errors are MLflow's: its own, and those of the stores beneath it, which it lets through."""
 
 _STATUS_IN_TEXT = re.compile(
@@ -44,6 +44,12 @@ def is_of_mlflow(error: BaseException) -> bool:
     return type(error).__module__.partition(".")[0] in _LIBRARIES
 
 
+def is_absence(error: BaseException) -> bool:
+    """Return whether MLflow, not a gateway before it, says that something is absent."""
+    is_said = getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"
+    return is_said and status(error) in (None, 404)
+
+
 def describe(error: BaseException) -> str:
     """Return the status, if any, the error's words on one line, and a hint."""
     found, words = status(error), " ".join(str(error).split())
@@ -68,7 +74,7 @@ def status(error: BaseException) -> int | None:
 
 def _hint(error: BaseException, found: int | None, words: str) -> list[str]:
     code = getattr(error, "error_code", "")
-    if code in ("RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE"):
+    if code in ("RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE") or is_absence(error):
         return []  # MLflow's own words, which say all
     if type(error).__module__.startswith("boto") or "Unable to locate credentials" in words:
         return ["the artifacts lie in object storage: are its AWS_… keys and AWS_ENDPOINT_URL right?"]
@@ -76,8 +82,10 @@ def _hint(error: BaseException, found: int | None, words: str) -> list[str]:
         return ["start it with --allowed-hosts and --cors-allowed-origins that name this address"]
     if found is not None:
         return [_HINTS.get(found, _IN_TROUBLE if found >= 500 else "is the tracking URI right?")]
-    if "not in a valid JSON format" in words:
+    if "not in a valid JSON format" in words or type(error).__module__.startswith("google.protobuf"):
         return ["what answers there is no MLflow server, or a login page stands before it"]
+    if "redirects" in words:
+        return ["a login page stands before it: give credentials or a token, or the address behind it"]
     if "failed with exception" in words or type(error).__module__.startswith("requests"):
         return ["no whole answer came; is it running?"]
     if type(error).__module__ == "sqlite3" or "sqlite3." in words or "database schema" in words:

@@ -5,6 +5,7 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from components.shared.errors import ConfigError
+from components.shared.tracking import failures
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 RUN_KEY = "run_key"
@@ -21,7 +22,7 @@ def find_model(client: MlflowClient, name: str) -> RegisteredModel | None:
         # Not a search, whose results leave out what one may not read.
         found = client.get_registered_model(name)
     except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+        if failures.is_absence(error):
             return None
         raise
     if found.name != name:
@@ -68,3 +69,13 @@ def resolve(client: MlflowClient, name: str, version_or_alias: str) -> str:
         return named[version_or_alias]
     present = ", ".join([*known, *named]) or "none"
     raise ConfigError(f"{name} has no version '{version_or_alias}'; it has {present}")
+
+
+def recorded(client: MlflowClient, run_id: str | None) -> set[str]:
+    """Return the names of a run's artifacts, none if it has been deleted."""
+    try:
+        return {file.path for file in client.list_artifacts(run_id)} if run_id else set()
+    except MlflowException as error:
+        if failures.is_absence(error):
+            return set()
+        raise

@@ -30,9 +30,11 @@ def test_versions_with_their_figures_and_the_history(
         }
         run(config, model=tiny_model_folder, served=served_folder, **files)
     connect(tracking_uri).create_model_version(MODEL, "file:///elsewhere")
+    connect(tracking_uri).create_model_version(MODEL, "file:///gone", run_id="0" * 32)  # `mlflow gc` took it
     promote(tracking_uri, MODEL, "1")
     found = list_versions(tracking_uri, MODEL)
     assert [(one.version, one.aliases, one.ndcg_at_10, one.run_key) for one in found] == [
+        ("4", "", "", ""),
         ("3", "", "", ""),
         ("2", "challenger", "0.2000 [0.1800, 0.2200]", "night-2"),
         ("1", "champion", "0.2000 [0.1800, 0.2200]", "night-1"),

@@ -245,6 +245,21 @@ def test_what_is_not_there_is_named(client, tracking_uri, command: Callable, mes
     assert reigning(client) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("tag", "text"),
+    [
+        ("promotion.note", "ask Li"),
+        ("promotion.000009.x", "{}"),
+        ("promotion.000009.x", '{"promotion": {"by": 1}}'),
+    ],
+)
+def test_a_tag_that_is_no_entry_of_the_history_is_named(client, tracking_uri, tag, text) -> None:
+    client.set_registered_model_tag(MODEL, tag, text)
+    with pytest.raises(ConfigError, match=rf"the tag '{tag}' .* is no entry of the history"):
+        promote(tracking_uri, MODEL)
+    assert reigning(client) == (None, None)
+
+
 def test_no_registry_at_all_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI is not set"):

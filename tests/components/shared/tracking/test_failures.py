@@ -56,6 +56,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
 
 
 PAGE = "<html>" + "sign in " * 200
+ABSENT = json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "not found"})
 REFUSALS = [
     pytest.param(401, PAGE, r"HTTP status 401: .* …; give credentials .*MLFLOW_TRACKING_USERNAME", id="401"),
     pytest.param(401, '{"message": "Unauthorized"}', r"HTTP status 401: .*TRACKING_TOKEN", id="gateway"),
@@ -76,6 +77,16 @@ REFUSALS = [
     pytest.param(503, '{"error_code": "X"}', "HTTP status 503: .*; the server, or a proxy", id="503"),
     pytest.param(200, PAGE, "MLflow fails: .*; what answers there is no MLflow server", id="login page"),
     pytest.param(200, "{}", "it answers with ''", id="an empty answer"),
+    pytest.param(401, ABSENT, r"HTTP status 401: .*; give credentials", id="401 in words of absence"),
+    pytest.param(
+        403, ABSENT, r"HTTP status 403: .*; these credentials may not", id="403 in words of absence"
+    ),
+    pytest.param(
+        200,
+        '{"registered_model": 7}',
+        "MLflow fails: .*; what answers there is no MLflow",
+        id="another shape",
+    ),
 ]
 
 
@@ -99,7 +110,7 @@ def test_a_search_that_hides_the_model_is_no_absence(answering) -> None:
 
 
 def test_absent_is_what_the_server_says_is_absent(answering) -> None:
-    uri = answering(404, json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "not found"}))
+    uri = answering(404, ABSENT)
     assert registry.aliases(mlflow_client.connect(uri), MODEL) == {}
     with pytest.raises(ConfigError, match="there is no registered model 'recllm-r1'"):
         promote(uri, MODEL)
