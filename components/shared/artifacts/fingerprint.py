@@ -67,6 +67,7 @@ def of_step(step: str) -> str:
     return of_text(of_files(files, ROOT), *versions)
 
 
+@functools.cache  # steps share most of their libraries
 def _version(library: str) -> str:
     """Return the version of the distribution with that name; "" where it is not installed."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -97,7 +98,8 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
 def _sources(name: str) -> Iterator[Path]:
     """Yield the files of the project's module `name`, if any, and of its packages."""
     path = ROOT / name.replace(".", "/")
-    yield from path.rglob("*.json")  # the expectation suites come with the package that they lie in
+    if path.is_dir():
+        yield from path.rglob("*.json")  # the expectation suites come with the package that they lie in
     if path.with_suffix(".py").is_file():
         yield path.with_suffix(".py")
     for package in (path, *path.parents[: name.count(".")]):
