@@ -23,7 +23,7 @@ JOBS = {
         "components.grpo.job",
         "components.evaluate.job",
         "verl",
-        "vllm._C",
+        "vllm",
     ],
     "ops": ["components.register.job", "components.evaluate.gate", "mlflow.server", "psycopg2", "boto3"],
 }
@@ -36,6 +36,20 @@ from components.shared.spark.session import session
 spark = session(SparkConfig(master="local[1]", memory="1g"), "test")
 assert spark.range(10).count() == 10
 spark._jvm.java.lang.Class.forName("org.apache.hadoop.fs.s3a.S3AFileSystem")
+"""
+
+# CUDA's kernels are linked to the driver, which no image has: an empty library of its name lets them load.
+LOAD_KERNELS = """
+import ctypes, importlib, importlib.util, os, sys
+import torch
+names = ["_C"]
+if not importlib.util.find_spec("vllm._C"):
+    names = ["_C_stable_libtorch", "_moe_C_stable_libtorch"]
+    os.system("g++ -shared -o /tmp/libcuda.so.1 -Wl,-soname,libcuda.so.1 -x c /dev/null")
+    ctypes.CDLL("/tmp/libcuda.so.1")
+    sys.setdlopenflags(os.RTLD_LAZY)
+for name in names:
+    importlib.import_module("vllm." + name)
 """
 
 
@@ -79,3 +93,7 @@ def test_the_command_line_is_there(image: str) -> None:
 
 def test_the_trainer_has_a_compiler_for_generated_code() -> None:
     run("trainer", "python3", "-c", "import torch; torch.compile(lambda x: x.sin() + 1)(torch.ones(4))")
+
+
+def test_the_trainer_has_vllms_kernels_and_all_that_they_are_linked_to() -> None:
+    run("trainer", "python3", "-c", LOAD_KERNELS)
