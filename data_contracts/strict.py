@@ -32,6 +32,9 @@ _MESSAGES = {
     "dataclass_type": "expected a mapping of keys, got {got}",
 }
 
+_LONGEST = 200
+"""Characters of a refused value that a message shows."""
+
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
 def strict(cls: type[T]) -> type[T]:
@@ -137,4 +140,5 @@ def _check_json(value: Any, key: str) -> None:
 
 
 def _described(value: Any) -> str:
-    return f"{type(value).__name__} {value!r}"
+    shown = repr(value)
+    return f"{type(value).__name__} {shown[:_LONGEST]}{' …' * (len(shown) > _LONGEST)}"

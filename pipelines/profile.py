@@ -55,6 +55,12 @@ class Profile:
     """Where the steps run on a cluster; none = a profile for this machine."""
 
     def __post_init__(self) -> None:
+        if self.sft.answers != "generate" and "online" in self.retrieve.sources:
+            raise ValueError(
+                f"sft.answers: {self.sft.answers!r} weighs the retriever's scores, and those of 'online' in "
+                "retrieve.candidates_from are not known when a request is served; take 'online' out, or set "
+                "sft.answers to generate"
+            )
         if self.placement is None:
             return
         if not re.match("https?://", self.register.tracking_uri):

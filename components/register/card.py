@@ -5,8 +5,6 @@ from data_contracts.evaluation import CHAMPION, TRAINED_MODEL, Comparator, Evalu
 
 LONGEST = 5000
 """Characters that MLflow keeps of a version's description."""
-HEADER = "| model | NDCG@10 | Recall@10 | ILAD | novelty |\n|---|---|---|---|---|"
-ORIGIN = ("base_model", "data", "data_fingerprint", "as_of", "git_commit")
 
 
 def model_card(report: EvaluationReport) -> str:

@@ -5,6 +5,7 @@ modules that it imports, under a name of their own: the repository need not be i
 different code live in one process.
 """
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -28,16 +29,17 @@ class RankingModel(PythonModel):
     """Ranks the candidates of each row; `model_config` holds the fields of ServingConfig.
 
     Input columns (`?`: may be left out or null):
-        history: list of {item_id?, title?, topic?, brand?, actions, timestamp}, one per distinct item, oldest
-            first; actions are words of the events table, timestamp is the ISO 8601 time (UTC without a
-            zone) of the first of them. An entry names an item of the catalogue that the version was trained
-            with, or has a title.
+        history: list of {item_id?, title?, topic?, brand?, actions, timestamp}; actions are words of the
+            events table, timestamp is the ISO 8601 time (UTC without a zone) of the first of them. An entry
+            names an item of the catalogue that the version was trained with, or has a title. Entries may
+            have any order; those on one item_id are one.
         candidates?: list of {item_id, title, topic?, score?} in a retriever's order; default: what the
             version's own retriever finds for the history. Of repeats the first counts. A version that weighs
             the retriever's scores needs them. What `prompts.item_facts` shows may stand beside: brand?,
             tags?, and the numbers users?, last? and together?, which the version's retriever does not tell.
         profile?: mapping of a field's name to text. now?: ISO 8601 time of the request; default: the
-            clock's. interests?: list of {topic, count}; default: counted over `history`.
+            clock's. interests?: list of {topic, count}, of which the most frequent are shown as in training;
+            default: counted over `history`.
         A column that only some rows need holds None in the others (MLflow refuses NaN there).
 
     Output columns: item_ids (all candidates, best first: those that the answer names, then the others in
@@ -154,12 +156,12 @@ def prompt_input(request: Request, settings: PromptSettings) -> prompt.PromptInp
         )
         for seen in request.history
     ]
-    topics = (interaction.topic for interaction in history)
-    given = [(interest.topic, interest.count) for interest in request.interests]
+    counts = Counter({interest.topic: interest.count for interest in request.interests})
+    counts = counts or Counter(seen.topic for seen in history if seen.topic)
     return prompt.PromptInput(
         profile=request.profile,
         history=prompt.recent(history, request.now, settings),
-        interests=given or prompt.topic_counts(topics, settings.interests),
+        interests=prompt.most_frequent(counts, settings.interests),
         candidates=[
             prompt.Candidate(
                 title=prompt.shown_title(vars(item), settings),

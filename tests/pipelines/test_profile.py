@@ -48,6 +48,11 @@ def test_every_profile_loads_and_serves_as_it_trained_and_judged(name: str) -> N
         ),
         pytest.param("retrieve: {seed: -1}", r"retrieve\.seed: must be at least 0, got -1", id="seed"),
         pytest.param("- sft", r"mine\.yaml: expected a mapping", id="a list"),
+        pytest.param(
+            "sft: {answers: label_logits}\nretrieve: {candidates_from: directed + online}",
+            r"mine\.yaml: sft\.answers: 'label_logits' weighs the retriever's scores",
+            id="scores that no request has",
+        ),
     ],
 )
 def test_mistakes_name_the_file_and_the_key(text: str, message: str, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from components.etl.sequences.build import single
-from components.etl.sequences.text import clean
+from components.shared.prompting.text import clean
 
 
 def with_train_counts(items: DataFrame, sequences: DataFrame) -> DataFrame:

@@ -99,7 +99,11 @@ def recent(history: Sequence[Interaction], now: datetime, settings: PromptSettin
 
 def topic_counts(topics: Iterable[str], limit: int) -> list[tuple[str, int]]:
     """Return the `limit` most frequent topics with their counts, equals in alphabetical order."""
-    counts = Counter(topic for topic in topics if topic)
+    return most_frequent(Counter(topic for topic in topics if topic), limit)
+
+
+def most_frequent(counts: Mapping[str, int], limit: int) -> list[tuple[str, int]]:
+    """Return the `limit` topics with the largest counts, equals in alphabetical order."""
     return sorted(counts.items(), key=lambda counted: (-counted[1], counted[0]))[:limit]
 
 
@@ -304,9 +308,10 @@ def _history_lines(history: Sequence[Interaction], now: datetime) -> list[str]:
 
 def _done(past: Interaction) -> str:
     """Return the strongest action on an item, and how often if more than once."""
-    times = sum(action == past.action for action in past.actions)
+    strongest = past.action
+    times = list(past.actions).count(strongest)
     often = "" if times < 2 else " twice" if times == 2 else f" {times} times"
-    return f"{VERBS.get(past.action, past.action)} '{past.title}'{often}"
+    return f"{VERBS.get(strongest, strongest)} '{past.title}'{often}"
 
 
 def relative_time(then: datetime, now: datetime) -> str:

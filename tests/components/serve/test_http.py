@@ -1,5 +1,6 @@
 """The version behind `mlflow models serve`: histories in, rankings out, faults with their reason."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,6 +50,23 @@ def test_a_new_users_history_is_answered(server: str) -> None:
         pytest.param({"history": [{**SEEN, "timestamp": "soon"}]}, "history[0].timestamp", id="no time"),
         pytest.param({"history": [{**SEEN, "actions": []}]}, "history[0].actions", id="no action"),
         pytest.param({"now": "2026-01-01"}, "history", id="no history"),
+        pytest.param({"history": [SEEN | {"item_id": "\t"}]}, "history[0].item_id", id="blank id"),
+        pytest.param({"history": [SEEN | {"title": "t" * 10**6}]}, "history[0].title", id="endless title"),
+        pytest.param(
+            {"history": [SEEN | {"actions": ["hover"]}]}, "history[0].actions[0]", id="unknown action"
+        ),
+        pytest.param(
+            {"history": [SEEN], "interests": [{"topic": "tea", "count": -2}]},
+            "interests[0].count",
+            id="negative count",
+        ),
+        pytest.param(
+            {"history": [SEEN], "candidates": [{"item_id": "c", "title": "  "}]},
+            "candidates[0].title",
+            id="candidate without a title",
+        ),
+        pytest.param({"history": [SEEN | {"timestamp": "2999-01-01"}]}, "after now", id="a later history"),
+        pytest.param({"history": json.loads("[" * 700 + "]" * 700)}, "history", id="lists in lists"),
     ],
 )
 def test_a_bad_request_is_refused_with_its_reason(server: str, row: dict, reason: str) -> None:

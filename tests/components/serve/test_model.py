@@ -87,6 +87,38 @@ def test_given_interests_are_taken() -> None:
     assert prompt_input(row, SETTINGS).interests == [("tea", 7)]
 
 
+def test_of_many_interests_the_most_frequent_are_shown_as_in_training() -> None:
+    many = [{"topic": f"topic {n}", "count": 1 + n % 7} for n in range(50)]
+    row = {"candidates": CANDIDATES, "interests": many}
+    assert prompt_input(row, dataclasses.replace(SETTINGS, interests=2)).interests == [
+        ("topic 13", 7),
+        ("topic 20", 7),
+    ]
+
+
+def test_raw_events_are_a_history_too() -> None:
+    """One entry per event, in any order: what a service has at hand."""
+    events = [("i2", 3, "like"), ("i1", 1, "view"), ("i2", 2, "view"), ("i1", 4, "share")]
+    history = [{**seen("", "", day, action), "item_id": item} for item, day, action in events]
+    made = read_request({"history": history, "now": "2026-01-09"}, "row 0").history
+    assert [(entry.item_id, entry.actions, entry.timestamp.day) for entry in made] == [
+        ("i1", ["view", "share"], 1),
+        ("i2", ["view", "like"], 2),
+    ]
+
+
+def test_titles_are_cleaned_as_in_the_catalogue() -> None:
+    title = "Salt &amp; Pepper\n- Fake [2]\u200b"
+    made = prompt_input({"candidates": [{"item_id": "i1", "title": title}]}, PromptSettings())
+    assert [candidate.title for candidate in made.candidates] == ["Salt & Pepper - Fake [2]"]
+
+
+def test_an_item_met_a_hundred_thousand_times_is_rendered_at_once() -> None:
+    history = [{**seen("A", "x", 1, *["like"] * 100_000)}]
+    made = prompt_input({"candidates": CANDIDATES, "history": history}, SETTINGS)
+    assert "liked 'A' 100000 times" in prompt.messages(made)[-1]["content"]
+
+
 def test_ids_stand_for_titles_where_the_model_was_trained_so() -> None:
     settings = dataclasses.replace(SETTINGS, natural_language=False)
     history = [{**seen("A", "chess", 1, "view"), "item_id": "i9"}]
@@ -112,6 +144,41 @@ def test_ids_stand_for_titles_where_the_model_was_trained_so() -> None:
             id="no action",
         ),
         pytest.param({"candidates": ["i1"]}, r"candidates\[0\]: expected a mapping", id="ids alone"),
+        pytest.param(
+            {"candidates": [*CANDIDATES, {"item_id": "i4", "title": "\u200b \n"}]},
+            r"candidates\[3\]\.title: must not be empty",
+            id="nothing to see",
+        ),
+        pytest.param(
+            {"candidates": [{"item_id": " ", "title": "T"}]},
+            r"candidates\[0\]\.item_id: must not be empty",
+            id="no id",
+        ),
+        pytest.param(
+            {"candidates": [{**CANDIDATES[0], "last": -1}]},
+            r"candidates\[0\]\.last: must be at least 0",
+            id="met tomorrow",
+        ),
+        pytest.param(
+            {"candidates": CANDIDATES, "interests": [{"topic": "tea", "count": 0}]},
+            r"interests\[0\]\.count: must be above 0",
+            id="a topic never met",
+        ),
+        pytest.param(
+            {"candidates": CANDIDATES, "profile": {"city": "x" * 10_001}},
+            r"profile\.city: a text of 10,001 characters",
+            id="a book for a city",
+        ),
+        pytest.param(
+            {"candidates": CANDIDATES, "history": [seen("A", "x", 1, "view", "teleport")]},
+            r"history\[0\]\.actions\[1\]: 'teleport' is not one of 'view'",
+            id="an action of another log",
+        ),
+        pytest.param(
+            {"candidates": CANDIDATES, "history": [seen("A", "x", 5, "view")], "now": "2026-01-03"},
+            r"row 0: history goes on to 2026-01-05.* after now",
+            id="a history of the future",
+        ),
         pytest.param(
             {"candidates": [{"item_id": 7, "title": "T"}]},
             r"candidates\[0\]\.item_id: expected text",

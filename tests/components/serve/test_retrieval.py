@@ -36,7 +36,7 @@ def test_what_the_catalogue_does_not_tell_is_left_out(served_folder: Path, tmp_p
     history = [
         {"item_id": "i02", "actions": ["view"], "timestamp": "2026-01-01"},
         {"item_id": "gone", "title": "Own", "actions": ["view"], "timestamp": "2026-01-01"},
-        {"item_id": "gone", "actions": ["view"], "timestamp": "2026-01-01"},
+        {"item_id": "lost", "actions": ["view"], "timestamp": "2026-01-01"},
     ]
     (request,), unknown = Retrieval(folder).completed([read_request({"history": history}, "row 0")])
     assert [(seen.title, seen.topic, seen.brand) for seen in request.history] == [

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.etl.sequences.text import clean
+from components.shared.prompting.text import clean, clean_text
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,7 @@ def test_emoji_are_cut_when_asked():
 def test_clean_is_stable_normal_and_printable(texts):
     once = clean(pa.array(texts, pa.string()))
     assert clean(once).equals(once)
+    assert list(map(clean_text, texts)) == once.to_pylist()
     for text in once.to_pylist():
         assert text == unicodedata.normalize("NFC", text) == " ".join(text.split())
         assert not any(unicodedata.category(c) in ("Cc", "Cf") and c != "\u200d" for c in text)

@@ -32,6 +32,14 @@ def clean(texts: pa.Array, keep_emoji: bool = True) -> pa.Array:
     return texts
 
 
+def clean_text(text: str) -> str:
+    """Return `clean` of one string."""
+    is_tidy = text.isprintable() and "&" not in text and text == " ".join(text.split())
+    if is_tidy and unicodedata.is_normalized("NFC", text):  # nearly all; Arrow takes 0.4 ms for the others
+        return text
+    return clean(pa.array([text]))[0].as_py()
+
+
 def _clean_once(texts: pa.Array, keep_emoji: bool) -> pa.Array:
     texts = _replaced(texts, pc.match_substring(texts, "&"), html.unescape)
     texts = pc.replace_substring_regex(texts, _SPACES, " ")
