@@ -118,13 +118,15 @@ def _create(
         _CONTENTS: contents,
         "libraries": ", ".join(packaging.requirements(parts["model"])),
     }
-    logged = _logged_model(client, run, tags)
+    # MLflow's table of runs shows a model at its source run alone, whatever log_outputs has linked.
+    source = run.data.tags.get(MLFLOW_PARENT_RUN_ID, run_id)
+    logged = _logged_model(client, run.info.experiment_id, source, tags)
     if logged.status != LoggedModelStatus.READY:
         with tempfile.TemporaryDirectory() as scratch:
             built = packaging.build(parts, config.serving, Path(scratch))
             client.log_model_artifacts(logged.model_id, str(built))
         client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-    _link(client, run, logged.model_id, report)
+    _link(client, run, source, logged.model_id, report)
     with mlflow_client.as_default(client):
         version = client.create_model_version(
             config.model_name,
@@ -140,22 +142,21 @@ def _create(
     return str(version)
 
 
-def _logged_model(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> LoggedModel:
-    """Return the logged model of the evaluation `run`; an interrupted call has left it."""
-    experiment = run.info.experiment_id
-    same = f"source_run_id = '{run.info.run_id}' and tags.{_CONTENTS} = '{tags[_CONTENTS]}'"
+def _logged_model(client: MlflowClient, experiment: str, source: str, tags: Mapping[str, str]) -> LoggedModel:
+    """Return the logged model of the run `source`; an interrupted call has left it."""
+    same = f"source_run_id = '{source}' and tags.{_CONTENTS} = '{tags[_CONTENTS]}'"
     found = client.search_logged_models([experiment], same, max_results=1)
     return (
         found[0]
         if found
         else client.create_logged_model(
-            experiment, TRAINED_MODEL, run.info.run_id, tags=dict(tags), model_type="recommender"
+            experiment, TRAINED_MODEL, source, tags=dict(tags), model_type="recommender"
         )
     )
 
 
-def _link(client: MlflowClient, run: Run, model_id: str, report: EvaluationReport) -> None:
-    """Give the logged model its metrics; link it with its evaluation and the pipeline's run."""
+def _link(client: MlflowClient, run: Run, source: str, model_id: str, report: EvaluationReport) -> None:
+    """Give the logged model its metrics, and its links with `run` and `source`."""
     data = [found.dataset for found in run.inputs.dataset_inputs] if run.inputs else []
     measured_on = {"dataset_name": data[0].name, "dataset_digest": data[0].digest} if data else {}
     client.log_batch(
@@ -167,8 +168,8 @@ def _link(client: MlflowClient, run: Run, model_id: str, report: EvaluationRepor
         ],
     )
     client.log_inputs(run.info.run_id, models=[LoggedModelInput(model_id)])
-    if parent := run.data.tags.get(MLFLOW_PARENT_RUN_ID):
-        client.log_outputs(parent, [LoggedModelOutput(model_id, step=0)])
+    if source != run.info.run_id:
+        client.log_outputs(source, [LoggedModelOutput(model_id, step=0)])
 
 
 def _set_challenger(client: MlflowClient, name: str, version: str) -> None:

@@ -17,8 +17,9 @@ from components.register.promote import promote
 from components.shared.config import from_mapping, to_parameter
 from components.shared.errors import ConfigError, DataError, ModelError, OutputError, UserError
 from components.shared.tracking import evaluation
-from components.shared.tracking.mlflow_client import connect
+from components.shared.tracking.mlflow_client import connect, experiment_id
 from components.shared.tracking.registry import aliases, versions
+from components.window.history import History
 from data_contracts.evaluation import DataSummary
 
 MODEL = "recllm-r1"
@@ -60,6 +61,21 @@ def test_the_logged_model_is_linked_with_its_evaluation_and_data(config, inputs)
     (data,) = evaluated.inputs.dataset_inputs
     assert (data.dataset.source, data.dataset.source_type) == ('{"uri": "s3://logs/may"}', "s3")
     assert [model.model_id for model in evaluated.inputs.model_inputs] == [model_id]
+
+
+def test_the_model_stands_at_the_pipelines_run_in_mlflows_table_of_runs(config, inputs, monkeypatch) -> None:
+    monkeypatch.setenv("RECLLM_PIPELINE_RUN", "task-1")
+    client = connect(config.tracking_uri)
+    experiment = experiment_id(client, config.experiment)
+    window = History(client, experiment, "task-1")
+    window.begin("key of the data", "")
+    window.complete("", "run-1", {})
+    run(config, **inputs)
+    (parent,) = client.search_runs([experiment], "attributes.run_name = 'run-1'")
+    (version,) = versions(client, MODEL)
+    logged = client.get_logged_model(version.source.removeprefix("models:/"))
+    assert logged.source_run_id == parent.info.run_id != version.run_id
+    assert [output.model_id for output in parent.outputs.model_outputs] == [logged.model_id]
 
 
 def test_a_run_has_one_version_however_often_it_registers(config, inputs, of_run, tmp_path) -> None:
