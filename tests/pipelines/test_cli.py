@@ -11,7 +11,7 @@ import pytest
 
 from components.shared.errors import ConfigError
 from data_contracts.tables import ACTIONS
-from pipelines import cli
+from pipelines.cli import registry
 
 RECLLM = [sys.executable, "-m", "pipelines.cli"]
 
@@ -208,10 +208,10 @@ def test_the_registry_that_a_command_changes_is_printed(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", environment)
     monkeypatch.chdir(tmp_path)
     expected = expected.format(cwd=tmp_path)
-    assert cli._registry(tracking_uri, runs) == expected
+    assert registry.registry_uri(tracking_uri, runs) == expected
     assert capsys.readouterr().out == f"registry: {expected.replace('me:pass@', '')}\n"
 
 
 def test_two_registries_are_one_too_many(tmp_path) -> None:
     with pytest.raises(ConfigError, match="give one"):
-        cli._registry("http://given", tmp_path)
+        registry.registry_uri("http://given", tmp_path)

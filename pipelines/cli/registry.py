@@ -1,0 +1,122 @@
+"""Commands of registered models."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.options import ModelOption, ProfileOption, RegistryRunsOption, TrackingOption
+
+app = typer.Typer()
+
+
+@app.command()
+def promote(
+    version: Annotated[str, typer.Argument(help="A version's number or an alias.")] = "challenger",
+    model: ModelOption = "recllm-r1",
+    tracking_uri: TrackingOption = "",
+    runs: RegistryRunsOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Also a version that no gate has passed.")] = False,
+    reason: Annotated[str, typer.Option(help="Why it is forced; the history keeps it.")] = "",
+) -> None:
+    """Make a registered version the champion; the old champion becomes `previous`."""
+    from components.register import promote
+    from components.shared.errors import ConfigError
+
+    if force != bool(reason.strip()):
+        raise ConfigError("--force and --reason TEXT go together: the history keeps why it was forced")
+    typer.echo(str(promote.promote(registry_uri(tracking_uri, runs), model, version, reason=reason.strip())))
+
+
+@app.command()
+def rollback(
+    model: ModelOption = "recllm-r1", tracking_uri: TrackingOption = "", runs: RegistryRunsOption = None
+) -> None:
+    """Make `previous` the champion again."""
+    from components.register import promote
+
+    typer.echo(str(promote.rollback(registry_uri(tracking_uri, runs), model)))
+
+
+@app.command()
+def models(
+    model: ModelOption = "recllm-r1", tracking_uri: TrackingOption = "", runs: RegistryRunsOption = None
+) -> None:
+    """List the registered versions with their aliases and headline figures, newest first."""
+    from components.register.listing import list_versions
+    from pipelines import summary
+
+    found = list_versions(registry_uri(tracking_uri, runs), model)
+    summary.show_rows(f"{model}: {len(found)} versions", found)
+
+
+@app.command()
+def history(
+    model: ModelOption = "recllm-r1", tracking_uri: TrackingOption = "", runs: RegistryRunsOption = None
+) -> None:
+    """List every change of the champion, oldest first."""
+    from components.register import listing
+    from pipelines import summary
+
+    found = listing.history(registry_uri(tracking_uri, runs), model)
+    summary.show_rows(f"{model}: {len(found)} changes of the champion", found, without=("model", "changed"))
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="A version's number or an alias.")],
+    second: Annotated[str, typer.Argument(help="Another one.")],
+    model: ModelOption = "recllm-r1",
+    tracking_uri: TrackingOption = "",
+    runs: RegistryRunsOption = None,
+) -> None:
+    """Compare two registered versions user by user, by what their evaluations recorded."""
+    from components.evaluate import versions
+    from pipelines import summary
+
+    rows, users = versions.compare(registry_uri(tracking_uri, runs), model, first, second)
+    summary.show_rows(f"{model}: {second} minus {first}, {users:,} users that both were asked for", rows)
+
+
+@app.command()
+def recommend(
+    data: Annotated[str, typer.Option(help="Folder or s3:// URI of users, items, events.")],
+    out: Annotated[str, typer.Option(help="Folder or s3:// URI for the table: new, or its own.")],
+    model: Annotated[str, typer.Option(help="A version by MLflow's URI.")] = "models:/recllm-r1@champion",
+    users: Annotated[
+        Path | None, typer.Option(help="File of user ids, one a line; default: everybody in the data.")
+    ] = None,
+    answer: Annotated[
+        str, typer.Option(help='"reasoned" or "scored" (quicker, no rationale); default: as registered.')
+    ] = "",
+    profile: ProfileOption = "laptop",
+    tracking_uri: TrackingOption = "",
+    runs: RegistryRunsOption = None,
+) -> None:
+    """Rank items for users of raw tables by a registered model; a killed command resumes."""
+    from components.shared.errors import ConfigError
+    from pipelines import recommend
+    from pipelines.profile import load
+
+    if answer not in ("", "reasoned", "scored"):
+        raise ConfigError(f"--answer {answer}: reasoned or scored")
+    sequences, work = load(profile).sequences, (runs or Path("runs")) / "recommend"
+    counts = recommend.run(model, registry_uri(tracking_uri, runs), sequences, data, users, out, work, answer)
+    typer.echo(", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in vars(counts).items()))
+    typer.echo(f"wrote {out}")
+
+
+def registry_uri(tracking_uri: str, runs: Path | None) -> str:
+    """Return the registry, after printing it; `given` wins over the environment."""
+    from components.shared.errors import ConfigError
+    from components.shared.tracking.failures import without_password
+    from pipelines.local import local_registry
+
+    if tracking_uri and runs:
+        raise ConfigError("--tracking-uri and --runs name two registries; give one")
+    if not tracking_uri and not runs:
+        tracking_uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    found = tracking_uri or local_registry(runs or Path("runs"))
+    typer.echo(f"registry: {without_password(found)}")
+    return found
