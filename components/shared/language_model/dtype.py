@@ -12,11 +12,15 @@ from components.shared.config import Dtype
 def torch_dtype(dtype: Dtype, device: torch.device | None = None) -> torch.dtype:
     """Return the torch type; "auto" is bfloat16 where `device` (None: the best) multiplies it faster."""
     if dtype == "auto":
-        # Of CPUs those with matrix tiles (AMX): with AVX-512 alone bfloat16 took twice float32's time.
         on_gpu = device.type == "cuda" if device else torch.cuda.is_available()
-        fast = on_gpu or torch.cpu._is_amx_tile_supported()
-        return torch.bfloat16 if fast else torch.float32
+        return torch.bfloat16 if on_gpu or cpu_multiplies_bfloat16() else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Return whether the CPU has bfloat16 instructions (AMX or AVX-512 BF16)."""
+    # AVX-512 without them emulates bfloat16 in twice float32's time.
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:

@@ -36,7 +36,7 @@ from components.retrieve.networks.training import (
 from components.retrieve.ranking import contains, ndcg
 from components.retrieve.tables import load
 from components.shared.errors import TrainingError
-from components.shared.language_model.dtype import bfloat16_matmul
+from components.shared.language_model.dtype import bfloat16_matmul, cpu_multiplies_bfloat16
 
 NETWORKS = ("sasrec", "sasrec_text", "sasrec_bce", "bsarec", "gru4rec", "bert4rec", "fdsa", "s3rec")
 CPU = torch.device("cpu")
@@ -384,7 +384,7 @@ def test_a_damaged_checkpoint_is_told_and_training_begins_anew(write_tables, rin
     assert torch.equal(anew.scores(test_histories), whole.scores(test_histories))
 
 
-@pytest.mark.skipif(not torch.cpu._is_amx_tile_supported(), reason="bfloat16 multiplies no faster here")
+@pytest.mark.skipif(not cpu_multiplies_bfloat16(), reason="the CPU has no bfloat16 instructions")
 def test_bfloat16_is_for_products_of_training_steps_alone(write_tables, ring) -> None:
     inputs = write_tables(ring)
     data = load(inputs["sequences"], inputs["catalogue"])
