@@ -214,6 +214,8 @@ class Sample:
     bootstrap_samples: int
     tied_share: float = 0.0
     """Share of users whose first label has the time of the event before it: their order decides the label."""
+    users_asked: int | None = None
+    """Users whom language models were asked about, if not all; others keep the candidates' order."""
 
     def __str__(self) -> str:
         return (

@@ -49,6 +49,9 @@ class EvaluateConfig:
 
     max_users: NonNegativeInt = 0
     """Test users in the seeded sample; 0 = all."""
+    ask_unretrieved: bool = True
+    """Also ask about users whose label is not among the candidates. Without, their lists are the candidates'
+    order: the same accuracy, but diversity, novelty and coverage are partly the candidates'."""
     max_new_tokens: PositiveInt = 128
     """Maximum tokens per answer."""
     engine: Literal["transformers", "vllm"] = "transformers"

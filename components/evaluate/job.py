@@ -69,16 +69,23 @@ def run(
         raise DataError(f"{rankings}: a model is called '{min(reserved)}', a name that evaluate uses itself")
     log.info("%d of %d %s users, %d language models", len(rows), available, SPLIT, len(models))
 
-    answers = answer_all(config, models, rows)
+    asked = rows if config.ask_unretrieved else [row for row in rows if row.labels] or rows
+    answers = answer_all(config, models, asked)
     orders[CANDIDATE_ORDER] = [row.candidates for row in rows]
     scores = [score(name, _kind(name, "conventional"), order, rows, items) for name, order in orders.items()]
+    ranked = dict(orders)
     for name, given in answers.items():
-        statistics = answer_statistics(given, rows)
-        scores.append(score(name, _kind(name, "llm"), given.rankings, rows, items, statistics))
+        ranked[name] = list(given.rankings)
+        if len(asked) < len(rows):  # no order of the candidates changes the others' accuracy
+            orders_of_asked = iter(given.rankings)
+            ranked[name] = [next(orders_of_asked) if row.labels else row.candidates for row in rows]
+        statistics = answer_statistics(given, asked)
+        scores.append(score(name, _kind(name, "llm"), ranked[name], rows, items, statistics))
     sample = Sample(
         split=SPLIT,
         users=len(rows),
         users_available=available,
+        users_asked=len(asked) if len(asked) < len(rows) else None,
         seed=config.seed,
         candidates=mean([len(row.candidates) for row in rows]),
         recall_ceiling=recall_ceiling(rows),
@@ -88,7 +95,6 @@ def run(
         tied_share=mean([float(row.days_since_last == 0) for row in rows]),
     )
     comparators, differences = compare(scores, sample)
-    ranked = {**orders, **{name: given.rankings for name, given in answers.items()}}
     shown: list[off_policy.Shown | None] = [None] * len(rows)
     data = None
     if logged:
@@ -104,13 +110,13 @@ def run(
         off_policy=tuple(off_policy.estimates(ranked, rows, shown, sample)),
         alarms=(
             *alarms,
-            *health.alarms(config.health, comparators, differences, len(rows)),
+            *health.alarms(config.health, comparators, differences, len(asked)),
             *health.label_alarms(config.health, sample),
             *drift.alarms(drifted),
         ),
         data=data,
         drift=tuple(drifted),
-        examples=tuple(examples(config, rows, answers, items)),
+        examples=tuple(examples(config, asked, answers, items)),
         lineage=lineage,
     )
     # The report file is last: where it exists, the others do.

@@ -150,11 +150,18 @@ def _examples(examples: Sequence[Example]) -> list[Block]:
 
 def _method(report: EvaluationReport) -> Block:
     sample = report.sample
+    asked = (
+        f" Language models were asked about the {sample.users_asked:,} users whose label is among the "
+        "candidates; the others keep the candidates' order, which is as accurate as any, and by it count in "
+        "diversity, novelty and coverage."
+        if sample.users_asked
+        else ""
+    )
     return Text(
         f"Users are a sample by seed {sample.seed}. Every model ranks the full catalogue: a language model "
         f"orders its {sample.candidates:.0f} candidates, and a label outside them counts as a miss, so no "
-        f"order of theirs has a recall above {sample.recall_ceiling:.4f}. Labels are the first items of the "
-        "test window that are engaged with enough, as many as an answer names (prompts.answer_length, "
+        f"order of theirs has a recall above {sample.recall_ceiling:.4f}.{asked} Labels are the first items "
+        "of the test window that are engaged with enough, as many as an answer names (prompts.answer_length, "
         "prompts.label_min_engagement), here as on retrieval's page. Intervals: "
         f"{sample.bootstrap_samples:,} bootstrap samples of users, the same for all models. Popularity and "
         "novelty are counted on the training part only."

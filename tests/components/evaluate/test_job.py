@@ -131,6 +131,21 @@ def test_a_scoring_model_ranks_by_its_scores_and_the_retrievers(
         assert by_name["grpo"].metrics == by_name["grpo_alone"].metrics
 
 
+def test_asking_only_where_the_label_was_retrieved_is_as_accurate(
+    evaluated, world, models, no_alarms, tmp_path: Path
+) -> None:
+    report, _ = evaluated
+    given = {**tables(world), "models": models, "training_alarms": no_alarms}
+    config = dataclasses.replace(CONFIG, ask_unretrieved=False)
+    spared = run(config, **given, lineage={}, **outputs(tmp_path))
+    assert 0 < spared.sample.users_asked < report.sample.users == spared.sample.users
+    accuracy = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "graded_ndcg@10", "mrr@10", "map@10")
+    for every, some in zip(report.comparators, spared.comparators, strict=True):
+        assert every.name == some.name
+        assert {m: every.metrics[m] for m in accuracy} == {m: some.metrics[m] for m in accuracy}
+    assert f"asked about the {spared.sample.users_asked} users" in (tmp_path / "report.html").read_text()
+
+
 def test_a_difference_is_the_difference_of_the_means(evaluated) -> None:
     report, _ = evaluated
     for difference in report.differences:
