@@ -21,6 +21,9 @@ class SftConfig:
     weights of model and retriever are learnt; of no effect on generated answers."""
     max_examples: NonNegativeInt = 0
     """Training prompts, a seeded sample; 0 = all."""
+    negatives: NonNegativeInt = 0
+    """Candidates beside its labels that a training prompt scores, a seeded sample; 0 = all. Of no effect on
+    generated answers, which name them all."""
     epochs: NonNegativeInt = 1
     """Passes over the examples; 0 leaves the base model's weights as they are."""
     batch_size: PositiveInt = 8

@@ -5,8 +5,9 @@ model learns what the retriever lacks. The weights are fitted before the trainin
 again after it, on validation prompts; the second ones stay with the model.
 """
 
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -51,12 +52,18 @@ class Fusion:
 def encode(rows: Sequence[PromptRow], tokenizer: Any, config: SftConfig) -> list[Example]:
     """Return per row with a retrieved label its question, retriever's scores and label shares.
 
+    With `config.negatives` they are those of its labels and of a seeded sample of the other candidates.
+
     Raises: DataError as `examples.encode`.
     """
     examples = []
+    rng = random.Random(config.seed)
     for row in rows:
         if row.labels:
+            kept = _sampled(row, config.negatives, rng)
             asked = question(tokenizer, config.answers, row)
+            asked = replace(asked, answers=[asked.answers[n] for n in kept])
+            shares = label_shares(row)
             longest = max(asked.answers, key=len)
             check_example(row, asked.prompt, longest, config.max_length)
             tokens = [*asked.prompt, *(token for answer in asked.answers for token in answer)]
@@ -66,8 +73,8 @@ def encode(rows: Sequence[PromptRow], tokenizer: Any, config: SftConfig) -> list
                     "input_ids": tokens,
                     "labels": [IGNORED, row.labels[0]],
                     "question": asked,
-                    "retriever": row.scores,
-                    "shares": label_shares(row),
+                    "retriever": [row.scores[n] for n in kept],
+                    "shares": [shares[n] for n in kept],
                 }
             )
     if not examples:
@@ -76,6 +83,14 @@ def encode(rows: Sequence[PromptRow], tokenizer: Any, config: SftConfig) -> list
             "number of training prompts"
         )
     return examples
+
+
+def _sampled(row: PromptRow, negatives: int, rng: random.Random) -> list[int]:
+    """Return the indices of the candidates to score: the labels and a sample of others."""
+    # Drawn evenly, so that a softmax over the sample learns the same scores as one over all.
+    labels = [number - 1 for number in row.labels]
+    others = [n for n in range(len(row.candidates)) if n not in labels]
+    return sorted(labels + rng.sample(others, min(negatives or len(others), len(others))))
 
 
 def collate(examples: Sequence[Example]) -> dict[str, Any]:

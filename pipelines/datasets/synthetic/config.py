@@ -14,7 +14,7 @@ class SampleConfig:
 
     users: PositiveInt = 1600
     """Users."""
-    items: PositiveInt = 2500
+    items: PositiveInt = 4000
     """Items of the catalogue."""
     items_per_user: Annotated[float, Field(ge=1, le=1000)] = 14.0
     """Mean number of items that a user meets, some of them again."""

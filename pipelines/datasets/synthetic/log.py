@@ -36,7 +36,7 @@ KEEP_INTENT = 0.92  # the next item is of the session's intent
 KEEP_SUBTOPIC = 0.75
 KEEP_STYLE = 0.90
 LIKED_FORMS = 2  # of a user
-GLANCES = 3  # items that a user looks at to find one in a liked form
+GLANCES = 8  # items that a user looks at to find one in a liked form
 NEW_SESSION = 0.12  # chance that an item opens a new session: about eight items a session
 KEEP_SESSION_INTENT = 0.70  # a new session keeps the last one's intent
 FUNNEL_SECONDS = 15.0  # all events on one item happen within this time
@@ -174,11 +174,11 @@ def _items(
     redrawn = np.arange(count)
     for attempt in range(12):
         size, is_picky = len(redrawn), attempt < 6
-        keeps = (rng.random(size) < KEEP_SUBTOPIC) & is_picky
-        wish_subtopic = np.where(keeps, subtopic[redrawn], rng.integers(0, SUBTOPICS, size))
-        keeps = (rng.random(size) < KEEP_STYLE) & is_picky
-        wish_style = np.where(keeps, style[redrawn], rng.integers(0, len(STYLES), size))
         for glance in range(GLANCES):
+            keeps = (rng.random(size) < KEEP_SUBTOPIC) & is_picky
+            wish_subtopic = np.where(keeps, subtopic[redrawn], rng.integers(0, SUBTOPICS, size))
+            keeps = (rng.random(size) < KEEP_STYLE) & is_picky
+            wish_style = np.where(keeps, style[redrawn], rng.integers(0, len(STYLES), size))
             seen = catalogue.pick(topic[redrawn], wish_subtopic, wish_style, rng)
             is_liked = glance > 0 and likes_form[redrawn, catalogue.form[item[redrawn]]]
             item[redrawn] = np.where(is_liked, item[redrawn], seen)

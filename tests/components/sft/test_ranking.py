@@ -49,6 +49,27 @@ def test_the_loss_is_a_softmax_over_weighted_scores(answers, prompts_folder, tin
         )
 
 
+def test_negatives_are_a_seeded_sample_with_their_own_scores(prompts_folder, tiny_model_folder) -> None:
+    tokenizer = load(tiny_model_folder, "float32").tokenizer
+    row = read_prompts(prompts_folder, "train", 1)[0]
+    row = dataclasses.replace(row, scores=[0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    (label,) = row.labels
+
+    def scored(config: SftConfig) -> list[ranking.Example]:
+        return ranking.encode([row] * 20, tokenizer, config)
+
+    config = dataclasses.replace(CONFIG, answers="title_likelihood", negatives=2)
+    every = scored(dataclasses.replace(config, negatives=0))[0]["question"].answers
+    for example in scored(config):
+        numbers = [int(score) for score in example["retriever"]]
+        assert len(numbers) == 3
+        assert example["shares"] == [float(number + 1 == label) for number in numbers]
+        assert example["question"].answers == [every[number] for number in numbers]
+    assert len({tuple(example["retriever"]) for example in scored(config)}) > 3
+    assert scored(config) == scored(config)
+    assert len(scored(dataclasses.replace(config, negatives=99))[0]["shares"]) == 6
+
+
 @pytest.fixture
 def telling_titles(prompts_folder: Path, tmp_path: Path) -> Path:
     """The prompts with titles of which the history tells the label's."""

@@ -8,7 +8,7 @@ import pytest
 
 from data_contracts import tables
 from pipelines.datasets.synthetic.config import SampleConfig
-from pipelines.datasets.synthetic.items import STYLES
+from pipelines.datasets.synthetic.items import FORMS, STYLES
 from pipelines.datasets.synthetic.log import FUNNEL, generate
 
 
@@ -28,7 +28,7 @@ def test_tables_have_the_contracts_types_and_sizes(folder):
         if name == "exposures":  # the generated online system logs no propensities
             schema = schema.remove(schema.get_field_index("propensities"))
         assert pq.read_schema(folder / f"{name}.parquet") == schema
-    assert (len(rows(folder, "users")), len(rows(folder, "items"))) == (1600, 2500)
+    assert (len(rows(folder, "users")), len(rows(folder, "items"))) == (1600, 4000)
     items = Counter(user for user, _ in {(e["user_id"], e["item_id"]) for e in rows(folder, "events")})
     assert 9 < sum(items.values()) / 1600 < 16
     assert 0.02 < sum(count < 5 for count in items.values()) / 1600 < 0.2  # the cleaning has something to do
@@ -62,12 +62,25 @@ def test_the_next_item_follows_topic_and_style(folder):
     assert same_style / steps > 1.4 / len(STYLES)
 
 
+def test_a_users_items_share_forms_until_the_last(folder):
+    titles = {row["item_id"]: row["title"] for row in rows(folder, "items")}
+    items = {}
+    for event in rows(folder, "events"):
+        items.setdefault(event["user_id"], {})[event["item_id"]] = None
+    shares = []
+    for met in map(list, items.values()):
+        forms = [next(form for form in FORMS if titles[item].endswith(form)) for item in met]
+        if len(forms) > 4:
+            shares.append(forms[:-1].count(forms[-1]) / (len(forms) - 1))
+    assert sum(shares) / len(shares) > 1.5 / len(FORMS)
+
+
 def test_a_style_is_said_in_several_words_and_launched_items_are_met_late(folder):
     items = {row["item_id"]: row for row in rows(folder, "items")}
     assert {row["title"].split()[0] for row in items.values()} == {word for words in STYLES for word in words}
     events = rows(folder, "events")
     launched = [item for item, row in items.items() if row["created_at"].year == 2025]
-    assert 900 < len(launched) < 1100
+    assert 0.36 < len(launched) / len(items) < 0.44
     early = [e for e in events if e["timestamp"] < items[e["item_id"]]["created_at"]]
     assert len(early) < 0.02 * len(events)
     counts = Counter(event["item_id"] for event in events)
