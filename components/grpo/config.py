@@ -112,6 +112,9 @@ class GrpoConfig:
     """Average over all tokens of a group (DAPO), not over each answer's first (GRPO)."""
     refill: bool = False
     """Local engine: draw other prompts, twice at most, in place of groups of equal reward (DAPO)."""
+    credit_to_label: bool = False
+    """Local engine: only the ranks down to a ranking's last label share in its reward, for the others cannot
+    change LCS and NDCG: the same gradient with less noise. Of no effect on generated answers."""
     max_grad_norm: PositiveFloat = 1.0
     """Gradient clipping."""
     temperature: PositiveFloat = 1.0
@@ -142,6 +145,8 @@ class GrpoConfig:
     def __post_init__(self) -> None:
         if self.clip_high and not self.clip:
             raise ValueError("clip_high needs clip, the lower range")
+        if self.credit_to_label and any(self.reward.business.values()):
+            raise ValueError("credit_to_label: business terms look at all ranks; set it to false")
         if self.group_size < 2:
             raise ValueError("group_size must be at least 2: the advantage compares answers of one prompt")
         if self.engine == "verl":
@@ -161,6 +166,8 @@ class GrpoConfig:
             raise ValueError("train_layers is of the local engine: verl trains all layers; set it to 0")
         if self.objective != "grpo":
             raise ValueError("objective sft is of the local engine: set engine to local")
+        if self.credit_to_label:
+            raise ValueError("credit_to_label is of the local engine: verl generates; set it to false")
         if self.refill:
             raise ValueError("refill is of the local engine: verl keeps all groups; set it to false")
         if self.lora.rank:

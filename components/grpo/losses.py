@@ -50,9 +50,15 @@ def grpo_loss(
     with autocast(device, dtype):
         found = log_probs(policy, groups, config.temperature)
     masks = [answer_mask(group.lengths, device) for group in groups]
+    credits = [
+        group.credits()
+        if config.credit_to_label and isinstance(group, RankedGroup)
+        else torch.ones_like(mask)
+        for group, mask in zip(groups, masks, strict=True)
+    ]
     loss = _mean(
-        policy_loss(own, own.detach(), advantage, mask, bounds, aggregate)
-        for (own, _), advantage, mask in zip(found, advantages, masks, strict=True)
+        policy_loss(own, own.detach(), advantage[:, None] * credit, mask, bounds, aggregate)
+        for (own, _), advantage, credit, mask in zip(found, advantages, credits, masks, strict=True)
     )
     figures = {"kl": 0.0}
     if reference is not None:

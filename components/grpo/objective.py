@@ -52,11 +52,10 @@ def policy_loss(
 ) -> torch.Tensor:
     """Return minus the surrogate: ratio x advantage of each token, averaged by `aggregate`.
 
-    log_probs, old_log_probs, mask: (B, T); advantages: (B,). With `clip`, how far the ratio may lie below
-    and above 1, the pessimistic PPO bound; a higher upper bound is DAPO's.
+    log_probs, old_log_probs, mask: (B, T); advantages: (B, T) or (B, 1). With `clip`, how far the
+    ratio may lie below and above 1, the pessimistic PPO bound; a higher upper bound is DAPO's.
     """
     ratio = (log_probs - old_log_probs).clamp(-20, 20).exp()
-    advantages = advantages[:, None]
     gain = ratio * advantages
     below, above = clip
     if below is not None and above is not None:

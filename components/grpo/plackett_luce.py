@@ -19,6 +19,16 @@ def sample_rankings(
     return keys.argsort(1, descending=True)[:, :length]
 
 
+def credited_ranks(rankings: torch.Tensor, is_label: torch.Tensor) -> torch.Tensor:
+    """Return whether a label stands at each rank or below it, (samples, length).
+
+    What follows the last label cannot change a reward that only looks at where labels stand. `is_label`:
+    (candidates,). All ranks of a ranking without a label count: all of them kept it out.
+    """
+    labels = is_label[rankings]
+    return (labels.flip(1).cumsum(1).flip(1) > 0) | ~labels.any(1, keepdim=True)
+
+
 def ranking_log_probs(logits: torch.Tensor, rankings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return each rank's log-probability and entropy, given those before it, both (samples, length).
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from components.grpo.config import GrpoConfig, RewardWeights
-from components.grpo.plackett_luce import ranking_log_probs, sample_rankings
+from components.grpo.plackett_luce import credited_ranks, ranking_log_probs, sample_rankings
 from components.grpo.rewards import Term, business_terms, score
 from components.shared.language_model.checks import check_length
 from components.shared.language_model.generate import complete, sample
@@ -70,6 +70,10 @@ class RankedGroup:
     def lengths(self) -> list[int]:
         """Return the rankings' lengths."""
         return [self.rankings.shape[1]] * len(self.rankings)
+
+    def credits(self) -> torch.Tensor:
+        """Return the ranks that can change the reward by where the labels stand, (samples, ranks)."""
+        return credited_ranks(self.rankings, torch.tensor(self.shares, device=self.rankings.device) > 0)
 
     def logits(self, scores: torch.Tensor) -> torch.Tensor:
         """Return the candidates' logits, given the model's scores."""

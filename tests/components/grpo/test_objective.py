@@ -41,7 +41,7 @@ def test_policy_loss_on_ragged_groups(seed: int, clip: tuple[float, float] | Non
             gains.append(min(ratio * a, clipped * a))
         per_answer.append(sum(gains) / (length if aggregate is sequence_mean else 1))
     expected = -sum(per_answer) / (6 if aggregate is sequence_mean else sum(lengths))
-    found = policy_loss(log_probs, old, advantages, mask, clip or (None, None), aggregate)
+    found = policy_loss(log_probs, old, advantages[:, None], mask, clip or (None, None), aggregate)
     assert found.item() == pytest.approx(expected, abs=1e-6)
 
 
@@ -59,7 +59,7 @@ def test_the_gradient_of_the_first_update_is_advantage_times_score() -> None:
     _, log_probs, _, mask = ragged(3)
     log_probs.requires_grad_()
     advantages = torch.arange(6.0)
-    policy_loss(log_probs, log_probs.detach(), advantages, mask).backward()
+    policy_loss(log_probs, log_probs.detach(), advantages[:, None], mask).backward()
     expected = -advantages[:, None] * mask / mask.sum(1, keepdim=True) / 6
     torch.testing.assert_close(log_probs.grad, expected)
 

@@ -12,7 +12,7 @@ from components.grpo.config import GrpoConfig, RewardWeights
 from components.grpo.job import run
 from components.grpo.losses import Reference
 from components.grpo.objective import group_advantages, policy_loss
-from components.grpo.plackett_luce import ranking_log_probs, sample_rankings
+from components.grpo.plackett_luce import credited_ranks, ranking_log_probs, sample_rankings
 from components.grpo.rewards import ndcg
 from components.grpo.rollout import micro_batches, sample_groups
 from components.shared.errors import ConfigError
@@ -56,9 +56,35 @@ def test_the_mean_gradient_is_that_of_the_expected_reward() -> None:
     weights = log_probs.sum(1).detach().exp()
     # Its advantages weighted by probability, over 24 rankings of 4 ranks each.
     advantages = 24 * 4 * weights * group_advantages(rewards[None], scale=False)[0]
-    loss = policy_loss(log_probs, log_probs.detach(), advantages, torch.ones(24, 4))
+    loss = policy_loss(log_probs, log_probs.detach(), advantages[:, None], torch.ones(24, 4))
     (found,) = torch.autograd.grad(loss, logits)
     torch.testing.assert_close(-found, exact)
+
+
+def test_credit_to_the_label_has_the_same_mean_gradient_and_less_noise() -> None:
+    rankings = torch.tensor(list(permutations(range(4), 3)))
+    is_label = torch.tensor([False, True, False, False])
+    credit = credited_ranks(rankings, is_label)
+    assert credit[rankings.tolist().index([0, 1, 2])].tolist() == [True, True, False]
+    assert credit[rankings.tolist().index([0, 2, 3])].tolist() == [True, True, True]
+    rewards = torch.tensor(
+        [1.0 / (1 + ranking.index(1)) if 1 in ranking else 0.0 for ranking in rankings.tolist()],
+        dtype=torch.float64,
+    )
+    logits = LOGITS.clone().requires_grad_()
+    log_probs, _ = ranking_log_probs(logits, rankings)
+    odds = log_probs.sum(1).detach().exp()
+
+    def gradients(credits: torch.Tensor) -> torch.Tensor:
+        """Return each ranking's own, (rankings, candidates)."""
+        each = (log_probs * credits).sum(1) * rewards
+        return torch.stack([torch.autograd.grad(one, logits, retain_graph=True)[0] for one in each])
+
+    plain, credited = gradients(torch.ones_like(credit)), gradients(credit)
+    means = [odds @ found for found in (plain, credited)]
+    torch.testing.assert_close(*means)
+    noise = [(odds @ (found - mean) ** 2).sum() for found, mean in zip((plain, credited), means, strict=True)]
+    assert noise[1] < noise[0]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +110,10 @@ CONFIG = GrpoConfig(
 )
 
 
-@pytest.mark.parametrize("options", [{}, {"scale_advantages": False, "token_mean": True, "refill": True}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"scale_advantages": False, "token_mean": True, "refill": True}, {"credit_to_label": True}],
+)
 def test_the_reward_of_rankings_rises(options, prompts_folder, scoring_model, tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, **options)
     files = {"model": "model", "curves": "curves.html", "alarms": "alarms.json"}
@@ -148,5 +177,9 @@ def test_verl_refuses_a_scoring_model_and_options_that_are_not_its(prompts_folde
         GrpoConfig(clip_high=0.3)
     with pytest.raises((ValueError, ConfigError), match="refill is of the local engine"):
         GrpoConfig(engine="verl", refill=True, prompts_per_step=8, group_size=8)
+    with pytest.raises((ValueError, ConfigError), match="credit_to_label is of the local engine"):
+        GrpoConfig(engine="verl", credit_to_label=True, prompts_per_step=8, group_size=8)
+    with pytest.raises(ValueError, match="business terms look at all ranks"):
+        GrpoConfig(credit_to_label=True, reward=RewardWeights(business={"ilad": 0.1}))
     with pytest.raises((ValueError, ConfigError), match="objective sft is of the local engine"):
         GrpoConfig(engine="verl", objective="sft", prompts_per_step=8, group_size=8)

@@ -75,7 +75,7 @@ def test_policy_loss_and_its_gradient(kind: str, seed: int, clip: float | None, 
     config = actor_config(clip=clip)
     found = []
     for loss in (
-        lambda x: policy_loss(x, b.old, advantages, b.mask, clip),
+        lambda x: policy_loss(x, b.old, advantages[:, None], b.mask, (clip, clip)),
         lambda x: compute_policy_loss_vanilla(
             b.old, x, advantages[:, None].expand_as(x), b.mask, config.loss_agg_mode, config
         )[0],
