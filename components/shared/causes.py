@@ -9,6 +9,8 @@ _TRACEBACK = "Traceback (most recent call last):"
 _JAVA = "An error occurred while calling "  # Py4J: what follows is a Java exception with its stack trace
 _ROOT = re.compile(r"\s*Caused by: (.+)")
 _PACKAGE = re.compile(r"(?:[\w$]+\.)+(?=[A-Z]\w*(?::|$))")
+_MARGIN = re.compile(r"^(\s*)[|+] ")
+"""What stands before each line of an exception group's stack traces."""
 _LONGEST = 500
 
 
@@ -25,6 +27,7 @@ def of_exception(error: BaseException) -> str:
 
 def within(lines: Sequence[str]) -> str:
     """Return the exception of the last stack trace in `lines`; "" without one."""
+    lines = [_MARGIN.sub(r"\1  ", line) for line in lines]
     starts = [number for number, line in enumerate(lines) if line.endswith(_TRACEBACK)]
     if starts:
         indent = _indent(lines[starts[-1]])

@@ -92,6 +92,9 @@ except KeyError as error:
     ("raised", "cause"),
     [
         pytest.param("OSError(28, 'No space left')", "OSError: [Errno 28] No space left", id="chained"),
+        pytest.param(
+            "ExceptionGroup('many', [ValueError('a'), TypeError('b')])", "ExceptionGroup: many (2", id="group"
+        ),
         pytest.param("ModuleNotFoundError('No module x')", "ModuleNotFoundError: No module x", id="import"),
         pytest.param(f"RuntimeError({WORKER!r})", "ValueError: row is bad: 7", id="a worker's"),
         pytest.param(
