@@ -7,7 +7,8 @@ a chat prompt of some 400 tokens, `title_likelihood` some 300, its own score of 
 included. Ours packs a prompt's candidates into one row and several prompts into a forward pass; plain
 transformers read a padded row per candidate, a prompt at a time. Training is forward and backward of the
 loss over batches of 8 prompts, all weights, no update. Prints prompts per second (median of `--repeats`),
-the ratios (minutes on two cores), and by how much the scores of both differ at most. `--smoke` takes a model of random weights.
+the ratios (minutes on two cores), and by how much the scores of both differ at most. `--smoke` takes
+a model of random weights.
 """
 
 import argparse
