@@ -13,6 +13,8 @@ LIST_SEPARATOR = "|"
 _BRACKETED = r"(?s)^\s*(\[.*\]|\(.*\)|\{.*\})\s*$"
 _UNCLOSED = r"""^\s*[\[({]\s*['"]|['"]\s*[\])}]\s*$"""
 _JSON = {"allowSingleQuotes": "true", "allowBackslashEscapingAnyCharacter": "true"}
+_CALENDAR = -62_135_596_800, 253_402_300_799
+"""Unix seconds of the years 1 to 9999, the ones that Python knows."""
 _ISO = (
     r"^(\d{4})(?:-?(\d\d)(?:-?(\d\d))?|-?(\d{3})|-?W(\d\d)(?:-?([1-7]))?)"
     r"(?:[T ](\d\d)(?::?(\d\d)(?::?(\d\d))?)?(\.\d+)?(Z|([+-])(\d\d)(?::?(\d\d))?)?)?$"
@@ -34,7 +36,8 @@ def may_fail(found: DataType, field: pa.Field) -> bool:
         return False
     if types.is_list(field.type):
         return isinstance(found, StringType)
-    return types.is_floating(field.type) or found != from_arrow_type(field.type)
+    has_bounds = types.is_floating(field.type) or (types.is_timestamp(field.type) and field.nullable)
+    return has_bounds or found != from_arrow_type(field.type)
 
 
 def cast(
@@ -59,7 +62,9 @@ def cast(
         # Ids and actions stay as they are: two of them might become the same.
         return value if field.name.endswith(("_id", "action")) else F.make_valid_utf8(value)
     if types.is_timestamp(field.type):
-        return _as_time(value, found, stored)
+        time = _as_time(value, found, stored)
+        # Of events a far time is a fault with a name. Milliseconds read as seconds end in the year 50000.
+        return F.when(F.unix_seconds(time).between(*_CALENDAR), time) if field.nullable else time
     if types.is_integer(field.type):
         whole = value.try_cast("decimal(38,6)")
         exact = F.when(whole == F.floor(whole), whole).try_cast(from_arrow_type(field.type))
@@ -109,7 +114,8 @@ def parse_list(text: Column, separator: str | None) -> Column:
     inner = F.regexp_replace(text, r"(?s)^\s*[\[({]\s*|\s*,?\s*[\])}]\s*$", "")
     inner = F.regexp_replace(inner, r"""(["'])[ \n]+(["'])""", "$1, $2")  # as numpy writes arrays
     quoted = F.from_json(F.concat(F.lit("["), inner, F.lit("]")), "array<string>", _JSON)
-    is_flat = ~F.exists(quoted, lambda item: item.isNull() | item.rlike(r"^\s*[\[{]"))
+    quoted = F.filter(quoted, lambda item: item.isNotNull())
+    is_flat = ~F.exists(quoted, lambda item: item.rlike(r"^\s*[\[{]"))
     bare = F.when(~inner.rlike(r"""["'\[\](){}:|]"""), F.split(inner, r"\s*,\s*"))
     separated = F.transform(F.split(text, rf"\{separator or LIST_SEPARATOR}"), lambda item: F.trim(item))
     separated = F.when(~text.rlike(_UNCLOSED), separated)

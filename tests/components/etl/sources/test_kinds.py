@@ -132,6 +132,16 @@ def test_parquet_of_any_writer_is_read(spark, tmp_path):
     assert [tuple(row) for row in items] == [("1984", 1736035200, ["a"]), ("2001", None, None)]
 
 
+def test_a_day_of_creation_beyond_the_calendar_is_unknown_and_counted(spark, tmp_path):
+    """Milliseconds, read as seconds, would be days that no later step can hold."""
+    days = ("1546300800000", "2019-01-01", "-99999999999")
+    items = "item_id,title,created_at\n" + "".join(f"i{n},T,{day}\n" for n, day in enumerate(days))
+    found, frames = tallies(spark, tables(tmp_path / "data", items=items))
+    assert (found["items"].refused, found["items"].unread) == ({}, {"created_at": 2})
+    read = frames["items"].selectExpr("item_id", "unix_seconds(created_at)").collect()
+    assert {tuple(row) for row in read} == {("i0", None), ("i1", 1546300800), ("i2", None)}
+
+
 def test_json_parts_as_spark_writes_them_are_read(spark, tmp_path):
     data = tables(tmp_path / "data")
     (data / "items.csv").unlink()

@@ -73,6 +73,7 @@ LISTS = {  # text -> items if the column separates by "|", by ",", or by an ambi
     "[{'id': 1}]": (None,) * 3,
     "[['a']]": (None,) * 3,
     "[None, 'a']": (None,) * 3,
+    '["tea", null]': (["tea"],) * 3,
     "['a', 'b'": (None,) * 3,
     '["a", b]': (None,) * 3,
     "Tea, (green)": (["Tea, (green)"], ["Tea", "(green)"], None),
