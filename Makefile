@@ -34,7 +34,7 @@ test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
 
 VERL_TESTS := tests/components/grpo/verl tests/components/evaluate/test_answers.py \
-	tests/components/shared/language_model/test_vllm_engine.py
+	tests/components/shared/language_model/test_vllm_engine.py tests/components/serve/test_vllm.py
 
 # verl and vLLM want other versions than the rest: an environment of their own, here with vLLM for a CPU.
 test-verl: .venv-verl/installed

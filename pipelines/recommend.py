@@ -3,8 +3,10 @@
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -38,25 +40,33 @@ def run(
     out: str,
     work: Path,
     answer: str = "",
+    engine: str = "",
 ) -> Counts:
     """Write a ranking for each user to the table `out`; return what was counted.
 
     `users` is a file of ids, one a line; None: everybody in `data`. `out` is a folder or s3:// URI, written
-    when all parts are; these wait below `work`, from which the same command resumes.
-    Raises ConfigError: no such model, or Spark is elsewhere; DataError, ContractError: `data` or `users` are
-    unfit.
+    when all parts are; these wait below `work`, from which the same command resumes. Histories are read with
+    Spark and answered by `engine`; where one of them is missing, another environment resumes.
+    Raises ConfigError: no such model, Spark is elsewhere, Spark or the engine is not installed; DataError,
+    ContractError: `data` or `users` are unfit.
     """
-    from components.shared.artifacts.fingerprint import of_step, of_text
-    from components.window.lineage import of_data
+    from components.shared.artifacts.fingerprint import of_text
+    from components.window.lineage import of_code, of_data
     from pipelines.datasets.own_folder import RECOMMENDED, check_replaceable, own_folder
 
     _check_spark(config)
     check_replaceable(out, RECOMMENDED)
-    loaded = _load(model, registry, answer)
     wanted = None if users is None else _ids(users)
-    reading = (repr(config), of_step("etl/sequences"))
-    folder = work / of_text(loaded.metadata.model_uuid, answer, of_data(data), json.dumps(wanted), *reading)
+    settings = {name: value for name, value in (("answer", answer), ("engine", engine)) if value}
+    key = (_uuid(model, registry), json.dumps(settings), of_data(data), json.dumps(wanted), repr(config))
+    folder = work / of_text(*key, of_code())
     asked = _Asked.prepare(config, data, folder)
+    if engine == "vllm" and find_spec("vllm") is None:
+        raise ConfigError(
+            "the histories are read, but the package vllm is not installed here; give this command with the"
+            " same --runs folder in the trainer image, which goes on from them"
+        )
+    loaded = _load(model, registry, settings)
     everybody = asked.everybody() if wanted is None else wanted
     parts = [everybody[start : start + PART_USERS] for start in range(0, len(everybody), PART_USERS)]
     total = Counts()
@@ -80,14 +90,29 @@ def _check_spark(config: SequencesConfig) -> None:
         )
 
 
-def _load(model: str, registry: str, answer: str) -> Any:
+def _uuid(model: str, registry: str) -> str:
+    """Return what names the version that `model` means now."""
     import mlflow
 
+    with _of_registry(registry):
+        return str(mlflow.models.get_model_info(model).model_uuid)
+
+
+def _load(model: str, registry: str, settings: dict[str, str]) -> Any:
+    import mlflow
+
+    with _of_registry(registry):
+        return mlflow.pyfunc.load_model(model, model_config=settings)
+
+
+@contextmanager
+def _of_registry(registry: str) -> Iterator[None]:
+    """Let MLflow ask `registry`. Raises ConfigError: it fails."""
     from components.shared.tracking import failures, mlflow_client
 
     client = mlflow_client.connect(registry)
     with failures.readable_errors(client.tracking_uri), mlflow_client.as_default(client):
-        return mlflow.pyfunc.load_model(model, model_config={"answer": answer} if answer else None)
+        yield
 
 
 def _ids(file: Path) -> list[str]:
@@ -114,11 +139,17 @@ class _Asked:
         """Read `data` into `folder`, unless an earlier attempt did."""
         import pyarrow.parquet as pq
 
-        from components.etl.sequences.histories import run_histories
         from components.shared.artifacts.outputs import atomic_folder, write_json
 
         prepared = folder / "asked"
         if not prepared.exists():
+            if find_spec("pyspark") is None:
+                raise ConfigError(
+                    "no histories are read yet, and the package pyspark is not installed here; give the same "
+                    "command with the same --runs folder first where it is, then here again"
+                )
+            from components.etl.sequences.histories import run_histories
+
             now = datetime.now(UTC).isoformat()
             with atomic_folder(prepared) as partial:
                 tables = {name: partial / name for name in ("histories", "users")}

@@ -26,10 +26,12 @@ class ServingConfig(PromptSettings):
     answer: Literal["reasoned", "scored"] = "reasoned"
     """Answers: "reasoned" (generated, with reasons) or "scored" (likelihoods of the candidates' numbers); a
     model with another `sft.answers` than "generate" ranks by its scores either way."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What generates answers: "vllm" uses every GPU, and only the trainer image has it."""
     max_new_tokens: PositiveInt = 128
     """Maximum tokens per answer."""
     batch_size: PositiveInt = 16
-    """Requests answered together."""
+    """Requests that transformers answers together."""
     dtype: Dtype = "auto"
     """Compute dtype."""
 

@@ -8,6 +8,7 @@ different code live in one process.
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,16 +64,24 @@ class RankingModel(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         """Load the language model from the version's own files."""
         from components.serve.retrieval import Retrieval
-        from components.shared.language_model.load import load
+        from components.shared.language_model import generate, vllm_engine
+        from components.shared.language_model.load import load, load_tokenizer
         from components.shared.language_model.ranker import Ranker
 
         self.settings = dict(context.model_config or {})
         shown = {field.name: self.settings[field.name] for field in fields(PromptSettings)}
         self.prompt = from_mapping(PromptSettings, shown, "model_config")
-        self.lm = load(Path(context.artifacts["model"]), self.settings["dtype"])
-        self.ranker = Ranker.read(Path(context.artifacts["model"]))
+        folder, dtype = Path(context.artifacts["model"]), self.settings["dtype"]
+        self.tokenizer = load_tokenizer(folder)
+        self.ranker = Ranker.read(folder)
         if self.ranker.answers == "generate" and self.settings["answer"] == "scored":
             self.ranker = Ranker("label_logits")
+        if self.ranker.answers == "generate" and self.settings["engine"] == "vllm":
+            self.opened = vllm_engine.opened(folder, dtype, seed=0)  # its processes end with this model
+            self.complete = self.opened.__enter__().complete
+        else:
+            self.lm = load(folder, dtype)
+            self.complete = partial(generate.complete, self.lm, batch_size=self.settings["batch_size"])
         self.retrieval = Retrieval(Path(context.artifacts["retriever"]))
 
     def predict(
@@ -93,15 +102,12 @@ class RankingModel(PythonModel):
         return pd.DataFrame(rank(requests, asked), columns=columns).assign(unknown_items=unknown)
 
     def _reasoned(self, requests: list[Request], asked: list[Asked]) -> list[dict[str, Any]]:
-        from components.shared.language_model.generate import complete
         from components.shared.language_model.grammar import Shape
 
         length = self.prompt.answer_length
-        answers = complete(
-            self.lm,
+        answers = self.complete(
             [shown.messages for shown in asked],
             max_new_tokens=self.settings["max_new_tokens"],
-            batch_size=self.settings["batch_size"],
             shapes=[Shape(len(request.candidates), length) for request in requests],
         )
         return [
@@ -112,7 +118,7 @@ class RankingModel(PythonModel):
         from components.shared.language_model.scoring import question, score_all
 
         retriever = [self._retriever_scores(n, request) for n, request in enumerate(requests)]
-        questions = [question(self.lm.tokenizer, self.ranker.answers, shown) for shown in asked]
+        questions = [question(self.tokenizer, self.ranker.answers, shown) for shown in asked]
         logits = self.ranker.all_logits(score_all(self.lm, questions), retriever)
         return [scored_row(request, values) for request, values in zip(requests, logits, strict=True)]
 
@@ -131,7 +137,7 @@ class RankingModel(PythonModel):
         try:
             whole = prompt_input(request, self.prompt)
             fitted, _ = prompt.fit(
-                whole, lambda messages: len(encode_prompt(self.lm.tokenizer, messages)), self.prompt
+                whole, lambda messages: len(encode_prompt(self.tokenizer, messages)), self.prompt
             )
         except (ValueError, OverflowError) as error:  # too long; days before the year 1
             raise DataError(f"row {number}: {error}") from error

@@ -90,6 +90,9 @@ def recommend(
     answer: Annotated[
         str, typer.Option(help='"reasoned" or "scored" (quicker, no rationale); default: as registered.')
     ] = "",
+    engine: Annotated[
+        str, typer.Option(help='"transformers" or "vllm", for reasoned answers; default: as registered.')
+    ] = "",
     profile: ProfileOption = "laptop",
     tracking_uri: TrackingOption = "",
     runs: RegistryRunsOption = None,
@@ -101,8 +104,11 @@ def recommend(
 
     if answer not in ("", "reasoned", "scored"):
         raise ConfigError(f"--answer {answer}: reasoned or scored")
+    if engine not in ("", "transformers", "vllm"):
+        raise ConfigError(f"--engine {engine}: transformers or vllm")
     sequences, work = load(profile).sequences, (runs or Path("runs")) / "recommend"
-    counts = recommend.run(model, registry_uri(tracking_uri, runs), sequences, data, users, out, work, answer)
+    uri = registry_uri(tracking_uri, runs)
+    counts = recommend.run(model, uri, sequences, data, users, out, work, answer, engine)
     typer.echo(", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in vars(counts).items()))
     typer.echo(f"wrote {out}")
 

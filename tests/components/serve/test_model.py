@@ -288,6 +288,7 @@ def test_a_request_is_asked_in_the_words_of_training(natural_language: bool, max
 def test_a_scoring_model_weighs_the_retrievers_scores(answers: str, tiny_model_folder: Path) -> None:
     ranking = model.RankingModel()
     ranking.lm, ranking.prompt = load(tiny_model_folder, "float32"), SETTINGS
+    ranking.tokenizer = ranking.lm.tokenizer
     ranking.ranker = Ranker(answers, scale=0.0, fuse=2.0)
     scores = {"i1": 0.5, "i2": 0.25, "i3": 0.75}
     candidates = [{**item, "score": scores[item["item_id"]]} for item in CANDIDATES]

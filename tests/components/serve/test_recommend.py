@@ -112,14 +112,17 @@ def test_object_storage_is_read_and_written(registry, data, tmp_path, monkeypatc
 
 
 def test_what_is_unfit_is_refused(registry, data, tmp_path) -> None:
-    def run(model=MODEL, users=None):
-        recommend.run(model, registry, CONFIG, str(data), users, str(tmp_path / "out"), tmp_path / "work")
+    def run(model=MODEL, users=None, engine=""):
+        out, work = str(tmp_path / "out"), tmp_path / "work"
+        recommend.run(model, registry, CONFIG, str(data), users, out, work, engine=engine)
 
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(DataError, match="no user id"):
         run(users=tmp_path / "empty.txt")
     with pytest.raises(ConfigError, match="MLflow fails"):
         run(model="models:/recllm-r1@nobody")
+    with pytest.raises(ConfigError, match="the package vllm is not installed here"):
+        run(engine="vllm")
     events = "user_id,item_id,action,timestamp\nann,i02,view,soon\nann,i03,7,2026-01-01\n"
     (data / "events.csv").write_text(events)
     with pytest.raises(ContractError, match="2 of 2 rows are faulty"):
