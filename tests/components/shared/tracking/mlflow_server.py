@@ -23,8 +23,7 @@ def serving(
     port: int = 0,
 ) -> Iterator[str]:
     """Serve the registry in `database` (a URI), artifacts in `folder` or at a URI; yield the address."""
-    with socket.create_server(("127.0.0.1", port)) as free:
-        port = free.getsockname()[1]
+    port = _free_port(port)
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
     command += ["--backend-store-uri", database]
     command += ["--artifacts-destination", artifacts or str(folder / "artifacts")]
@@ -45,6 +44,19 @@ def serving(
         with contextlib.suppress(ProcessLookupError):  # it did not start
             os.killpg(process.pid, signal.SIGKILL)  # a polite end waits for idle connections
         process.wait(timeout=30)
+
+
+def _free_port(port: int) -> int:
+    """Return `port` once it is free, or any free one if it is 0."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with socket.create_server(("127.0.0.1", port)) as free:
+                return int(free.getsockname()[1])
+        except OSError:  # the workers of a server that was killed a moment ago may still hold it
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def _answers(uri: str) -> bool:
