@@ -98,6 +98,8 @@ def _items(reviewed: list[str], meta: Path, form: Format, faults: Faults) -> pa.
         given = {"title": row.get("title"), "brand": row.get(form.brand)}
         fields: dict[str, Any] = {name: _text(value) for name, value in given.items()}
         paths = row.get("categories") or row.get("category") or []
+        name = text_or_none(paths)
+        paths = [name] if name and not name.startswith("[") else paths
         paths = [paths] if isinstance(paths, list) and all(isinstance(name, str) for name in paths) else paths
         is_nested = isinstance(paths, list) and all(isinstance(path, list) for path in paths)
         if not is_nested or any(given[name] and not fields[name] for name in given):

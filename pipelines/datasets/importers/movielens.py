@@ -42,7 +42,7 @@ def import_movielens(users: Path, movies: Path, ratings: Path, out: str | Path) 
     """
     faults = Faults()
     people = _records(Path(users), 5, faults, "UserID::Gender::Age::Occupation::Zip-code")
-    films = _records(Path(movies), 3, faults, "MovieID::Title::Genres")
+    films = _records(Path(movies), 3, faults, "MovieID::Title::Genres", text=1)
     events = _events(Path(ratings), faults)
     profiles = []
     for line, row in people:
@@ -61,10 +61,15 @@ def import_movielens(users: Path, movies: Path, ratings: Path, out: str | Path) 
     return write_tables(out, faults, users_table, pa.Table.from_pylist(items, schema=tables.ITEMS), events)
 
 
-def _records(path: Path, fields: int, faults: Faults, expected: str) -> list[tuple[int, list[str]]]:
-    """Return number and fields of each usable line."""
+def _records(
+    path: Path, fields: int, faults: Faults, expected: str, text: int | None = None
+) -> list[tuple[int, list[str]]]:
+    """Return number and fields of each usable line; the field `text` may hold the separator."""
     records = []
     for number, row in _split(path):
+        more = len(row) - fields
+        if text is not None and more > 0:
+            row[text : text + more + 1] = [SEPARATOR.join(row[text : text + more + 1])]
         if len(row) == fields and row[0]:
             records.append((number, row))
         else:

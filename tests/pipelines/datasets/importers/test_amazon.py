@@ -45,6 +45,15 @@ def test_import(tmp_path):
     assert {i["item_id"]: i["categories"] for i in items} == {"B2": [], "B1": ["Bath", "Soap"]}
 
 
+@pytest.mark.parametrize("field", ["category", "categories"])
+def test_a_category_in_text_is_the_only_one(tmp_path, caplog, field):
+    paths = write(tmp_path, meta=[{"asin": "B1", field: "Garden, Tools"}, {"asin": "B2", field: ""}])
+    import_amazon(*paths, tmp_path / "out")
+    items = pq.read_table(tmp_path / "out/items.parquet").to_pylist()
+    assert {i["item_id"]: i["categories"] for i in items} == {"B1": ["Garden, Tools"], "B2": []}
+    assert not caplog.records
+
+
 def test_a_byte_order_mark_costs_no_review(tmp_path, caplog):
     reviews, meta = write(tmp_path)
     for path in (reviews, meta):
@@ -136,6 +145,7 @@ def test_a_bad_review_is_counted_and_left_to_the_quarantine(tmp_path, caplog, li
         pytest.param("{'asin': 'B1', 'brand': {'name': 7}}", {"brand": None}, id="brand is a mapping"),
         pytest.param("{'asin': 'B1', 'categories': ['Bath', 7]}", {"categories": []}, id="mixed categories"),
         pytest.param("{'asin': 'B1', 'categories': 7}", {"categories": []}, id="categories is a number"),
+        pytest.param("{'asin': 'B1', 'category': '[7, 8]'}", {"categories": []}, id="list in a text"),
         pytest.param("{'asin': 'B1'}\n__import__('os')", {"title": None}, id="no literal"),
         pytest.param("{'asin': 'B1', 'tit", {"title": None, "categories": []}, id="cut off"),
         pytest.param("{{}: 1}", {"title": None}, id="no key"),

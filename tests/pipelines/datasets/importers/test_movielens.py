@@ -41,6 +41,16 @@ def test_import(files):
     assert event["timestamp"].isoformat() == "1970-01-02T00:00:00+00:00"
 
 
+def test_a_title_may_hold_the_separator(files, caplog):
+    (files / "movies.dat").write_text("7::Orbit :: Part Two :: Dawn (1987)::Drama|War\n8::Heat::Crime\n")
+    import_movielens(*paths(files))
+    assert not caplog.messages
+    assert [(i["title"], i["tags"]) for i in rows(files, "items")] == [
+        ("Orbit :: Part Two :: Dawn (1987)", ["Drama", "War"]),
+        ("Heat", ["Crime"]),
+    ]
+
+
 def test_interactions_from_parquet_keep_missing_times_as_null(files):
     pq.write_table(
         pa.table({"user_id": [1, 2], "movie_id": [7, 8], "timestamp": [86400, None]}),
