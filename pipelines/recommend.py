@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from components.etl.config import SequencesConfig
+from components.shared.artifacts.storage import is_remote
 from components.shared.errors import ConfigError, DataError
 from components.shared.logs import logger
 
@@ -56,6 +57,7 @@ def run(
 
     _check_spark(config)
     check_replaceable(out, RECOMMENDED)
+    _check_apart(out, data)
     wanted = None if users is None else _ids(users)
     settings = {name: value for name, value in (("answer", answer), ("engine", engine)) if value}
     key = (_uuid(model, registry), json.dumps(settings), of_data(data), json.dumps(wanted), repr(config))
@@ -88,6 +90,13 @@ def _check_spark(config: SequencesConfig) -> None:
             f"recommend reads the data on this machine, but sequences.spark.master is {config.spark.master}; "
             "name a profile with a master local[...]"
         )
+
+
+def _check_apart(out: str, data: str) -> None:
+    """Raise DataError if `out` lies in `data`: it may be read as a table."""
+    given, read = (text if is_remote(text) else Path(text).resolve().as_posix() for text in (out, data))
+    if f"{given.rstrip('/')}/".startswith(f"{read.rstrip('/')}/"):
+        raise DataError(f"{out}: lies in the data {data}; name a folder outside it")
 
 
 def _uuid(model: str, registry: str) -> str:

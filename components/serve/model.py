@@ -6,7 +6,7 @@ different code live in one process.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -44,9 +44,10 @@ class RankingModel(PythonModel):
         A column that only some rows need holds None in the others (MLflow refuses NaN there).
 
     Output columns: item_ids (all candidates, best first: those that the answer names, then the others in
-    their order), scores (of these items, log-likelihoods or, of a model that was trained to score, its
-    logits; [] of generated answers), rationale (the model's reasons; "" if the answer is not valid), valid
-    (decoding allows valid answers alone: only a `max_new_tokens` that is too small breaks one),
+    their order; [] if none was sent and the history holds the whole catalogue), scores (of these items,
+    log-likelihoods or, of a model that was trained to score, its logits; [] of generated answers),
+    rationale (the model's reasons; "" if the answer is not valid), valid (decoding allows valid answers
+    alone: only a `max_new_tokens` that is too small breaks one; a row without candidates has none),
     unknown_items (entries of the history that name no item of the catalogue: retrieval goes without them).
 
     >>> import mlflow, pandas
@@ -96,31 +97,38 @@ class RankingModel(PythonModel):
     def _answers(self, rows: list[dict[Hashable, Any]]) -> pd.DataFrame:
         requests = [read_request(row, f"row {number}") for number, row in enumerate(rows)]
         requests, unknown = self.retrieval.completed(requests)
-        asked = [self._asked(number, request) for number, request in enumerate(requests)]
+        # Whoever has met the whole catalogue must not cost the other rows their answers.
+        able = {n: request for n, request in enumerate(requests) if request.candidates}
+        asked = [self._asked(n, request) for n, request in able.items()]
         rank = self._reasoned if self.ranker.answers == "generate" else self._scored
-        columns = ["item_ids", "scores", "rationale", "valid"]
-        return pd.DataFrame(rank(requests, asked), columns=columns).assign(unknown_items=unknown)
+        ranked = dict(zip(able, rank(able, asked), strict=True))
+        nothing = {"item_ids": [], "scores": [], "rationale": "", "valid": False}
+        answers = [ranked.get(n, nothing) for n in range(len(requests))]
+        return pd.DataFrame(answers, columns=list(nothing)).assign(unknown_items=unknown)
 
-    def _reasoned(self, requests: list[Request], asked: list[Asked]) -> list[dict[str, Any]]:
+    def _reasoned(self, requests: Mapping[int, Request], asked: list[Asked]) -> list[dict[str, Any]]:
         from components.shared.language_model.grammar import Shape
 
         length = self.prompt.answer_length
         answers = self.complete(
             [shown.messages for shown in asked],
             max_new_tokens=self.settings["max_new_tokens"],
-            shapes=[Shape(len(request.candidates), length) for request in requests],
+            shapes=[Shape(len(request.candidates), length) for request in requests.values()],
         )
         return [
-            ranking(request, first.text, length) for request, (first,) in zip(requests, answers, strict=True)
+            ranking(request, first.text, length)
+            for request, (first,) in zip(requests.values(), answers, strict=True)
         ]
 
-    def _scored(self, requests: list[Request], asked: list[Asked]) -> list[dict[str, Any]]:
+    def _scored(self, requests: Mapping[int, Request], asked: list[Asked]) -> list[dict[str, Any]]:
         from components.shared.language_model.scoring import question, score_all
 
-        retriever = [self._retriever_scores(n, request) for n, request in enumerate(requests)]
+        retriever = [self._retriever_scores(n, request) for n, request in requests.items()]
         questions = [question(self.tokenizer, self.ranker.answers, shown) for shown in asked]
         logits = self.ranker.all_logits(score_all(self.lm, questions), retriever)
-        return [scored_row(request, values) for request, values in zip(requests, logits, strict=True)]
+        return [
+            scored_row(request, values) for request, values in zip(requests.values(), logits, strict=True)
+        ]
 
     def _retriever_scores(self, number: int, request: Request) -> list[float]:
         scores = [candidate.score for candidate in request.candidates]
@@ -151,8 +159,6 @@ class RankingModel(PythonModel):
 def prompt_input(request: Request, settings: PromptSettings) -> prompt.PromptInput:
     """Return a request's prompt content, as the prompts step takes it from the log."""
     candidates = request.candidates
-    if not candidates:
-        raise ValueError("no candidate was sent, and the history holds every item of the catalogue")
     history = [
         prompt.Interaction(
             title=prompt.shown_title(vars(seen), settings),

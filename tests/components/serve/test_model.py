@@ -296,9 +296,9 @@ def test_a_scoring_model_weighs_the_retrievers_scores(answers: str, tiny_model_f
         read_request({"candidates": given, "history": []}, "row") for given in (candidates, CANDIDATES)
     ]
     asked = [ranking._asked(0, request) for request in requests]
-    (row,) = ranking._scored(requests[:1], asked[:1])
+    (row,) = ranking._scored({0: requests[0]}, asked[:1])
     assert (row["item_ids"], row["scores"]) == (["i3", "i1", "i2"], [1.5, 1.0, 0.5])
     with pytest.raises(DataError, match=r"row 0: candidates\[0\]\.score is missing"):
-        ranking._scored(requests[1:], asked[1:])
+        ranking._scored({0: requests[1]}, asked[1:])
     ranking.ranker = Ranker(answers)
-    assert sorted(ranking._scored(requests[1:], asked[1:])[0]["item_ids"]) == ["i1", "i2", "i3"]
+    assert sorted(ranking._scored({0: requests[1]}, asked[1:])[0]["item_ids"]) == ["i1", "i2", "i3"]

@@ -130,6 +130,26 @@ def test_what_is_unfit_is_refused(registry, data, tmp_path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("answer", ["scored", "reasoned"])
+def test_who_has_met_every_item_costs_nobody_an_answer(registry, data, tmp_path, answer) -> None:
+    with (data / "events.csv").open("a") as events:
+        events.writelines(f"all,i{n:02},like,2026-01-03T00:00Z\n" for n in range(12))
+    for ids, lengths in (("all\nann\n", [0, 4]), ("all\n", [0])):
+        (tmp_path / "ids.txt").write_text(ids)
+        out = tmp_path / "out"
+        asked = (MODEL, registry, CONFIG, str(data), tmp_path / "ids.txt", str(out), tmp_path / "work")
+        assert recommend.run(*asked, answer).users == len(lengths)
+        rows = pq.read_table(out).to_pylist()
+        assert [len(row["item_ids"]) for row in rows] == lengths
+        assert not rows[0]["valid"]
+
+
+@pytest.mark.parametrize("name", ["exposures", "deep/below"])
+def test_a_table_among_the_data_is_refused(data, name) -> None:
+    with pytest.raises(DataError, match=f"{name}: lies in the data"):
+        recommend.run(MODEL, "", CONFIG, str(data), None, str(data / name), data.parent)
+
+
 def test_executors_elsewhere_are_refused_before_anything_is_read(tmp_path) -> None:
     config = SequencesConfig(spark=SparkConfig(master="k8s://https://kubernetes.default.svc"))
     with pytest.raises(ConfigError, match=r"sequences\.spark\.master is k8s://"):
