@@ -4,11 +4,14 @@ Times are UTC microseconds. A table is a folder of Parquet files (or one file). 
 the user; the others pass between steps.
 """
 
+from typing import Literal, get_args
+
 import pyarrow as pa
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
-ACTIONS = ("view", "click", "like", "save", "comment", "share", "follow", "purchase")
+Action = Literal["view", "click", "like", "save", "comment", "share", "follow", "purchase"]
+ACTIONS: tuple[str, ...] = get_args(Action)
 """What a user can do with an item, weakest first: the values of `events.action`."""
 
 SPLITS = ("train", "valid", "test")

@@ -65,8 +65,8 @@ def run(
     asked = _Asked.prepare(config, data, folder)
     if engine == "vllm" and find_spec("vllm") is None:
         raise ConfigError(
-            "the histories are read, but the package vllm is not installed here; give this command with the"
-            " same --runs folder in the trainer image, which goes on from them"
+            "the histories are read, but the package vllm is not installed here; run the same command with "
+            "the same --runs folder in the trainer image, where it resumes"
         )
     loaded = _load(model, registry, settings)
     everybody = asked.everybody() if wanted is None else wanted
@@ -154,7 +154,7 @@ class _Asked:
         if not prepared.exists():
             if find_spec("pyspark") is None:
                 raise ConfigError(
-                    "no histories are read yet, and the package pyspark is not installed here; give the same "
+                    "no histories are read yet, and the package pyspark is not installed here; run the same "
                     "command with the same --runs folder first where it is, then here again"
                 )
             from components.etl.sequences.histories import run_histories

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import field, fields, replace
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pandas as pd
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt
@@ -12,6 +12,7 @@ from components.shared.config import parse, strict
 from components.shared.errors import DataError, faults_as
 from components.shared.prompting.text import clean_text
 from components.shared.times import parse_time
+from data_contracts.tables import Action
 
 LONGEST = 10_000
 """Characters of a text: ten times what the longest titles of shops have."""
@@ -28,7 +29,6 @@ Id = Annotated[str, AfterValidator(_filled)]
 Words = Annotated[str, AfterValidator(clean_text)]
 """Text as the catalogue has it, which training showed."""
 Title = Annotated[Words, AfterValidator(_filled)]
-Action = Literal["view", "click", "like", "save", "comment", "share", "follow", "purchase"]
 
 
 @strict
