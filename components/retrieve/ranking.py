@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from components.retrieve.interactions import Bools, Histories, Ints, Queries
 
+NO_ITEM = -1
+"""Stands in lists behind their last item."""
 BLOCK_BYTES = 16 << 20
 """Memory of one block of scores: what the processor's caches can hold is fastest …"""
 BLOCK_ROWS = 64
@@ -60,21 +63,53 @@ class Recommender(abc.ABC):
         """Return at most `depth` items that each history lacks, best first."""
 
 
+class Scores(abc.ABC):
+    """Scores of every item of the catalogue for a block of histories."""
+
+    @abc.abstractmethod
+    def best_unseen(self, depth: int) -> RankedLists:
+        """Return the `depth` best items that each history lacks."""
+
+    @abc.abstractmethod
+    def log_softmax(self, items: Ints) -> npt.NDArray[np.float32]:
+        """Return the log of each row's softmax over the catalogue at `items` [rows, n]."""
+
+
+@dataclass(frozen=True)
+class DenseScores(Scores):
+    """Scores as a matrix [rows, items], maybe on a GPU."""
+
+    matrix: Tensor
+    histories: Histories
+
+    def best_unseen(self, depth: int) -> RankedLists:
+        """Return `top_unseen`."""
+        return top_unseen(self.matrix, self.histories, depth)
+
+    def log_softmax(self, items: Ints) -> npt.NDArray[np.float32]:
+        """Return the log of each row's softmax over the catalogue at `items` [rows, n]."""
+        picked = self.matrix.gather(1, torch.from_numpy(items).to(self.matrix.device))
+        return (picked - self.matrix.logsumexp(1, keepdim=True)).float().cpu().numpy()
+
+
 class Scorer(Recommender):
     """A model that scores every item of the catalogue for a block of histories."""
 
     num_items: int
 
     @abc.abstractmethod
-    def scores(self, histories: Histories) -> torch.Tensor:
+    def scores(self, histories: Histories) -> Tensor:
         """Return a score per history and item, [rows, items] float32 or float64, in fresh memory."""
+
+    def block(self, histories: Histories) -> Scores:
+        """Return `scores`, in whatever form serves them fastest."""
+        return DenseScores(self.scores(histories), histories)
 
     def rank(self, histories: Histories, depth: int) -> RankedLists:
         """Return the best `depth` items of the full catalogue that each history lacks."""
         lists = RankedLists.empty(len(histories), depth)
         for rows in blocks(len(histories), self.num_items):
-            block = histories.take(rows)
-            best = top_unseen(self.scores(block), block, depth)
+            best = self.block(histories.take(rows)).best_unseen(depth)
             lists.items[rows], lists.scores[rows] = best.items, best.scores
         return lists
 
@@ -82,26 +117,39 @@ class Scorer(Recommender):
         """Return `rank`, with empty lists for empty histories."""
         lists = self.rank(queries.histories, depth)
         is_cold = queries.histories.lengths == 0
-        lists.items[is_cold], lists.scores[is_cold] = -1, -np.inf
+        lists.items[is_cold], lists.scores[is_cold] = NO_ITEM, -np.inf
         return lists
 
 
-def top_unseen(scores: torch.Tensor, histories: Histories, depth: int) -> RankedLists:
-    """Return the `depth` best items that each history lacks; `scores` [rows, items] is overwritten."""
+def top_unseen(scores: Tensor, histories: Histories, depth: int) -> RankedLists:
+    """Return the `depth` best items of `scores` [rows, items] that each history lacks."""
     rows, seen = (torch.from_numpy(indices).to(scores.device) for indices in histories.flat())
+    hidden = scores[rows, seen]
     scores[rows, seen] = -torch.inf
+    items, values = top_columns(scores, depth)
+    scores[rows, seen] = hidden
+    return RankedLists.best(items, values, depth)
+
+
+def top_columns(scores: Tensor, depth: int) -> tuple[Ints, npt.NDArray]:
+    """Return columns and scores [rows, depth or fewer] of each row's highest, in no order.
+
+    Of columns tied at the border, the first.
+    """
     kept = min(depth, scores.shape[1])
-    top = scores.topk(kept, dim=1, sorted=False)
-    worst = top.values.min(dim=1, keepdim=True).values
-    # topk takes any of the items tied at the border; only rows with more such items need a fix.
-    has_ties = (scores == worst).sum(1) > (top.values == worst).sum(1)
-    items, best = top.indices.cpu().numpy(), top.values.cpu().numpy()
-    for row in torch.nonzero(has_ties).flatten().tolist():
-        row_scores, border = scores[row].cpu().numpy(), best[row].min()
-        above, tied = np.flatnonzero(row_scores > border), np.flatnonzero(row_scores == border)
-        items[row] = np.concatenate([above, tied[: kept - len(above)]])
-        best[row] = row_scores[items[row]]
-    return RankedLists.best(items, best, depth)
+    top = scores.topk(min(kept + 1, scores.shape[1]), dim=1)
+    columns, values = top.indices[:, :kept], top.values[:, :kept]
+    if kept and top.values.shape[1] > kept:
+        # topk takes any of the tied: where there are more than fit, the first are found anew.
+        border = values[:, -1]
+        rows = torch.nonzero((top.values[:, kept] == border) & (border > -torch.inf)).flatten()
+        tied = scores[rows] == border[rows, None]
+        above = scores[rows] > border[rows, None]
+        free = kept - above.sum(1, keepdim=True)
+        chosen = above | (tied & (tied.cumsum(1, dtype=torch.int32) <= free))
+        columns[rows] = chosen.nonzero()[:, 1].view(len(rows), kept)
+        values[rows] = scores[rows].gather(1, columns[rows])
+    return columns.cpu().numpy(), values.cpu().numpy()
 
 
 def contains(histories: Histories, items: Ints) -> Bools:

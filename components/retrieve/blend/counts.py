@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from components.retrieve.interactions import Histories, Ints
-from components.retrieve.models.item_to_item import successor_weights
+from components.retrieve.models.co_occurrence.item_to_item import successor_weights
 
 WINDOW = 3
 """Distance at which two items of a history still count; a pair weighs 1 / distance."""

@@ -11,7 +11,7 @@ from components.retrieve.blend import counts, sales
 from components.retrieve.blend.pool import pooled
 from components.retrieve.blend.sales import Sales
 from components.retrieve.interactions import NO_VALUE, Histories, Ints
-from components.retrieve.models.item_to_item import recency_weights
+from components.retrieve.models.co_occurrence.voting import recency_weights
 from components.retrieve.ranking import Scorer
 
 LATEST, DECAY = 10, 0.8

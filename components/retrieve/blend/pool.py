@@ -4,12 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from components.retrieve.interactions import Histories, Ints
-from components.retrieve.ranking import Scorer, blocks, top_unseen
-
-NO_ITEM = -1
+from components.retrieve.ranking import NO_ITEM, Scorer, blocks
 
 
 def pooled(models: Sequence[Scorer], histories: Histories, size: int) -> tuple[Ints, npt.NDArray[np.float32]]:
@@ -32,14 +29,10 @@ def pooled(models: Sequence[Scorer], histories: Histories, size: int) -> tuple[I
 
 
 def _block(models: Sequence[Scorer], histories: Histories, size: int) -> tuple[Ints, npt.NDArray[np.float32]]:
-    scores = [model.scores(histories).float() for model in models]
-    items = union([top_unseen(matrix.clone(), histories, size).items for matrix in scores])
-    index = torch.from_numpy(np.maximum(items, 0))
-    picked = []
-    for matrix in scores:  # a network's may lie on a GPU, the others' do not
-        chosen = matrix.gather(1, index.to(matrix.device)) - matrix.logsumexp(1, keepdim=True)
-        picked.append(chosen.cpu())
-    return items, torch.stack(picked, -1).numpy()
+    scores = [model.block(histories) for model in models]
+    items = union([each.best_unseen(size).items for each in scores])
+    known = np.maximum(items, 0)
+    return items, np.stack([each.log_softmax(known) for each in scores], -1)
 
 
 def union(lists: Sequence[Ints]) -> Ints:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from components.retrieve.interactions import Histories
 from components.retrieve.model_config import ContentConfig
-from components.retrieve.models.item_to_item import recency_weights
+from components.retrieve.models.co_occurrence.voting import recency_weights
 from components.retrieve.models.popularity import item_counts
 from components.retrieve.ranking import Scorer
 

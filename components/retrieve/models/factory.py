@@ -15,17 +15,17 @@ from components.retrieve.config import RetrieveConfig
 from components.retrieve.interactions import Histories, Interactions, Ints, Queries
 from components.retrieve.models.bert4rec import Bert4rec
 from components.retrieve.models.bsarec import Bsarec
+from components.retrieve.models.co_occurrence.item_to_item import ItemToItem
+from components.retrieve.models.co_occurrence.transition_graph import TransitionGraph
 from components.retrieve.models.content import Content, tag_vectors
 from components.retrieve.models.fdsa import Fdsa
 from components.retrieve.models.gru4rec import Gru4rec
-from components.retrieve.models.item_to_item import ItemToItem
 from components.retrieve.models.popularity import Popularity, item_counts
 from components.retrieve.models.s3rec import Pretraining
 from components.retrieve.models.sasrec import Sasrec
 from components.retrieve.models.sasrec_text import SasrecText, whitened
 from components.retrieve.models.tiger.model import Tiger
 from components.retrieve.models.tiger.semantic_ids import semantic_ids
-from components.retrieve.models.transition_graph import TransitionGraph
 from components.retrieve.networks import vector_cache
 from components.retrieve.networks.text_encoder import encode
 from components.retrieve.networks.training import SequenceNetwork, TrainingLog, train

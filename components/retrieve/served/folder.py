@@ -15,10 +15,10 @@ from components.retrieve.candidates.new_items import NewItems
 from components.retrieve.candidates.retriever import Retriever
 from components.retrieve.config import RetrieveConfig
 from components.retrieve.interactions import Histories, Interactions
+from components.retrieve.models.co_occurrence.item_to_item import ItemToItem
+from components.retrieve.models.co_occurrence.transition_graph import TransitionGraph
 from components.retrieve.models.content import Content
-from components.retrieve.models.item_to_item import ItemToItem
 from components.retrieve.models.popularity import Popularity, SegmentPopularity
-from components.retrieve.models.transition_graph import TransitionGraph
 from components.retrieve.ranking import Recommender
 from components.retrieve.segments import Segments
 from components.retrieve.served import networks

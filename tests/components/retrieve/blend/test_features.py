@@ -17,7 +17,7 @@ class Fixed(Scorer):
     """Scores every history alike."""
 
     def __init__(self, scores: list[float]) -> None:
-        self.num_items, self.row = len(scores), torch.tensor(scores)
+        self.num_items, self.row = len(scores), torch.tensor(scores, dtype=torch.float32)
 
     def scores(self, histories: Histories) -> torch.Tensor:
         return self.row.repeat(len(histories), 1)

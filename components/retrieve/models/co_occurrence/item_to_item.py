@@ -1,24 +1,11 @@
 """Item-to-item: neighbours by co-occurrence in histories (Linden, Smith & York 2003)."""
 
-import abc
-
 import numpy as np
-import numpy.typing as npt
-import torch
 from scipy import sparse
 
 from components.retrieve.interactions import Histories
 from components.retrieve.model_config import ItemToItemConfig
-from components.retrieve.models.popularity import item_counts
-from components.retrieve.ranking import Scorer
-
-Floats = npt.NDArray[np.floating]
-
-
-def recency_weights(latest: Histories, decay: float) -> Floats:
-    """Return `decay` to the power of each item's distance from its history's end, flat."""
-    age = np.repeat(np.cumsum(latest.lengths), latest.lengths) - 1 - np.arange(latest.lengths.sum())
-    return decay**age
+from components.retrieve.models.co_occurrence.voting import VotingScorer
 
 
 def successor_weights(train: Histories, num_items: int, window: int) -> sparse.csr_array:
@@ -40,29 +27,6 @@ def strongest(weights: sparse.csr_array, count: int) -> sparse.csr_array:
     rank = np.arange(len(order)) - weights.indptr[entries.row[order]]
     kept = order[rank < count]
     return sparse.csr_array((entries.data[kept], (entries.row[kept], entries.col[kept])), weights.shape)
-
-
-class VotingScorer(Scorer):
-    """The latest items of a history vote for others; then, popular items fill the list."""
-
-    vote_threshold = 1.0
-
-    def __init__(self, train: Histories, num_items: int, config: ItemToItemConfig) -> None:
-        self.num_items, self.config = num_items, config
-        self.counts = item_counts(train, num_items)
-
-    @abc.abstractmethod
-    def elect(self, votes: sparse.csr_array) -> sparse.csr_array:
-        """Return the sum of what `votes` [rows, items] are given for, of that shape."""
-
-    def scores(self, histories: Histories) -> torch.Tensor:
-        """Return 1 + the votes; without any, the share of the highest count."""
-        latest = histories.last(self.config.last)
-        votes = recency_weights(latest, self.config.decay)
-        shape = len(histories), self.num_items
-        total = self.elect(sparse.csr_array((votes, latest.flat()), shape=shape)).toarray()
-        backoff = self.counts / (self.counts.max() + 1)
-        return torch.from_numpy(np.where(total > 0, 1 + total, backoff))
 
 
 class ItemToItem(VotingScorer):

@@ -3,7 +3,7 @@ import pytest
 
 from components.retrieve.interactions import Histories
 from components.retrieve.model_config import ItemToItemConfig
-from components.retrieve.models.transition_graph import TransitionGraph
+from components.retrieve.models.co_occurrence.transition_graph import TransitionGraph
 
 CONFIG = ItemToItemConfig(window=3, last=4, decay=0.4)
 

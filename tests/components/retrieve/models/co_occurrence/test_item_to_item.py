@@ -5,7 +5,7 @@ import pytest
 
 from components.retrieve.interactions import Histories
 from components.retrieve.model_config import ItemToItemConfig
-from components.retrieve.models.item_to_item import ItemToItem
+from components.retrieve.models.co_occurrence.item_to_item import ItemToItem
 
 
 def histories(*rows: list[int]) -> Histories:

@@ -1,0 +1,1 @@
+"""Recommenders by co-occurrence of items, without any training."""
