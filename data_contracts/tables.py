@@ -114,6 +114,8 @@ CANDIDATES = pa.schema(
         _required("position", pa.int32()),  # the label's position in `sequences.item_ids`
         _required("item_ids", pa.list_(pa.string())),  # best first, seen items excluded
         _required("scores", pa.list_(pa.float32())),
+        # Of `retrieve.blend.learner: teacher`, by models that never saw the user; null for valid and test.
+        pa.field("teacher", pa.list_(pa.float32())),
         # The user fold held out of the retriever that made this row; -1: it saw every user's train part.
         _required("fold", pa.int32()),
     ]
@@ -144,6 +146,7 @@ PROMPTS = pa.schema(
         _required("answer_length", pa.int32()),  # K, how many numbers the answer must name
         _required("candidates", pa.list_(pa.string())),  # item ids in prompt order
         _required("scores", pa.list_(pa.float32())),  # the retriever's, of each candidate
+        pa.field("teacher", pa.list_(pa.float32())),  # of train candidates if `prompts.target` is "teacher"
         _required("titles", pa.list_(pa.string())),  # of each candidate, as the prompt shows them
         _required("history", pa.list_(pa.string())),  # titles that the prompt shows, oldest first
         _required("tags", pa.list_(pa.list_(pa.string()))),  # of each candidate
@@ -152,7 +155,8 @@ PROMPTS = pa.schema(
         _required("age_days", pa.list_(pa.float64())),  # of each candidate at the label's time, or null
         pa.field("days_since_last", pa.float64()),  # from the user's event before the label to it
         _required("groups", pa.list_(pa.string())),  # of the profile: "gender female", "age 30 to 39" …
-        # The answer that SFT teaches; null where no label is a candidate, and for valid and test.
+        # The answer that SFT teaches; null where no label is a candidate and nobody
+        # teaches, and for valid and test.
         pa.field("completion", pa.string()),
         _required("prompt_version", pa.string()),
     ]

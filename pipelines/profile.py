@@ -19,7 +19,7 @@ from components.etl.config import PromptsConfig, SequencesConfig
 from components.evaluate.config import EvaluateConfig, GateConfig
 from components.grpo.config import GrpoConfig
 from components.register.config import RegisterConfig, RegistryConfig, ServingConfig
-from components.retrieve.config import EncoderConfig, RetrieveConfig
+from components.retrieve.config import TEACHER, EncoderConfig, RetrieveConfig
 from components.sft.config import SftConfig
 from components.shared.artifacts.storage import is_remote
 from components.shared.config import from_mapping, strict
@@ -60,6 +60,12 @@ class Profile:
                 f"sft.answers: {self.sft.answers!r} weighs the retriever's scores, and those of 'online' in "
                 "retrieve.candidates_from are not known when a request is served; take 'online' out, or set "
                 "sft.answers to generate"
+            )
+        learner, target = self.retrieve.blend.learner, self.prompts.target
+        if (learner == TEACHER) != (target == TEACHER):
+            raise ValueError(
+                f"prompts.target: {target!r} and retrieve.blend.learner: {learner!r}; a teacher "
+                "needs 'teacher' in both"
             )
         if self.placement is None:
             return

@@ -100,12 +100,13 @@ class PromptsConfig(PromptSettings):
     shuffle_train_share: Share = 0.1
     """Share of the training prompts whose candidates are shuffled, so that copying the order does not pay."""
     target: Target = "labels"
-    """The order that SFT teaches: "labels" (by engagement, then the others as they stand) or "cues" (what
-    shares most with the history)."""
+    """The order that SFT teaches: "labels" (by engagement, then the others as they stand), "cues" (what
+    shares most with the history) or "teacher" (of `retrieve.blend.learner: teacher`)."""
     rationale: bool = True
     """Give SFT answers a short reasoning built from what the prompt shows."""
     unretrieved: Literal["drop", "keep"] = "drop"
-    """What happens to training prompts whose label is not among the candidates: they teach no ranking."""
+    """What happens to training prompts whose label is not among the candidates: they teach no ranking, but
+    for a teacher's."""
     seed: Seed = 0
     """Seed of the samples and of shuffling."""
     spark: SparkConfig = field(default_factory=SparkConfig)

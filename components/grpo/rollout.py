@@ -19,7 +19,7 @@ from components.shared.language_model.load import (
     encode_prompt,
 )
 from components.shared.language_model.packing import token_log_probs
-from components.shared.language_model.ranker import Ranker, label_shares
+from components.shared.language_model.ranker import Ranker, target_shares
 from components.shared.language_model.scoring import (
     Question,
     answer_of,
@@ -192,7 +192,7 @@ def _ranked_groups(
             RankedGroup(
                 question=asked,
                 retriever=row.scores,
-                shares=label_shares(row),
+                shares=target_shares(row),
                 ranker=ranker,
                 rankings=rankings,
                 scores=scores,

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from components.retrieve.blend.config import BLENDS, BlendConfig
+from components.retrieve.blend.config import BLENDS, TEACHER, BlendConfig
 from components.retrieve.model_config import (
     Bert4recConfig,
     BsarecConfig,
@@ -97,6 +97,11 @@ class RetrieveConfig:
             raise ValueError(f"candidates_from: '{unknown[0]}' is not one of {', '.join(MODELS)}")
         if unfit := [name for name in self.blend.models if name not in BLENDABLE]:
             raise ValueError(f"blend.models: '{unfit[0]}' is not one of {', '.join(BLENDABLE)}")
+        if self.blend.learner == TEACHER and self.candidates_from not in BLENDS:
+            raise ValueError(
+                f"blend.learner: 'teacher' orders what a blend found; set candidates_from to "
+                f"{' or '.join(BLENDS)}, not {self.candidates_from!r}"
+            )
         lists = {
             "segments": self.segments,
             "models": self.models,

@@ -47,7 +47,9 @@ class Answering:
         candidates, rankings = [], []
 
         def add(split: str, found: Candidates, folds: np.ndarray | int) -> None:
-            candidates.append(make.rows(CANDIDATES, split, found.queries, found.lists, wanted, fold=folds))
+            listed = (found.queries, found.lists, wanted)
+            rows = make.rows(CANDIDATES, split, *listed, fold=folds, teacher=found.teacher)
+            candidates.append(rows)
             sums.update(candidate_sums(split, found, wanted, config.ceilings))
 
         queries = part.train_queries(config.train_positions)

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -172,8 +173,12 @@ class RowMaker:
         depth: int,
         model: str = "",
         fold: Ints | int = -1,
+        teacher: npt.NDArray[np.float32] | None = None,
     ) -> pa.Table:
-        """Return the first `depth` items per query; `fold` was held out of training (-1: none)."""
+        """Return the first `depth` items per query; `fold` was held out of training (-1: none).
+
+        `teacher` [queries, depth] are these items' scores by another model.
+        """
         items, scores = lists.items[:, :depth], lists.scores[:, :depth]
         real = items >= 0
         offsets = np.concatenate([[0], np.cumsum(real.sum(1))]).astype(np.int32)
@@ -184,6 +189,9 @@ class RowMaker:
             "position": queries.position.astype(np.int32),
             "item_ids": pa.ListArray.from_arrays(offsets, self.item_ids.take(pa.array(items[real]))),
             "scores": pa.ListArray.from_arrays(offsets, scores[real]),
+            "teacher": pa.nulls(len(queries), pa.list_(pa.float32()))
+            if teacher is None
+            else pa.ListArray.from_arrays(offsets, teacher[real]),
             "fold": np.broadcast_to(fold, len(queries)).astype(np.int32),
         }
         return pa.table([columns[name] for name in schema.names], schema=schema)

@@ -17,7 +17,7 @@ from components.sft.examples import IGNORED, check_example
 from components.shared.errors import DataError
 from components.shared.language_model.dtype import autocast, torch_dtype
 from components.shared.language_model.load import LanguageModel
-from components.shared.language_model.ranker import Ranker, label_shares
+from components.shared.language_model.ranker import Ranker, target_shares
 from components.shared.language_model.scoring import model_scores, question, ranking, score_all
 from components.shared.logs import logger, progress
 from components.shared.metrics import judge, mean, numbered
@@ -50,20 +50,22 @@ class Fusion:
 
 
 def encode(rows: Sequence[PromptRow], tokenizer: Any, config: SftConfig) -> list[Example]:
-    """Return per row with a retrieved label its question, retriever's scores and label shares.
+    """Return question, retriever's scores and target shares per row with a retrieved label or teacher.
 
-    With `config.negatives` they are those of its labels and of a seeded sample of the other candidates.
+    With `config.negatives` they are those of its labels, or of the teacher's best candidate, and of a seeded
+    sample of the other candidates.
 
     Raises: DataError as `examples.encode`.
     """
     examples = []
     rng = random.Random(config.seed)
     for row in rows:
-        if row.labels:
+        if row.labels or row.teacher:
             kept = _sampled(row, config.negatives, rng)
             asked = question(tokenizer, config.answers, row)
             asked = replace(asked, answers=[asked.answers[n] for n in kept])
-            shares = label_shares(row)
+            shares = target_shares(row)
+            total = sum(shares[n] for n in kept)
             longest = max(asked.answers, key=len)
             check_example(row, asked.prompt, longest, config.max_length)
             tokens = [*asked.prompt, *(token for answer in asked.answers for token in answer)]
@@ -71,10 +73,10 @@ def encode(rows: Sequence[PromptRow], tokenizer: Any, config: SftConfig) -> list
                 # The Trainer batches by the length of `input_ids`, and counts prompts by the second label.
                 {
                     "input_ids": tokens,
-                    "labels": [IGNORED, row.labels[0]],
+                    "labels": [IGNORED, 1],
                     "question": asked,
                     "retriever": [row.scores[n] for n in kept],
-                    "shares": [shares[n] for n in kept],
+                    "shares": [shares[n] / total for n in kept],
                 }
             )
     if not examples:
@@ -86,11 +88,13 @@ def encode(rows: Sequence[PromptRow], tokenizer: Any, config: SftConfig) -> list
 
 
 def _sampled(row: PromptRow, negatives: int, rng: random.Random) -> list[int]:
-    """Return the indices of the candidates to score: the labels and a sample of others."""
+    """Return the indices of the labels or the teacher's best, and a sample of others."""
     # Drawn evenly, so that a softmax over the sample learns the same scores as one over all.
-    labels = [number - 1 for number in row.labels]
-    others = [n for n in range(len(row.candidates)) if n not in labels]
-    return sorted(labels + rng.sample(others, min(negatives or len(others), len(others))))
+    best = [number - 1 for number in row.labels]
+    if row.teacher:
+        best = [row.teacher.index(max(row.teacher))]
+    others = [n for n in range(len(row.candidates)) if n not in best]
+    return sorted(best + rng.sample(others, min(negatives or len(others), len(others))))
 
 
 def collate(examples: Sequence[Example]) -> dict[str, Any]:
@@ -118,7 +122,7 @@ def fit(lm: LanguageModel, rows: Sequence[PromptRow], config: SftConfig, least: 
 
     The model's part of the logits has a standard deviation of at least `least`.
     """
-    listed = [row for row in rows if row.labels]
+    listed = [row for row in rows if row.labels or row.teacher]
     listed = [listed[i] for i in sample_indices(len(listed), config.fuse_prompts, config.seed)]
     questions = [question(lm.tokenizer, config.answers, row) for row in listed]
     was_training = lm.model.training
@@ -126,7 +130,7 @@ def fit(lm: LanguageModel, rows: Sequence[PromptRow], config: SftConfig, least: 
     with autocast(lm.device, torch_dtype(config.dtype)):
         scores = score_all(lm, questions, lambda done: progress(log, done, len(questions), "prompts scored"))
     lm.model.train(was_training)
-    retriever, shares = [row.scores for row in listed], [label_shares(row) for row in listed]
+    retriever, shares = [row.scores for row in listed], [target_shares(row) for row in listed]
     ranker = Ranker(config.answers).fitted(scores, retriever, shares, least)
     both = ranker.all_logits(scores, retriever)
     ndcg = [_ndcg(listed, some) for some in (retriever, scores, both)]

@@ -53,6 +53,16 @@ def test_every_profile_loads_and_serves_as_it_trained_and_judged(name: str) -> N
             r"mine\.yaml: sft\.answers: 'label_logits' weighs the retriever's scores",
             id="scores that no request has",
         ),
+        pytest.param(
+            "prompts: {target: teacher}",
+            r"mine\.yaml: prompts\.target: 'teacher' and retrieve\.blend\.learner: 'logit'; a teacher needs",
+            id="nobody to teach",
+        ),
+        pytest.param(
+            "retrieve: {candidates_from: blend, blend: {learner: teacher}}",
+            r"mine\.yaml: prompts\.target: 'labels' and retrieve\.blend\.learner: 'teacher'",
+            id="nobody to be taught",
+        ),
     ],
 )
 def test_mistakes_name_the_file_and_the_key(text: str, message: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ def label_cases(config: PromptsConfig, sequences: DataFrame, candidates: DataFra
     and the item at its position if none is that strong.
     """
     position, valid_end = F.col("position"), F.col("valid_end")
-    listed = (F.col("item_ids").alias("candidates"), F.col("scores"))
+    listed = (F.col("item_ids").alias("candidates"), F.col("scores"), F.col("teacher"))
     queries = candidates.select("user_id", "split", "position", "fold", *listed)
     window = F.when(F.col("split") == "valid", valid_end).when(F.col("split") == "test", F.size("item_ids"))
     end = F.greatest(window, position + 1)  # null, which `greatest` skips, for training prompts

@@ -53,10 +53,11 @@ def render(
     """Return the PROMPTS row of `case`, `history_cut`, `history_positions` and `shown_until`.
 
     `case` has user_id, split, position, label_positions, item_ids (the sequence), engagement, events,
-    candidates (item ids, retriever's order), their scores, profile (of the user), together (`together_days`)
-    and items: item id -> catalogue row (`with_days`), for every item that the case names. `shown_until` is
-    the latest time of anything that the prompt shows.
-    Raises ValueError: the prompt does not fit even without history, or an item is not in the catalogue.
+    candidates (item ids, retriever's order), their scores, the teacher's or None, profile (of the user),
+    together (`together_days`) and items: item id -> catalogue row (`with_days`), for every item that the case
+    names. `shown_until` is the latest time of anything that the prompt shows.
+    Raises ValueError: the prompt does not fit even without history, an item is not in the catalogue, or the
+    target is a teacher's order and there is none.
     """
     items, candidates = case["items"], _ordered(case, config)
     if missing := [i for i in (*candidates, *case["item_ids"][: case["position"]]) if i not in items]:
@@ -82,8 +83,11 @@ def render(
     weights = [case["engagement"][p] for p in case["label_positions"]]
     labels = [number[item] for item in label_items if item in number]
     gain = dict(zip(label_items, weights, strict=True))
-    strongest = sorted(labels, key=lambda n: -gain[candidates[n - 1]])
-    teaches = case["split"] == "train" and labels
+    order = sorted(labels, key=lambda n: -gain[candidates[n - 1]])
+    teacher = _teacher(case, candidates, config)
+    if teacher:
+        order = sorted(number.values(), key=lambda n: -teacher[n - 1])
+    teaches = case["split"] == "train" and order
     return {
         "user_id": case["user_id"],
         "split": case["split"],
@@ -95,6 +99,7 @@ def render(
         "answer_length": prompt.answer_length,
         "candidates": candidates,
         "scores": [score[item] for item in candidates],
+        "teacher": teacher,
         "titles": [candidate.title for candidate in fitted.candidates],
         "history": [past.title for past in fitted.history],
         "tags": [list(items[item]["tags"]) for item in candidates],
@@ -103,12 +108,24 @@ def render(
         "age_days": [_age_days(items[item]["created_at"], now) for item in candidates],
         "days_since_last": (now - history[-1]["timestamp"]).total_seconds() / 86_400 if history else None,
         "groups": _groups(case["profile"]),
-        "completion": completion(fitted, strongest, config.target, config.rationale) if teaches else None,
+        "completion": completion(fitted, order, config.target, config.rationale) if teaches else None,
         "prompt_version": PROMPT_VERSION,
         "history_cut": cut,
         "shown_until": max([until, *(event["timestamp"] for event in history)]),
         "history_positions": sorted({event["position"] for event in history}),
     }
+
+
+def _teacher(case: Row, candidates: Sequence[str], config: PromptsConfig) -> list[float] | None:
+    """Return the teacher's scores of a train prompt's `candidates`, if its order is the target."""
+    if config.target != "teacher" or case["split"] != "train":
+        return None
+    if case["teacher"] is None:
+        raise ValueError(
+            "target 'teacher': the candidates have no teacher's scores; set retrieve.blend.learner to teacher"
+        )
+    of_item = dict(zip(case["candidates"], case["teacher"], strict=True))
+    return [of_item[item] for item in candidates]
 
 
 def _ordered(case: Row, config: PromptsConfig) -> list[str]:

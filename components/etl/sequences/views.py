@@ -37,7 +37,7 @@ def candidates_view(candidates: DataFrame) -> DataFrame:
 def prompts_view(prompts: DataFrame) -> DataFrame:
     """Return the columns of the prompts contract, a row per prompt."""
     candidates = F.size(prompts["candidates"])  # not the view's column of that name
-    due = (F.col("split") == "train") & (F.size("labels") > 0)
+    due = (F.col("split") == "train") & ((F.size("labels") > 0) | F.col("teacher").isNotNull())
     return prompts.select(
         "split",
         "user_id",

@@ -6,6 +6,8 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from components.shared.config import Seed, strict
 
+TEACHER = "teacher"
+"""The learner of an order that SFT takes over, and the name of its lists."""
 BLENDS = ("blend", "blend_with_time")
 """Without and with facts of the request's time; both are always reported."""
 
@@ -20,8 +22,9 @@ class BlendConfig:
     """Best items of each model that enter the pool of a prompt."""
     prompts: PositiveInt = 50_000
     """Train prompts at most that the weights are learnt from, a seeded sample."""
-    learner: Literal["logit", "lightgbm"] = "logit"
-    """"logit", or boosted trees that put its first 20 items in a new order."""
+    learner: Literal["logit", "lightgbm", "teacher"] = "logit"
+    """"logit", or boosted trees that put its first 20 items in a new order: "lightgbm" that of the
+    candidates, "teacher" one beside it that SFT learns from (`prompts.target: teacher`)."""
     l2: NonNegativeFloat = 1.0
     """Penalty that draws the weights to the order of the first model; of little effect on many prompts."""
     seed: Seed = 0

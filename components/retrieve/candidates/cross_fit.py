@@ -8,7 +8,7 @@ import numpy as np
 
 from components.retrieve.blend import recommender as blend
 from components.retrieve.blend import sales
-from components.retrieve.blend.config import BLENDS
+from components.retrieve.blend.config import BLENDS, TEACHER
 from components.retrieve.candidates.generator import CandidateGenerator, RetrievalContext
 from components.retrieve.candidates.retriever import Candidates, Retriever, cross_fitted
 from components.retrieve.interactions import Ints, Queries
@@ -41,8 +41,9 @@ class CrossFit:
         return cls(context, queries, folds, generators)
 
     def retrievers(self) -> dict[int, Retriever]:
-        """Return per fold what names candidates for its users."""
-        return {fold: generator.retriever() for fold, generator in self.generators.items()}
+        """Return per fold what names candidates for its users, and any teacher."""
+        names = [TEACHER] if self.context.config.blend.learner == TEACHER else []
+        return {fold: generator.retriever(*names) for fold, generator in self.generators.items()}
 
     def candidates(self) -> Candidates:
         """Return the candidates of the train prompts."""
@@ -69,10 +70,14 @@ class CrossFit:
         grown = {}
         if config.learner == "lightgbm":
             grown = {name: blend.learn_trees(examples, learnt[name], config.seed) for name in BLENDS}
+        elif config.learner == TEACHER:
+            of_source = learnt[self.context.config.candidates_from]
+            grown[TEACHER] = blend.learn_trees(examples, of_source, config.seed)
+            learnt[TEACHER] = of_source[:-1]  # train prompts alone have a teacher
         seconds = time.monotonic() - started
         for number, (generator, side) in enumerate(zip(generators, sides, strict=True)):
-            weights = {name: of_folds[number] for name, of_folds in learnt.items()}
-            trees = {name: found for name, of_folds in grown.items() if (found := of_folds[number])}
+            weights = {name: own[number] for name, own in learnt.items() if number < len(own)}
+            trees = {name: best for name, own in grown.items() if name in weights and (best := own[number])}
             generator.add_blends(side, weights, trees, seconds)
         for name in BLENDS:
             pairs = zip(final_side.names, learnt[name][-1], strict=False)

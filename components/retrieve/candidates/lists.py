@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from components.retrieve.interactions import Bools, Ints
 from components.retrieve.ranking import RankedLists
@@ -54,6 +55,15 @@ def joined(first: RankedLists, then: RankedLists, depth: int) -> RankedLists:
     lists.items[:, : items.shape[1]] = np.where(kept, items, -1)
     lists.scores[:, : items.shape[1]] = np.where(kept, scores, -np.inf)
     return lists
+
+
+def scores_of(lists: RankedLists, items: Ints) -> npt.NDArray[np.float32]:
+    """Return the lists' scores of `items` [rows, n]; what a list lacks has its last."""
+    listed = lists.items >= 0
+    last = np.where(listed, lists.scores, np.inf).min(1, keepdims=True, initial=np.inf)
+    found = (items[:, :, None] == lists.items[:, None, :]) & listed[:, None, :]
+    scores = np.take_along_axis(lists.scores, found.argmax(2), 1)
+    return np.where(found.any(2), scores, np.where(np.isfinite(last), last, 0))
 
 
 def first_mentions(items: Ints) -> Bools:

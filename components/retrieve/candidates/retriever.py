@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from components.retrieve.candidates.lists import fill, fuse
+from components.retrieve.blend.config import TEACHER
+from components.retrieve.candidates.lists import fill, fuse, scores_of
 from components.retrieve.candidates.new_items import NewItems
 from components.retrieve.config import RetrieveConfig
 from components.retrieve.interactions import Bools, Ints, Queries
@@ -15,12 +17,16 @@ from components.retrieve.ranking import RankedLists, Recommender
 
 @dataclass(frozen=True)
 class Candidates:
-    """Ranked candidates of prompts; how many popularity filled in, how many are new."""
+    """Ranked candidates of prompts; how many popularity filled in, how many are new.
+
+    `teacher` [rows, candidates] are their scores by the model TEACHER, if there is one.
+    """
 
     queries: Queries
     lists: RankedLists
     filled: int
     new: int
+    teacher: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,16 +80,25 @@ class Retriever:
         if self.new_items:
             full = self.new_items.insert(full, queries, config.new_item_slots, wanted)
         items = full.items[:, :wanted]
-        return Candidates(queries, full, int(filled), int((self.is_new[items] & (items >= 0)).sum()))
+        teacher = None
+        if TEACHER in self.models:
+            teacher = scores_of(self.models[TEACHER].recommend(queries, self.depth), items)
+        new = int((self.is_new[items] & (items >= 0)).sum())
+        return Candidates(queries, full, int(filled), new, teacher)
 
 
 def cross_fitted(retrievers: Mapping[int, Retriever], queries: Queries, folds: Ints) -> Candidates:
     """Return the candidates of train prompts, each by the retriever of its fold."""
     depth = next((retriever.depth for retriever in retrievers.values()), 0)
     lists, filled, new = RankedLists.empty(len(queries), depth), 0, 0
+    teacher = None
     for fold in np.unique(folds).tolist():
         rows = np.flatnonzero(folds == fold)
         part = retrievers[fold].candidates(queries.take(rows))
         lists.items[rows], lists.scores[rows] = part.lists.items, part.lists.scores
         filled, new = filled + part.filled, new + part.new
-    return Candidates(queries, lists, filled, new)
+        if part.teacher is not None:
+            if teacher is None:
+                teacher = np.zeros((len(queries), part.teacher.shape[1]), np.float32)
+            teacher[rows] = part.teacher
+    return Candidates(queries, lists, filled, new, teacher)

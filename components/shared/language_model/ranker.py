@@ -89,11 +89,14 @@ class Ranker:
         return replace(self, scale=scale, fuse=fuse)
 
 
-def label_shares(row: PromptRow) -> list[float]:
-    """Return each candidate's share of the engagement with the labels among the candidates.
+def target_shares(row: PromptRow) -> list[float]:
+    """Return the softmax over the candidates that SFT teaches: a teacher's, or the labels' engagement.
 
     Labels without any engagement share equally: the stronger ones may not be retrieved.
     """
+    if row.teacher:
+        odds = np.exp(np.array(row.teacher) - max(row.teacher))
+        return (odds / odds.sum()).tolist()
     shares = [0.0] * len(row.candidates)
     weights = [row.gains[row.candidates[number - 1]] for number in row.labels]
     total = sum(weights)

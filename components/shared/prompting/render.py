@@ -181,13 +181,13 @@ def completion(
 ) -> str:
     """Return the answer that SFT teaches.
 
-    `labels` are candidate numbers (1-based), the strongest engagement first. The order is "labels", the
-    others behind them as the prompt lists them, or "cues", most matched cues first, labels before equals.
-    The rationale says only what the prompt shows: with "labels" what speaks for the first label, with "cues"
-    the history's cues.
+    `labels` are candidate numbers (1-based), the strongest engagement first, or with "teacher" all in the
+    teacher's order. They come first, the others behind them as the prompt lists them; with "cues" the most
+    matched cues come first, labels before equals. The rationale says only what the prompt shows: what speaks
+    for the first number, with "cues" the history's cues.
     """
     order = list(dict.fromkeys([*labels, *range(1, len(prompt.candidates) + 1)]))
-    if target == "labels":
+    if target != "cues":
         best = order[0]
         topics, words = _shared_with_history(prompt.candidates[best - 1], prompt.history)
         matches = [_numbered(best, prompt.candidates[best - 1])]

@@ -6,7 +6,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from components.shared.config import strict
 
-Target = Literal["labels", "cues"]
+Target = Literal["labels", "cues", "teacher"]
 ItemFact = Literal["brand", "tags", "users", "last", "together"]
 
 

@@ -29,6 +29,7 @@ class PromptRow(Asked):
     answer_length: int
     candidates: list[str]
     scores: list[float]
+    teacher: list[float] | None = None
     tags: list[list[str]]
     novelty: list[float]
     seen: list[bool]
@@ -82,6 +83,8 @@ def _check(row: PromptRow) -> None:
     for name in ("scores", "titles", "tags", "novelty", "seen", "age_days"):
         if len(getattr(row, name)) != len(row.candidates):
             raise ValueError(f"{name} of user {row.user_id!r} has not as many entries as candidates")
+    if row.teacher is not None and len(row.teacher) != len(row.candidates):
+        raise ValueError(f"teacher of user {row.user_id!r} has not as many entries as candidates")
     if len(row.label_weights) != len(row.label_items):
         raise ValueError(f"label_weights of user {row.user_id!r} has not as many entries as label_items")
     if len(set(row.candidates)) != len(row.candidates):

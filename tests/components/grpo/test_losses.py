@@ -36,7 +36,7 @@ def test_the_control_has_the_loss_of_sft(answers, prompts_folder: Path, tiny_mod
     rows[0] = two_labels = dataclasses.replace(
         rows[0], labels=[1, 2], label_items=rows[0].candidates[:2], label_weights=[3.0, 1.0]
     )
-    assert ranking.label_shares(two_labels)[:2] == [0.75, 0.25]
+    assert ranking.target_shares(two_labels)[:2] == [0.75, 0.25]
     groups = sample_groups(lm, rows, CONFIG, {}, torch.Generator().manual_seed(0))
     if answers == "generate":
         made = examples.encode(rows, lm.tokenizer, 1024)

@@ -29,7 +29,7 @@ CONFIG = RetrieveConfig(
     train_positions="all",
     new_item_slots=1,
     sasrec=SasrecConfig(dim=16, heads=1, layers=1, training=TrainingConfig(epochs=1)),
-    blend=BlendConfig(models=("item_to_item", "sasrec"), pool=20),
+    blend=BlendConfig(models=("item_to_item", "sasrec"), pool=20, learner="teacher"),
 )
 SPARK = SparkConfig(master="local[2]", memory="1g", shuffle_partitions=3)
 
@@ -59,9 +59,10 @@ def test_executors_give_the_rows_of_a_laptop(write_tables, ring, tmp_path, monke
             keys = (*key, "user_id", "split", "position")
             rows, expected = table(out[kind], *keys), table(laptop[kind], *keys)
             assert len(expected) > 200
-            scores = [np.concatenate([row.pop("scores", []) for row in part]) for part in (rows, expected)]
+            for column in ("scores", "teacher"):
+                both = [[row.pop(column, None) or [] for row in part] for part in (rows, expected)]
+                assert np.concatenate(both[0]) == pytest.approx(np.concatenate(both[1]), rel=1e-5, abs=1e-5)
             assert rows == expected
-            assert scores[0] == pytest.approx(scores[1], rel=1e-5, abs=1e-5)
         for split, figures in report.splits.items():
             assert other.splits[split].ceilings == pytest.approx(figures.ceilings)
             assert other.splits[split].first_labels == pytest.approx(figures.first_labels)

@@ -33,7 +33,7 @@ def test_the_loss_is_a_softmax_over_weighted_scores(answers, prompts_folder, tin
     examples = ranking.encode(read_prompts(prompts_folder, "train", 3), lm.tokenizer, config)
     scores = torch.tensor(score_all(lm, [example["question"] for example in examples])).double()
     retriever = torch.tensor([example["retriever"] for example in examples]).double()
-    labels = torch.tensor([example["labels"][1] - 1 for example in examples])
+    labels = torch.tensor([example["shares"].index(1.0) for example in examples])
     expected = torch.nn.functional.cross_entropy(0.5 * scores + 2 * retriever, labels, reduction="sum").item()
     ranker = Ranker(answers, scale=0.5, fuse=2.0)
     with torch.inference_mode():
@@ -138,3 +138,63 @@ def test_no_test_prompt_decides_a_weight(prompts_folder, tiny_model_folder, tmp_
     config = dataclasses.replace(CONFIG, answers="label_logits", epochs=0)
     trained(config, tmp_path, tiny_model_folder, tmp_path / "out")
     assert Ranker.read(tmp_path / "out" / "model").answers == "label_logits"
+
+
+@pytest.fixture
+def taught(prompts_folder: Path, tmp_path: Path) -> Path:
+    """The prompts with a teacher, half of those for training without their label among the candidates."""
+    for file in prompts_folder.glob("*.parquet"):
+        rows = pq.read_table(file).to_pylist()
+        for index, row in enumerate(rows):
+            if file.stem == "train":
+                row["teacher"] = [((index + n) * 7 % 6) / 2 for n in range(6)]
+                row["labels"] = row["labels"] if index % 2 else []
+        pq.write_table(pa.Table.from_pylist(rows, schema=PROMPTS), tmp_path / file.name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("negatives", [0, 3])
+@pytest.mark.parametrize("answers", SCORING)
+def test_a_teachers_gradient_is_that_of_a_plain_computation(
+    answers, negatives, taught, tiny_model_folder
+) -> None:
+    """In float64, candidate by candidate, without packed rows: weights' gradients of the cross-entropy."""
+    lm = load(tiny_model_folder, "float32")
+    lm.model.double()
+    config = dataclasses.replace(CONFIG, answers=answers, negatives=negatives)
+    rows, ranker = read_prompts(taught, "train", 4), Ranker(answers, scale=0.5, fuse=2.0)
+    assert {bool(row.labels) for row in rows} == {True, False}
+    examples = ranking.encode(rows, lm.tokenizer, config)
+    assert len(examples) == len(rows)
+    ranking.ranking_loss(lm.model, ranking.collate(examples), ranker).backward()
+    found = [weight.grad.clone() for weight in lm.model.parameters()]
+    lm.model.zero_grad()
+
+    def log_prob(prompt: list[int], answer: list[int]) -> torch.Tensor:
+        log_probs = lm.model(torch.tensor([[*prompt, *answer]])).logits[0].log_softmax(-1)
+        return sum(log_probs[len(prompt) - 1 + t, token] for t, token in enumerate(answer))
+
+    total = torch.tensor(0.0).double()
+    for row, example in zip(rows, examples, strict=True):
+        asked, order = example["question"], torch.tensor(example["retriever"]).double()
+        kept = [row.scores.index(score) for score in example["retriever"]]
+        assert len(kept) == (negatives + 1 if negatives else 6)
+        assert row.teacher.index(max(row.teacher)) in kept
+        wanted = torch.tensor([row.teacher[n] for n in kept]).double().softmax(0)
+        alone = [log_prob(asked.alone, answer) if asked.alone else 0.0 for answer in asked.answers]
+        scores = torch.stack(
+            [log_prob(asked.prompt, a) - b for a, b in zip(asked.answers, alone, strict=True)]
+        )
+        total = total - (wanted * (0.5 * scores + 2.0 * order).log_softmax(0)).sum()
+    (total / len(rows)).backward()
+    for weight, gradient in zip(lm.model.parameters(), found, strict=True):
+        torch.testing.assert_close(gradient, weight.grad, rtol=1e-4, atol=1e-6)  # its norms are float32
+
+
+def test_a_teacher_is_learnt_without_any_label(taught: Path, tiny_model_folder, tmp_path: Path) -> None:
+    rows = pq.read_table(taught / "train.parquet").to_pylist()
+    without = [{**row, "labels": []} for row in rows]
+    pq.write_table(pa.Table.from_pylist(without, schema=PROMPTS), taught / "train.parquet")
+    config = dataclasses.replace(CONFIG, answers="title_likelihood", epochs=10)
+    report = trained(config, taught, tiny_model_folder, tmp_path / "out")
+    assert report.examples == len(rows) and report.last_loss < report.first_loss - 0.02

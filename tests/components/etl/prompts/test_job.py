@@ -98,6 +98,23 @@ def test_samples_are_seeded_and_kept_prompts_without_their_label_teach_nothing(
     assert chosen != [row["user_id"] for row in rows(tmp_path / "seed", "test")]
 
 
+def test_a_teacher_teaches_prompts_without_their_label(copied, run_prompts_step, tiny_model_folder):
+    teaching = {"target": "teacher", "unretrieved": "keep", **ROOM}
+    with pytest.raises(
+        DataError, match=r"prompts cannot be made; .* set retrieve\.blend\.learner to teacher"
+    ):
+        run_prompts_step(copied, tiny_model_folder, copied / "out", **teaching)
+    file = copied / "candidates/part-0.parquet"
+    table = pq.read_table(file).to_pylist()
+    for row in table:
+        row["teacher"] = row["scores"][::-1] if row["split"] == "train" else None
+    pq.write_table(pa.Table.from_pylist(table, schema=tables.CANDIDATES), file)
+    report = run_prompts_step(copied, tiny_model_folder, copied / "out", **teaching)
+    taught = rows(copied / "out", "train")
+    assert len(taught) == report.train_cases and report.train_unretrieved
+    assert all("<answer>10, 9, 8" in row["completion"] and len(row["teacher"]) == 10 for row in taught)
+
+
 def test_every_position_of_a_users_train_part_may_have_a_prompt(copied, run_prompts_step, tiny_model_folder):
     """Add a prompt for the item before the last train item, which is in its list as the label before was."""
     file = copied / "candidates/part-0.parquet"

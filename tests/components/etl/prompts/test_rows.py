@@ -122,6 +122,23 @@ def test_a_label_that_retrieval_missed_is_never_added():
     assert row["label_items"] == ["c"] and row["completion"] is None
 
 
+def test_a_teachers_order_is_the_answer_with_and_without_a_hit():
+    for candidates in (["e", "c", "f"], ["e", "d", "f"]):
+        case = a_case(candidates=candidates, teacher=[0.1, -2.0, 3.5])
+        row = rendered(case, target="teacher", shuffle_candidates=True, seed=1)
+        assert row["candidates"] != candidates
+        assert dict(zip(row["candidates"], row["teacher"], strict=True)) == dict(
+            zip(candidates, case["teacher"], strict=True)
+        )
+        said = answer.parse(row["completion"])
+        assert [row["candidates"][number - 1] for number in said.numbers] == ["f", "e", candidates[1]]
+    assert rendered(a_case(teacher=[1.0, 2.0, 3.0]))["teacher"] is None
+    tested = a_case(split="test", teacher=None)
+    assert rendered(tested, target="teacher")["teacher"] is None
+    with pytest.raises(ValueError, match=r"set retrieve\.blend\.learner to teacher"):
+        rendered(a_case(teacher=None), target="teacher")
+
+
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_only_training_prompts_have_a_completion(split):
     assert rendered(a_case(split=split))["completion"] is None

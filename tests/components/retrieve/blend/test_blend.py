@@ -1,6 +1,7 @@
 """The blend within the step: what its rows hold, and what its weights and candidates must not depend on."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -189,3 +190,43 @@ def test_the_configuration_names_what_cannot_be_blended() -> None:
         RetrieveConfig(blend=BlendConfig(models=("online",)))
     with pytest.raises(ValueError, match=r"blend.models has a repeated name"):
         RetrieveConfig(blend=BlendConfig(models=("sasrec", "sasrec")))
+
+
+TEACHING = dataclasses.replace(
+    CONFIG, num_candidates=20, blend=dataclasses.replace(CONFIG.blend, learner="teacher")
+)
+
+
+def test_a_teacher_is_the_order_of_trees_beside_the_logits(write_tables, ring, outputs) -> None:
+    inputs, found = write_tables(ring), {}
+    for learner in ("logit", "teacher", "lightgbm"):
+        changed = dataclasses.replace(TEACHING.blend, learner=learner)
+        run(dataclasses.replace(TEACHING, blend=changed), **inputs, **outputs)
+        found[learner] = table(outputs["candidates"])
+        served = json.loads((outputs["served"] / "retriever.json").read_text())["blends"]
+        assert set(served["weights"]) == set(BLENDS) and bool(served["trees"]) == (learner == "lightgbm")
+    teachers = [row.pop("teacher") for row in found["teacher"]]
+    assert [row.pop("teacher") for row in found["logit"]] == [None] * len(teachers)
+    assert found["teacher"] == found["logit"]
+    for row, teacher, trees in zip(found["teacher"], teachers, found["lightgbm"], strict=True):
+        assert (teacher is None) == (row["split"] != "train")
+        if teacher:
+            score = dict(zip(row["item_ids"], teacher, strict=True))
+            assert [score[item] for item in trees["item_ids"]] == trees["scores"]
+
+
+def test_a_teacher_owes_nothing_to_validation_and_test(write_tables, ring, outputs) -> None:
+    catalogue = sorted({item for items in ring.values() for item in items})
+    others = {user: [*items[:-2], *_unseen(items, catalogue)] for user, items in ring.items()}
+    found = []
+    for name, sequences in (("true", ring), ("changed", others)):
+        run(TEACHING, **write_tables(sequences, catalogue, name=name), **outputs)
+        found.append([row for row in table(outputs["candidates"]) if row["split"] == "train"])
+    assert found[0] == found[1] and all(row["teacher"] for row in found[0])
+
+
+def test_only_a_blend_has_a_teacher() -> None:
+    with pytest.raises(
+        ValueError, match=r"'teacher' orders what a blend found; set candidates_from to blend or"
+    ):
+        dataclasses.replace(TEACHING, candidates_from="blend+sasrec")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from components.retrieve.candidates.lists import fuse
+from components.retrieve.candidates.lists import fuse, scores_of
 from components.retrieve.ranking import RankedLists
 
 
@@ -26,3 +26,9 @@ def test_what_only_fills_a_list_has_no_vote() -> None:
     fused = fuse([first, second], [1.0, 1.0], depth=4)
     assert fused.items.tolist() == [[7, 9, 5, 1]]  # 7 and 9 tie at 1/61; then the first list goes on
     assert fused.scores[0].tolist() == pytest.approx([1 / 61, 1 / 61, 0, 0])
+
+
+def test_items_that_a_list_lacks_have_its_last_score() -> None:
+    lists = RankedLists(np.array([[7, 5, -1], [-1, -1, -1]]), np.array([[2.0, 0.5, -np.inf], [-np.inf] * 3]))
+    found = scores_of(lists, np.array([[5, 9, 7, -1], [1, 2, 3, -1]]))
+    assert found.tolist() == [[0.5, 0.5, 2.0, 0.5], [0.0] * 4]

@@ -1,6 +1,7 @@
 """The weights of model and retriever: recovered from labels drawn by them, and kept with the model."""
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import pytest
 
 from components.shared.errors import ModelError
 from components.shared.language_model.load import load
-from components.shared.language_model.ranker import Ranker, label_shares
+from components.shared.language_model.ranker import Ranker, target_shares
 
 GENERATOR = np.random.default_rng(0)
 
@@ -49,10 +50,15 @@ def test_a_saved_model_says_how_it_ranks(tiny_model_folder: Path, tmp_path: Path
 
 
 def test_shares_follow_the_engagement() -> None:
-    row = SimpleNamespace(labels=[3, 1], candidates=list("abcd"), gains={"c": 3.0, "a": 1.0})
-    assert label_shares(row) == [0.25, 0.0, 0.75, 0.0]
+    row = SimpleNamespace(labels=[3, 1], candidates=list("abcd"), gains={"c": 3.0, "a": 1.0}, teacher=None)
+    assert target_shares(row) == [0.25, 0.0, 0.75, 0.0]
     row.gains = {"c": 0.0, "a": 0.0}
-    assert label_shares(row) == [0.5, 0.0, 0.5, 0.0]
+    assert target_shares(row) == [0.5, 0.0, 0.5, 0.0]
+
+
+def test_a_teachers_shares_are_the_softmax_of_its_scores() -> None:
+    row = SimpleNamespace(labels=[], teacher=[1000.0, 1000.0 + math.log(3.0)])
+    assert target_shares(row) == pytest.approx([0.25, 0.75])
 
 
 def test_a_ranker_of_another_version_of_the_project_is_refused(tmp_path: Path) -> None:
