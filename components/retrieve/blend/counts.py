@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from components.retrieve.interactions import Histories, Ints
-from components.retrieve.models.co_occurrence.item_to_item import successor_weights
+from components.retrieve.models.co_occurrence.pairs import entries, successor_weights
 
 WINDOW = 3
 """Distance at which two items of a history still count; a pair weighs 1 / distance."""
@@ -41,10 +41,3 @@ def votes_of(histories: Histories, num_items: int, weights: Floats | float = 1.0
     values = np.broadcast_to(np.asarray(weights, np.float32), items.shape)
     offsets = np.concatenate([[0], np.cumsum(histories.lengths)])
     return sparse.csr_array((values, items, offsets), shape=(len(histories), num_items))
-
-
-def entries(matrix: sparse.csr_array, columns: Ints) -> Floats:
-    """Return the entries of `matrix` [rows, m] at the `columns` [rows, n] of each row."""
-    rows = np.repeat(np.arange(len(columns)), columns.shape[1])
-    found = np.asarray(matrix.tocsr()[rows, columns.ravel()], np.float32)
-    return found.reshape(columns.shape)

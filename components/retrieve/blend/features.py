@@ -11,6 +11,7 @@ from components.retrieve.blend import counts, sales
 from components.retrieve.blend.pool import pooled
 from components.retrieve.blend.sales import Sales
 from components.retrieve.interactions import NO_VALUE, Histories, Ints
+from components.retrieve.models.co_occurrence.pairs import entries
 from components.retrieve.models.co_occurrence.voting import recency_weights
 from components.retrieve.ranking import Scorer
 
@@ -75,7 +76,7 @@ def _item_facts(side: ItemSide, histories: Histories, items: Ints) -> npt.NDArra
     for values in (side.brands, side.categories):
         holders = _incidence(values)
         for votes in (weighted, latest):
-            shared = counts.entries(votes @ holders, np.maximum(values[items], 0))
+            shared = entries(votes @ holders, np.maximum(values[items], 0))
             columns.append(np.where(values[items] == NO_VALUE, 0, shared))
     return np.stack([*columns, np.log1p(side.popularity)[items]], axis=-1)
 

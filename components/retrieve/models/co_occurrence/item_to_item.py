@@ -5,28 +5,8 @@ from scipy import sparse
 
 from components.retrieve.interactions import Histories
 from components.retrieve.model_config import ItemToItemConfig
+from components.retrieve.models.co_occurrence.pairs import strongest, successor_weights
 from components.retrieve.models.co_occurrence.voting import VotingScorer
-
-
-def successor_weights(train: Histories, num_items: int, window: int) -> sparse.csr_array:
-    """Return how often column follows row within `window`, each time 1 / distance."""
-    rows, items = train.flat()
-    total = sparse.csr_array((num_items, num_items))
-    for distance in range(1, window + 1):
-        same = rows[distance:] == rows[:-distance]
-        pairs = items[:-distance][same], items[distance:][same]
-        ones = np.full(len(pairs[0]), 1.0 / distance)
-        total = total + sparse.csr_array((ones, pairs), shape=total.shape)
-    return total
-
-
-def strongest(weights: sparse.csr_array, count: int) -> sparse.csr_array:
-    """Return `weights` with the `count` highest of each row, ties by column."""
-    entries = weights.tocoo()
-    order = np.lexsort((entries.col, -entries.data, entries.row))
-    rank = np.arange(len(order)) - weights.indptr[entries.row[order]]
-    kept = order[rank < count]
-    return sparse.csr_array((entries.data[kept], (entries.row[kept], entries.col[kept])), weights.shape)
 
 
 class ItemToItem(VotingScorer):

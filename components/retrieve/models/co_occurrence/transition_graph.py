@@ -5,7 +5,7 @@ from scipy import sparse
 
 from components.retrieve.interactions import Histories
 from components.retrieve.model_config import ItemToItemConfig
-from components.retrieve.models.co_occurrence.item_to_item import strongest, successor_weights
+from components.retrieve.models.co_occurrence.pairs import strongest, successor_weights
 from components.retrieve.models.co_occurrence.voting import VotingScorer
 
 

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from components.retrieve.interactions import EVERY_ROW, Histories, Ints, Rows
 from components.retrieve.model_config import ItemToItemConfig
+from components.retrieve.models.co_occurrence.pairs import entries, in_order
 from components.retrieve.models.popularity import item_counts
 from components.retrieve.ranking import NO_ITEM, RankedLists, Scorer, Scores, contains, top_columns
 
@@ -46,7 +47,7 @@ class VotingScorer(Scorer):
         shape = len(histories), self.num_items
         total = self.elect(sparse.csr_array((given, latest.flat()), shape=shape))
         total.eliminate_zeros()
-        return total.tocsc().tocsr()  # in linear time in the order of items
+        return in_order(total)
 
     def scores(self, histories: Histories) -> torch.Tensor:
         """Return the scores of every item."""
@@ -91,8 +92,7 @@ class VotedScores(Scores):
 
     def log_softmax(self, items: Ints) -> npt.NDArray[np.float32]:
         """Return the log of each row's softmax over the catalogue at `items` [rows, n]."""
-        votes, rows = self.votes, np.repeat(np.arange(len(items)), items.shape[1])
-        given = np.asarray(votes[rows, items.ravel()]).reshape(items.shape)
+        votes, given = self.votes, entries(self.votes, items)
         scores = np.where(given > 0, 1 + given, self.backoff[items])
         highest = 1 + votes.max(axis=1).toarray()
         by_votes = np.exp(1 + votes.data - np.repeat(highest, np.diff(votes.indptr)))
