@@ -113,6 +113,7 @@ def _steps(profile: Profile, name: str, data: str, cached: bool, scheduled: str,
         fingerprint=of_step("sft"),
         checkpoints=profile.checkpoints,
         tables=prompted.outputs["tables_so_far"],
+        prompt=to_parameter(profile.shown),
         base_model=base.outputs["model"],
     )
     improved = grpo(

@@ -99,10 +99,14 @@ class Profile:
         return self.placement
 
     @property
+    def shown(self) -> PromptSettings:
+        """What prompts show, in training as in serving."""
+        return PromptSettings(**{key.name: getattr(self.prompts, key.name) for key in fields(PromptSettings)})
+
+    @property
     def registration(self) -> RegisterConfig:
         """The configuration of `register`: prompts as in training, answers as in evaluation."""
-        prompt = {key.name: getattr(self.prompts, key.name) for key in fields(PromptSettings)}
-        serving = ServingConfig(**prompt, max_new_tokens=self.evaluate.max_new_tokens)
+        serving = ServingConfig(**asdict(self.shown), max_new_tokens=self.evaluate.max_new_tokens)
         return RegisterConfig(**asdict(self.register), serving=serving)
 
 

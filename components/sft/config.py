@@ -1,11 +1,24 @@
 """Configuration of supervised fine-tuning."""
 
 from dataclasses import field
+from typing import Annotated
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from components.shared.config import Answers, Dtype, Seed, Share, strict
 from components.shared.language_model.lora import LoraConfig
+
+
+@strict
+class AdaptationConfig:
+    """Learning the titles of train histories as plain text, before the answers."""
+
+    tokens: NonNegativeInt = 0
+    """Tokens to read, users in a seeded order; 0 = no adaptation."""
+    row_tokens: Annotated[int, Field(ge=2)] = 256
+    """Tokens of a packed row, an example of a batch."""
+    learning_rate: PositiveFloat = 5.0e-5
+    """Peak of a linear warm-up and cosine decay."""
 
 
 @strict
@@ -51,11 +64,14 @@ class SftConfig:
     train_layers: NonNegativeInt = 0
     """Train only the topmost layers, not the embeddings, which shortens the backward pass; 0 = all."""
     lora: LoraConfig = field(default_factory=LoraConfig)
+    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
     seed: Seed = 0
     """Seed of the sample, the order of examples and the adapters."""
 
     def __post_init__(self) -> None:
         self.micro_batches(self.processes or 1)
+        if self.fsdp and self.adaptation.tokens:
+            raise ValueError("adaptation: not with fsdp; set adaptation.tokens to 0, or fsdp to false")
 
     def micro_batches(self, processes: int) -> int:
         """Return each process's forward passes per optimiser step.

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from components.sft import distributed, training
+from components.sft.adaptation import FOLDER, Histories
 from components.sft.config import SftConfig
 from components.sft.ranking import Fusion
 from components.shared.artifacts.checkpoints import directory, latest_trainer_checkpoint
@@ -37,34 +38,46 @@ class SftReport:
 
 
 def run(
-    config: SftConfig, *, prompts: Path, base_model: Path, model: Path, curves: Path, checkpoints: str = ""
+    config: SftConfig,
+    *,
+    prompts: Path,
+    base_model: Path,
+    model: Path,
+    curves: Path,
+    checkpoints: str = "",
+    histories: Histories | None = None,
 ) -> SftReport:
     """Train, write `model` and the page `curves`; resume from the latest of the `checkpoints`.
 
-    `prompts` is the folder of the prompts table; `checkpoints` is a folder, a URI or "" for none.
+    `prompts` is the folder of the prompts table; `checkpoints` is a folder, a URI or "" for none; `histories`
+    are read where `config` asks for an adaptation.
 
     Raises: DataError, ModelError, ConfigError; TrainingError if a loss is not finite, memory is used up or a
     worker process is killed.
     """
-    if not config.epochs and config.answers == "generate":
+    if not config.epochs and config.answers == "generate" and not config.adaptation.tokens:
         return _copy_base_model(base_model, model, curves)
     processes = distributed.resolve(config.processes)
     with faults_as(ConfigError):
         config.micro_batches(processes)
     # A checkpoint serves any number of processes.
     resumable = dataclasses.replace(config, processes=0, fsdp=False)
+    read = [histories.sequences, histories.catalogue] if histories else []
     with (
-        directory(checkpoints, "sft", resumable, prompts, base_model) as checkpoint_dir,
+        directory(checkpoints, "sft", resumable, prompts, base_model, *read) as checkpoint_dir,
         tracking.tracker("sft", checkpoint_dir, config) as tracker,
     ):
+        adapting = checkpoint_dir / FOLDER
         train = partial(
             training.train,
+            histories=histories,
             config=config,
             prompts=prompts,
             base_model=base_model,
             model=model,
             checkpoint_dir=checkpoint_dir,
             checkpoint=latest_trainer_checkpoint(checkpoint_dir),
+            adapted=latest_trainer_checkpoint(adapting) if adapting.is_dir() else None,
         )
         done = distributed.run(train, processes, tracker)
         tenth = max(1, len(done.losses) // 10)
@@ -76,7 +89,10 @@ def run(
             seconds=done.seconds,
         )
         per = "token" if config.answers == "generate" else "prompt"
-        blocks: list[Block] = [Figures(charts.curves({f"loss (nats per {per})": done.losses}))]
+        curve = {f"loss (nats per {per})": done.losses}
+        if done.adaptation:
+            curve = {"loss of the adaptation (nats per token)": done.adaptation, **curve}
+        blocks: list[Block] = [Figures(charts.curves(curve))]
         page.write(curves, _TITLE, [*blocks, *_fusion(done.fusion)], lead=str(report))
     return report
 

@@ -6,7 +6,7 @@ before the update, so that weights, checkpoints and figures are those of one pro
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from components.sft import distributed, ranking, sharding
+from components.sft.adaptation import FOLDER, Histories
 from components.sft.config import SftConfig
 from components.sft.examples import answer_loss, collate, encode, share
 from components.shared.artifacts import checkpoint_store
@@ -29,17 +30,22 @@ from components.shared.tracking.tracker import Tracker
 
 log = logger("sft")
 
+_REMEDY = "lower sft.micro_batch_size or {}, or set sft.gradient_checkpointing"
 _TRACKED = ("loss", "grad_norm", "learning_rate")
 
 
 @dataclass(frozen=True)
 class Training:
-    """What a training did: examples, the loss of each step, seconds; a scoring model's weights."""
+    """What a training did: examples, the loss of each step, seconds; a scoring model's weights.
+
+    `adaptation` is the loss of each step of the adaptation.
+    """
 
     examples: int
     losses: list[float]
     seconds: float
     fusion: ranking.Fusion | None
+    adaptation: list[float]
 
 
 def train(
@@ -51,8 +57,12 @@ def train(
     model: Path,
     checkpoint_dir: Path,
     checkpoint: str | None,
+    histories: Histories | None = None,
+    adapted: str | None = None,
 ) -> Training:
     """Train the base model from `checkpoint`, if any, and write `model`, one whole safetensors folder.
+
+    `adapted` is the newest checkpoint of the adaptation to `histories`.
 
     Raises: DataError, ModelError, ConfigError; TrainingError if a loss is not finite or memory is used up.
     """
@@ -60,6 +70,9 @@ def train(
     lm = load(base_model, "float32")
     use_cache = getattr(lm.model.config, "use_cache", None)
     network, tokenizer = lora.set_trainable(lm.model, config.train_layers, config.lora), lm.tokenizer
+    adaptation: list[float] = []
+    if histories and config.adaptation.tokens:
+        adaptation = _adapt(network, tokenizer, config, histories, checkpoint_dir, adapted, tracker)
     rows = read_prompts(prompts, "train", config.max_examples, config.seed)
     if config.answers == "generate":
         ranker, examples = Ranker(), encode(rows, tokenizer, config.max_length)
@@ -74,6 +87,7 @@ def train(
     trainer = _AnswerTrainer(
         ranker=ranker,
         sharded=config.fsdp and distributed.size() > 1,
+        checkpoint_dir=checkpoint_dir,
         model=network,
         args=_arguments(config, len(examples), checkpoint_dir),
         train_dataset=examples,
@@ -81,7 +95,7 @@ def train(
         callbacks=[_Progress(tracker)],
     )
     started = time.monotonic()
-    with explain_oom("lower sft.micro_batch_size or sft.max_length, or set sft.gradient_checkpointing"):
+    with explain_oom(_REMEDY.format("sft.max_length")):
         if config.epochs:
             trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.monotonic() - started
@@ -110,8 +124,41 @@ def train(
         with atomic_folder(model) as folder:
             plain.model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return Training(len(examples), losses, seconds, fusion)
+    return Training(len(examples), _losses(trainer), seconds, fusion, adaptation)
+
+
+def _adapt(
+    network: Any,
+    tokenizer: Any,
+    config: SftConfig,
+    histories: Histories,
+    checkpoint_dir: Path,
+    checkpoint: str | None,
+    tracker: Tracker,
+) -> list[float]:
+    """Train `network` on the titles of `histories` from `checkpoint`; return the loss of each step."""
+    rows = histories.rows(tokenizer, config.adaptation, config.seed)
+    log.info("adaptation: %d rows of %d tokens of titles", len(rows), config.adaptation.row_tokens)
+    settings = replace(config, epochs=1, learning_rate=config.adaptation.learning_rate)
+    trainer = _AnswerTrainer(
+        ranker=Ranker(),
+        sharded=False,
+        checkpoint_dir=checkpoint_dir,
+        model=network,
+        args=_arguments(settings, len(rows), checkpoint_dir / FOLDER),
+        train_dataset=rows,
+        data_collator=_Collator(tokenizer.pad_token_id, distributed.rank(), distributed.size()),
+        callbacks=[_Progress(tracker, "sft.adaptation", "adaptation_")],
+    )
+    with explain_oom(_REMEDY.format("sft.adaptation.row_tokens")):
+        trainer.train(resume_from_checkpoint=checkpoint)
+    # What the Trainer wraps it in must not be wrapped again.
+    trainer.accelerator.unwrap_model(network, keep_fp32_wrapper=False)
+    return _losses(trainer)
+
+
+def _losses(trainer: Trainer) -> list[float]:
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
 def _arguments(config: SftConfig, examples: int, checkpoint_dir: Path) -> TrainingArguments:
@@ -159,9 +206,9 @@ class _Collator:
 class _AnswerTrainer(Trainer):
     model_accepts_loss_kwargs = True  # the loss below divides by the optimiser step's own token count
 
-    def __init__(self, *, ranker: Ranker, sharded: bool, **arguments: Any) -> None:
+    def __init__(self, *, ranker: Ranker, sharded: bool, checkpoint_dir: Path, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.ranker, self.sharded = ranker, sharded
+        self.ranker, self.sharded, self.checkpoint_dir = ranker, sharded, checkpoint_dir
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -194,7 +241,7 @@ class _AnswerTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         if distributed.rank() == 0:
             super()._save_checkpoint(model, trial)
-            checkpoint_store.push(Path(str(self.args.output_dir)))
+            checkpoint_store.push(self.checkpoint_dir)
         elif self.sharded and self.model and self.optimizer:  # rank 0 gathers the shards, in this order
             self.model.state_dict()
             self.optimizer.state_dict()
@@ -203,14 +250,15 @@ class _AnswerTrainer(Trainer):
 class _Progress(TrainerCallback):
     """Logs the training about twenty times, to MLflow every step; stops at NaN loss."""
 
-    def __init__(self, tracker: Tracker) -> None:
-        self.tracker = tracker
+    def __init__(self, tracker: Tracker, section: str = "sft", prefix: str = "") -> None:
+        self.tracker, self.section, self.prefix = tracker, section, prefix
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if not logs or "loss" not in logs:
             return
-        check_finite(f"at step {state.global_step}", "sft", args.learning_rate, logs["loss"])
-        self.tracker.log(state.global_step, {name: logs[name] for name in _TRACKED if name in logs})
+        check_finite(f"at step {state.global_step}", self.section, args.learning_rate, logs["loss"])
+        figures = {f"{self.prefix}{name}": logs[name] for name in _TRACKED if name in logs}
+        self.tracker.log(state.global_step, figures)
         every = max(1, state.max_steps // 20)
         if state.global_step % every == 0 or state.global_step == state.max_steps:
             progress(log, state.global_step, state.max_steps, f"loss {logs['loss']:.3f}")
