@@ -247,11 +247,13 @@ class OffPolicy:
     low: float
     high: float
     effective_slots: float
-    """Effective sample size (Kish): as many unweighted slots would be as certain."""
+    """Effective sample size (Kish) of users with a label: as many unweighted slots would be as certain."""
     matching_users: int
     """Users with a slot in which the ranking agrees with what was shown."""
     users: int
     """Users with a list and propensities."""
+    users_without_label: int
+    """Those of them who engaged with nothing in the test, and so need no ranking."""
 
     def __str__(self) -> str:
         return f"{self.engagement:.4f} [{self.low:.4f}, {self.high:.4f}]"

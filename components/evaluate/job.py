@@ -1,6 +1,7 @@
 """Evaluate all comparators on the same users and write the report."""
 
 from collections.abc import Mapping
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +70,16 @@ def run(
         raise DataError(f"{rankings}: a model is called '{min(reserved)}', a name that evaluate uses itself")
     log.info("%d of %d %s users, %d language models", len(rows), available, SPLIT, len(models))
 
-    asked = rows if config.ask_unretrieved else [row for row in rows if row.labels] or rows
+    is_asked = [config.ask_unretrieved or bool(row.labels) for row in rows]
+    is_asked = is_asked if any(is_asked) else [True] * len(rows)
+    asked = list(compress(rows, is_asked))
     answers = answer_all(config, models, asked)
     orders[CANDIDATE_ORDER] = [row.candidates for row in rows]
     scores = [score(name, _kind(name, "conventional"), order, rows, items) for name, order in orders.items()]
     ranked = dict(orders)
     for name, given in answers.items():
-        ranked[name] = list(given.rankings)
-        if len(asked) < len(rows):  # no order of the candidates changes the others' accuracy
-            orders_of_asked = iter(given.rankings)
-            ranked[name] = [next(orders_of_asked) if row.labels else row.candidates for row in rows]
+        answered = iter(given.rankings)  # no order of the candidates changes the others' accuracy
+        ranked[name] = [next(answered) if is_asked[i] else row.candidates for i, row in enumerate(rows)]
         statistics = answer_statistics(given, asked)
         scores.append(score(name, _kind(name, "llm"), ranked[name], rows, items, statistics))
     sample = Sample(
@@ -95,10 +96,10 @@ def run(
         tied_share=mean([float(row.days_since_last == 0) for row in rows]),
     )
     comparators, differences = compare(scores, sample)
-    shown: list[off_policy.Shown | None] = [None] * len(rows)
-    data = None
+    estimated, data = [], None
     if logged:
-        shown = off_policy.read_shown(logged["exposures"], logged["sequences"], rows)
+        shown, unlabelled = off_policy.read_shown(logged["exposures"], logged["sequences"], rows)
+        estimated = off_policy.estimates(ranked, shown, unlabelled, sample)
         data = drift.summarise(logged["sequences"], logged["catalogue"], logged["quarantine"])
     before = drift.read_summary(models.get(CHAMPION))
     drifted = drift.drift(config.drift, data, before) if data and before else []
@@ -107,7 +108,7 @@ def run(
         differences=tuple(differences),
         sample=sample,
         slices=tuple(slices(rows, scores, items, sample)),
-        off_policy=tuple(off_policy.estimates(ranked, rows, shown, sample)),
+        off_policy=tuple(estimated),
         alarms=(
             *alarms,
             *health.alarms(config.health, comparators, differences, len(asked)),

@@ -4,6 +4,7 @@ import tempfile
 from dataclasses import dataclass
 
 import pandas as pd
+from mlflow import MlflowClient
 
 from components.evaluate.comparison import holm, interval, p_value, resampled_means
 from components.shared.errors import ConfigError
@@ -32,7 +33,11 @@ def compare(tracking_uri: str, model_name: str, first: str, second: str) -> tupl
     Users are paired where both evaluations asked for the same position of their sequence.
     Raises ConfigError: no such version, one without recorded values, or no shared users.
     """
-    values = [_values(tracking_uri, model_name, version) for version in (first, second)]
+    client = mlflow_client.connect(tracking_uri)
+    with readable_errors(client.tracking_uri):
+        # Both at one moment: a promotion in between could make them the same version.
+        found = registry.resolve(client, model_name, first, second)
+        values = [_values(client, model_name, version) for version in found]
     joined = values[0].add_suffix(" 1").join(values[1].add_suffix(" 2"), how="inner")
     if joined.empty:
         raise ConfigError(
@@ -58,25 +63,19 @@ def compare(tracking_uri: str, model_name: str, first: str, second: str) -> tupl
     return rows, len(joined)
 
 
-def _values(tracking_uri: str, model_name: str, version_or_alias: str) -> pd.DataFrame:
+def _values(client: MlflowClient, model_name: str, version: str) -> pd.DataFrame:
     """Return the trained model's values, indexed by user and position."""
     from mlflow.artifacts import download_artifacts
 
-    client = mlflow_client.connect(tracking_uri)
-    with readable_errors(client.tracking_uri):
-        found = registry.resolve(client, model_name, version_or_alias)
-        run_id = client.get_model_version(model_name, found).run_id
-        if USERS not in registry.recorded(client, run_id):
-            raise ConfigError(
-                f"{model_name} version {found} has no {USERS}: its run is deleted, or it was registered by "
-                "another way, or by an older version of the project"
-            )
-        with tempfile.TemporaryDirectory() as folder:
-            path = download_artifacts(
-                run_id=run_id,
-                artifact_path=USERS,
-                dst_path=folder,
-                tracking_uri=client.tracking_uri,
-            )
-            table = pd.read_parquet(path, filters=[("model", "==", TRAINED_MODEL)])
+    run_id = client.get_model_version(model_name, version).run_id
+    if USERS not in registry.recorded(client, run_id):
+        raise ConfigError(
+            f"{model_name} version {version} has no {USERS}: its run is deleted, or it was registered by "
+            "another way, or by an older version of the project"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        path = download_artifacts(
+            run_id=run_id, artifact_path=USERS, dst_path=folder, tracking_uri=client.tracking_uri
+        )
+        table = pd.read_parquet(path, filters=[("model", "==", TRAINED_MODEL)])
     return table.drop(columns="model").set_index(["user_id", "position"])

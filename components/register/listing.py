@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from components.register.promote import Promotion, read_entries
 from components.shared.times import from_milliseconds
 from components.shared.tracking import mlflow_client, registry
-from components.shared.tracking.failures import is_absence, readable_errors
+from components.shared.tracking.failures import readable_errors, unless_absent
 from components.shared.tracking.registry import RUN_KEY
 from data_contracts.evaluation import TRAINED_MODEL
 
@@ -45,12 +44,8 @@ def list_versions(tracking_uri: str, model_name: str) -> list[Listed]:
 
 
 def _headline(client: MlflowClient, run_id: str | None) -> str:
-    try:
-        figures = client.get_run(run_id).data.metrics if run_id else {}
-    except MlflowException as error:
-        if not is_absence(error):
-            raise
-        figures = {}  # the run has been deleted, the version stays
+    run = unless_absent(lambda: client.get_run(run_id)) if run_id else None
+    figures = run.data.metrics if run else {}  # without a run: it has been deleted, the version stays
     names = [f"{TRAINED_MODEL}/ndcg_at_10{end}" for end in ("", "_low", "_high")]
     if not set(names) <= set(figures):
         return ""

@@ -110,10 +110,11 @@ def promote(
         number = _settle(client, model_name) + 1
         # Read after the history: a change that ends in between has claimed the same number.
         aliases = registry.aliases(client, model_name)
+        (version,) = registry.resolve(client, model_name, version_or_alias)
         promotion = Promotion(
             model=model_name,
             action=action,
-            version=registry.resolve(client, model_name, version_or_alias),
+            version=version,
             replaced=aliases.get(CHAMPION),
             at=datetime.now(UTC).isoformat(timespec="seconds"),
             by=_user(),

@@ -81,7 +81,7 @@ def _alarms(report: EvaluationReport) -> list[Block]:
 def _off_policy(report: EvaluationReport) -> list[Block]:
     if not report.off_policy:
         return []
-    users = report.off_policy[0].users
+    first = report.off_policy[0]
     rows = [
         [
             found.name,
@@ -93,10 +93,10 @@ def _off_policy(report: EvaluationReport) -> list[Block]:
         for found in report.off_policy
     ]
     text = (
-        f"{users:,} of the users were shown a list whose propensities are logged. Mean engagement per slot, "
-        "had they been shown each ranking instead: slots in which it agrees with the shown list, weighted by "
-        "the inverse propensity (self-normalised), intervals over users. Few effective slots prove little. "
-        "All of these users engaged with something, so compare rankings: the level is not that of everybody."
+        f"{first.users:,} users were shown a list whose propensities are logged, "
+        f"{first.users_without_label:,} of them without a label. Mean engagement per slot, had they been "
+        "shown each ranking instead: slots in which it agrees with the shown list, weighted by the inverse "
+        "propensity, intervals over users. Few effective slots prove little."
     )
     header = ["ranking", "engagement", "interval", "effective slots", "users who match"]
     return [Heading("Off-policy estimate"), Text(text), Table(header, rows)]

@@ -2,10 +2,15 @@
 
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+from mlflow.exceptions import MlflowException
 
 from components.shared.errors import ConfigError
+
+Found = TypeVar("Found")
 
 _LIBRARIES = ("mlflow", "requests", "sqlalchemy", "sqlite3", "botocore", "boto3", "google")
 """Whose errors are MLflow's: its own, and those of the stores beneath it, which it lets through."""
@@ -48,6 +53,16 @@ def is_absence(error: BaseException) -> bool:
     """Return whether MLflow, not a gateway before it, says that something is absent."""
     is_said = getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"
     return is_said and status(error) in (None, 404)
+
+
+def unless_absent(ask: Callable[[], Found]) -> Found | None:
+    """Return what `ask` returns; None if MLflow says that it is absent."""
+    try:
+        return ask()
+    except MlflowException as error:
+        if is_absence(error):
+            return None
+        raise
 
 
 def describe(error: BaseException) -> str:

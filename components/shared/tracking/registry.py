@@ -2,10 +2,9 @@
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
-from mlflow.exceptions import MlflowException
 
 from components.shared.errors import ConfigError
-from components.shared.tracking import failures
+from components.shared.tracking.failures import unless_absent
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 RUN_KEY = "run_key"
@@ -18,14 +17,9 @@ def find_model(client: MlflowClient, name: str) -> RegisteredModel | None:
 
     Raises: ConfigError if it answers with something else, MlflowException if it refuses.
     """
-    try:
-        # Not a search, whose results leave out what one may not read.
-        found = client.get_registered_model(name)
-    except MlflowException as error:
-        if failures.is_absence(error):
-            return None
-        raise
-    if found.name != name:
+    # Not a search, whose results leave out what one may not read.
+    found = unless_absent(lambda: client.get_registered_model(name))
+    if found and found.name != name:
         raise ConfigError(
             f"{client.tracking_uri}: asked for the model {name}, it answers with {found.name!r}"
         )
@@ -59,23 +53,18 @@ def aliases(client: MlflowClient, name: str) -> dict[str, str]:
     return {alias: str(version) for alias, version in model.aliases.items()} if model else {}
 
 
-def resolve(client: MlflowClient, name: str, version_or_alias: str) -> str:
-    """Return the version that a number or an alias names. Raises ConfigError: there is none."""
-    known = [str(found.version) for found in versions(client, name)]
-    named = aliases(client, name)
-    if version_or_alias in known:
-        return version_or_alias
-    if version_or_alias in named:
-        return named[version_or_alias]
-    present = ", ".join([*known, *named]) or "none"
-    raise ConfigError(f"{name} has no version '{version_or_alias}'; it has {present}")
+def resolve(client: MlflowClient, name: str, *versions_or_aliases: str) -> list[str]:
+    """Return the versions that numbers or aliases name at one moment. Raises ConfigError."""
+    known = {number: number for number in (str(found.version) for found in versions(client, name))}
+    named = aliases(client, name) | known
+    for wanted in versions_or_aliases:
+        if wanted not in named:
+            present = ", ".join([*known, *(alias for alias in named if alias not in known)]) or "none"
+            raise ConfigError(f"{name} has no version '{wanted}'; it has {present}")
+    return [named[wanted] for wanted in versions_or_aliases]
 
 
 def recorded(client: MlflowClient, run_id: str | None) -> set[str]:
     """Return the names of a run's artifacts, none if it has been deleted."""
-    try:
-        return {file.path for file in client.list_artifacts(run_id)} if run_id else set()
-    except MlflowException as error:
-        if failures.is_absence(error):
-            return set()
-        raise
+    files = unless_absent(lambda: client.list_artifacts(run_id)) if run_id else None
+    return {file.path for file in files or ()}

@@ -241,7 +241,7 @@ def test_nonsense_settings_are_refused(section, values, message) -> None:
 
 
 def earned(name: str, low: float, slots: float = 500.0) -> OffPolicy:
-    counts = {"effective_slots": slots, "matching_users": 90, "users": 99}
+    counts = {"effective_slots": slots, "matching_users": 90, "users": 99, "users_without_label": 0}
     return OffPolicy(name=name, engagement=low + 0.02, low=low, high=low + 0.04, **counts)
 
 
