@@ -170,6 +170,7 @@ RECOMMENDATIONS = pa.schema(
         _required("rationale", pa.string()),  # "" where the answer is not valid
         _required("valid", pa.bool_()),  # else the items have the candidates' order
         _required("unknown_items", pa.int64()),  # of the history, which the model's catalogue lacks
+        pa.field("fault", pa.string()),  # why the user's data were left out; null: they were not
     ]
 )
 

@@ -8,12 +8,15 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.etl.config import SequencesConfig
 from components.shared.artifacts.storage import is_remote
-from components.shared.errors import ConfigError, DataError
+from components.shared.errors import ConfigError, DataError, full_disk_named
 from components.shared.logs import logger
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 log = logger("recommend")
 
@@ -23,12 +26,16 @@ PART_USERS = 256
 
 @dataclass
 class Counts:
-    """What was asked and answered; unknown is what the data, or the model, lacks."""
+    """What was asked and answered; unknown is what the data, or the model, lacks.
+
+    Refused users, whose data the model does not take, are answered as if nothing was known of them.
+    """
 
     users: int = 0
     unknown_users: int = 0
     without_history: int = 0
     unknown_items: int = 0
+    refused_users: int = 0
     valid_answers: int = 0
 
 
@@ -52,6 +59,7 @@ def run(
     ContractError: `data` or `users` are unfit.
     """
     from components.shared.artifacts.fingerprint import of_text
+    from components.shared.language_model import vllm_engine
     from components.window.lineage import of_code, of_data
     from pipelines.datasets.own_folder import RECOMMENDED, check_replaceable, own_folder
 
@@ -59,16 +67,18 @@ def run(
     check_replaceable(out, RECOMMENDED)
     _check_apart(out, data)
     wanted = None if users is None else _ids(users)
+    model = _pinned(model, registry)
     settings = {name: value for name, value in (("answer", answer), ("engine", engine)) if value}
     key = (_uuid(model, registry), json.dumps(settings), of_data(data), json.dumps(wanted), repr(config))
     folder = work / of_text(*key, of_code())
     asked = _Asked.prepare(config, data, folder)
-    if engine == "vllm" and find_spec("vllm") is None:
-        raise ConfigError(
-            "the histories are read, but the package vllm is not installed here; run the same command with "
-            "the same --runs folder in the trainer image, where it resumes"
+    if engine == "vllm":
+        vllm_engine.check_installed(
+            "the histories are read; run the same command with the same --runs folder in the trainer image, "
+            "where it resumes"
         )
     loaded = _load(model, registry, settings)
+    log.info("%s answers", model)
     everybody = asked.everybody() if wanted is None else wanted
     parts = [everybody[start : start + PART_USERS] for start in range(0, len(everybody), PART_USERS)]
     total = Counts()
@@ -99,8 +109,16 @@ def _check_apart(out: str, data: str) -> None:
         raise DataError(f"{out}: lies in the data {data}; name a folder outside it")
 
 
+def _pinned(model: str, registry: str) -> str:
+    """Return the URI of the version that `model` means now; an alias may move."""
+    from mlflow.store.artifact.utils.models import get_model_name_and_version
+
+    with _of_registry(registry) as client:
+        return f"models:/{'/'.join(map(str, get_model_name_and_version(client, model)))}"
+
+
 def _uuid(model: str, registry: str) -> str:
-    """Return what names the version that `model` means now."""
+    """Return what names a version in every registry."""
     import mlflow
 
     with _of_registry(registry):
@@ -110,18 +128,18 @@ def _uuid(model: str, registry: str) -> str:
 def _load(model: str, registry: str, settings: dict[str, str]) -> Any:
     import mlflow
 
-    with _of_registry(registry):
+    with _of_registry(registry), full_disk_named(f"the copy of {model}"):
         return mlflow.pyfunc.load_model(model, model_config=settings)
 
 
 @contextmanager
-def _of_registry(registry: str) -> Iterator[None]:
-    """Let MLflow ask `registry`. Raises ConfigError: it fails."""
+def _of_registry(registry: str) -> Iterator["MlflowClient"]:
+    """Let MLflow ask `registry`; yield its client. Raises ConfigError: it fails."""
     from components.shared.tracking import failures, mlflow_client
 
     client = mlflow_client.connect(registry)
     with failures.readable_errors(client.tracking_uri), mlflow_client.as_default(client):
-        yield
+        yield client
 
 
 def _ids(file: Path) -> list[str]:
@@ -211,7 +229,6 @@ def _words(profile: Any) -> Iterator[tuple[str, str]]:
 
 def _part(model: Any, asked: _Asked, ids: Sequence[str], file: Path) -> Counts:
     """Write the answers for `ids` to `file`, unless they are there; return their counts."""
-    import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -220,17 +237,39 @@ def _part(model: Any, asked: _Asked, ids: Sequence[str], file: Path) -> Counts:
 
     requests = [asked.request(user) for user in ids]
     if not file.exists():
-        rows = pd.DataFrame(requests)
-        answers = model.predict(rows.drop(columns=[name for name in rows if rows[name].isna().all()]))
-        columns = {"user_id": list(ids), **answers.to_dict(orient="list")}
-        table = pa.table(columns, schema=RECOMMENDATIONS)
+        answers = _answers(model, requests)
+        rows = [{"user_id": user, **answer} for user, answer in zip(ids, answers, strict=True)]
+        table = pa.Table.from_pylist(rows, schema=RECOMMENDATIONS)
         with atomic_file(file) as partial:
             pq.write_table(table, partial)
-    written = pq.read_table(file, columns=["valid", "unknown_items"]).to_pydict()
+    written = pq.read_table(file, columns=["valid", "unknown_items", "fault"]).to_pydict()
     return Counts(
         users=len(ids),
         unknown_users=sum(not asked.knows(user) for user in ids),
         without_history=sum(not request["history"] for request in requests),
         unknown_items=sum(written["unknown_items"]),
+        refused_users=sum(fault is not None for fault in written["fault"]),
         valid_answers=sum(written["valid"]),
     )
+
+
+def _answers(model: Any, requests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the model's answers; who is refused is answered as a stranger, with the `fault`.
+
+    Raises MlflowException: it refuses strangers too.
+    """
+    import pandas as pd
+    from mlflow.exceptions import MlflowException
+
+    rows = pd.DataFrame(requests)
+    try:
+        found = model.predict(rows.drop(columns=[name for name in rows if rows[name].isna().all()]))
+    except MlflowException as error:
+        if len(requests) > 1:  # the model says which row it is, but not every version alike
+            half = len(requests) // 2
+            return [*_answers(model, requests[:half]), *_answers(model, requests[half:])]
+        stranger = requests[0] | {"history": [], "profile": None}
+        if stranger == requests[0]:
+            raise
+        return [answer | {"fault": str(error)} for answer in _answers(model, [stranger])]
+    return [answer | {"fault": None} for answer in found.to_dict(orient="records")]

@@ -104,17 +104,19 @@ class VllmModel:
         return answered
 
 
+def check_installed(remedy: str) -> None:
+    """Raise ConfigError with the `remedy` unless vLLM is installed."""
+    if importlib.util.find_spec("vllm") is None:
+        raise ConfigError(f"the engine is vllm, but the package vllm is not installed here; {remedy}")
+
+
 @contextmanager
 def opened(folder: Path, dtype: Dtype, seed: int) -> Iterator[VllmModel]:
     """Yield the model in `folder`, whose processes end with the block.
 
     Raises: ConfigError where vLLM is not installed.
     """
-    if importlib.util.find_spec("vllm") is None:
-        raise ConfigError(
-            "the engine is vllm, but vLLM is not installed here; run the step in the trainer image, or set "
-            "evaluate.engine to transformers"
-        )
+    check_installed("run the step in the trainer image, or set evaluate.engine to transformers")
     check_folder(folder)
     name = str(torch_dtype(dtype)).removeprefix("torch.")
     settings = [_Settings(folder.resolve(), name, gpu, seed) for gpu in _gpus()]

@@ -1,5 +1,10 @@
 """Recommendations for raw tables by a registered version: real registry, Spark and tiny model."""
 
+import contextlib
+import signal
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -9,23 +14,36 @@ from components.etl.config import SequencesConfig
 from components.register.config import RegisterConfig, ServingConfig
 from components.register.job import run as register
 from components.shared.artifacts.storage import local_copy
-from components.shared.errors import ConfigError, ContractError, DataError
+from components.shared.errors import ConfigError, ContractError, DataError, OutputError
 from components.shared.spark.config import SparkConfig
 from pipelines import recommend
 from tests.components.shared.artifacts.s3_server import serving
 
 CONFIG = SequencesConfig(spark=SparkConfig(master="local[2]", memory="1g", shuffle_partitions=2))
 MODEL = "models:/recllm-r1@challenger"
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def registry(tracking_uri: str, tiny_model_folder, served_folder, make_report, tmp_path: Path) -> str:
-    (tmp_path / "report.json").write_text(make_report().to_json())
+def add_version(tracking_uri: str, tiny_model_folder, served_folder, make_report, tmp_path: Path):
+    """Registers a further challenger."""
     (tmp_path / "users").write_bytes(b"a table")
-    serving = ServingConfig(max_new_tokens=4, dtype="float32", max_prompt_tokens=600)
-    config = RegisterConfig(tracking_uri=tracking_uri, serving=serving)
-    files = {"report": tmp_path / "report.json", "users": tmp_path / "users", "html": tmp_path / "info.html"}
-    register(config, model=tiny_model_folder, served=served_folder, **files)
+
+    def add(run_key: str, answer: str = "reasoned") -> None:
+        report = make_report(lineage={"run_key": run_key})
+        (tmp_path / "report.json").write_text(report.to_json())
+        serving = ServingConfig(max_new_tokens=4, dtype="float32", max_prompt_tokens=600, answer=answer)
+        config = RegisterConfig(tracking_uri=tracking_uri, serving=serving)
+        files = {name: tmp_path / name for name in ("users", "info.html", "report.json")}
+        users, html, report = files.values()
+        register(config, model=tiny_model_folder, served=served_folder, users=users, html=html, report=report)
+
+    return add
+
+
+@pytest.fixture
+def registry(add_version, tracking_uri: str) -> str:
+    add_version("run-1")
     return tracking_uri
 
 
@@ -68,7 +86,8 @@ def test_everybody_is_ranked_and_what_is_missing_is_counted(registry, data, tmp_
     found = {row["user_id"]: row for row in pq.read_table(out).to_pylist()}
     assert list(found) == ["ann", "bob", "cyd", "dan", "stranger"]
     assert vars(counts) == {
-        "users": 5, "unknown_users": 1, "without_history": 2, "unknown_items": 1, "valid_answers": 5,
+        "users": 5, "unknown_users": 1, "without_history": 2, "unknown_items": 1, "refused_users": 0,
+        "valid_answers": 5,
     }  # fmt: skip
     assert {"i01", "i04"} <= set(found["ann"]["item_ids"])  # the neighbours of i02 and i03
     assert not {"i02", "i03"} & set(found["ann"]["item_ids"])
@@ -77,6 +96,49 @@ def test_everybody_is_ranked_and_what_is_missing_is_counted(registry, data, tmp_
         assert row["scores"] == sorted(row["scores"], reverse=True)
     everybody = recommend.run(*asked[:4], None, *asked[5:])
     assert (everybody.users, everybody.unknown_users) == (4, 0)
+
+
+def test_an_alias_that_moves_meanwhile_changes_nothing(
+    registry, add_version, data, tmp_path, monkeypatch
+) -> None:
+    load = recommend._load
+
+    def load_later(*given):
+        add_version("run-2", answer="scored")
+        return load(*given)
+
+    (tmp_path / "ids.txt").write_text("ann\n")
+    asked = (registry, CONFIG, str(data), tmp_path / "ids.txt", str(tmp_path / "out"), tmp_path / "work")
+    with monkeypatch.context() as patch:
+        patch.setattr(recommend, "_load", load_later)
+        recommend.run(MODEL, *asked)
+    assert pq.read_table(tmp_path / "out")["scores"].to_pylist() == [[]], "the first version reasons"
+    recommend.run(MODEL, *asked)
+    assert len(pq.read_table(tmp_path / "out")["scores"][0]) == 4, "the second one scores"
+
+
+LONG = {
+    "gender": ("users.csv", "long,31,{}\n"),
+    "item_id": ("events.csv", "long,{},like,2026-01-03T00:00Z\n"),
+}
+
+
+@pytest.mark.parametrize("field", LONG)
+def test_input_that_the_model_refuses_costs_that_user_alone(registry, data, tmp_path, field) -> None:
+    file, row = LONG[field]
+    with (data / file).open("a") as rows:
+        rows.write(row.format("9" * 10_001))
+    if field == "item_id":
+        with (data / "items.csv").open("a") as items:
+            items.write(f"{'9' * 10_001},Title\n")
+    counts = recommend.run(
+        MODEL, registry, CONFIG, str(data), None, str(tmp_path / "out"), tmp_path / "work", "scored"
+    )
+    found = {row["user_id"]: row for row in pq.read_table(tmp_path / "out").to_pylist()}
+    assert (counts.users, counts.refused_users, counts.valid_answers) == (5, 1, 5)
+    assert {user: len(row["item_ids"]) for user, row in found.items()} == dict.fromkeys(found, 4)
+    assert f"{field}: a text of 10,001 characters" in found["long"]["fault"]
+    assert [user for user, row in found.items() if row["fault"] is None] == ["ann", "bob", "cyd", "dan"]
 
 
 def _once(real):
@@ -128,6 +190,83 @@ def test_what_is_unfit_is_refused(registry, data, tmp_path) -> None:
     with pytest.raises(ContractError, match="2 of 2 rows are faulty"):
         run()
     assert not (tmp_path / "out").exists()
+
+
+KILLED = """
+import os, signal, sys
+from importlib import import_module
+from pathlib import Path
+from pipelines import recommend
+from tests.components.serve.test_recommend import CONFIG, MODEL
+
+owner, name, calls, *asked = sys.argv[1:]
+registry, data, out, work = asked
+owner = import_module(owner)
+real, left = getattr(owner, name), int(calls)
+
+def killed(*arguments, **options):
+    global left
+    done, left = real(*arguments, **options), left - 1
+    return done if left else os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(owner, name, killed)
+recommend.PART_USERS = 1
+recommend.run(MODEL, registry, CONFIG, data, None, out, Path(work), "scored")
+"""
+MOMENTS = {
+    "histories written, their folder not yet in place": (
+        "components.shared.artifacts.outputs",
+        "write_json",
+        1,
+    ),
+    "third part written, not yet in place": ("pyarrow.parquet", "write_table", 3),
+    "all parts there, table not": ("pipelines.datasets.own_folder", "own_folder", 1),
+}
+
+
+def test_a_killed_command_goes_on_and_its_table_is_whole(registry, data, tmp_path, monkeypatch) -> None:
+    """Kills one command after the other with signal 9; the last attempt finishes what they began."""
+    out, work = tmp_path / "out", tmp_path / "work"
+    places = [registry, str(data), str(out), str(work)]
+    for owner, name, calls in MOMENTS.values():
+        command = [sys.executable, "-c", KILLED, owner, name, str(calls), *places]
+        attempt = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert attempt.returncode == -signal.SIGKILL, attempt.stderr
+        assert not out.exists()
+    assert [file.name for file in sorted(work.rglob("part-0*"))][-4:] == [
+        f"part-{n:05}.parquet" for n in range(4)
+    ]
+    monkeypatch.setattr(recommend, "PART_USERS", 1)
+    asked = (MODEL, registry, CONFIG, str(data), None)
+    assert recommend.run(*asked, str(out), work, "scored").users == 4
+    recommend.run(*asked, str(tmp_path / "undisturbed"), work, "scored")
+    assert pq.read_table(out) == pq.read_table(tmp_path / "undisturbed")
+    assert not list(work.iterdir())
+
+
+@pytest.mark.parametrize("full", ["work", "out", "temporary files"])
+def test_a_full_disk_is_named_and_the_same_command_finishes(
+    registry, data, tmp_path, small_disk, monkeypatch, full
+) -> None:
+    out, work = tmp_path / "out", tmp_path / "work"
+    if full == "work":
+        work = small_disk / "work"
+    elif full == "out":
+        out = small_disk / "out"
+    filler = small_disk / "filler"
+    with monkeypatch.context() as patch, filler.open("wb") as file:
+        if full == "temporary files":
+            patch.setattr(tempfile, "tempdir", str(small_disk))
+        with contextlib.suppress(OSError):
+            file.write(bytes(40 << 10))
+        asked = (MODEL, registry, CONFIG, str(data), None, str(out), work, "scored")
+        with pytest.raises(OutputError, match="disk is full"):
+            recommend.run(*asked)
+    assert not out.exists()
+    filler.unlink()
+    subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
+    assert recommend.run(*asked).users == 4
+    assert pq.read_table(out).num_rows == 4
 
 
 @pytest.mark.parametrize("answer", ["scored", "reasoned"])
