@@ -15,7 +15,6 @@ from components.retrieve.model_config import (
     NextItemConfig,
     S3recConfig,
     SasrecConfig,
-    SasrecTextConfig,
     TigerConfig,
 )
 from components.shared.config import Seed, strict
@@ -74,7 +73,7 @@ class RetrieveConfig:
     content: ContentConfig = ContentConfig()
     encoder: EncoderConfig = EncoderConfig()
     sasrec: SasrecConfig = SasrecConfig()
-    sasrec_text: SasrecTextConfig = SasrecTextConfig()
+    sasrec_text: SasrecConfig = SasrecConfig()
     # As published: no temperature, binary cross-entropy.
     sasrec_bce: SasrecConfig = SasrecConfig(layers=2, dropout=0.5, temperature=0.0)
     gru4rec: NextItemConfig = NextItemConfig()

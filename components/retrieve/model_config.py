@@ -76,14 +76,6 @@ class SasrecConfig(NextItemConfig):
 
 
 @strict
-class SasrecTextConfig(SasrecConfig):
-    """Self-attention over ids and texts."""
-
-    text_width: PositiveInt = 128
-    """Principal components of the sentence embeddings that are read."""
-
-
-@strict
 class BsarecConfig(SasrecConfig):
     """Self-attention beside a filter of frequencies."""
 

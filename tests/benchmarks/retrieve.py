@@ -44,7 +44,6 @@ from components.retrieve.model_config import (
     NextItemConfig,
     S3recConfig,
     SasrecConfig,
-    SasrecTextConfig,
     TigerConfig,
     TrainingConfig,
 )
@@ -88,7 +87,7 @@ def beauty_config(epochs: int, seed: int = 0) -> RetrieveConfig:
     return RetrieveConfig(
         seed=seed,
         sasrec=SasrecConfig(**{**wide, "training": large_batches}),
-        sasrec_text=SasrecTextConfig(**{**wide, "training": large_batches}),
+        sasrec_text=SasrecConfig(**{**wide, "training": large_batches}),
         bsarec=BsarecConfig(**{**small, "training": by_prefix}),
         sasrec_bce=SasrecConfig(**{**wide, "training": dataclasses.replace(by_prefix, **thrice)}),
         gru4rec=NextItemConfig(dim=128, layers=1, **shared),

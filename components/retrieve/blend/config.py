@@ -23,7 +23,7 @@ class BlendConfig:
     prompts: PositiveInt = 50_000
     """Train prompts at most that the weights are learnt from, a seeded sample."""
     learner: Literal["logit", "lightgbm", "teacher"] = "logit"
-    """"logit", or boosted trees that put its first 20 items in a new order: "lightgbm" that of the
+    """"logit", or boosted trees that put its first 100 items in a new order: "lightgbm" that of the
     candidates, "teacher" one beside it that SFT learns from (`prompts.target: teacher`)."""
     l2: NonNegativeFloat = 1.0
     """Penalty that draws the weights to the order of the first model; of little effect on many prompts."""

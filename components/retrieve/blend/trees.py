@@ -1,4 +1,4 @@
-"""Boosted trees that put a logit's best items in a new order (LightGBM; XE-NDCG, Bruch 2021)."""
+"""Boosted trees that put a logit's best items in a new order (LightGBM; LambdaMART, Burges 2010)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from components.retrieve.blend.logit import Examples, Floats
 
 Scores = npt.NDArray[np.float32]
 
-BEST = 20
+BEST = 100
 """Items of each pool that are put in order; the rest stay behind them in the logit's."""
 ROUNDS = 150
 PARAMETERS = {
-    "objective": "rank_xendcg",
+    "objective": "lambdarank",
     "learning_rate": 0.05,
     "num_leaves": 15,
-    "min_data_in_leaf": 100,
+    "min_data_in_leaf": 300,
     "feature_fraction": 0.7,
     "deterministic": True,
     "force_row_wise": True,

@@ -23,7 +23,7 @@ from components.retrieve.models.gru4rec import Gru4rec
 from components.retrieve.models.popularity import Popularity, item_counts
 from components.retrieve.models.s3rec import Pretraining
 from components.retrieve.models.sasrec import Sasrec
-from components.retrieve.models.sasrec_text import SasrecText, whitened
+from components.retrieve.models.sasrec_text import SasrecText, centred
 from components.retrieve.models.tiger.model import Tiger
 from components.retrieve.models.tiger.semantic_ids import semantic_ids
 from components.retrieve.networks import vector_cache
@@ -140,11 +140,11 @@ def text_vectors(config: RetrieveConfig, data: Interactions, checkpoint_dir: Pat
 
 
 def known_texts(config: RetrieveConfig, data: Interactions, checkpoint_dir: Path) -> Tensor | None:
-    """Return `text_vectors` whitened, 0 for items without a text; None if no item has one."""
+    """Return `text_vectors` centred, 0 for items without a text; None if no item has one."""
     if not data.has_text.any():
         return None
     known = text_vectors(config, data, checkpoint_dir) * torch.from_numpy(data.has_text)[:, None]
-    return whitened(known, config.sasrec_text.text_width)
+    return centred(known)
 
 
 def tiger_ids(config: RetrieveConfig, data: Interactions, checkpoint_dir: Path) -> Ints:

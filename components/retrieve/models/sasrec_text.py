@@ -9,23 +9,17 @@ from components.retrieve.models.sasrec import Sasrec
 from components.retrieve.networks.item_network import init_weights
 
 
-def whitened(vectors: Tensor, width: int) -> Tensor:
-    """Return the `width` principal components of `vectors` [items, dim], alike in variance.
+def centred(vectors: Tensor) -> Tensor:
+    """Return `vectors` [items, width] without their mean, of length 1.
 
-    Sentence embeddings share a mean and few directions, beside which what tells two items apart is small.
-    Rows are of length 1; those that are 0 stay 0 and do not count.
+    Sentence embeddings share a mean, beside which what tells two items apart is small. Rows of 0 stay 0 and
+    do not count.
     """
     is_known = vectors.any(1)
     known = vectors[is_known].double()
-    known = F.hardshrink(known - known.mean(0), 1e-7)  # where texts are alike, only rounding is left
-    variances, axes = torch.linalg.eigh(known.T @ known / len(known))  # in ascending order
-    kept = min(width, max(1, int((variances > 1e-9 * variances[-1]).sum())))
-    axes, variances = axes[:, -kept:], variances[-kept:].clamp(min=1e-12)  # texts may all be alike
-    # Another machine's library may turn an axis round; a resumed training must find the same vectors.
-    axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
-    result = vectors.new_zeros(len(vectors), kept)
-    components = known @ axes / variances.sqrt()
-    result[is_known] = F.normalize(components, dim=1).to(vectors.dtype)
+    apart = F.hardshrink(known - known.mean(0), 1e-7)  # where texts are alike, only rounding is left
+    result = torch.zeros_like(vectors)
+    result[is_known] = F.normalize(apart, dim=1).to(vectors.dtype)
     return result
 
 

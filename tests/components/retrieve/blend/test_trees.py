@@ -7,7 +7,7 @@ from components.retrieve.blend.recommender import learn, learn_trees, rank
 from components.retrieve.blend.trees import BEST, Trees, fit
 
 
-def drawn(pools: int, seed: int, width: int = 30) -> tuple[Pool, np.ndarray]:
+def drawn(pools: int, seed: int, width: int = 130) -> tuple[Pool, np.ndarray]:
     """Return pools and labels that depend on |x|, which no logit of x can tell, and on a second feature."""
     generator = np.random.default_rng(seed)
     items = np.where(np.arange(width) < generator.integers(3, width + 1, (pools, 1)), np.arange(width), -1)
@@ -32,7 +32,7 @@ def test_only_the_first_items_get_a_new_order() -> None:
     parts = [Examples.of(*drawn(400, 0))]
     weights = logit.fit(parts, 2, l2=0.0)
     pool, _ = drawn(50, 1)
-    plain, ordered = (rank(pool, weights, 40, trees) for trees in (None, fit(parts, weights, seed=0)))
+    plain, ordered = (rank(pool, weights, 140, trees) for trees in (None, fit(parts, weights, seed=0)))
     assert (plain.items != ordered.items).any()
     for before, after in zip(plain.items, ordered.items, strict=True):
         assert sorted(before[:BEST]) == sorted(after[:BEST])

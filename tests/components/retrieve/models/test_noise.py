@@ -21,7 +21,6 @@ from components.retrieve.model_config import (
     NextItemConfig,
     S3recConfig,
     SasrecConfig,
-    SasrecTextConfig,
     SemanticIdConfig,
     TigerConfig,
     TrainingConfig,
@@ -36,7 +35,7 @@ TRAINING = TrainingConfig(epochs=2, batch_size=64)
 NETWORK = {"dim": 16, "layers": 1, "training": TRAINING}
 CONFIG = RetrieveConfig(
     sasrec=SasrecConfig(**NETWORK),
-    sasrec_text=SasrecTextConfig(**NETWORK),
+    sasrec_text=SasrecConfig(**NETWORK),
     sasrec_bce=SasrecConfig(**NETWORK),
     bsarec=BsarecConfig(**NETWORK),
     gru4rec=NextItemConfig(**NETWORK),

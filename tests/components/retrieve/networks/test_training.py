@@ -16,7 +16,6 @@ from components.retrieve.model_config import (
     NextItemConfig,
     S3recConfig,
     SasrecConfig,
-    SasrecTextConfig,
     SemanticIdConfig,
     TigerConfig,
     TrainingConfig,
@@ -58,7 +57,7 @@ def config(**changes: object) -> RetrieveConfig:
     attended = {**shared, "heads": small.heads, "training": small.training}
     return RetrieveConfig(
         sasrec=small,
-        sasrec_text=SasrecTextConfig(**attended),
+        sasrec_text=SasrecConfig(**attended),
         sasrec_bce=small,
         bsarec=BsarecConfig(**{**attended, "prefixes": True}),
         gru4rec=recurrent,
