@@ -142,7 +142,7 @@ def test_the_end_of_the_step_ends_its_workers(
     script = f"""
 import logging
 from pathlib import Path
-from components.sft.config import SftConfig
+from components.sft.config import AdaptationConfig, SftConfig
 from components.sft.job import run
 from components.shared.language_model.lora import LoraConfig
 logging.basicConfig(level=logging.INFO)
