@@ -154,7 +154,11 @@ def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: 
             finished = local.run(
                 changed, profile_name, data, runs, cache=True, verbose=verbose, run_name=f"{name} {title}"
             )
-            document["variants"][title] = experiment_report.row_of(finished.report)
+            evaluations.append(finished.evaluation)
+            document["variants"][title] = {
+                **experiment_report.row_of(finished.report),
+                "over_first": experiment_report.over_first(evaluations),
+            }
             document["made_from"][title] = {
                 "changes": experiment.variants[title],
                 "page": os.path.relpath(finished.page, folder),
@@ -162,7 +166,6 @@ def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: 
                 "lineage": finished.report.lineage,
             }
             del document["missing"][title]
-            evaluations.append(finished.evaluation)
             if name == "seeds" and len(evaluations) > 1:
                 document["seeds"] = experiment_report.seeds_of(finished.report, evaluations)
             if name == "control" and len(evaluations) % 2 == 0:

@@ -64,6 +64,21 @@ def control_of(evaluations: Sequence[Path], controls: Sequence[Path]) -> dict[st
     return {"baseline": seeds.CONTROL, "rows": seeds.over_seeds(evaluations, pairs, controls)}
 
 
+def over_first(evaluations: Sequence[Path]) -> str:
+    """Return the last variant's gain over the first in NDCG@10, user by user.
+
+    `evaluations` are the variants' folders; "" for the first itself, and where the two asked different users.
+    """
+    first, last = evaluations[0], evaluations[-1]
+    if last == first:
+        return ""
+    asked = [set(seeds.users_of(folder).index.droplevel("model")) for folder in (first, last)]
+    if asked[0] != asked[1]:
+        return ""
+    row = seeds.over_seeds([last], [(TRAINED_MODEL, seeds.CONTROL)], [first])[1]
+    return f"{row['mean']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
+
+
 def _verdict(document: Mapping[str, Any]) -> str:
     if together := document.get("seeds"):
         return seeds.verdict(together["rows"], together["baseline"])
@@ -83,7 +98,7 @@ def verdict(rows: Mapping[str, Row]) -> str:
     if close:
         return (
             f"{highest}; its interval overlaps with that of {', '.join(close)}: undecided between them "
-            "by their intervals (they do not compare user by user)."
+            "by their intervals (the table compares each with the first user by user)."
         )
     return f"{highest}, and its interval lies above all others."
 
@@ -95,6 +110,7 @@ def figures(row: Row) -> dict[str, str]:
     return {TITLES[metric]: format_metric(metric, row[metric]) for metric in METRICS} | {
         "NDCG@10 interval": f"{low:.4f} to {high:.4f}",
         "over the candidates' order": row["gain"],
+        "over the first variant": row["over_first"],
         "valid": f"{row['valid_share']:.1%}",
         "tokens": f"{row['tokens_per_user']:.0f}",
         "ranks as SFT": "yes" if row["ranks_as_sft"] else "no",
@@ -126,10 +142,11 @@ def _write_page(path: Path, document: Mapping[str, Any]) -> None:
             page.Text(GLOSSARY, "faint"),
             page.Text(f"Profile {lineage.get('profile')}, data {lineage.get('data')}."),
             page.Text(
-                f"Model: {TRAINED_MODEL}, what training ended with. {sample}; bootstrap intervals, the gain "
-                "over the candidates' order paired. Tokens: of an answer. Ranks as SFT: the figures are the "
-                "SFT model's, which is the output where no step of GRPO was better. Reasoning ignored: "
-                "answers that another user's reasoning leaves unchanged; blank without a valid answer.",
+                f"Model: {TRAINED_MODEL}, what training ended with. {sample}; bootstrap intervals, gains "
+                "over the candidates' order and over the first variant (blank where users differ) paired. "
+                "Tokens: of an answer. Ranks as SFT: the figures are the SFT model's, which is the output "
+                "where no step of GRPO was better. Reasoning ignored: answers that another user's reasoning "
+                "leaves unchanged; blank without a valid answer.",
                 "faint",
             ),
         ]

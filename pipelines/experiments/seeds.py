@@ -27,7 +27,7 @@ def over_seeds(
 
     from components.evaluate.comparison import interval, resampled_means
 
-    tables = [_users(*folders) for folders in zip_longest(reports, controls)]
+    tables = [users_of(*folders) for folders in zip_longest(reports, controls)]
     generator = np.random.default_rng(SEED)
     drawn = generator.multinomial(len(reports), [1 / len(reports)] * len(reports), SAMPLES).T / len(reports)
 
@@ -56,7 +56,7 @@ def over_seeds(
     return rows
 
 
-def _users(report: Path, control: Path | None) -> Any:
+def users_of(report: Path, control: Path | None = None) -> Any:
     """Return the users' metrics by model, of a control run those of its trained model."""
     import pandas as pd
 

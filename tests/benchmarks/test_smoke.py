@@ -94,3 +94,53 @@ def test_metrics(run_here):
 @pytest.mark.slow
 def test_retrieve_scale():
     assert "| 600 |" in run("retrieve_scale", "--smoke")
+
+
+TINY = {
+    "sequences": {"as_of": "1970-04-11T00:00:00Z", "valid_days": 20, "test_days": 20, "partitions": 2},
+    "retrieve": {
+        "folds": 2,
+        "blend": {"models": ["item_to_item", "content"]},
+        "models": ["popularity", "item_to_item"],
+    },
+    "base_model": {"random_weights": {"hidden_size": 32}},
+    "sft": {"max_examples": 8, "fuse_prompts": 8, "batch_size": 8},
+    "grpo": {"steps": 1, "prompts_per_step": 2, "group_size": 4, "eval_every": 1},
+    "gate": {"dry_run": True},
+}
+SPARK = {"master": "local[2]", "memory": "1g", "shuffle_partitions": 2}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_movielens_by_its_profile(tmp_path):
+    """Forty users of both genders, each with a film every other day for 100 days."""
+    from pipelines import local, profile
+    from pipelines.datasets.importers.movielens import import_movielens
+
+    lines = {
+        "users": [f"{u}::{'FM'[u % 2]}::{(18, 25, 35)[u % 3]}::4::48067" for u in range(40)],
+        "movies": [f"{m}::Film number {m} (1990)::{('Drama', 'Comedy')[m % 2]}" for m in range(60)],
+        "ratings": [f"{u}::{(u + n) % 60}::5::{n * 2 * 86400 + u}" for u in range(40) for n in range(50)],
+    }
+    files = [tmp_path / f"{name}.dat" for name in lines]
+    for file, text in zip(files, lines.values(), strict=True):
+        file.write_text("\n".join(text))
+    import_movielens(*files, tmp_path / "ml-1m")
+    small = {name: {**TINY.get(name, {}), "spark": SPARK} for name in ("sequences", "prompts")}
+    changed = profile.load(str(FOLDER / "movielens.yaml"), {**TINY, **small})
+    run = local.run(
+        changed, "movielens", str(tmp_path / "ml-1m"), tmp_path / "runs", cache=False, verbose=False
+    )
+    assert run.report.sample.users == 40 and run.report.comparator("grpo").answers
+    assert {"gender female", "gender male"} <= {found.name for found in run.report.slices}
+
+
+@pytest.mark.parametrize("name", ["beauty", "movielens"])
+def test_profiles_of_public_data_fit_the_papers_experiments(name):
+    from pipelines import profile
+    from pipelines.experiments.experiment import EXPERIMENTS
+
+    for experiment in EXPERIMENTS.values():
+        for changes in experiment.variants.values():
+            profile.load(str(FOLDER / f"{name}.yaml"), changes)

@@ -188,6 +188,18 @@ def test_grpo_is_compared_with_sft_continued_user_by_user(stand_in_for_runs, tmp
     assert "undecided" in report["verdict"]
 
 
+def test_variants_are_compared_with_the_first_user_by_user(stand_in_for_runs, tmp_path: Path) -> None:
+    """The second is .05 better for everybody, which users' luck hides; the third asked others."""
+    luck = np.random.default_rng(0).normal(0.3, 0.3, 400)
+    users = pd.DataFrame({"user_id": [f"u{n}" for n in range(400)], "position": 5, "model": "grpo"})
+    tables = [users.assign(**dict.fromkeys(seeds.METRICS, luck + gain)) for gain in (0.0, 0.05)]
+    stand_in_for_runs([*tables, tables[0].assign(user_id=[f"v{n}" for n in range(400)])])
+    folder = experiments.run("cold-start", "tiny", None, tmp_path, verbose=False)
+    rows = json.loads((folder / "report.json").read_text())["variants"].values()
+    assert [row["over_first"] for row in rows] == ["", "+0.0500 [+0.0500, +0.0500]", ""]
+    assert "over the first variant" in (folder / "report.html").read_text()
+
+
 def test_the_control_differs_in_the_objective_alone() -> None:
     variants = list(experiments.EXPERIMENTS["control"].variants.values())
     for grpo, control in zip(variants[::2], variants[1::2], strict=True):
