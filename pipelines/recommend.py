@@ -144,10 +144,17 @@ def _of_registry(registry: str) -> Iterator["MlflowClient"]:
 
 def _ids(file: Path) -> list[str]:
     """Return the distinct user ids in `file`, one a line, in its order. Raises DataError."""
+    from components.shared.artifacts.dialects import not_utf8
+
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
         raise DataError(f"{file}: cannot be read as lines of user ids ({error})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(not_utf8(lambda: file.open(encoding="utf-8"), str(file))) from error
+    if "\0" in text:
+        raise DataError(not_utf8(lambda: file.open(encoding="utf-8"), str(file)))
+    lines = text.splitlines()
     if not (found := list(dict.fromkeys(line.strip() for line in lines if line.strip()))):
         raise DataError(f"{file}: no user id; write one a line")
     return found

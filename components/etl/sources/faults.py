@@ -20,9 +20,11 @@ _EXPONENT = r"^\s*[+-]?(\d+[.,]\d*[eE][+-]?\d+|\d+[eE]\+\d+)\s*$"
 _DECIMAL = r"^\s*[+-]?\d+\.0+\s*$"
 
 ADVICE = {
-    "malformed": "fields are missing or left over, or one is not of its type: correct the export",
+    "malformed": "fields are missing or left over, or one is not of its type (times: ISO 8601 or Unix "
+    "seconds): correct the export",
     "exponent": "ids became floating-point numbers, as in a spreadsheet, which merges them: export text",
     "decimal": "ids became decimal numbers, as in pandas where a value is missing: export them as text",
+    "binary": "ids are bytes that are no text, such as binary UUIDs: export them as text",
     "control": "ids hold NUL bytes, with which a file is padded after a crash: export it again",
     "null": "the column is empty or holds a word for null (sequences.null_words)",
     "duplicate": "nothing, if a log may repeat itself; of rows with one id the fuller wins, field by field",
@@ -182,13 +184,15 @@ def _missing(column: str, null_words: Sequence[str] = ()) -> Column:
 
 
 def _mangled(column: str) -> Column:
-    """Return the fault of an id that was a number on its way."""
+    """Return the fault of an id that was a number, or is no text."""
     form = F.when(F.col(column).rlike(_EXPONENT), f"exponent_{column}").when(
         F.col(column).rlike(_DECIMAL), f"decimal_{column}"
     )
     # Nearly all ids end at these first, quick tests.
-    return F.when(F.col(column).contains("\0"), f"control_{column}").when(
-        F.col(column).contains(".") | F.col(column).contains("+"), form
+    return (
+        F.when(~F.is_valid_utf8(column), f"binary_{column}")
+        .when(F.col(column).contains("\0"), f"control_{column}")
+        .when(F.col(column).contains(".") | F.col(column).contains("+"), form)
     )
 
 

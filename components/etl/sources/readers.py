@@ -8,7 +8,6 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 from pyarrow import types
-from pyspark.errors import PySparkTypeError
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema, from_arrow_type
@@ -22,6 +21,13 @@ from data_contracts.null_words import NULL_WORDS
 
 PLACE, UNREAD = "place", "unread"
 SEPARATOR = "\x1f"
+UNSIGNED = {
+    pa.uint8(): pa.int16(),
+    pa.uint16(): pa.int32(),
+    pa.uint32(): pa.int64(),
+    pa.uint64(): pa.decimal128(20, 0),
+}
+WHITE = " \t\r\n\u00a0\u3000"
 FILE_BIT, BLOCK_BIT, BLOCK_BYTES = 45, 31, 4 << 20  # of PLACE; Spark cuts files into larger blocks
 
 
@@ -80,8 +86,7 @@ def _read_files(
     stored: dict[str, pa.DataType] = {}
     if source.format == "parquet":
         stored = _stored(source, files[0])
-        schema = _schema(stored)
-        frame = (spark.read.schema(schema) if schema else spark.read).parquet(*paths)
+        frame = spark.read.schema(_schema(source, files[0], stored)).parquet(*paths)
     else:
         frame = _read_text(spark, source, files[0], paths)
     frame = _placed(frame, source, files, order)
@@ -174,8 +179,11 @@ def _own_names(source: Source) -> list[str]:
 
 
 def _translated(frame: DataFrame, source: Source, stored: Mapping[str, pa.DataType]) -> DataFrame:
-    """Return `frame` with the contract's actions, and with times that are numbers in seconds."""
+    """Return `frame` with the contract's actions, trimmed ids, and times that are numbers in seconds."""
     given = source.given
+    for name in ("user_id", "item_id", "action"):  # columns of fixed width are padded by spaces
+        if name in frame.columns and isinstance(frame.schema[name].dataType, StringType):
+            frame = frame.withColumn(name, F.btrim(F.col(name), F.lit(WHITE)))
     if given.actions and "action" in frame.columns:
         known = F.create_map(*(F.lit(text) for pair in given.actions.items() for text in pair))
         frame = frame.withColumn("action", F.coalesce(known[F.col("action").cast("string")], "action"))
@@ -186,17 +194,26 @@ def _translated(frame: DataFrame, source: Source, stored: Mapping[str, pa.DataTy
     return frame
 
 
-def _schema(stored: Mapping[str, pa.DataType]) -> StructType | None:
-    """Return the schema to read `stored` columns with, None if Spark must infer it.
+def _schema(source: Source, file: str, stored: Mapping[str, pa.DataType]) -> StructType:
+    """Return the schema to read `stored` columns of the Parquet `file` with.
 
-    With a schema, Spark starts no job to find it, and may not know the types of unused columns.
+    Spark would start a job to find it, and may not know the types of unused columns.
     """
-    if any(types.is_timestamp(kind) and kind.unit == "ns" for kind in stored.values()):
-        return None  # nanoseconds and INT96 look the same to Arrow; Spark reads the former as integers
-    try:
-        return from_arrow_schema(pa.schema(list(stored.items())))
-    except PySparkTypeError:  # such as unsigned integers
-        return None
+    columns = source.footers[file].schema
+    physical = {columns.column(n).path: columns.column(n).physical_type for n in range(len(columns))}
+    found = []
+    for name, kind in stored.items():
+        if types.is_timestamp(kind) and kind.unit == "ns" and physical[name] == "INT64":
+            kind = pa.int64()  # INT96 looks the same to Arrow, but Spark reads it as a time
+        found.append((name, _signed(kind)))
+    return from_arrow_schema(pa.schema(found))
+
+
+def _signed(kind: pa.DataType) -> pa.DataType:
+    """Return the type as which Spark reads `kind`, which may be an unsigned integer."""
+    if types.is_list(kind):
+        return pa.list_(_signed(kind.value_type))
+    return UNSIGNED.get(kind, kind)
 
 
 def _typed(

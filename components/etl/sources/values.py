@@ -55,6 +55,7 @@ def cast(
         values = (value if isinstance(found, ArrayType) else F.array(value)).try_cast(
             from_arrow_type(field.type)
         )
+        values = F.array_compact(values) if field.nullable else values
         return F.transform(values, F.make_valid_utf8) if types.is_string(field.type.value_type) else values
     if types.is_string(field.type):
         if not is_text:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
@@ -55,6 +55,8 @@ def detect(sample: str, is_header: Callable[[list[str]], bool]) -> Dialect:
     if len(fitting) == 1 and not re.search(r"[\"'\\]", sample):
         return Dialect(fitting[0])
     possible = fitting or list(DELIMITERS)
+    if len(fitting) == len(DELIMITERS):  # a single column, whose ids may hold any of them
+        possible = [d for d in DELIMITERS if d not in sample] or possible
     try:
         found = clevercsv.Sniffer().sniff(sample, delimiters="".join(possible))
     except clevercsv.Error:
@@ -102,17 +104,21 @@ def confirmed(lines: Iterable[str], shown: str, dialect: Dialect) -> Dialect:
     return replace(dialect, escape=next(iter(first), dialect.escape))
 
 
-def check_objects(lines: Iterable[str], shown: str) -> None:
-    """Raise DataError for a line of `lines` that holds more than one JSON object.
+def check_objects(lines: Iterable[str], shown: str, names: Set[str]) -> set[str]:
+    """Return those of `names` that are keys of no object in `lines`.
 
-    Spark reads the first and loses the others.
+    Raises DataError: a line holds more than one object, of which Spark reads the first and loses the others.
     """
+    unseen = {name: (json.dumps(name), json.dumps(name, ensure_ascii=False)) for name in names}
     for number, line in enumerate(lines, start=1):
+        if unseen:
+            unseen = {name: keys for name, keys in unseen.items() if not any(key in line for key in keys)}
         if MORE.search(line) and _has_more(line):
             raise DataError(
                 f"{shown}: line {number} holds more than one JSON object; were files put together without a "
                 "line break? Write one object per line"
             )
+    return set(unseen)
 
 
 def _has_more(line: str) -> bool:

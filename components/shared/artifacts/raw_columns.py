@@ -69,9 +69,13 @@ def is_empty(kind: pa.DataType) -> bool:
 def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
     """Return whether every value of the type `found` can be one of `wanted`."""
     if types.is_string(wanted):
-        return types.is_string(found) or types.is_integer(found)
+        # Warehouses export whole numbers as decimals without a fraction.
+        return (
+            types.is_string(found) or types.is_integer(found) or (types.is_decimal(found) and not found.scale)
+        )
     if types.is_timestamp(wanted):
-        return types.is_timestamp(found) or types.is_date(found) or types.is_integer(found)
+        is_time = types.is_timestamp(found) or types.is_date(found)
+        return is_time or types.is_integer(found) or types.is_string(found)
     values = found.value_type if types.is_list(found) else found
     return types.is_string(values) or (types.is_list(found) and types.is_integer(values))
 

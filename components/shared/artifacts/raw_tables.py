@@ -81,7 +81,9 @@ class Source:
 
     def header(self, file: str) -> list[str]:
         """Return the column names of the CSV `file`; none for an empty file."""
-        return next(self.dialects[file].reader(self.first_lines(file)[:1]), [])
+        names = next(self.dialects[file].reader(self.first_lines(file)[:1]), [])
+        # Excel writes names of nothing behind the last column, others a space before each name.
+        return [name.strip() or f"_c{number}" for number, name in enumerate(names)]
 
     def first_lines(self, file: str) -> list[str]:
         """Return the first two lines of the text `file` that are not blank. Raises DataError."""
@@ -182,7 +184,7 @@ def _files(folder: Folder, table: str, name: str, paths: Sequence[str], given: R
 
 
 def _format(name: str) -> str | None:
-    return FORMATS.get(PurePosixPath(name.removesuffix(".gz")).suffix)
+    return FORMATS.get(PurePosixPath(name.removesuffix(".gz")).suffix.lower())
 
 
 def check(source: Source) -> None:
@@ -198,13 +200,18 @@ def check(source: Source) -> None:
 
 def read_to_the_end(source: Source) -> None:
     """Check text files' encoding, their dialects and that a line holds one object. Raises DataError."""
+    unseen = set(source.given.columns.values()) if source.format == "jsonl" else set()
     for file in source.files if source.format != "parquet" else ():
+        unseen -= set(source.values.get(file, ()))
         with _readable(source, file), source.open_text(file) as text:
             shown = source.folder.shown(file)
             if source.format == "csv":
                 source.dialects[file] = dialects.confirmed(text, shown, source.dialects[file])
             else:
-                dialects.check_objects(text, shown)
+                unseen = dialects.check_objects(text, shown, unseen)
+    if unseen:
+        seen = sorted(set(source.given.columns.values()) - unseen)
+        source.given.check(source.folder.shown(source.files[0]), seen)
 
 
 def approximate_rows(source: Source) -> int:

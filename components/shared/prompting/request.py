@@ -19,9 +19,10 @@ LONGEST = 10_000
 
 
 def _filled(text: str) -> str:
-    if not text.strip():
+    """Return `text` without spaces around it, as the log's ids are read."""
+    if not (filled := text.strip()):
         raise ValueError("must not be empty")
-    return text
+    return filled
 
 
 Time = Annotated[datetime, BeforeValidator(lambda value: parse_time("time", str(value)))]

@@ -80,6 +80,8 @@ def test_a_candidate_that_is_sent_twice_is_one() -> None:
     ]
     assert ranked_row(row, "<think>x</think><answer>3, 1</answer>", 2)["item_ids"] == ["i3", "i1", "i2"]
     assert prompt_input({"candidates": twice[:1] * 5}, SETTINGS).answer_length == 1
+    padded = [{**CANDIDATES[1], "item_id": f"\t{CANDIDATES[1]['item_id']}  "}, *CANDIDATES]
+    assert ranked_row({"candidates": padded}, "none", 2)["item_ids"] == ["i2", "i1", "i3"]
 
 
 def test_given_interests_are_taken() -> None:

@@ -181,6 +181,10 @@ def test_what_is_unfit_is_refused(registry, data, tmp_path) -> None:
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(DataError, match="no user id"):
         run(users=tmp_path / "empty.txt")
+    for code in ("utf-16", "utf-16-le"):
+        (tmp_path / "users.txt").write_bytes("ann\r\nbob\r\n".encode(code))
+        with pytest.raises(DataError, match=r"users\.txt: line 1 is not .* is it UTF-16"):
+            run(users=tmp_path / "users.txt")
     with pytest.raises(ConfigError, match="MLflow fails"):
         run(model="models:/recllm-r1@nobody")
     with pytest.raises(ConfigError, match="the package vllm is not installed here"):
