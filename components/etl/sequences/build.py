@@ -14,6 +14,7 @@ from data_contracts.tables import ACTIONS, EVENT, EVENTS, SEQUENCES, TIMESTAMP
 PLACED_EVENTS = EVENTS.append(pa.field(PLACE, pa.int64()))
 """EVENTS, and each row's place in the log; null where the source has no order."""
 FEW_PAIRS, SORTED_SHARE = 100, 0.99  # tied neighbours in the same order of items: the file was sorted
+GROUPED = 0.3  # correlation of tied rows' places with those that other users' rows give to their items
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +145,9 @@ def _tie_order(rows: pa.Table, user: np.ndarray, time: np.ndarray) -> np.ndarray
     ordinal = pc.fill_null(rows.column("ordinal"), np.iinfo(np.int64).min).to_numpy()
     place = pc.fill_null(rows.column(PLACE), 0).to_numpy()
     items, item = _ranked(single(rows.column("item_id")))
-    if _is_sorted_by_item(np.lexsort((place, ordinal, time, user)), items, item, user, time, ordinal):
+    order = np.lexsort((place, ordinal, time, user))
+    keys = [key[order] for key in (user, time, ordinal)]
+    if _is_sorted_by_item(items, item[order], keys) or _is_grouped_by_item(item[order], keys):
         place = np.zeros_like(place)
     action = _ranked(single(rows.column("action")))[1]
     dwell = pc.fill_null(rows.column("dwell_seconds"), -np.inf).to_numpy()
@@ -163,29 +166,40 @@ def _lots(rows: pa.Table) -> np.ndarray:
     return lot ^ (lot >> np.uint64(31))
 
 
-def _is_sorted_by_item(
-    order: np.ndarray,
-    items: pa.Array,
-    item: np.ndarray,
-    user: np.ndarray,
-    time: np.ndarray,
-    ordinal: np.ndarray,
-) -> bool:
-    """Return whether `order` follows item ids within a moment: the file was sorted."""
-    before, after = order[:-1], order[1:]
-    is_pair = (item[before] != item[after]) & np.logical_and.reduce(
-        [key[before] == key[after] for key in (user, time, ordinal)]
-    )
+def _is_sorted_by_item(items: pa.Array, item: np.ndarray, keys: list[np.ndarray]) -> bool:
+    """Return whether rows with the same `keys` follow their items' ids: the file was sorted."""
+    before, after = item[:-1], item[1:]
+    is_pair = (before != after) & np.logical_and.reduce([key[:-1] == key[1:] for key in keys])
     if is_pair.sum() < FEW_PAIRS:
         return False
     lengths = pc.utf8_length(items).to_numpy()
     by_number = np.empty(len(items), dtype=np.int64)
     by_number[np.lexsort((np.arange(len(items)), lengths))] = np.arange(len(items))
-    for rank in (item, by_number[item]):  # as texts, or as numbers
+    for rank in (np.arange(len(items)), by_number):  # as texts, or as numbers
         rising = (rank[before] < rank[after])[is_pair].mean()
         if max(rising, 1 - rising) >= SORTED_SHARE:
             return True
     return False
+
+
+def _is_grouped_by_item(item: np.ndarray, keys: list[np.ndarray]) -> bool:
+    """Return whether items alone tell the order of rows with the same `keys`.
+
+    So it is in a file sorted by anything of the item's, such as its category or title, or in parts by its
+    hash. Half of the users tell the items' places, which are compared with those of the other half.
+    """
+    starts = np.r_[True, np.logical_or.reduce([np.diff(key) != 0 for key in keys])]
+    group = np.cumsum(starts) - 1
+    size = np.bincount(group)[group]
+    place = (np.arange(len(item)) - np.flatnonzero(starts)[group]) / np.maximum(size - 1, 1)
+    is_told = keys[0] % 2 == 0
+    told = np.bincount(item, (size > 1) & is_told)
+    usual = np.bincount(item, place * (size > 1) * is_told) / np.maximum(told, 1)
+    is_compared = (size > 1) & ~is_told & (told[item] > 0)
+    found, expected = place[is_compared], usual[item[is_compared]]
+    if len(found) < FEW_PAIRS or not found.std() or not expected.std():
+        return False
+    return bool(np.corrcoef(found, expected)[0, 1] > GROUPED)
 
 
 def _ties(user: np.ndarray, time: np.ndarray) -> np.ndarray:

@@ -107,10 +107,13 @@ def noise(order: str) -> pd.DataFrame:
         for item in chance.permutation(NOISE_ITEMS)[:NOISE_LENGTH]
     ]
     frame = log(rows)
+    frame = frame.sample(frac=1, random_state=0)
     frame["number"] = frame["item_id"].astype(int)
-    frame = frame.sort_values(order) if order else frame.sample(frac=1, random_state=0)
+    frame["title"] = chance.permutation(NOISE_ITEMS)[frame["number"]]
+    frame["part"] = frame["title"] % 2
+    frame = frame.sort_values(order, kind="stable") if order else frame
     frame["place"] = range(len(frame))
-    return frame.drop(columns="number")
+    return frame.drop(columns=["number", "title", "part"])
 
 
 @pytest.mark.parametrize(
@@ -121,6 +124,8 @@ def noise(order: str) -> pd.DataFrame:
         pytest.param("item_id", False, id="file sorted by items"),
         pytest.param("number", False, id="file sorted by items as numbers"),
         pytest.param(["user_id", "number"], False, id="file sorted by users and items"),
+        pytest.param("title", False, id="file sorted by titles"),
+        pytest.param(["part", "user_id"], False, id="two parts of items, each sorted by users"),
         pytest.param(None, False, id="no order"),
     ],
 )
