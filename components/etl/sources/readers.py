@@ -122,9 +122,8 @@ def _read_text(spark: SparkSession, source: Source, file: str, paths: list[str])
     # Files put together by `cat` hold their header again.
     known = [name for name in names if _contract_names(source, name)]
     is_header = functools.reduce(operator.and_, (_quoted(name) == name for name in known))
-    return frame.withColumn(
-        MALFORMED, F.when(is_header, dialect.delimiter.join(names)).otherwise(F.col(MALFORMED))
-    )
+    header = source.first_lines(file)[0].strip("\r\n")
+    return frame.withColumn(MALFORMED, F.when(is_header, header).otherwise(F.col(MALFORMED)))
 
 
 def _placed(frame: DataFrame, source: Source, files: list[str], order: Mapping[str, int]) -> DataFrame:
