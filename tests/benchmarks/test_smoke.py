@@ -1,6 +1,7 @@
 """Every benchmark still runs, at sizes of seconds: what it prints there is no measurement."""
 
 import importlib.util
+import random
 import runpy
 import subprocess
 import sys
@@ -121,7 +122,11 @@ def test_movielens_by_its_profile(tmp_path):
     lines = {
         "users": [f"{u}::{'FM'[u % 2]}::{(18, 25, 35)[u % 3]}::4::48067" for u in range(40)],
         "movies": [f"{m}::Film number {m} (1990)::{('Drama', 'Comedy')[m % 2]}" for m in range(60)],
-        "ratings": [f"{u}::{(u + n) % 60}::5::{n * 2 * 86400 + u}" for u in range(40) for n in range(50)],
+        "ratings": [
+            f"{u}::{film}::5::{n * 2 * 86400 + u}"
+            for u in range(40)
+            for n, film in enumerate(random.Random(u).sample(range(60), 50))
+        ],
     }
     files = [tmp_path / f"{name}.dat" for name in lines]
     for file, text in zip(files, lines.values(), strict=True):
