@@ -27,7 +27,7 @@ def blocks(rows: int, num_items: int) -> Iterator[slice]:
 
 @dataclass(frozen=True)
 class RankedLists:
-    """Ranked lists. `items` [rows, depth] int64, -1 after the last; `scores` [rows, depth] float32."""
+    """Ranked lists. `items` [rows, depth] int64, NO_ITEM after the last; `scores` [rows, depth] float32."""
 
     items: Ints
     scores: npt.NDArray[np.float32]
@@ -35,7 +35,7 @@ class RankedLists:
     @classmethod
     def empty(cls, rows: int, depth: int) -> "RankedLists":
         """Return empty lists, to be filled."""
-        return cls(np.full((rows, depth), -1, np.int64), np.full((rows, depth), -np.inf, np.float32))
+        return cls(np.full((rows, depth), NO_ITEM, np.int64), np.full((rows, depth), -np.inf, np.float32))
 
     @classmethod
     def best(cls, items: Ints, scores: npt.NDArray, depth: int) -> "RankedLists":
@@ -43,7 +43,7 @@ class RankedLists:
         order = np.lexsort((items, -scores), axis=1)[:, :depth]
         items, scores = np.take_along_axis(items, order, 1), np.take_along_axis(scores, order, 1)
         lists = cls.empty(len(items), depth)
-        lists.items[:, : items.shape[1]] = np.where(scores == -np.inf, -1, items)
+        lists.items[:, : items.shape[1]] = np.where(scores == -np.inf, NO_ITEM, items)
         lists.scores[:, : items.shape[1]] = scores
         return lists
 

@@ -103,10 +103,10 @@ class VotedScores(Scores):
 
     def _voted(self, count: int) -> tuple[Ints, Floats]:
         """Return the items with the most votes and their scores, -inf behind the last."""
-        votes = self.votes
-        columns = np.arange(np.diff(votes.indptr).max(initial=0))
+        votes, lengths = self.votes, np.diff(self.votes.indptr)
+        columns = np.arange(lengths.max(initial=0))
         entry = np.minimum(votes.indptr[:-1, None] + columns, max(0, votes.nnz - 1))
-        is_vote = columns < np.diff(votes.indptr)[:, None]
+        is_vote = columns < lengths[:, None]
         scores = np.where(is_vote, 1 + votes.data[entry], -np.inf)
         best, values = top_columns(torch.from_numpy(scores), count)
         items = np.take_along_axis(votes.indices[entry], best, axis=1)
