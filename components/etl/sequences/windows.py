@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -12,8 +11,9 @@ from components.shared.errors import DataError
 from components.shared.times import parse_time
 
 DAY_US = 86_400_000_000
-LEAST_SHARE = 0.001  # of the users kept; fewer are outliers
-LATEST = 100  # days with events among which an outlier is looked for
+LEAST_SHARE = 0.001
+"""Of the users kept, with a label in a window; fewer are outliers, and so are fewer than LEAST_USERS."""
+LEAST_USERS = 10  # or a tenth of the users kept, where that is fewer
 
 
 def cuts(config: SequencesConfig, events: DataFrame) -> tuple[int, int]:
@@ -34,29 +34,33 @@ def check(config: SequencesConfig, counts: Mapping[str, int], events: DataFrame)
 
     `counts` are the users kept, and those with a label in the windows valid and test.
     """
-    least = max(1, LEAST_SHARE * counts["users"])
+    users = counts["users"]
+    least = max(1, min(LEAST_USERS, users // 10), LEAST_SHARE * users)
     if min(counts["valid"], counts["test"]) >= least:
         return
-    times = F.unix_micros("timestamp").alias("time")
-    of_a_day = events.groupBy(F.to_date("timestamp")).agg(
-        F.max(F.struct(times, "user_id", "item_id")).alias("last")
-    )
-    latest = of_a_day.select("last.*").orderBy(F.desc("time")).limit(LATEST).collect()
-    gaps = [(later.time - earlier.time, number) for number, (later, earlier) in enumerate(pairwise(latest))]
-    gap, number = max(gaps, key=lambda found: found[0], default=(0, 0))
-    last = latest[number]
-    outlier = ""
-    if gap > (config.valid_days + config.test_days) * DAY_US:
-        outlier = (
-            f" Is the event of {_day(last.time)} (user {last.user_id!r}, item {last.item_id!r}) an outlier? "
-            f"The one before it is {gap // DAY_US:,} days older; "
-            f"sequences.as_of: {_day(latest[number + 1].time, 1)} ends the window there."
-        )
-    window = f"as_of={config.as_of!r}" if config.as_of else f"the last event, of {_day(latest[0].time)}"
+    end = f"as_of={config.as_of!r}" if config.as_of else "the last event"
     raise DataError(
-        f"the temporal split leaves {counts['valid']:,} of {counts['users']:,} users a label in "
+        f"the temporal split leaves {counts['valid']:,} of {users:,} users a label in "
         f"{config.valid_days} days of validation and {counts['test']:,} in {config.test_days} days of test "
-        f"before {window}: too few.{outlier} Set sequences.as_of to the end of the log, or longer windows."
+        f"before {end}: too few.{'' if config.as_of else _outlier(config, events, least)} "
+        "Set sequences.as_of to the end of the log, or longer windows."
+    )
+
+
+def _outlier(config: SequencesConfig, events: DataFrame, least: float) -> str:
+    """Return who alone goes on past the end of all others, and when that is; empty if nobody does."""
+    time = F.unix_micros("timestamp")
+    last = events.groupBy("user_id").agg(F.max(F.struct(time.alias("time"), "item_id")).alias("last"))
+    last = last.select("user_id", "last.*")
+    late = last.where(F.col("time") >= cuts(config, events)[1])
+    found = late.orderBy(F.desc("time"), "user_id").limit(int(least) + 1).collect()
+    rest = last.join(late, "user_id", "left_anti").agg(F.max("time")).collect()[0][0]
+    if len(found) > least or rest is None:
+        return ""
+    return (
+        f" Is the event of {_day(found[0].time)} (user {found[0].user_id!r}, item {found[0].item_id!r}) an "
+        f"outlier? {len(found)} of all users have events in the test window, and the others' end with "
+        f"{_day(rest)}; sequences.as_of: {_day(rest, 1)} ends the window there."
     )
 
 

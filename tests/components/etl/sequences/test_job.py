@@ -119,6 +119,27 @@ def test_an_outlier_in_time_is_named_before_anything_trains(prepared, run_step, 
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["docs.html"]
 
 
+def test_users_who_alone_go_on_past_the_log_are_named(prepared, run_step, tmp_path):
+    """Without a gap: two accounts of bots, with an event of a new item each day for months."""
+    shutil.copytree(prepared.data, tmp_path / "data")
+    events = pq.read_table(prepared.data / "events.parquet")
+    first, last = events.slice(0, 1).to_pylist()[0], max(events["timestamp"].to_pylist())
+    items = pq.read_table(prepared.data / "items.parquet")["item_id"].to_pylist()
+    rows = [
+        first | {"user_id": user, "item_id": items[day], "timestamp": last + timedelta(days=day)}
+        for day in range(1, 101)
+        for user in ("bot-1", "bot-2")
+    ]
+    alone = pa.Table.from_pylist(rows, schema=events.schema)
+    pq.write_table(pa.concat_tables([events, alone]), tmp_path / "data/events.parquet")
+    message = (
+        rf"leaves 2 of .* event of {last + timedelta(days=100):%Y-%m-%d} \(user 'bot-[12]', .* outlier. 2 of "
+        rf".*end with {last:%Y-%m-%d}; sequences.as_of: {last + timedelta(days=1):%Y-%m-%d} ends"
+    )
+    with pytest.raises(DataError, match=message):
+        run_step(tmp_path / "data", tmp_path / "out", split="temporal")
+
+
 @pytest.mark.parametrize("window", [{"as_of": "2025-01-15"}, {"core": 2}])
 def test_the_share_of_faulty_rows_is_one_of_all_rows(run_step, tmp_path, window):
     """Also where a window or a core leaves most rows out: what is refused lies on both sides."""
