@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from components.shared import environment
 from components.shared.artifacts.fingerprint import of_folder, of_text
 from components.shared.artifacts.storage import is_remote
 from components.shared.config import to_json
@@ -137,13 +138,15 @@ def _execute(
     from pipelines import run_page
     from pipelines.dag import Outputs, compile_to
 
-    # Threads that spin long while they wait slow training down several times on a busy machine; those that
-    # sleep at once cost a tenth on an idle one.
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    os.environ[EVENTS_VARIABLE] = str(console.events)
-    os.environ["MLFLOW_TRACKING_URI"] = profile.register.tracking_uri  # where steps log as they train
-    os.environ["MLFLOW_EXPERIMENT_NAME"] = profile.register.experiment
-    os.environ[PIPELINE_RUN] = folder.name
+    variables = {
+        # Threads that spin long while they wait slow training down several times on a busy machine; those
+        # that sleep at once cost a tenth on an idle one.
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "20000"),
+        EVENTS_VARIABLE: str(console.events),
+        "MLFLOW_TRACKING_URI": profile.register.tracking_uri,  # where steps log as they train
+        "MLFLOW_EXPERIMENT_NAME": profile.register.experiment,
+        PIPELINE_RUN: folder.name,
+    }
     # The images are for clusters; here every step runs in this very environment.
     warnings.filterwarnings("ignore", message="You may be attemping to run a task", category=RuntimeWarning)
 
@@ -158,6 +161,7 @@ def _execute(
     pipeline = kfp_components.load_component_from_file(str(compiled))
     try:
         with (
+            environment.set_to(variables),
             console.log.open("a", buffering=1, encoding="utf-8") as log,
             contextlib.redirect_stdout(log),
         ):

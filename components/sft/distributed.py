@@ -24,6 +24,7 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 
+from components.shared import environment
 from components.shared.errors import ConfigError, TrainingError, UserError
 from components.shared.processes import die_with_parent
 from components.shared.tracking.tracker import NO_TRACKING, Tracker
@@ -125,19 +126,12 @@ def _started(
             worker.join()
 
 
-@contextlib.contextmanager
-def _only_gpu(number: int) -> Iterator[None]:
+def _only_gpu(number: int) -> contextlib.AbstractContextManager[None]:
     """Let processes started in the block see one GPU: transformers uses all it sees."""
-    before = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if torch.cuda.device_count():
-        os.environ["CUDA_VISIBLE_DEVICES"] = before.split(",")[number] if before else str(number)
-    try:
-        yield
-    finally:
-        if before is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = before
-        else:
-            os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    if not torch.cuda.device_count():
+        return contextlib.nullcontext()
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return environment.set_to({"CUDA_VISIBLE_DEVICES": seen.split(",")[number] if seen else str(number)})
 
 
 def _result(workers: Sequence[SpawnProcess], connections: Sequence[Connection], tracker: Tracker) -> Any:

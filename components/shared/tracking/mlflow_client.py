@@ -3,12 +3,12 @@
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from mlflow import MlflowClient
 
+from components.shared import environment
 from components.shared.errors import ConfigError
 from components.shared.tracking import relocation
 from components.shared.tracking.failures import readable_errors, without_password
@@ -58,17 +58,9 @@ def connect_briefly() -> MlflowClient:
     return connect("", create=True)
 
 
-@contextmanager
-def as_default(client: MlflowClient) -> Iterator[None]:
+def as_default(client: MlflowClient) -> AbstractContextManager[None]:
     """Make the client's URI MLflow's default, where its SQL registry looks up logged models."""
-    before = os.environ.pop("MLFLOW_TRACKING_URI", None)
-    os.environ["MLFLOW_TRACKING_URI"] = client.tracking_uri
-    try:
-        yield
-    finally:
-        del os.environ["MLFLOW_TRACKING_URI"]
-        if before is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = before
+    return environment.set_to({"MLFLOW_TRACKING_URI": client.tracking_uri})
 
 
 def exists(tracking_uri: str) -> bool:
