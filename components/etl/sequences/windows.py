@@ -48,7 +48,7 @@ def check(config: SequencesConfig, counts: Mapping[str, int], events: DataFrame)
 
 
 def _outlier(config: SequencesConfig, events: DataFrame, least: float) -> str:
-    """Return who alone goes on past the end of all others, and when that is; empty if nobody does."""
+    """Return whose events alone lie in the test window, for people; empty if many do."""
     time = F.unix_micros("timestamp")
     last = events.groupBy("user_id").agg(F.max(F.struct(time.alias("time"), "item_id")).alias("last"))
     last = last.select("user_id", "last.*")
