@@ -24,7 +24,7 @@ TIE = 1.0e-3
 def test_where_vllm_is_not_installed(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with (
-        pytest.raises(ConfigError, match="vLLM is not installed here; run the step in the trainer image"),
+        pytest.raises(ConfigError, match="vllm is not installed here; run the step in the trainer image"),
         vllm_engine.opened(tiny_model_folder, "float32", 0),
     ):
         pass
