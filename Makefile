@@ -23,15 +23,21 @@ BUILD_FLAGS ?=
 RUN_FLAGS ?=
 export BUILDAH_LAYERS ?= true
 
-.PHONY: run test test-verl lint k8s-check setup clean images spark trainer ops
+.PHONY: run test test-slow test-verl lint k8s-check setup clean images spark trainer ops
 
 run: setup
 	$(BIN)/recllm run --profile $(PROFILE)
 
 # Two processes of one thread each: on small models, threads wait for each other more than they work. Whole
 # files go to a process in the order of tests/conftest.py, the heavy ones first.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
+	$(PYTEST) -m "not slow" --durations 20
+
+# What takes longer: whole runs, kills, servers that fail, fuzzed tables, the benchmarks on small data.
+test-slow: setup
+	$(PYTEST) -m slow --durations 20
 
 VERL_TESTS := tests/components/grpo/verl tests/components/evaluate/test_answers.py \
 	tests/components/shared/language_model/test_vllm_engine.py tests/components/serve/test_vllm.py

@@ -25,7 +25,16 @@ from data_contracts.evaluation import (
 os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 
-HEAVY = ("pipelines/test_run.py", "benchmarks/test_smoke.py", "components/test_kill.py")
+HEAVY = (
+    "pipelines/test_run.py",
+    "benchmarks/test_smoke.py",
+    "fuzz/test_tables.py",
+    "components/serve/test_recommend.py",
+    "components/register/test_registry.py",
+    "components/test_kill.py",
+    "components/register/test_faults.py",
+    "components/etl/sources/test_kinds.py",
+)
 """Files that take minutes, the longest first."""
 
 

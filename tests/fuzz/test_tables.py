@@ -10,11 +10,12 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from components.etl.config import SequencesConfig
 from components.etl.sources import faults, raw
+from components.etl.sources.readers import WHITE
 from components.etl.sources.tally import groups, tally
 from components.shared.artifacts import raw_tables
 from components.shared.artifacts.storage import Folder
@@ -133,8 +134,9 @@ USER = st.fixed_dictionaries({"user_id": ODD, "age": ODD | st.just("21.0"), "int
 MANY = {"min_size": 60, "max_size": 60}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
-@settings(SEEDED, max_examples=2)
+@settings(SEEDED, max_examples=2, phases=[Phase.generate])  # to shrink 180 rows takes Spark minutes
 @given(st.lists(USER, **MANY), st.lists(ITEM, **MANY), st.lists(EVENT, **MANY))
 def test_mutated_cells_are_read_right_or_counted(spark, tmp_path_factory, form, users, items, events):
     folder = tmp_path_factory.mktemp("cells")
@@ -158,7 +160,7 @@ def test_mutated_cells_are_read_right_or_counted(spark, tmp_path_factory, form, 
         valid = faults.valid_rows(frame).collect()
         assert len(valid) + sum(counted.refused.values()) == counted.rows
         key = "item_id" if table == "items" else "user_id"
-        assert {row[key] for row in valid} <= {row[key] for row in written[table]}
+        assert {row[key] for row in valid} <= {row[key].strip(WHITE) for row in written[table]}
         for row in valid:
             assert row[key].strip() and row[key].strip(string.whitespace).lower() not in NULL_WORDS
             if table == "events":
@@ -166,6 +168,7 @@ def test_mutated_cells_are_read_right_or_counted(spark, tmp_path_factory, form, 
                 assert row.dwell_seconds is None or 0 <= row.dwell_seconds < float("inf")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_a_mutated_log_gives_all_tables_or_none(sample_folder, run_step, tmp_path, seed):
     data, out = tmp_path / "data", tmp_path / "out"

@@ -152,6 +152,7 @@ def _once(real):
     return part
 
 
+@pytest.mark.slow
 def test_object_storage_is_read_and_written(registry, data, tmp_path, monkeypatch) -> None:
     (tmp_path / "s3").mkdir()
     with serving(tmp_path / "s3") as server:
@@ -227,6 +228,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on_and_its_table_is_whole(registry, data, tmp_path, monkeypatch) -> None:
     """Kills one command after the other with signal 9; the last attempt finishes what they began."""
     out, work = tmp_path / "out", tmp_path / "work"
@@ -247,6 +249,7 @@ def test_a_killed_command_goes_on_and_its_table_is_whole(registry, data, tmp_pat
     assert not list(work.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full", ["work", "out"])
 def test_a_full_disk_is_named_and_the_same_command_finishes(
     registry, data, tmp_path, small_disk, full
@@ -266,6 +269,7 @@ def test_a_full_disk_is_named_and_the_same_command_finishes(
     assert pq.read_table(out).num_rows == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["scored", "reasoned"])
 def test_who_has_met_every_item_costs_nobody_an_answer(registry, data, tmp_path, answer) -> None:
     with (data / "events.csv").open("a") as events:

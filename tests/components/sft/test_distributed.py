@@ -95,6 +95,7 @@ def test_two_processes_have_the_losses_of_one(
     assert len(caplog.messages) == 5, "the others are not"
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_named_and_any_number_of_processes_resumes(trained: Train, tmp_path: Path) -> None:
     """One process resumes what two with shards began, and two with shards what one began."""
     whole = trained("whole")

@@ -246,6 +246,7 @@ def test_faulty_exposures_are_quarantined(prepared, run_step, tmp_path):
     assert "raw_exposures" in (tmp_path / "out/docs.html").read_text()
 
 
+@pytest.mark.slow
 def test_lists_may_lie_elsewhere_or_be_missing(prepared, run_step, tmp_path):
     data, lists = tmp_path / "data", tmp_path / "lists"
     shutil.copytree(prepared.data, data)

@@ -78,6 +78,7 @@ def digest_one(folder):
     return [hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.iterdir())]
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_named(prepared, run_step, small_disk):
     with pytest.raises(OutputError, match="disk is full"):
         run_step(prepared.data, small_disk / "out")

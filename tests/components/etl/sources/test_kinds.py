@@ -73,6 +73,7 @@ def test_rows_of_parts_are_numbered_in_their_file(spark, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_optional_values_cost_no_row_and_of_rows_with_one_id_the_fuller_wins(spark, tmp_path):
     users = "user_id,age,gender,city_tier,interests\n" + "".join(
         [
@@ -142,6 +143,7 @@ def test_a_day_of_creation_beyond_the_calendar_is_unknown_and_counted(spark, tmp
     assert {tuple(row) for row in read} == {("i0", None), ("i1", 1546300800), ("i2", None)}
 
 
+@pytest.mark.slow
 def test_json_parts_as_spark_writes_them_are_read(spark, tmp_path):
     data = tables(tmp_path / "data")
     (data / "items.csv").unlink()
@@ -191,6 +193,7 @@ def test_ids_of_the_log_without_a_row_are_counted_and_bounded(spark, key):
     assert docs.counts[f"Ids of the log in {table}"] == {"without a row": 0}
 
 
+@pytest.mark.slow
 def test_many_rare_items_without_a_row_stop_a_run_that_few_rows_would_not(run_step, tmp_path):
     events = [
         f"u{user},i{item},view,{20000 + 100 * user + item},1" for user in range(40) for item in range(5)

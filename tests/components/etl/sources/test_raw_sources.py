@@ -90,6 +90,7 @@ def write_csv(path: Path, rows: list[dict]) -> None:
         writer.writerows(rows)
 
 
+@pytest.mark.slow
 def test_a_log_in_deskdrops_shape_runs_as_it_is(tmp_path: Path, run_step) -> None:
     agent = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_11_2) AppleWebKit/537.36 (KHTML, like Gecko)"
     kinds = ["VIEW", "LIKE", "BOOKMARK", "FOLLOW", "COMMENT CREATED"]
