@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from components.evaluate.scores import Scores
 from components.shared.metrics import Bools, Floats
@@ -97,14 +98,15 @@ def resampled_means(values: Floats, samples: int, seed: int) -> Floats:
     generator = np.random.default_rng(seed)
     # How often each user was drawn, for some resamples at a time: one matrix product serves all values.
     size = max(1, _BLOCK_BYTES // (8 * users))
-    for begin in range(0, samples, size):
-        counts = np.stack(
-            [
-                np.bincount(generator.integers(0, users, users), minlength=users)
-                for _ in range(min(size, samples - begin))
-            ]
-        )
-        means[:, begin : begin + size] = flat @ counts.T.astype(np.float64) / users
+    with threadpool_limits(1):  # threads of BLAS that wait for a busy core make it many times slower
+        for begin in range(0, samples, size):
+            counts = np.stack(
+                [
+                    np.bincount(generator.integers(0, users, users), minlength=users)
+                    for _ in range(min(size, samples - begin))
+                ]
+            )
+            means[:, begin : begin + size] = flat @ counts.T.astype(np.float64) / users
     return means.reshape(*values.shape[:-1], -1)
 
 

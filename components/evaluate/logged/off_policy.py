@@ -8,9 +8,11 @@ slot counts where the ranking names the item that was shown there, by the invers
 that the propensities are right and nowhere zero.
 
 A user without a test label engaged with nothing that was shown, which adds 0 whatever the ranking: these
-users count without being ranked. The sum of weights, by which the self-normalised estimator (Swaminathan &
-Joachims 2015) divides, does depend on their rankings. Divided by the sum of the others alone, as if nobody
-else had been shown a list, the level was 0.70 for 0.18 and 0.23 for 0.04 in the test's simulation.
+users count without being ranked. Hence no self-normalised estimate (Swaminathan & Joachims 2015): it divides
+by the sum of everybody's weights, which depend on the rankings. Divided by the sum over users with a label
+alone, the level was 0.70 for 0.18 and 0.23 for 0.04 in the test's simulation. Where everybody has a label,
+lists that led to one stand for those that did not, so the level is too high, and a ranking's ratio to the
+lists as shown is right; self-normalised, it would be too close to one.
 """
 
 import math

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from kfp.dsl import HTML, Artifact, Metrics, Model
 
-from components.evaluate import component
+from components.evaluate import component, gate
 from components.evaluate.config import EvaluateConfig, GateConfig
 from components.evaluate.job import headline_metrics, run
 from components.shared.config import to_parameter
@@ -21,6 +21,7 @@ from components.shared.language_model.load import load
 from components.shared.language_model.ranker import Ranker
 from data_contracts.evaluation import METRICS, USER_METRICS, Alarm, EvaluationReport, TrainingAlarms
 from data_contracts.tables import EXPOSURES, PROMPTS, QUARANTINE, RANKINGS, SEQUENCES
+from tests.components.evaluate.conftest import write_prompts
 
 CONFIG = EvaluateConfig(max_new_tokens=6, bootstrap_samples=200, dtype="float32")
 
@@ -109,6 +110,21 @@ def test_the_scored_ranking_is_whole_and_always_valid(evaluated) -> None:
     example = next(given for given in report.examples[0].answers if given.model == "grpo_scored")
     assert example.text.startswith("<think></think><answer>") and example.valid
     assert report.difference("grpo", "grpo_scored", "ndcg@10")
+
+
+def test_reasoning_pays_by_the_answers_of_the_step(
+    evaluated, world, tiny_model_folder, no_alarms, tmp_path: Path
+) -> None:
+    rows = [row | {"labels": [1], "label_items": row["candidates"][:1]} for row in world.rows[:8]]
+    write_prompts(tmp_path / "prompts", rows)  # what the model leaves first, as it finds no answer in 6 tokens
+    given = {**tables(world), "prompts": tmp_path / "prompts", "models": {"grpo": tiny_model_folder}}
+    run(CONFIG, **given, training_alarms=no_alarms, lineage={}, **outputs(tmp_path))
+    required = GateConfig(beats=(), min_valid_share=0.0, refuse_alarms=False, reasoning_pays="require")
+    for folder, pays in ((tmp_path, True), (evaluated[1], False)):
+        decided = gate.run(required, folder / "report.json", tmp_path / "decision.html")
+        (rule,) = [rule for rule in decided.rules if rule.name == "reasoning pays on NDCG@10"]
+        assert decided.passed == rule.passed == pays
+        assert rule.figure in (tmp_path / "decision.html").read_text()
 
 
 @pytest.mark.parametrize("fuse", [1.0, 0.0])

@@ -94,6 +94,16 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     assert 0.88 < np.mean(covered) <= 1
 
 
+def test_lists_chosen_by_the_engagement_leave_the_ratio_to_the_shown_ones_right() -> None:
+    visits = [simulated(seed, 4000) for seed in range(5)]
+    lists = [engaged[-1] for user in zip(*visits, strict=True) if (engaged := with_label(list(user)))]
+    found = estimated(lists, POLICIES)
+    logged = sum(p * value_of(shown) for p, shown in zip(POLICY, LISTS, strict=True))
+    for name, ranking in POLICIES.items():
+        ratio = found[name].engagement / found[SHOWN].engagement
+        assert ratio == pytest.approx(value_of(ranking) / logged, rel=0.1)
+
+
 def test_a_ranking_that_agrees_with_no_slot_has_no_estimate() -> None:
     found = estimated(simulated(1, 100), {"elsewhere": ["x", "y"], "short": ["a"], "empty": []})
     assert set(found) == {SHOWN, "short"}
