@@ -25,6 +25,7 @@ from components.shared.artifacts.storage import is_remote
 from components.shared.config import from_mapping, strict
 from components.shared.errors import ConfigError
 from components.shared.prompting.settings import PromptSettings
+from data_contracts.evaluation import BASE_MODEL, CANDIDATE_ORDER, CHAMPION, SCORED_MODEL, UNFUSED_MODEL
 from pipelines.datasets.synthetic.config import SampleConfig
 from pipelines.placement import Placement, StepPlacement
 
@@ -67,6 +68,7 @@ class Profile:
                 f"prompts.target: {target!r} and retrieve.blend.learner: {learner!r}; a teacher "
                 "needs 'teacher' in both"
             )
+        self._check_gate()
         if self.placement is None:
             return
         if not re.match("https?://", self.register.tracking_uri):
@@ -82,6 +84,19 @@ class Profile:
                     raise ValueError(f"checkpoints: {self.checkpoints!r} is on no volume of the step {step}")
         self._check_model("base_model", self.base_model, self.placement.base_model)
         self._check_model("retrieve.encoder", self.retrieve.encoder, self.placement.retrieve)
+
+    def _check_gate(self) -> None:
+        """Raise ValueError if a rule of the gate names what no report of this profile can hold."""
+        generates, scored = self.sft.answers == "generate", self.evaluate.scored
+        if self.gate.reasoning_pays == "require" and not (generates and scored):
+            raise ValueError(
+                "gate.reasoning_pays: require compares generated answers with the same model's scores; set "
+                "sft.answers to generate and evaluate.scored to true, or reasoning_pays to report"
+            )
+        reported = {CANDIDATE_ORDER, CHAMPION, BASE_MODEL, "sft", "best_conventional", *self.retrieve.ranked}
+        reported |= {SCORED_MODEL} if generates and scored else set() if generates else {UNFUSED_MODEL}
+        if unknown := sorted({*self.gate.beats} - reported):
+            raise ValueError(f"gate.beats: '{unknown[0]}' is not one of {', '.join(sorted(reported))}")
 
     def _check_model(self, key: str, model: BaseModelConfig | EncoderConfig, step: StepPlacement) -> None:
         """Raise ValueError if `model`, which `step` loads, can change without being noticed."""

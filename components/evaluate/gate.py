@@ -110,8 +110,8 @@ def _reasoning_pays(config: GateConfig, report: EvaluationReport) -> Rule:
     )
     if found is None and required:
         raise ConfigError(
-            f"gate.reasoning_pays: the report has no '{SCORED_MODEL}'; set evaluate.scored to true, or "
-            "gate.reasoning_pays to off"
+            f"gate.reasoning_pays: the report has no '{SCORED_MODEL}'; set evaluate.scored to true and "
+            "sft.answers to generate, or gate.reasoning_pays to off"
         )
     name = f"reasoning pays on {TITLES[config.metric]}" + ("" if required else " (reported only)")
     if found is None:

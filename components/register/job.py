@@ -26,7 +26,15 @@ from components.register.config import RegisterConfig, RegistryConfig
 from components.shared.artifacts.fingerprint import of_folder, of_text
 from components.shared.artifacts.outputs import atomic_folder
 from components.shared.config import to_json
-from components.shared.errors import ConfigError, DataError, faults_as, full_disk_named, is_full_disk
+from components.shared.errors import (
+    ConfigError,
+    DataError,
+    ModelError,
+    faults_as,
+    full_disk_named,
+    is_full_disk,
+)
+from components.shared.language_model.ranker import Ranker
 from components.shared.logs import logger
 from components.shared.reporting import page
 from components.shared.tracking import evaluation, failures, mlflow_client, registry
@@ -97,6 +105,7 @@ def run_champion(config: RegistryConfig, version: str, folder: Path) -> None:
             client = mlflow_client.connect(config.tracking_uri)
             with failures.readable_errors(client.tracking_uri):
                 _download(client, config.model_name, version, partial)
+                _check_version(config.model_name, version, partial)
                 _write_data_summary(client, config.model_name, version, partial)
         else:
             (partial / NO_MODEL).write_text(f"{config.model_name} has no champion yet\n")
@@ -189,6 +198,18 @@ def _write_data_summary(client: MlflowClient, name: str, version: str, folder: P
         report = json.loads(Path(client.download_artifacts(run_id, REPORT, scratch)).read_text("utf-8"))
     if summary := report.get("data"):  # an older version of the report has none
         (folder / DATA_SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
+
+
+def _check_version(name: str, version: str, model: Path) -> None:
+    """Raise ConfigError if this code cannot rank with `model`, before anything is trained to beat it."""
+    try:
+        Ranker.read(model)
+    except ModelError as error:
+        raise ConfigError(
+            f"{name} version {version} (alias {CHAMPION}) ranks in a way of another version of the project "
+            f"({error.__cause__}); promote a version that this code reads, or delete the alias, and the next "
+            "model is compared without a champion"
+        ) from error
 
 
 def _download(client: MlflowClient, name: str, version: str, folder: Path) -> None:

@@ -54,6 +54,16 @@ def test_every_profile_loads_and_serves_as_it_trained_and_judged(name: str) -> N
             id="scores that no request has",
         ),
         pytest.param(
+            "sft: {answers: title_likelihood}\ngate: {reasoning_pays: require}",
+            r"mine\.yaml: gate\.reasoning_pays: require compares generated answers",
+            id="no reasoning to pay",
+        ),
+        pytest.param(
+            "gate: {beats: [bsarec]}",
+            r"mine\.yaml: gate\.beats: 'bsarec' is not one of base, best_conventional, candidates",
+            id="an opponent that is not trained",
+        ),
+        pytest.param(
             "prompts: {target: teacher}",
             r"mine\.yaml: prompts\.target: 'teacher' and retrieve\.blend\.learner: 'logit'; a teacher needs",
             id="nobody to teach",

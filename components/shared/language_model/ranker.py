@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +27,17 @@ class Ranker:
     scale: float = 1.0
     fuse: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.answers not in get_args(Answers):
+            raise ValueError(f"answers {self.answers!r} is not one of {', '.join(get_args(Answers))}")
+
     @classmethod
     def read(cls, model: Path) -> "Ranker":
         """Return the ranker of the model in a folder. Raises ModelError: one of another form."""
         config = json.loads((model / "config.json").read_text(encoding="utf-8"))
         try:
             return cls(**config.get(KEY, {}))
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise ModelError(
                 f"{model / 'config.json'}: its '{KEY}' is of another version of the project ({error})"
             ) from error

@@ -182,6 +182,27 @@ def test_a_disk_too_full_for_the_champion_is_no_fault_of_the_champion(
     assert list(small_disk.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("ranker", "message"),
+    [({"answers": "embeddings"}, "'embeddings' is not one of generate"), ({"depth": 3}, "'depth'")],
+)
+def test_a_champion_that_ranks_in_a_way_of_another_version_is_refused(
+    ranker, message, config, inputs, tmp_path
+) -> None:
+    client = connect(config.tracking_uri)
+    client.create_registered_model(MODEL)
+    packaged = tmp_path / "packaged"
+    model = shutil.copytree(inputs["model"], packaged / "model")
+    values = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(values | {"ranker": ranker}))
+    flavors = {"python_function": {"artifacts": {"model": {"path": "model"}}}}
+    (packaged / "MLmodel").write_text(json.dumps({"flavors": flavors}))
+    client.create_model_version(MODEL, packaged.as_uri())
+    with pytest.raises(ConfigError, match=rf"recllm-r1 version 1 \(alias champion\) ranks .*{message}.*delete"):
+        run_champion(config, "1", tmp_path / "champion")
+    assert not (tmp_path / "champion").exists()
+
+
 def test_a_champion_whose_files_are_gone_is_named(config, tmp_path) -> None:
     client = connect(config.tracking_uri)
     client.create_registered_model(MODEL)
