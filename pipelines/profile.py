@@ -86,7 +86,7 @@ class Profile:
         self._check_model("retrieve.encoder", self.retrieve.encoder, self.placement.retrieve)
 
     def _check_gate(self) -> None:
-        """Raise ValueError if a rule of the gate names what no report of this profile can hold."""
+        """Raise ValueError if the gate's rules name what no report can hold."""
         generates, scored = self.sft.answers == "generate", self.evaluate.scored
         if self.gate.reasoning_pays == "require" and not (generates and scored):
             raise ValueError(

@@ -71,11 +71,15 @@ def _parts(prompts: Sequence[PromptRow], catalogue: Catalogue) -> Iterator[tuple
     away: Floats = np.array([prompt.days_since_last for prompt in prompts], float)  # NaN for None
     if not np.isnan(away).all():
         days = np.nanquantile(away, 2 / 3, method="lower")
-        yield "long away", f"more than {days:.2g} days since the last event (longest third)", away > days
+        yield "long away", f"more than {_duration(days)} since the last event (longest third)", away > days
 
     groups = Counter(group for prompt in prompts for group in prompt.groups)
     for group in sorted(name for name, users in groups.items() if users >= SMALLEST_GROUP):
         yield group, "", np.array([group in prompt.groups for prompt in prompts])
+
+
+def _duration(days: float) -> str:
+    return f"{days:.3g} days" if days >= 1 else f"{24 * 60 * days:.3g} minutes"
 
 
 def _is_new(prompt: PromptRow, catalogue: Catalogue) -> bool:

@@ -105,7 +105,7 @@ def run_champion(config: RegistryConfig, version: str, folder: Path) -> None:
             client = mlflow_client.connect(config.tracking_uri)
             with failures.readable_errors(client.tracking_uri):
                 _download(client, config.model_name, version, partial)
-                _check_version(config.model_name, version, partial)
+                _check_version(config.model_name, version, partial)  # training comes after this step
                 _write_data_summary(client, config.model_name, version, partial)
         else:
             (partial / NO_MODEL).write_text(f"{config.model_name} has no champion yet\n")
@@ -201,7 +201,7 @@ def _write_data_summary(client: MlflowClient, name: str, version: str, folder: P
 
 
 def _check_version(name: str, version: str, model: Path) -> None:
-    """Raise ConfigError if this code cannot rank with `model`, before anything is trained to beat it."""
+    """Raise ConfigError if this code cannot rank with `model`."""
     try:
         Ranker.read(model)
     except ModelError as error:

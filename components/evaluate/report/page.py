@@ -157,8 +157,10 @@ def _method(report: EvaluationReport) -> Block:
         if sample.users_asked
         else ""
     )
+    is_sample = sample.users < sample.users_available
+    users = f"a sample by seed {sample.seed}" if is_sample else "all that have a test prompt"
     return Text(
-        f"Users are a sample by seed {sample.seed}. Every model ranks the full catalogue: a language model "
+        f"Users are {users}. Every model ranks the full catalogue: a language model "
         f"orders its {sample.candidates:.0f} candidates, and a label outside them counts as a miss, so no "
         f"order of theirs has a recall above {sample.recall_ceiling:.4f}.{asked} Labels are the first items "
         "of the test window that are engaged with enough, as many as an answer names (prompts.answer_length, "
@@ -170,4 +172,4 @@ def _method(report: EvaluationReport) -> Block:
 
 def _lineage(report: EvaluationReport) -> Block:
     texts = {key: v if isinstance(v, str) else json.dumps(v) for key, v in report.lineage.items()}
-    return Table([], sorted(texts.items()), is_text=True)
+    return Table([], sorted((key, text) for key, text in texts.items() if text), is_text=True)

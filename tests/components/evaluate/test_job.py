@@ -116,7 +116,7 @@ def test_reasoning_pays_by_the_answers_of_the_step(
     evaluated, world, tiny_model_folder, no_alarms, tmp_path: Path
 ) -> None:
     rows = [row | {"labels": [1], "label_items": row["candidates"][:1]} for row in world.rows[:8]]
-    write_prompts(tmp_path / "prompts", rows)  # what the model leaves first, as it finds no answer in 6 tokens
+    write_prompts(tmp_path / "prompts", rows)  # 6 tokens hold no answer: the candidates' order stays
     given = {**tables(world), "prompts": tmp_path / "prompts", "models": {"grpo": tiny_model_folder}}
     run(CONFIG, **given, training_alarms=no_alarms, lineage={}, **outputs(tmp_path))
     required = GateConfig(beats=(), min_valid_share=0.0, refuse_alarms=False, reasoning_pays="require")

@@ -198,7 +198,9 @@ def test_a_champion_that_ranks_in_a_way_of_another_version_is_refused(
     flavors = {"python_function": {"artifacts": {"model": {"path": "model"}}}}
     (packaged / "MLmodel").write_text(json.dumps({"flavors": flavors}))
     client.create_model_version(MODEL, packaged.as_uri())
-    with pytest.raises(ConfigError, match=rf"recllm-r1 version 1 \(alias champion\) ranks .*{message}.*delete"):
+    with pytest.raises(
+        ConfigError, match=rf"recllm-r1 version 1 \(alias champion\) ranks .*{message}.*delete"
+    ):
         run_champion(config, "1", tmp_path / "champion")
     assert not (tmp_path / "champion").exists()
 
