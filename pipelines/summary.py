@@ -41,9 +41,12 @@ def show(run: LocalRun) -> None:
 def show_experiment(folder: Path) -> None:
     """Print an experiment's question, its variants side by side, the verdict and the report's path."""
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    variants = report["variants"]
-    figures = {variant: experiment_report.figures(row) for variant, row in variants.items()}
-    _print(report["question"], figures, report["verdict"], f"report: {folder / 'report.html'}")
+    _print(
+        report["question"],
+        experiment_report.table_of(report),
+        report["verdict"],
+        f"report: {folder / 'report.html'}",
+    )
 
 
 def show_rows(title: str, rows: Sequence[Any], without: Sequence[str] = ()) -> None:
@@ -63,7 +66,7 @@ def _print(title: str, figures: Mapping[str, Mapping[str, str]], *lines: str) ->
     screen = Console(width=max(WIDTH, Console().width), soft_wrap=True, highlight=False)
     table = Table("", title=title, title_justify="left")
     for header in next(iter(figures.values())):
-        table.add_column(header, justify="right")
+        table.add_column(header, justify="right", overflow="fold")
     for name, row in figures.items():
         table.add_row(name, *row.values())
     screen.print(table)

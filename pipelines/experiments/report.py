@@ -16,7 +16,7 @@ from data_contracts.evaluation import (
 from pipelines.experiments import seeds
 
 METRICS = ("ndcg@10", "recall@10", "ilad", "novelty")
-NOT_RUN = "not run yet"
+NOT_RUN, FIRST = "not run yet", "over the first variant"
 Row = Mapping[str, Any]
 """The figures of a variant's trained model, as `row_of` returns them."""
 
@@ -103,14 +103,24 @@ def verdict(rows: Mapping[str, Row]) -> str:
     return f"{highest}, and its interval lies above all others."
 
 
-def figures(row: Row) -> dict[str, str]:
-    """Return what tables show of a variant, by the columns' headers."""
+def table_of(document: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return what tables show of each variant, by the columns' headers; no column is empty.
+
+    Seeds are compared together, so none of them with the first.
+    """
+    rows = {title: _figures(row) for title, row in document["variants"].items()}
+    shown = {header for row in rows.values() for header, text in row.items() if text}
+    shown -= {FIRST} if document.get("seeds") else set()
+    return {title: {header: row[header] for header in row if header in shown} for title, row in rows.items()}
+
+
+def _figures(row: Row) -> dict[str, str]:
     low, high = row["ndcg@10_interval"]
     ignored = row["reasoning_ignored_share"]
     return {TITLES[metric]: format_metric(metric, row[metric]) for metric in METRICS} | {
         "NDCG@10 interval": f"{low:.4f} to {high:.4f}",
         "over the candidates' order": row["gain"],
-        "over the first variant": row["over_first"],
+        FIRST: row["over_first"],
         "valid": f"{row['valid_share']:.1%}",
         "tokens": f"{row['tokens_per_user']:.0f}",
         "ranks as SFT": "yes" if row["ranks_as_sft"] else "no",
@@ -122,7 +132,7 @@ def figures(row: Row) -> dict[str, str]:
 def _write_page(path: Path, document: Mapping[str, Any]) -> None:
     from components.shared.reporting import charts, page
 
-    rows, made_from = document["variants"], document["made_from"]
+    rows, made_from, shown = document["variants"], document["made_from"], table_of(document)
     blocks: list[page.Block] = [page.Note(document["verdict"])]
     for title, cause in document["missing"].items():
         blocks.append(page.Note(f"{title}: {cause}", "warn" if cause == NOT_RUN else "bad"))
@@ -134,19 +144,21 @@ def _write_page(path: Path, document: Mapping[str, Any]) -> None:
         for title, row in rows.items():
             low, high = row["ndcg@10_interval"]
             marks.append(charts.Mark(label=title, value=row["ndcg@10"], low=low, high=high, tone="llm"))
-            table.append([page.Cell(title, href=made_from[title]["page"]), *figures(row).values()])
+            table.append([page.Cell(title, href=made_from[title]["page"]), *shown[title].values()])
         sample, lineage = (next(iter(made_from.values()))[key] for key in ("sample", "lineage"))
         blocks += [
-            page.Figures({"NDCG@10 of each variant": charts.intervals(marks, from_zero=True)}),
-            page.Table(["variant", *figures(row)], table),
+            page.Figures(
+                {} if together else {"NDCG@10 of each variant": charts.intervals(marks, from_zero=True)}
+            ),
+            page.Table(["variant", *shown[title]], table),
             page.Text(GLOSSARY, "faint"),
             page.Text(f"Profile {lineage.get('profile')}, data {lineage.get('data')}."),
             page.Text(
                 f"Model: {TRAINED_MODEL}, what training ended with. {sample}; bootstrap intervals, gains "
-                "over the candidates' order and over the first variant (blank where users differ) paired. "
-                "Tokens: of an answer. Ranks as SFT: the figures are the SFT model's, which is the output "
-                "where no step of GRPO was better. Reasoning ignored: answers that another user's reasoning "
-                "leaves unchanged; blank without a valid answer.",
+                "over others (blank where users differ) paired. Tokens: of an answer. Ranks as SFT: the "
+                "figures are the SFT model's, which is the output where no step of GRPO was better. "
+                "Reasoning ignored: answers that another user's reasoning leaves unchanged; blank without a "
+                "valid answer.",
                 "faint",
             ),
         ]
