@@ -113,7 +113,8 @@ def _reasoning_pays(config: GateConfig, report: EvaluationReport) -> Rule:
             f"gate.reasoning_pays: the report has no '{SCORED_MODEL}'; set evaluate.scored to true and "
             "sft.answers to generate, or gate.reasoning_pays to off"
         )
-    name = f"reasoning pays on {TITLES[config.metric]}" + ("" if required else " (reported only)")
+    what = "reasoning pays on {}" if required else "gain of reasoning on {} (reported only)"
+    name = what.format(TITLES[config.metric])
     if found is None:
         return Rule(name=name, figure="not measured", passed=True)
     return Rule(name=name, figure=str(found), passed=found.low > 0 or not required)
@@ -125,7 +126,8 @@ def _off_policy(config: GateConfig, report: EvaluationReport) -> Rule:
         raise ConfigError(
             "gate.off_policy: no exposures with propensities; bring this column, or set it to report"
         )
-    name = "off-policy engagement above that of the shown lists" + ("" if required else " (reported only)")
+    name = f"off-policy engagement {'above' if required else 'beside'} that of the shown lists"
+    name += "" if required else " (reported only)"
     shown = report.off_policy[0]
     found = next((one for one in report.off_policy if one.name == TRAINED_MODEL), None)
     if found is None:

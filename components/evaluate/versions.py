@@ -7,7 +7,7 @@ import pandas as pd
 from mlflow import MlflowClient
 
 from components.evaluate.comparison import holm, interval, p_value, resampled_means
-from components.shared.errors import ConfigError
+from components.shared.errors import ConfigError, full_disk_named
 from components.shared.tracking import mlflow_client, registry
 from components.shared.tracking.failures import readable_errors
 from data_contracts.evaluation import TITLES, TRAINED_MODEL, USER_METRICS, USERS, format_metric
@@ -31,10 +31,11 @@ def compare(tracking_uri: str, model_name: str, first: str, second: str) -> tupl
     """Return every metric of both versions (numbers or aliases), and the users they share.
 
     Users are paired where both evaluations asked for the same position of their sequence.
-    Raises ConfigError: no such version, one without recorded values, or no shared users.
+    Raises ConfigError: no such version, one without recorded values, or no shared users; OutputError: a
+    disk is full.
     """
     client = mlflow_client.connect(tracking_uri)
-    with readable_errors(client.tracking_uri):
+    with full_disk_named("a temporary copy of the values"), readable_errors(client.tracking_uri):
         # Both at one moment: a promotion in between could make them the same version.
         found = registry.resolve(client, model_name, first, second)
         values = [_values(client, model_name, version) for version in found]
@@ -65,8 +66,6 @@ def compare(tracking_uri: str, model_name: str, first: str, second: str) -> tupl
 
 def _values(client: MlflowClient, model_name: str, version: str) -> pd.DataFrame:
     """Return the trained model's values, indexed by user and position."""
-    from mlflow.artifacts import download_artifacts
-
     run_id = client.get_model_version(model_name, version).run_id
     if USERS not in registry.recorded(client, run_id):
         raise ConfigError(
@@ -74,8 +73,6 @@ def _values(client: MlflowClient, model_name: str, version: str) -> pd.DataFrame
             "another way, or by an older version of the project"
         )
     with tempfile.TemporaryDirectory() as folder:
-        path = download_artifacts(
-            run_id=run_id, artifact_path=USERS, dst_path=folder, tracking_uri=client.tracking_uri
-        )
+        path = registry.download(client, run_id, USERS, folder)
         table = pd.read_parquet(path, filters=[("model", "==", TRAINED_MODEL)])
     return table.drop(columns="model").set_index(["user_id", "position"])

@@ -15,7 +15,7 @@ def model_card(report: EvaluationReport) -> str:
     parts = [
         f"Ranks candidates for a user, with reasons. Run `{lineage.get(RUN_KEY)}`; the gate passed.",
         "### Evaluation",
-        f"{sample}. Full catalogue, no sampled negatives; {sample.confidence:.0%} intervals over users.",
+        f"{sample}; no sampled negatives; {sample.confidence:.0%} intervals over users.",
         "\n".join(
             ["| model | NDCG@10 | Recall@10 | ILAD | novelty |", "|---|---|---|---|---|", *map(_row, shown)]
         ),

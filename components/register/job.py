@@ -195,7 +195,7 @@ def _write_data_summary(client: MlflowClient, name: str, version: str, folder: P
     if not run_id or REPORT not in registry.recorded(client, run_id):
         return  # registered by other means
     with tempfile.TemporaryDirectory() as scratch:
-        report = json.loads(Path(client.download_artifacts(run_id, REPORT, scratch)).read_text("utf-8"))
+        report = json.loads(registry.download(client, run_id, REPORT, scratch).read_text("utf-8"))
     if summary := report.get("data"):  # an older version of the report has none
         (folder / DATA_SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
 

@@ -63,9 +63,9 @@ def log_run(client: MlflowClient, experiment: str, report: EvaluationReport, use
 
 
 def lineage_tags(report: EvaluationReport) -> dict[str, str]:
-    """Return the lineage as tags."""
+    """Return what is known of the lineage as tags."""
     texts = {name: v if isinstance(v, str) else json.dumps(v) for name, v in report.lineage.items()}
-    return {plain_name(name): text[:LONGEST_TAG] for name, text in texts.items()}
+    return {plain_name(name): text[:LONGEST_TAG] for name, text in texts.items() if text}
 
 
 def figures(report: EvaluationReport) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """The registered model in MLflow: its versions and their aliases."""
 
+from pathlib import Path
+
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
@@ -68,3 +70,12 @@ def recorded(client: MlflowClient, run_id: str | None) -> set[str]:
     """Return the names of a run's artifacts, none if it has been deleted."""
     files = unless_absent(lambda: client.list_artifacts(run_id)) if run_id else None
     return {file.path for file in files or ()}
+
+
+def download(client: MlflowClient, run_id: str, name: str, folder: str) -> Path:
+    """Return the copy in `folder` of a run's artifact `name`."""
+    from mlflow.artifacts import download_artifacts
+
+    # By the run's id, MLflow says of every failure that the path may be wrong.
+    uri = f"{client.get_run(run_id).info.artifact_uri}/{name}"
+    return Path(download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=client.tracking_uri))

@@ -1,5 +1,6 @@
 """Two versions compared by the values per user that their evaluations recorded."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from components.evaluate.versions import compare
 from components.register.config import RegisterConfig, ServingConfig
 from components.register.job import run
-from components.shared.errors import ConfigError
+from components.shared.errors import ConfigError, OutputError
 from components.shared.tracking.mlflow_client import connect
 from data_contracts.evaluation import USER_METRICS
 
@@ -55,9 +56,9 @@ def test_users_of_both_are_compared(registered, tracking_uri):
     assert float(found["NDCG@10"].p_holm) < 0.01 and float(found["Recall@10"].p_holm) == 1.0
 
 
-def test_what_cannot_be_compared_is_named(registered, tracking_uri):
-    registered("one", values(np.ones(3), 0))
-    registered("two", values(np.ones(3), 50))
+def test_what_cannot_be_compared_is_named(registered, tracking_uri, small_disk, monkeypatch):
+    registered("one", values(np.random.default_rng(0).random(3000), 0))
+    registered("two", values(np.ones(3), 5000))
     with pytest.raises(ConfigError, match="different users"):
         compare(tracking_uri, MODEL, "1", "2")
     with pytest.raises(ConfigError, match="no version '7'; it has 1, 2, challenger"):
@@ -65,3 +66,6 @@ def test_what_cannot_be_compared_is_named(registered, tracking_uri):
     connect(tracking_uri).create_model_version(MODEL, "file:///elsewhere")
     with pytest.raises(ConfigError, match=r"version 3 has no users\.parquet"):
         compare(tracking_uri, MODEL, "1", "3")
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    with pytest.raises(OutputError, match="a disk is full"):
+        compare(tracking_uri, MODEL, "1", "2")
