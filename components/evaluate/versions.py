@@ -67,7 +67,7 @@ def compare(tracking_uri: str, model_name: str, first: str, second: str) -> tupl
 def _values(client: MlflowClient, model_name: str, version: str) -> pd.DataFrame:
     """Return the trained model's values, indexed by user and position."""
     run_id = client.get_model_version(model_name, version).run_id
-    if USERS not in registry.recorded(client, run_id):
+    if not run_id or USERS not in registry.recorded(client, run_id):
         raise ConfigError(
             f"{model_name} version {version} has no {USERS}: its run is deleted, or it was registered by "
             "another way, or by an older version of the project"
