@@ -70,6 +70,7 @@ def repair(folder: Path) -> None:
     Raises: ModelError naming what cannot be repaired.
     """
     _show_tags(folder)
+    _drop_unknown_tokens(folder)
     _choose_end_and_padding(folder)
     _fold_system_message(folder)
     _replace_generation_config(folder)
@@ -97,6 +98,21 @@ def _show_tags(folder: Path) -> None:
         log.info(
             "think and answer tags were special tokens, which decoding drops: they are ordinary ones now"
         )
+
+
+def _drop_unknown_tokens(folder: Path) -> None:
+    """Drop end and other special tokens that the configurations name and that have no embedding."""
+    rows = range(_embedding_rows(folder))
+    for name, ending in (("config.json", "eos_token_id"), ("generation_config.json", "token_id")):
+        settings = read_json(folder / name)
+        known: dict[str, Any] = {}
+        for key, value in settings.items():
+            if key.endswith(ending) and value is not None:
+                tokens = [token for token in (value if isinstance(value, list) else [value]) if token in rows]
+                known[key] = tokens if isinstance(value, list) and tokens else next(iter(tokens), None)
+        if settings | known != settings:
+            write_json(folder / name, settings | known)
+            log.warning("%s names tokens that have no embedding; these are left out", name)
 
 
 def _choose_end_and_padding(folder: Path) -> None:
@@ -177,12 +193,7 @@ def _replace_generation_config(folder: Path) -> None:
     try:
         GenerationConfig.from_pretrained(folder).validate(strict=True)
     except (ValueError, TypeError) as error:
-        rows = range(_embedding_rows(folder))
-        kept = {}
-        for key, value in settings.items():
-            tokens = [token for token in (value if isinstance(value, list) else [value]) if token in rows]
-            if key.endswith("token_id") and tokens:
-                kept[key] = tokens if isinstance(value, list) else tokens[0]
+        kept = {key: value for key, value in settings.items() if key.endswith("token_id")}
         GenerationConfig(**kept).save_pretrained(folder)
         log.warning("the generation config cannot be saved again, and only its tokens are kept: %s", error)
 
@@ -233,6 +244,9 @@ def _text(token: Any) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON mapping in `path`, {} without a file. Raises ModelError."""
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError as error:
         raise ModelError(f"{path}: no JSON ({error}); is the folder complete?") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{path}: no JSON object; is this the right file?")
+    return found

@@ -134,7 +134,7 @@ def longest_prompt(
 
 def check_lengths(config: GrpoConfig, lm: LanguageModel, rows: Sequence[PromptRow]) -> None:
     """Raise ConfigError if a row, its answer included, exceeds the model's context."""
-    limit, answers = context_length(lm.model), Ranker.of(lm.model).answers
+    limit, answers = context_length(lm.model.config), Ranker.of(lm.model).answers
     if answers == "generate":
         longest_prompt(config, lm.tokenizer, rows, {"the model's context": limit})
         return

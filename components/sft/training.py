@@ -82,7 +82,7 @@ def train(
         log.info("before training, %s", before)
         ranker = before.ranker
     lengths = [len(example["input_ids"]) for example in examples]
-    check_length(max(lengths), context_length(lm.model), "lower prompts.max_prompt_tokens")
+    check_length(max(lengths), context_length(lm.model.config), "lower prompts.max_prompt_tokens")
     log.info("%d examples, %.0f tokens on average", len(examples), sum(lengths) / len(lengths))
     trainer = _AnswerTrainer(
         ranker=ranker,

@@ -39,7 +39,12 @@ def own_folder(out: str | Path, own: re.Pattern[str] = RAW) -> Iterator[Path]:
     """
     out = check_replaceable(str(out), own)
     if not is_remote(out):
-        with atomic_folder(Path(out)) as folder:
+        target = Path(out).resolve()  # what a link leads to, not the link, is replaced
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{out}: cannot be made ({error}); name another folder") from error
+        with atomic_folder(target) as folder:
             yield folder
             (folder / MARKER).write_text(_MARKED, encoding="utf-8")
         return

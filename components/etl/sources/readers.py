@@ -14,6 +14,7 @@ from pyspark.sql.pandas.types import from_arrow_schema, from_arrow_type
 from pyspark.sql.types import StringType, StructField, StructType
 
 from components.etl.sources import values
+from components.etl.sources.lists import separators
 from components.shared.artifacts.raw_columns import MALFORMED, is_empty, plain
 from components.shared.artifacts.raw_tables import Source
 from data_contracts import tables
@@ -27,7 +28,6 @@ UNSIGNED = {
     pa.uint32(): pa.int64(),
     pa.uint64(): pa.decimal128(20, 0),
 }
-WHITE = " \t\r\n\u00a0\u3000"
 FILE_BIT, BLOCK_BIT, BLOCK_BYTES = 45, 31, 4 << 20  # of PLACE; Spark cuts files into larger blocks
 
 
@@ -182,7 +182,7 @@ def _translated(frame: DataFrame, source: Source, stored: Mapping[str, pa.DataTy
     given = source.given
     for name in ("user_id", "item_id", "action"):  # columns of fixed width are padded by spaces
         if name in frame.columns and isinstance(frame.schema[name].dataType, StringType):
-            frame = frame.withColumn(name, F.btrim(F.col(name), F.lit(WHITE)))
+            frame = frame.withColumn(name, F.btrim(F.col(name), F.lit(values.WHITE)))
     if given.actions and "action" in frame.columns:
         known = F.create_map(*(F.lit(text) for pair in given.actions.items() for text in pair))
         frame = frame.withColumn("action", F.coalesce(known[F.col("action").cast("string")], "action"))
@@ -224,7 +224,7 @@ def _typed(
     """
     columns, unread = [], []
     malformed = [F.col(MALFORMED)] if MALFORMED in frame.columns else [F.lit(None)]
-    separators = values.separators(frame, [f.name for f in tables.RAW[table] if types.is_list(f.type)])
+    separator_of = separators(frame, [f.name for f in tables.RAW[table] if types.is_list(f.type)])
     for field in tables.RAW[table]:
         is_there = field.name in frame.columns and (
             not stored or field.name in stored or _is_text(frame, field)
@@ -236,8 +236,9 @@ def _typed(
         # Of events, `event_faults` looks for these words only where an action or item is unknown.
         words = () if table == "events" and field.name in ("action", "item_id") else null_words
         value = values.known(F.col(field.name), found, words)
-        typed = values.cast(value, found, field, stored.get(field.name), separators.get(field.name))
-        columns.append(typed.alias(field.name))
+        typed = values.cast(value, found, field, stored.get(field.name), separator_of.get(field.name))
+        items = values.known_items(typed, field, null_words) if types.is_list(field.type) else typed
+        columns.append(items.alias(field.name))
         if values.may_fail(found, field):
             failed = value.isNotNull() & typed.isNull()
             if field.nullable:

@@ -1,18 +1,17 @@
-"""One value of a raw table as its column's type: null words, whole numbers, times, lists in any notation."""
+"""One value of a raw table as its column's type: null words, whole numbers, times, lists."""
 
 from collections.abc import Sequence
 
 import pyarrow as pa
 from pyarrow import types
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import ArrayType, DataType, LongType, NumericType, StringType
 
-LIST_SEPARATOR = "|"
-_BRACKETED = r"(?s)^\s*(\[.*\]|\(.*\)|\{.*\})\s*$"
-_UNCLOSED = r"""^\s*[\[({]\s*['"]|['"]\s*[\])}]\s*$"""
-_JSON = {"allowSingleQuotes": "true", "allowBackslashEscapingAnyCharacter": "true"}
+from components.etl.sources.lists import parse_list
+
+WHITE = " \t\r\n\u00a0\u3000"
 _CALENDAR = -62_135_596_800, 253_402_300_799
 """Unix seconds of the years 1 to 9999, the ones that Python knows."""
 _ISO = (
@@ -28,6 +27,21 @@ def known(value: Column, found: DataType, null_words: Sequence[str]) -> Column:
         return value
     words = {form for word in null_words for form in (word, word.lower(), word.upper(), word.title())}
     return F.when(~F.trim(value).isin(*sorted(words), "NaN", "NaT"), value)
+
+
+def known_items(values: Column, field: pa.Field, null_words: Sequence[str]) -> Column:
+    """Return the list `values` of `field` with its blank items and `null_words` as nulls.
+
+    An optional list goes without them; one that is required has a fault.
+    """
+    if types.is_string(field.type.value_type):
+        values = F.transform(values, lambda item: _known_item(item, null_words))
+    return F.array_compact(values) if field.nullable else values
+
+
+def _known_item(item: Column, null_words: Sequence[str]) -> Column:
+    item = F.btrim(F.make_valid_utf8(item), F.lit(WHITE))
+    return known(F.when(item != "", item), StringType(), null_words)
 
 
 def may_fail(found: DataType, field: pa.Field) -> bool:
@@ -52,11 +66,8 @@ def cast(
     if types.is_list(field.type):
         if is_text:
             return parse_list(value, separator).try_cast(from_arrow_type(field.type))
-        values = (value if isinstance(found, ArrayType) else F.array(value)).try_cast(
-            from_arrow_type(field.type)
-        )
-        values = F.array_compact(values) if field.nullable else values
-        return F.transform(values, F.make_valid_utf8) if types.is_string(field.type.value_type) else values
+        values = value if isinstance(found, ArrayType) else F.array(value)
+        return values.try_cast(from_arrow_type(field.type))
     if types.is_string(field.type):
         if not is_text:
             return F.regexp_replace(value.cast("string"), r"\.0$", "")
@@ -77,58 +88,6 @@ def cast(
 def labelled(name: str) -> Column:
     """Return the column `name` as "name=value"."""
     return F.concat(F.lit(f"{name}="), F.col(name).cast("string"))
-
-
-def separators(frame: DataFrame, names: Sequence[str]) -> dict[str, str | None]:
-    """Return the list separator of each text column; None where it is ambiguous.
-
-    A comma or semicolon may also be part of a name ("Home, Garden & Tools"): it separates only where no cell
-    of the column has the contract's "|", and no space follows.
-    """
-    texts = [n for n in names if n in frame.columns and isinstance(frame.schema[n].dataType, StringType)]
-    if not texts:
-        return {}
-    counts = []
-    for name in texts:
-        plain = F.when(~F.col(name).rlike(_BRACKETED), F.col(name))
-        for mark, is_there in (
-            ("|", F.contains(plain, F.lit("|"))),
-            (",", F.contains(plain, F.lit(","))),
-            (";", F.contains(plain, F.lit(";"))),
-            (" ", plain.rlike(r"[,;]\s")),
-        ):
-            counts.append(F.coalesce(F.bool_or(is_there), F.lit(False)).alias(f"{name}{mark}"))
-    row = frame.agg(*counts).collect()[0]
-    return {name: _separator(*(row[f"{name}{mark}"] for mark in "|,; ")) for name in texts}
-
-
-def _separator(bar: bool, comma: bool, semicolon: bool, spaced: bool) -> str | None:
-    if bar or not (comma or semicolon):
-        return LIST_SEPARATOR
-    if spaced or (comma and semicolon):
-        return None
-    return "," if comma else ";"
-
-
-def parse_list(text: Column, separator: str | None) -> Column:
-    """Return the items of a list in any notation, or separated by `separator`."""
-    inner = F.regexp_replace(text, r"(?s)^\s*[\[({]\s*|\s*,?\s*[\])}]\s*$", "")
-    inner = F.regexp_replace(inner, r"""(["'])[ \n]+(["'])""", "$1, $2")  # as numpy writes arrays
-    quoted = F.from_json(F.concat(F.lit("["), inner, F.lit("]")), "array<string>", _JSON)
-    quoted = F.filter(quoted, lambda item: item.isNotNull())
-    is_flat = ~F.exists(quoted, lambda item: item.rlike(r"^\s*[\[{]"))
-    bare = F.when(~inner.rlike(r"""["'\[\](){}:|]"""), F.split(inner, r"\s*,\s*"))
-    separated = F.transform(F.split(text, rf"\{separator or LIST_SEPARATOR}"), lambda item: F.trim(item))
-    separated = F.when(~text.rlike(_UNCLOSED), separated)
-    if separator is None:
-        separated = F.when(~text.rlike("[,;]"), separated)
-    in_brackets = F.coalesce(F.when(is_flat, quoted), bare, F.when(F.contains(text, F.lit("|")), separated))
-    is_empty = F.trim(text) == ""
-    return (
-        F.when(text.rlike(_BRACKETED), in_brackets)
-        .when(~is_empty, separated)
-        .otherwise(F.when(is_empty, F.array().cast("array<string>")))
-    )
 
 
 def _as_time(value: Column, found: DataType, stored: pa.DataType | None) -> Column:

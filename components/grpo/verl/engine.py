@@ -24,7 +24,7 @@ from components.grpo.verl.state import TrainingState
 from components.shared.artifacts.outputs import atomic_folder, write_json
 from components.shared.errors import ConfigError, ModelError
 from components.shared.language_model.checks import are_finite
-from components.shared.language_model.load import answer_prefix, load, load_tokenizer
+from components.shared.language_model.load import answer_prefix, context_length, load, load_tokenizer
 from components.shared.language_model.ranker import Ranker
 from components.shared.prompting.table import PromptRow
 from components.shared.tracking.tracker import NO_TRACKING, Tracker
@@ -61,7 +61,7 @@ def train(
         )
     if Ranker.read(sft_model).answers != "generate":
         raise ConfigError("the SFT model scores candidates (sft.answers): set grpo.engine to local")
-    context = AutoConfig.from_pretrained(sft_model, trust_remote_code=False).max_position_embeddings
+    context = context_length(AutoConfig.from_pretrained(sft_model, trust_remote_code=False))
     limits = {
         "the model's context": context,
         "grpo.verl.max_tokens_per_gpu": config.verl.max_tokens_per_gpu,

@@ -8,6 +8,7 @@ import functools
 import io
 import itertools
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -165,6 +166,8 @@ def _files(folder: Folder, table: str, name: str, paths: Sequence[str], given: R
     files = [
         path for path in map(PurePosixPath, paths) if not any(p.startswith((".", "_")) for p in path.parts)
     ]
+    if packed := next((str(file) for file in files if re.search(r"\.(?!gz$)(?i:gz)$", file.name)), None):
+        raise DataError(f"{folder.shown(packed)}: rename it; Spark unpacks only names that end in .gz")
     formats = {_format(file.name) for file in files}
     if not files or None in formats or len(formats) > 1:
         listed = ", ".join(sorted({p.name for p in files})[:5]) or "nothing"
@@ -184,7 +187,7 @@ def _files(folder: Folder, table: str, name: str, paths: Sequence[str], given: R
 
 
 def _format(name: str) -> str | None:
-    return FORMATS.get(PurePosixPath(name.removesuffix(".gz")).suffix.lower())
+    return FORMATS.get(PurePosixPath(name.lower().removesuffix(".gz")).suffix)
 
 
 def check(source: Source) -> None:

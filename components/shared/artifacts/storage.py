@@ -34,12 +34,19 @@ class Folder:
 
     @classmethod
     def at(cls, location: str | Path) -> "Folder":
-        """Return the folder at `location`, which may be missing. Raises DataError: the store refuses."""
+        """Return the folder at `location`, which may be missing.
+
+        Raises DataError: the store refuses, or the URI is none that is read.
+        """
         from pyarrow import fs
 
         if not is_remote(str(location)):
+            if "://" in str(location):
+                raise DataError(f"{location}: must be a folder, or an s3:// or minio:// URI")
             return cls(str(location), fs.LocalFileSystem(), str(Path(location).absolute()))
         uri = str(location).rstrip("/")
+        if "#" in uri:  # arrow would take what stands before it
+            raise DataError(f"{uri}: a URI ends before '#'; percent-encode it as %23")
         with _readable_errors(uri):
             return cls(uri, *fs.FileSystem.from_uri(re.sub("^minio:", "s3:", uri)))
 

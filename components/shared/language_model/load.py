@@ -84,9 +84,16 @@ def end_tokens(tokenizer: Any, configured: int | list[int] | None) -> frozenset[
     return frozenset(i for i in (*listed, tokenizer.eos_token_id) if i is not None)
 
 
-def context_length(model: Any) -> int | None:
-    """Return the most tokens that `model` can read; None if its configuration does not say."""
-    return getattr(model.config, "max_position_embeddings", None)
+def context_length(config: Any) -> int | None:
+    """Return the most tokens that a model of `config` can read; None if it does not say.
+
+    Of LongRoPE these are the original context's: beyond it all rows of a batch read with other frequencies.
+    """
+    config = config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":
+        return int(rope["original_max_position_embeddings"])
+    return getattr(config, "max_position_embeddings", None)
 
 
 def best_device() -> str:

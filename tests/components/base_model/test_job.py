@@ -239,6 +239,17 @@ def test_a_generation_config_that_cannot_be_saved_keeps_its_tokens(source: Sourc
     lm.model.save_pretrained(tmp_path / "again")
 
 
+@pytest.mark.parametrize(("ends", "known"), [([1, 5000], {1}), (5000, {1}), (-1, {1})])
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
+def test_end_tokens_without_an_embedding_are_left_out(source: Source, tmp_path, name, ends, known) -> None:
+    """Constrained decoding would look for their logits."""
+    folder = source()
+    if name == "config.json":
+        (folder / "generation_config.json").unlink()
+    change(folder / name, eos_token_id=ends)
+    assert brought(folder, tmp_path / "model").stop_ids == known
+
+
 def adapters(base: Path, folder: Path, **settings: Any) -> Path:
     from peft import LoraConfig, get_peft_model
 

@@ -7,7 +7,7 @@ import torch
 
 from components.base_model import probe
 from components.shared.errors import ModelError
-from components.shared.language_model.load import LanguageModel
+from components.shared.language_model.load import LanguageModel, context_length
 from components.shared.language_model.packing import PACKED, fits, sequence_log_probs, token_log_probs
 from tests.components.base_model.conftest import make_model, make_tokenizer
 
@@ -127,6 +127,16 @@ def test_a_row_longer_than_the_window_is_not_packed_whatever_the_probe_found() -
 def test_what_cannot_be_sampled_from_is_refused_before_it_is_trained(kind: str, settings) -> None:
     with pytest.raises(ModelError, match=r"ForCausalLM cannot be trained here: .*attention layers alone"):
         check(make_model(kind, **settings))
+
+
+@pytest.mark.parametrize("key", ["rope_parameters", "rope_scaling"])
+def test_longrope_is_read_up_to_its_original_context_within_which_its_frequencies_stay(key: str) -> None:
+    factors = {"short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+    rope = {"rope_type": "longrope", "original_max_position_embeddings": 512, **factors}
+    model = make_model("phi3", original_max_position_embeddings=512, **{key: rope})
+    assert check(model) is None
+    assert context_length(model.config) == 512
+    assert context_length(make_model("llama").config) == 2048
 
 
 def test_a_model_whose_outputs_are_no_numbers_is_refused() -> None:

@@ -54,10 +54,27 @@ def test_recommendations_do_not_replace_raw_tables(tmp_path: Path) -> None:
     assert (out / "users.parquet").read_text() == "1"
 
 
-def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+def test_an_empty_folder_is_taken_also_behind_a_link(tmp_path: Path) -> None:
     write(tmp_path / "a", users="1")
     (tmp_path / "b").mkdir()
-    write(tmp_path / "b", users="1")
+    (tmp_path / "link").symlink_to(tmp_path / "b")
+    write(tmp_path / "link", users="1")
+    assert (tmp_path / "b/users.parquet").exists() and (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("{}/file/below", "file/below: cannot be made"),
+        ("gs://logs/day", "gs://logs/day: must be a folder, or an s3:// or minio:// URI"),
+        ("s3://logs/a#b", "'#'; percent-encode it as %23"),
+    ],
+)
+def test_where_nothing_can_be_written_is_named(tmp_path: Path, out: str, message: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=message):
+        write(out.format(tmp_path), users="1")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.slow

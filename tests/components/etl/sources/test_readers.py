@@ -446,6 +446,11 @@ def _table(folder, name="events.parquet", **columns):
             id="gzip without its ending",
         ),
         pytest.param(
+            lambda f: (f / "events.CSV.GZ").write_bytes(gzip.compress(b"user_id\n")),
+            "events.CSV.GZ: rename it; Spark unpacks only names that end in .gz",
+            id="gzip with an ending in capitals",
+        ),
+        pytest.param(
             lambda f: (f / "events.csv").write_text("USER_ID,item_id,action,timestamp\nu,i,view,1\n"),
             "column 'USER_ID' is written 'user_id' in the table events",
             id="case of a required column",

@@ -5,6 +5,9 @@ from datetime import UTC, datetime
 from pyspark.sql import functions as F
 
 from components.etl.sources import values
+from components.etl.sources.lists import parse_list, separators
+from data_contracts.null_words import NULL_WORDS
+from data_contracts.tables import RAW
 
 MOMENT = datetime(2025, 1, 5, 16, 46, tzinfo=UTC)
 DAY = datetime(2025, 1, 5, tzinfo=UTC)
@@ -72,8 +75,21 @@ LISTS = {  # text -> items if the column separates by "|", by ",", or by an ambi
     "[]": ([],) * 3,
     "[{'id': 1}]": (None,) * 3,
     "[['a']]": (None,) * 3,
-    "[None, 'a']": (None,) * 3,
-    '["tea", null]': (["tea"],) * 3,
+    "[None, 'a']": ([None, "a"],) * 3,
+    '["tea", null]': (["tea", None],) * 3,
+    "['None, or nan, or', nan]": (["None, or nan, or", None],) * 3,
+    "array([u'a', b'b'], dtype=object)": (["a", "b"],) * 3,
+    "[1 2\n 30]": (["1", "2", "30"],) * 3,
+    "[1 2 ... 30]": (None,) * 3,
+    "WrappedArray(green tea, tea)": (["green tea", "tea"],) * 3,
+    "frozenset({'a'})": (["a"],) * 3,
+    "set()": ([],) * 3,
+    '{tea,"green, tea",NULL}': (["tea", "green, tea", None],) * 3,
+    "{id=1, name=tea}": (None,) * 3,
+    '"a", "b"': (["a", "b"],) * 3,
+    "[a|b]": (["a", "b"],) * 3,
+    "(a) b|(c)": (["(a) b", "(c)"],) * 3,
+    '"a"|b': (["a", "b"], ['"a"|b'], ["a", "b"]),
     "['a', 'b'": (None,) * 3,
     '["a", b]': (None,) * 3,
     "Tea, (green)": (["Tea, (green)"], ["Tea", "(green)"], None),
@@ -91,12 +107,19 @@ def test_times_in_every_form_are_read(spark):
 
 def test_lists_in_every_notation_are_read(spark):
     frame = spark.createDataFrame([(text,) for text in LISTS], "text string")
-    parsed = [
-        values.parse_list(F.col("text"), separator).alias(str(separator)) for separator in ("|", ",", None)
-    ]
+    parsed = [parse_list(F.col("text"), separator).alias(str(separator)) for separator in ("|", ",", None)]
     found = {row[0]: tuple(row)[1:] for row in frame.select("text", *parsed).collect()}
     found[""] = tuple(items or None for items in found[""])
     assert found == LISTS
+
+
+def test_words_for_null_are_left_out_of_optional_lists_and_stay_nulls_in_required_ones(spark):
+    frame = spark.createDataFrame([(["a ", "NULL", "", None, "nan"],)], "items array<string>")
+    optional, required = (
+        RAW[table].field(name) for table, name in (("users", "interests"), ("exposures", "item_ids"))
+    )
+    read = [values.known_items(F.col("items"), field, NULL_WORDS) for field in (optional, required)]
+    assert list(frame.select(*read).collect()[0]) == [["a"], ["a", None, None, None, None]]
 
 
 def test_separators_are_those_of_the_whole_column(spark):
@@ -109,7 +132,7 @@ def test_separators_are_those_of_the_whole_column(spark):
         "single": ["a", "b"],
     }
     frame = spark.createDataFrame(list(zip(*columns.values(), strict=True)), list(columns))
-    assert values.separators(frame, list(columns)) == {
+    assert separators(frame, list(columns)) == {
         "bars": "|",
         "commas": ",",
         "spaced": None,
