@@ -14,7 +14,7 @@ from components.shared.errors import DataError
 
 DELTA_LOG, HIVE_NULL = "_delta_log", "__HIVE_DEFAULT_PARTITION__"
 _MARKERS = {
-    "Apache Hudi": r"(^|/)\.hoodie/",
+    "Apache Hudi": r"(^|/)\.hoodie(/|_partition_metadata)",
     "Apache Iceberg": r"(^|/)metadata/[^/]*metadata\.json(\.gz)?$",
     "Apache Paimon": r"(^|/)snapshot/snapshot-\d+$",
     "Hive ACID": r"(^|/)(base|delta|delete_delta)_\d+(_\d+)*/",
@@ -45,6 +45,10 @@ def delta_files(folder: Folder, name: str) -> dict[str, Mapping[str, str | None]
     from deltalake.exceptions import DeltaError
 
     shown = folder.shown(name)
+    if not is_remote(shown) and re.search("%[0-9A-Fa-f]{2}", folder.root):
+        raise DataError(
+            f"{shown}: Delta's reader takes % and two digits for another character; rename the folder"
+        )
     uri = re.sub("^minio:", "s3:", shown) if is_remote(shown) else f"{folder.root}/{name}"
     try:
         table = DeltaTable(uri, storage_options=_storage_options(uri))
@@ -62,6 +66,11 @@ def delta_files(folder: Folder, name: str) -> dict[str, Mapping[str, str | None]
     if is_mapped or features - _READ_FEATURES:
         named = ", ".join(sorted(features - _READ_FEATURES)) or "column mapping"
         raise DataError(f"{shown}: this Delta table uses {named}; export its current state as plain Parquet")
+    if elsewhere := next((row["path"] for row in rows if "://" in row["path"]), None):
+        raise DataError(
+            f"{shown}: a shallow clone, whose files lie elsewhere ({elsewhere}); export its current state as "
+            "plain Parquet"
+        )
     return {str(PurePosixPath(name) / unquote(row["path"])): row.get("partition") or {} for row in rows}
 
 

@@ -10,6 +10,7 @@ from components.shared.errors import DataError
 from data_contracts import tables
 
 MALFORMED = "_malformed"
+DECIMAL_DIGITS = 38  # which Spark reads
 
 
 def check_names(shown: str, table: str, found: Sequence[str], only_ids: bool = False) -> None:
@@ -39,7 +40,8 @@ def check_types(shown: str, table: str, found: pa.Schema) -> None:
     for field in tables.RAW[table]:
         if field.name not in found.names or is_empty(kind := plain(found.field(field.name).type)):
             continue
-        if not (_may_fit if field.nullable else _fits)(kind, field.type):
+        fits = _may_fit if field.nullable else _fits
+        if not fits(kind, field.type) or (types.is_decimal(kind) and kind.precision > DECIMAL_DIGITS):
             raise DataError(
                 f"{shown}: column '{field.name}' has type {found.field(field.name).type}, expected "
                 f"{field.type}; cast it when you export the table"
@@ -47,7 +49,9 @@ def check_types(shown: str, table: str, found: pa.Schema) -> None:
 
 
 def plain(kind: pa.DataType) -> pa.DataType:
-    """Return `kind` without what is storage alone: dictionaries, views, large or fixed sizes."""
+    """Return `kind` without what is storage alone: dictionaries, views, large or fixed sizes, JSON's name."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain(kind.storage_type)
     if types.is_dictionary(kind):
         return plain(kind.value_type)
     if types.is_large_string(kind) or types.is_string_view(kind):

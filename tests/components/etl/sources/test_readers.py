@@ -397,6 +397,13 @@ def _table(folder, name="events.parquet", **columns):
             id="wrong type",
         ),
         pytest.param(
+            lambda f: _table(
+                f, user_id=pa.array([7], pa.decimal256(50, 0)), item_id=["i"], action=["view"], timestamp=[0]
+            ),
+            "column 'user_id' has type decimal256.* expected string",
+            id="more digits than Spark reads",
+        ),
+        pytest.param(
             lambda f: _table(f, user_id=["u"], item_id=["i"], action=["view"], timestamp=[0.5]),
             "column 'timestamp' has type double, expected timestamp",
             id="fraction for a time",

@@ -1,6 +1,7 @@
 """Folders with a log of their own: Delta is read by it, the others are refused by name."""
 
 import json
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,7 +32,7 @@ def test_a_delta_table_has_its_live_files_alone(tmp_path):
     assert not source.is_log
 
 
-def _with_protocol(path, **add) -> None:
+def _with_protocol(path, /, **add) -> None:
     """Rewrite the log of a new Delta table so that it has a later protocol."""
     log = path / "_delta_log/00000000000000000000.json"
     actions = [json.loads(line) for line in log.read_text().splitlines()]
@@ -59,6 +60,22 @@ def test_rows_erased_by_deletion_vectors_do_not_come_back(tmp_path):
         raw_tables.locate(Folder.at(tmp_path), "users")
 
 
+def test_a_clone_whose_files_lie_elsewhere_is_refused(tmp_path):
+    write_deltalake(str(tmp_path / "users"), USERS)
+    path = next((tmp_path / "users").glob("*.parquet"))
+    _with_protocol(tmp_path / "users", path=path.as_uri())
+    with pytest.raises(DataError, match=r"users: a shallow clone, whose files lie elsewhere \(file://"):
+        raw_tables.locate(Folder.at(tmp_path), "users")
+
+
+def test_a_path_that_the_reader_of_delta_would_decode_is_refused(tmp_path):
+    """It would read the table of another folder."""
+    write_deltalake(str(tmp_path / "a b/users"), USERS)
+    shutil.copytree(tmp_path / "a b", tmp_path / "a%20b")
+    with pytest.raises(DataError, match=r"a%20b/users: .*rename the folder"):
+        raw_tables.locate(Folder.at(tmp_path / "a%20b"), "users")
+
+
 def test_a_broken_log_is_named(tmp_path):
     write_deltalake(str(tmp_path / "users"), USERS)
     (tmp_path / "users/_delta_log/00000000000000000000.json").write_text("{")
@@ -70,6 +87,7 @@ def test_a_broken_log_is_named(tmp_path):
     ("marker", "name"),
     [
         ("users/.hoodie/hoodie.properties", "Apache Hudi"),
+        ("users/day=1/.hoodie_partition_metadata", "Apache Hudi"),
         ("users/metadata/v1.metadata.json", "Apache Iceberg"),
         ("users/metadata/00001-9f.metadata.json", "Apache Iceberg"),
         ("users/snapshot/snapshot-1", "Apache Paimon"),
