@@ -50,9 +50,9 @@ def _separator(bar: bool, comma: bool, semicolon: bool, spaced: bool) -> str | N
 
 
 def parse_list(text: Column, separator: str | None) -> Column:
-    """Return the items of a list in any notation, or separated by `separator`; null if that is ambiguous.
+    """Return the items of a list in any notation, or separated by `separator`.
 
-    An item is null where the notation says so.
+    The list is null if it is ambiguous, an item if the notation says so.
     """
     text = F.regexp_replace(F.regexp_replace(text, _TWICE, "$1"), _ONCE, "$1")
     separated = _split(text, separator or LIST_SEPARATOR)

@@ -85,7 +85,7 @@ def end_tokens(tokenizer: Any, configured: int | list[int] | None) -> frozenset[
 
 
 def context_length(config: Any) -> int | None:
-    """Return the most tokens that a model of `config` can read; None if it does not say.
+    """Return the most tokens that a model of `config` can read; None if not known.
 
     Of LongRoPE these are the original context's: beyond it all rows of a batch read with other frequencies.
     """
