@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import unquote
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import types
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -90,6 +91,9 @@ def _read_files(
     else:
         frame = _read_text(spark, source, files[0], paths)
     frame = _placed(frame, source, files, order)
+    if erased := [(order[file] << FILE_BIT) + source.erased[file] for file in files if file in source.erased]:
+        places = spark.createDataFrame(pa.table({PLACE: np.concatenate(erased)}))
+        frame = frame.join(F.broadcast(places), PLACE, "left_anti")
     stored = {name: kind for own, kind in stored.items() for name in _contract_names(source, own)}
     for own, value in source.values.get(files[0], {}).items():
         for name in _contract_names(source, own):

@@ -6,8 +6,12 @@ Delta tables are read by their log; the others are refused by name.
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import unquote
+
+import numpy as np
+import numpy.typing as npt
 
 from components.shared.artifacts.storage import Folder, is_remote
 from components.shared.errors import DataError
@@ -23,6 +27,7 @@ _MARKERS = {
 }
 """What a path below a table's folder holds where the folder is no mere folder of files, by format."""
 _READ_FEATURES = {"deletionVectors", "columnMapping", "timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"}
+_NONE = np.empty(0, np.int64)
 
 
 def refuse(shown: str, paths: Sequence[str]) -> None:
@@ -36,10 +41,18 @@ def refuse(shown: str, paths: Sequence[str]) -> None:
             )
 
 
-def delta_files(folder: Folder, name: str) -> dict[str, Mapping[str, str | None]]:
-    """Return the live data files of the Delta table `name`, with their partitions' values.
+@dataclass(frozen=True)
+class LiveFile:
+    """Values of its partitions, and numbers (from 0) of its rows that deletion vectors mark as erased."""
 
-    Files are relative to `folder`. Raises DataError: the log is unreadable, or erases rows within files.
+    values: Mapping[str, str | None]
+    erased: npt.NDArray[np.int64]
+
+
+def delta_files(folder: Folder, name: str) -> dict[str, LiveFile]:
+    """Return the live data files of the Delta table `name`, relative to `folder`.
+
+    Raises DataError: the log is unreadable, or uses what is not read.
     """
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
@@ -54,15 +67,10 @@ def delta_files(folder: Folder, name: str) -> dict[str, Mapping[str, str | None]
         table = DeltaTable(uri, storage_options=_storage_options(uri))
         features = set(table.protocol().reader_features or [])
         is_mapped = table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none"
-        erased = "deletionVectors" in features and _has_deletion_vectors(table)
         rows = _actions(table)
+        erased = _erased(table) if "deletionVectors" in features else {}
     except (DeltaError, OSError, ValueError) as error:
         raise DataError(f"{shown}: the log of this Delta table is not readable ({error})") from error
-    if erased:
-        raise DataError(
-            f"{shown}: this Delta table marks erased rows by deletion vectors; apply them to its files "
-            "(REORG TABLE NAME APPLY (PURGE)), or export its current state as plain Parquet"
-        )
     if is_mapped or features - _READ_FEATURES:
         named = ", ".join(sorted(features - _READ_FEATURES)) or "column mapping"
         raise DataError(f"{shown}: this Delta table uses {named}; export its current state as plain Parquet")
@@ -71,7 +79,12 @@ def delta_files(folder: Folder, name: str) -> dict[str, Mapping[str, str | None]
             f"{shown}: a shallow clone, whose files lie elsewhere ({elsewhere}); export its current state as "
             "plain Parquet"
         )
-    return {str(PurePosixPath(name) / unquote(row["path"])): row.get("partition") or {} for row in rows}
+    files = {}
+    for row in rows:
+        # Vectors are listed by the files' addresses.
+        found = next((e for address, e in erased.items() if address.endswith(f"/{row['path']}")), _NONE)
+        files[str(PurePosixPath(name) / unquote(row["path"]))] = LiveFile(row.get("partition") or {}, found)
+    return files
 
 
 def _actions(table: object) -> list[dict]:
@@ -81,14 +94,15 @@ def _actions(table: object) -> list[dict]:
     return found
 
 
-def _has_deletion_vectors(table: object) -> bool:
+def _erased(table: object) -> dict[str, npt.NDArray[np.int64]]:
+    """Return the numbers of erased rows by the address of their file."""
     import pyarrow as pa
-    from deltalake.exceptions import DeltaError
 
-    try:
-        return bool(pa.table(table.deletion_vectors()).num_rows)  # type: ignore[attr-defined]
-    except DeltaError:  # there are some, which it cannot read
-        return True
+    vectors = pa.table(table.deletion_vectors())  # type: ignore[attr-defined]
+    masks = (mask.values.to_numpy(zero_copy_only=False) for mask in vectors["selection_vector"])
+    return {
+        path: np.flatnonzero(~mask) for path, mask in zip(vectors["filepath"].to_pylist(), masks, strict=True)
+    }
 
 
 def _storage_options(uri: str) -> dict[str, str] | None:

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TextIO
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -42,6 +44,8 @@ class Source:
     files: tuple[str, ...]  # relative to the folder
     values: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
     """Columns whose values are the file's own (partitions of Delta, or of folders `action=view`), by file."""
+    erased: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    """Numbers (from 0) of rows that are stored and no part of the table, by file."""
     given: RawSource = field(default_factory=RawSource)
     """What the file's columns and values are called."""
     is_log: bool = True
@@ -148,13 +152,14 @@ def find(folder: Folder, table: str, given: RawSource | None = None) -> Source |
     below = [path.removeprefix(f"{name}/") for path in paths]
     lakes.refuse(folder.shown(name), below)
     if any(path.startswith(f"{lakes.DELTA_LOG}/") for path in below):
-        values = lakes.delta_files(folder, name)
+        live = lakes.delta_files(folder, name)
         return Source(
             table=table,
             format="parquet",
             folder=folder,
-            files=tuple(values),
-            values=values,
+            files=tuple(live),
+            values={file: found.values for file, found in live.items()},
+            erased={file: found.erased for file, found in live.items() if len(found.erased)},
             given=given,
             is_log=False,
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import write_deltalake
 
 from components.etl.sources import faults, raw
 from components.etl.sources.readers import read
@@ -14,6 +15,7 @@ from components.shared.artifacts import raw_tables
 from components.shared.artifacts.raw_sources import RawSource
 from components.shared.artifacts.storage import Folder
 from components.shared.errors import DataError
+from tests.components.shared.artifacts.delta_log import ERASED, VECTOR, add_to_files
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 
@@ -80,6 +82,17 @@ def test_parquet_as_warehouses_and_frames_write_it(spark, tmp_path: Path) -> Non
     found = rows(spark, tmp_path, "events", "user_id", "timestamp")
     assert found == [(str(10**18), NOON.replace(tzinfo=None))] * 3
     assert rows(spark, tmp_path, "items", "tags") == [(["7"],)]
+
+
+def test_rows_erased_by_deletion_vectors_of_delta_are_not_read(spark, tmp_path: Path) -> None:
+    users = pa.table({"user_id": [f"u{n}" for n in range(80)], "gender": ["a b", "50%"] * 40})
+    write_deltalake(str(tmp_path / "users"), users, partition_by=["gender"])
+    add_to_files(tmp_path / "users", deletionVector=VECTOR)
+    erased = {f"u{2 * place + second}" for place in ERASED for second in (0, 1)}
+    found = rows(spark, tmp_path, "users", "user_id", "gender")
+    assert set(found) == {
+        (user, gender) for user, gender in zip(*users.to_pydict().values(), strict=True) if user not in erased
+    }
 
 
 def test_ids_that_are_no_text_are_refused(spark, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Folders with a log of their own: Delta is read by it, the others are refused by name."""
 
-import json
 import shutil
 
 import pyarrow as pa
@@ -11,6 +10,7 @@ from deltalake import DeltaTable, write_deltalake
 from components.shared.artifacts import raw_tables
 from components.shared.artifacts.storage import Folder, upload
 from components.shared.errors import DataError
+from tests.components.shared.artifacts.delta_log import ERASED, VECTOR, add_to_files
 from tests.components.shared.artifacts.s3_server import serving
 
 USERS = pa.table({"user_id": ["a", "b", "c"], "gender": ["f", "not said", "50%"]})
@@ -32,38 +32,28 @@ def test_a_delta_table_has_its_live_files_alone(tmp_path):
     assert not source.is_log
 
 
-def _with_protocol(path, /, **add) -> None:
-    """Rewrite the log of a new Delta table so that it has a later protocol."""
-    log = path / "_delta_log/00000000000000000000.json"
-    actions = [json.loads(line) for line in log.read_text().splitlines()]
-    for action in actions:
-        if "protocol" in action:
-            features = ["deletionVectors"]
-            action["protocol"] = {
-                "minReaderVersion": 3,
-                "minWriterVersion": 7,
-                "readerFeatures": features,
-                "writerFeatures": features,
-            }
-        if "add" in action:
-            action["add"] |= add
-    log.write_text("\n".join(map(json.dumps, actions)))
+def test_rows_erased_by_deletion_vectors_are_known_by_file(tmp_path):
+    path = tmp_path / "users"
+    rows = pa.table({"user_id": [f"u{n}" for n in range(80)], "gender": ["a b", "50%"] * 40})
+    write_deltalake(str(path), rows, partition_by=["gender"])
+    add_to_files(path)
+    assert raw_tables.locate(Folder.at(tmp_path), "users").erased == {}
+    add_to_files(path, deletionVector=VECTOR)
+    source = raw_tables.locate(Folder.at(tmp_path), "users")
+    assert {file: list(found) for file, found in source.erased.items()} == dict.fromkeys(source.files, ERASED)
 
 
-def test_rows_erased_by_deletion_vectors_do_not_come_back(tmp_path):
+def test_deletion_vectors_that_do_not_fit_are_refused(tmp_path):
     write_deltalake(str(tmp_path / "users"), USERS)
-    _with_protocol(tmp_path / "users")
-    assert len(raw_tables.locate(Folder.at(tmp_path), "users").files) == 1
-    vector = {"storageType": "i", "pathOrInlineDv": "^Bg9^0rr910000000000iXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L"}
-    _with_protocol(tmp_path / "users", deletionVector={**vector, "sizeInBytes": 44, "cardinality": 1})
-    with pytest.raises(DataError, match=r"users: this Delta table marks erased rows .*APPLY \(PURGE\)"):
+    add_to_files(tmp_path / "users", deletionVector=VECTOR)
+    with pytest.raises(DataError, match=r"users: the log of this Delta table is not readable .*length 30"):
         raw_tables.locate(Folder.at(tmp_path), "users")
 
 
 def test_a_clone_whose_files_lie_elsewhere_is_refused(tmp_path):
     write_deltalake(str(tmp_path / "users"), USERS)
     path = next((tmp_path / "users").glob("*.parquet"))
-    _with_protocol(tmp_path / "users", path=path.as_uri())
+    add_to_files(tmp_path / "users", path=path.as_uri())
     with pytest.raises(DataError, match=r"users: a shallow clone, whose files lie elsewhere \(file://"):
         raw_tables.locate(Folder.at(tmp_path), "users")
 
