@@ -43,7 +43,7 @@ def refuse(shown: str, paths: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class LiveFile:
-    """Values of its partitions, and numbers (from 0) of its rows that deletion vectors mark as erased."""
+    """Values of its partitions, and numbers (from 0) of the rows that were erased."""
 
     values: Mapping[str, str | None]
     erased: npt.NDArray[np.int64]
