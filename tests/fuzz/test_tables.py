@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from components.etl.config import SequencesConfig
 from components.etl.sources import faults, raw
-from components.etl.sources.values import WHITE
 from components.etl.sources.tally import groups, tally
+from components.etl.sources.values import WHITE
 from components.shared.artifacts import raw_tables
 from components.shared.artifacts.storage import Folder
 from components.shared.errors import UserError
