@@ -30,7 +30,7 @@ from mlflow.pyfunc.scoring_server import SERVING_MODEL_CONFIG
 
 from components.shared.language_model.ranker import Ranker
 
-START_SECONDS = 300
+START_SECONDS, REQUEST_SECONDS = 300, 600
 
 
 @contextmanager
@@ -45,6 +45,7 @@ def serving(model: str, cwd: Path | None = None, answer: str = "reasoned") -> It
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     environment[SERVING_MODEL_CONFIG] = json.dumps({"answer": answer})
+    environment["MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"] = str(REQUEST_SECONDS)
     command += ["--port", str(port)]
     process = subprocess.Popen(command, cwd=cwd, env=environment, start_new_session=True)
     address, started = f"http://127.0.0.1:{port}", time.monotonic()
@@ -88,7 +89,7 @@ def main() -> None:
         ]
         started = time.monotonic()
         answered = requests.post(
-            f"{address}/invocations", json={"dataframe_records": [{"history": seen}]}, timeout=600
+            f"{address}/invocations", json={"dataframe_records": [{"history": seen}]}, timeout=REQUEST_SECONDS
         )
         answered.raise_for_status()
         return time.monotonic() - started
