@@ -10,6 +10,12 @@ from pipelines.cli.options import ModelOption, ProfileOption, RegistryRunsOption
 
 app = typer.Typer()
 
+CHAMPION = "models:/recllm-r1@champion"
+VersionOption = Annotated[str, typer.Option(help="A version by MLflow's URI.")]
+AnswerOption = Annotated[
+    str, typer.Option(help='"reasoned" or "scored" (quicker, no rationale); default: as registered.')
+]
+
 
 @app.command()
 def promote(
@@ -83,13 +89,11 @@ def compare(
 def recommend(
     data: Annotated[str, typer.Option(help="Folder or s3:// URI of users, items, events.")],
     out: Annotated[str, typer.Option(help="Folder or s3:// URI for the table: new, or its own.")],
-    model: Annotated[str, typer.Option(help="A version by MLflow's URI.")] = "models:/recllm-r1@champion",
+    model: VersionOption = CHAMPION,
     users: Annotated[
         Path | None, typer.Option(help="File of user ids, one a line; default: everybody in the data.")
     ] = None,
-    answer: Annotated[
-        str, typer.Option(help='"reasoned" or "scored" (quicker, no rationale); default: as registered.')
-    ] = "",
+    answer: AnswerOption = "",
     engine: Annotated[
         str, typer.Option(help='"transformers" or "vllm", for reasoned answers; default: as registered.')
     ] = "",
@@ -102,8 +106,7 @@ def recommend(
     from pipelines import recommend
     from pipelines.profile import load
 
-    if answer not in ("", "reasoned", "scored"):
-        raise ConfigError(f"--answer {answer}: reasoned or scored")
+    _check_answer(answer)
     if engine not in ("", "transformers", "vllm"):
         raise ConfigError(f"--engine {engine}: transformers or vllm")
     sequences, work = load(profile).sequences, (runs or Path("runs")) / "recommend"
@@ -111,6 +114,39 @@ def recommend(
     counts = recommend.run(model, uri, sequences, data, users, out, work, answer, engine)
     typer.echo(", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in vars(counts).items()))
     typer.echo(f"wrote {out}")
+
+
+@app.command()
+def serve(
+    model: VersionOption = CHAMPION,
+    answer: AnswerOption = "",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    tracking_uri: TrackingOption = "",
+    runs: RegistryRunsOption = None,
+) -> None:
+    """Answer requests over HTTP by a registered model."""
+    import json
+    import sys
+
+    from mlflow.pyfunc.scoring_server import SERVING_MODEL_CONFIG
+
+    _check_answer(answer)
+    environment = {"MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": "600", **os.environ}  # MLflow's is a minute
+    environment["MLFLOW_TRACKING_URI"] = registry_uri(tracking_uri, runs)
+    environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"  # of uvicorn
+    if answer:
+        environment[SERVING_MODEL_CONFIG] = json.dumps({"answer": answer})
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
+    sys.stdout.flush()
+    os.execve(sys.executable, [*command, "--host", host, "--port", str(port)], environment)
+
+
+def _check_answer(answer: str) -> None:
+    from components.shared.errors import ConfigError
+
+    if answer not in ("", "reasoned", "scored"):
+        raise ConfigError(f"--answer {answer}: reasoned or scored")
 
 
 def registry_uri(tracking_uri: str, runs: Path | None) -> str:

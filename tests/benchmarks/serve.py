@@ -1,4 +1,4 @@
-"""Measure a registered model behind `mlflow models serve`: time and processor time of its answers.
+"""Measure a registered model behind `recllm serve`: time and processor time of its answers.
 
     python tests/benchmarks/serve.py --model models:/recllm-r1@champion --requests 100
 
@@ -9,7 +9,6 @@ items of the version's own catalogue. Processor time says what an answer costs b
 """
 
 import argparse
-import json
 import os
 import socket
 import subprocess
@@ -26,11 +25,10 @@ import psutil
 import pyarrow.parquet as pq
 import requests
 from mlflow.artifacts import download_artifacts
-from mlflow.pyfunc.scoring_server import SERVING_MODEL_CONFIG
 
 from components.shared.language_model.ranker import Ranker
 
-START_SECONDS, REQUEST_SECONDS = 300, 600
+START_SECONDS = 300
 
 
 @contextmanager
@@ -42,12 +40,8 @@ def serving(model: str, cwd: Path | None = None, answer: str = "reasoned") -> It
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    environment[SERVING_MODEL_CONFIG] = json.dumps({"answer": answer})
-    environment["MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"] = str(REQUEST_SECONDS)
-    command += ["--port", str(port)]
-    process = subprocess.Popen(command, cwd=cwd, env=environment, start_new_session=True)
+    command = [sys.executable, "-m", "pipelines.cli", "serve", "--model", model, "--answer", answer]
+    process = subprocess.Popen([*command, "--port", str(port)], cwd=cwd, start_new_session=True)
     address, started = f"http://127.0.0.1:{port}", time.monotonic()
     try:
         while time.monotonic() - started < START_SECONDS and process.poll() is None:
@@ -89,7 +83,7 @@ def main() -> None:
         ]
         started = time.monotonic()
         answered = requests.post(
-            f"{address}/invocations", json={"dataframe_records": [{"history": seen}]}, timeout=REQUEST_SECONDS
+            f"{address}/invocations", json={"dataframe_records": [{"history": seen}]}, timeout=600
         )
         answered.raise_for_status()
         return time.monotonic() - started

@@ -1,4 +1,4 @@
-"""The version behind `mlflow models serve`: histories in, rankings out, faults with their reason."""
+"""The version behind `recllm serve`: histories in, rankings out, faults with their reason."""
 
 import json
 from collections.abc import Iterator
