@@ -159,10 +159,19 @@ def _check_gate(client: MlflowClient, model_name: str, version: str) -> None:
 
 
 def _claim(client: MlflowClient, entry: Entry) -> None:
-    """Write the entry's claim. Raises UserError if another change claims the same number."""
+    """Write the entry's claim.
+
+    Raises UserError: another change claims the same number; ConfigError: the server does not keep the claim.
+    """
     entry.write(client)
     model = entry.promotion.model
-    for rival in read_entries(client, model):
+    entries = read_entries(client, model)
+    if entry.tag not in {found.tag for found in entries}:  # a gateway may answer writes that it drops
+        raise ConfigError(
+            f"{client.tracking_uri}: it accepted a tag of the model {model} and does not hold it; no version "
+            "was promoted. Is this MLflow itself, and may you write there?"
+        )
+    for rival in entries:
         if rival.number == entry.number and rival.nonce != entry.nonce:
             client.delete_registered_model_tag(model, entry.tag)
             raise UserError(

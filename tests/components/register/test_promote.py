@@ -264,3 +264,13 @@ def test_no_registry_at_all_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI is not set"):
         promote("", MODEL)
+
+
+def test_a_server_that_drops_what_it_accepts_is_found_before_anything_changes(
+    client, tracking_uri, monkeypatch
+) -> None:
+    promote(tracking_uri, MODEL, "1")
+    monkeypatch.setattr(MlflowClient, "set_registered_model_tag", lambda *_: None)
+    with pytest.raises(ConfigError, match=r"accepted a tag of the model recllm-r1 and does not hold it"):
+        promote(tracking_uri, MODEL)
+    assert reigning(client) == ("1", None)
