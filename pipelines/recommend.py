@@ -67,7 +67,7 @@ def run(
     check_replaceable(out, RECOMMENDED)
     _check_apart(out, data)
     wanted = None if users is None else _ids(users)
-    model = _pinned(model, registry)
+    model = pinned(model, registry)
     settings = {name: value for name, value in (("answer", answer), ("engine", engine)) if value}
     key = (_uuid(model, registry), json.dumps(settings), of_data(data), json.dumps(wanted), repr(config))
     folder = work / of_text(*key, of_code())
@@ -109,12 +109,14 @@ def _check_apart(out: str, data: str) -> None:
         raise DataError(f"{out}: lies in the data {data}; name a folder outside it")
 
 
-def _pinned(model: str, registry: str) -> str:
+def pinned(model: str, registry: str) -> str:
     """Return the URI of the version that `model` means now; an alias may move."""
     from mlflow.store.artifact.utils.models import get_model_name_and_version
 
     with _of_registry(registry) as client:
-        return f"models:/{'/'.join(map(str, get_model_name_and_version(client, model)))}"
+        name, version = get_model_name_and_version(client, model)
+        client.get_model_version(name, version)  # raises if there is none
+        return f"models:/{name}/{version}"
 
 
 def _uuid(model: str, registry: str) -> str:

@@ -131,9 +131,14 @@ def serve(
 
     from mlflow.pyfunc.scoring_server import SERVING_MODEL_CONFIG
 
+    from pipelines.recommend import pinned
+
     _check_answer(answer)
+    uri = registry_uri(tracking_uri, runs)
+    if model.startswith("models:/"):
+        model = pinned(model, uri)
     environment = {"MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": "600", **os.environ}  # MLflow's is a minute
-    environment["MLFLOW_TRACKING_URI"] = registry_uri(tracking_uri, runs)
+    environment["MLFLOW_TRACKING_URI"] = uri
     environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"  # of uvicorn
     if answer:
         environment[SERVING_MODEL_CONFIG] = json.dumps({"answer": answer})
