@@ -352,6 +352,11 @@ class EvaluationReport(_Document):
     lineage: Lineage = field(default_factory=dict)
     schema_version: Literal[4] = 4
 
+    def known_lineage(self) -> dict[str, str]:
+        """Return the lineage as texts, without what is not known."""
+        texts = {name: v if isinstance(v, str) else json.dumps(v) for name, v in self.lineage.items()}
+        return {name: text for name, text in texts.items() if text}
+
     def comparator(self, name: str) -> Comparator | None:
         """Return the comparator called `name`, or None."""
         return next((found for found in self.comparators if found.name == name), None)

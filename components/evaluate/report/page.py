@@ -1,6 +1,5 @@
 """The report as a page for people."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -171,5 +170,4 @@ def _method(report: EvaluationReport) -> Block:
 
 
 def _lineage(report: EvaluationReport) -> Block:
-    texts = {key: v if isinstance(v, str) else json.dumps(v) for key, v in report.lineage.items()}
-    return Table([], sorted((key, text) for key, text in texts.items() if text), is_text=True)
+    return Table([], sorted(report.known_lineage().items()), is_text=True)

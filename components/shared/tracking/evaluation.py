@@ -1,7 +1,6 @@
 """An evaluation as an MLflow run: every comparator's figures, the report and every user's values."""
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -64,8 +63,7 @@ def log_run(client: MlflowClient, experiment: str, report: EvaluationReport, use
 
 def lineage_tags(report: EvaluationReport) -> dict[str, str]:
     """Return what is known of the lineage as tags."""
-    texts = {name: v if isinstance(v, str) else json.dumps(v) for name, v in report.lineage.items()}
-    return {plain_name(name): text[:LONGEST_TAG] for name, text in texts.items() if text}
+    return {plain_name(name): text[:LONGEST_TAG] for name, text in report.known_lineage().items()}
 
 
 def figures(report: EvaluationReport) -> dict[str, float]:
