@@ -54,8 +54,10 @@ def _outlier(config: SequencesConfig, events: DataFrame, least: float) -> str:
     last = last.select("user_id", "last.*")
     late = last.where(F.col("time") >= cuts(config, events)[1])
     found = late.orderBy(F.desc("time"), "user_id").limit(int(least) + 1).collect()
+    if len(found) > least:
+        return ""
     rest = last.join(late, "user_id", "left_anti").agg(F.max("time")).collect()[0][0]
-    if len(found) > least or rest is None:
+    if rest is None:
         return ""
     return (
         f" Is the event of {_day(found[0].time)} (user {found[0].user_id!r}, item {found[0].item_id!r}) an "
