@@ -16,7 +16,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from components.etl.sources import values
 from components.etl.sources.lists import separators
-from components.shared.artifacts.raw_columns import MALFORMED, is_empty, plain
+from components.shared.artifacts.raw_columns import MALFORMED, is_empty, is_read, plain
 from components.shared.artifacts.raw_tables import Source
 from data_contracts import tables
 from data_contracts.null_words import NULL_WORDS
@@ -99,7 +99,8 @@ def _read_files(
         for name in _contract_names(source, own):
             frame = frame.withColumn(name, F.lit(value).cast("string"))
             stored.pop(name, None)
-    typed = _typed(_translated(frame, source, stored), source.table, stored, null_words)
+    lost = _lost(source, files[0]) if source.format == "parquet" else {}
+    typed = _typed(_translated(frame, source, stored), source.table, stored, lost, null_words)
     if source.format != "csv":
         return typed
     # A quote that is never closed swallows the lines behind it, each of which is a lost row.
@@ -166,8 +167,16 @@ def _quoted(name: str) -> Column:
 def _stored(source: Source, file: str) -> dict[str, pa.DataType]:
     """Return the contract's columns as the Parquet `file` stores them, none empty."""
     found = source.footers[file].schema.to_arrow_schema()
-    columns = {f.name: plain(f.type) for f in found if _contract_names(source, f.name)}
-    return {name: kind for name, kind in columns.items() if not is_empty(kind)}
+    lost = _lost(source, file)
+    read = [f for f in found if any(name not in lost for name in _contract_names(source, f.name))]
+    return {f.name: plain(f.type) for f in read if not is_empty(plain(f.type))}
+
+
+def _lost(source: Source, file: str) -> dict[str, pa.DataType]:
+    """Return the optional columns that the Parquet `file` stores as types that are not read."""
+    found, wanted = source.footers[file].schema.to_arrow_schema(), tables.RAW[source.table]
+    named = [(name, f.type) for f in found for name in _contract_names(source, f.name)]
+    return {name: kind for name, kind in named if not is_read(kind, wanted.field(name))}
 
 
 def _contract_names(source: Source, own: str) -> list[str]:
@@ -220,20 +229,26 @@ def _signed(kind: pa.DataType) -> pa.DataType:
 
 
 def _typed(
-    frame: DataFrame, table: str, stored: Mapping[str, pa.DataType], null_words: Sequence[str]
+    frame: DataFrame,
+    table: str,
+    stored: Mapping[str, pa.DataType],
+    lost: Mapping[str, pa.DataType],
+    null_words: Sequence[str],
 ) -> DataFrame:
     """Return the contract's columns of `frame` in its types.
 
-    A value that its column cannot hold is `_malformed` if the column is required, else `unread`.
+    A value that its column cannot hold is `_malformed` if the column is required, else `unread`, as are
+    columns `lost`.
     """
-    columns, unread = [], []
+    columns = []
+    unread = [(F.lit(True), F.lit(f"{name}=of type {kind}")) for name, kind in lost.items()]
     malformed = [F.col(MALFORMED)] if MALFORMED in frame.columns else [F.lit(None)]
     separator_of = separators(frame, [f.name for f in tables.RAW[table] if types.is_list(f.type)])
     for field in tables.RAW[table]:
         is_there = field.name in frame.columns and (
             not stored or field.name in stored or _is_text(frame, field)
         )
-        if not is_there:
+        if not is_there or field.name in lost:
             columns.append(F.lit(None).cast(from_arrow_type(field.type)).alias(field.name))
             continue
         found = frame.schema[field.name].dataType

@@ -67,7 +67,7 @@ def delta_files(folder: Folder, name: str) -> dict[str, LiveFile]:
         table = DeltaTable(uri, storage_options=_storage_options(uri))
         features = set(table.protocol().reader_features or [])
         is_mapped = table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none"
-        rows = _actions(table)
+        root, rows = table.table_uri.rstrip("/"), _actions(table)
         erased = _erased(table) if "deletionVectors" in features else {}
     except (DeltaError, OSError, ValueError) as error:
         raise DataError(f"{shown}: the log of this Delta table is not readable ({error})") from error
@@ -81,9 +81,13 @@ def delta_files(folder: Folder, name: str) -> dict[str, LiveFile]:
         )
     files = {}
     for row in rows:
-        # Vectors are listed by the files' addresses.
-        found = next((e for address, e in erased.items() if address.endswith(f"/{row['path']}")), _NONE)
+        found = erased.pop(f"{root}/{row['path']}", _NONE)
         files[str(PurePosixPath(name) / unquote(row["path"]))] = LiveFile(row.get("partition") or {}, found)
+    if erased:
+        raise DataError(
+            f"{shown}: the log of this Delta table has a deletion vector for {min(erased)}, which is none of "
+            "its files; export its current state as plain Parquet"
+        )
     return files
 
 

@@ -36,16 +36,22 @@ def check_names(shown: str, table: str, found: Sequence[str], only_ids: bool = F
 
 
 def check_types(shown: str, table: str, found: pa.Schema) -> None:
-    """Raise DataError for a column of the Parquet file `shown` whose type is not read."""
-    for field in tables.RAW[table]:
-        if field.name not in found.names or is_empty(kind := plain(found.field(field.name).type)):
-            continue
-        fits = _may_fit if field.nullable else _fits
-        if not fits(kind, field.type) or (types.is_decimal(kind) and kind.precision > DECIMAL_DIGITS):
+    """Raise DataError for a required column of a type that is not read."""
+    for name in set(tables.REQUIRED_COLUMNS[table]).intersection(found.names):
+        wanted, kind = tables.RAW[table].field(name), found.field(name).type
+        if not is_read(kind, wanted):
             raise DataError(
-                f"{shown}: column '{field.name}' has type {found.field(field.name).type}, expected "
-                f"{field.type}; cast it when you export the table"
+                f"{shown}: column '{name}' has type {kind}, expected {wanted.type}; cast it when you export "
+                "the table"
             )
+
+
+def is_read(kind: pa.DataType, wanted: pa.Field) -> bool:
+    """Return whether `kind` can be read as `wanted`, or as null if that is optional."""
+    kind = plain(kind)
+    if types.is_decimal(kind) and kind.precision > DECIMAL_DIGITS:
+        return False
+    return is_empty(kind) or (_may_fit if wanted.nullable else _fits)(kind, wanted.type)
 
 
 def plain(kind: pa.DataType) -> pa.DataType:

@@ -151,7 +151,7 @@ def find(folder: Folder, table: str, given: RawSource | None = None) -> Source |
     paths = [folder.inner(entry.path) for entry in (found if is_file else folder.files(name))]
     below = [path.removeprefix(f"{name}/") for path in paths]
     lakes.refuse(folder.shown(name), below)
-    if any(path.startswith(f"{lakes.DELTA_LOG}/") for path in below):
+    if not is_file and folder.has(f"{name}/{lakes.DELTA_LOG}"):
         live = lakes.delta_files(folder, name)
         return Source(
             table=table,

@@ -82,6 +82,11 @@ class Folder:
                 ) from error
         return sorted(found, key=lambda entry: entry.path)
 
+    def has(self, name: str) -> bool:
+        """Return whether there is a file or folder `name`, also an empty one."""
+        with _readable_errors(self.uri):
+            return bool(self.store.get_file_info(f"{self.root}/{name}").type)
+
     def inner(self, path: str) -> str:
         """Return the `path` of one of `files` relative to the folder."""
         return path.removeprefix(self.root).lstrip("/")

@@ -1,6 +1,8 @@
 """What real tables bring in: mangled ids, null words, mended values, rows with one id, odd types."""
 
+import re
 import shutil
+from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -121,12 +123,15 @@ def test_parquet_of_any_writer_is_read(spark, tmp_path):
         data / "users/part-3.parquet",
     )
     odd = {"item_id": ["i1", "i2"], "title": [1984, 2001], "created_at": [1736035200, None]}
+    odd |= {"brand": [{"id": 7, "since": datetime(2025, 1, 5)}] * 2, "categories": [[["a"], ["b"]], None]}
     pq.write_table(
         pa.table({**odd, "tags": pa.array([["a"], None], pa.large_list(pa.string()))}),
         data / "items/p.parquet",
     )
     found, frames = tallies(spark, data)
     assert [t.refused for t in found.values()] == [{}, {}, {}]
+    assert found["items"].unread == {"brand": 2, "categories": 2}
+    assert re.search(r"p\.parquet, row 1: brand=of type struct<id", found["items"].examples["unreadbrand"])
     users = {row.user_id: (row.age, row.interests) for row in frames["users"].collect()}
     assert users == {"u1": (21, ["a", "b"]), "u2": (None, None), "u3": (7, ["x", "y"])}
     items = frames["items"].selectExpr("title", "unix_seconds(created_at)", "tags").orderBy("title").collect()

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from components.shared.artifacts import raw_tables
+from components.shared.artifacts import lakes, raw_tables
 from components.shared.artifacts.storage import Folder, upload
 from components.shared.errors import DataError
 from tests.components.shared.artifacts.delta_log import ERASED, VECTOR, add_to_files
@@ -43,10 +43,13 @@ def test_rows_erased_by_deletion_vectors_are_known_by_file(tmp_path):
     assert {file: list(found) for file, found in source.erased.items()} == dict.fromkeys(source.files, ERASED)
 
 
-def test_deletion_vectors_that_do_not_fit_are_refused(tmp_path):
+def test_deletion_vectors_that_do_not_fit_are_refused(tmp_path, monkeypatch):
     write_deltalake(str(tmp_path / "users"), USERS)
     add_to_files(tmp_path / "users", deletionVector=VECTOR)
     with pytest.raises(DataError, match=r"users: the log of this Delta table is not readable .*length 30"):
+        raw_tables.locate(Folder.at(tmp_path), "users")
+    monkeypatch.setattr(lakes, "_erased", lambda table: {"file:///gone.parquet": pa.array([0]).to_numpy()})
+    with pytest.raises(DataError, match=r"users: .*a deletion vector for file:///gone\.parquet"):
         raw_tables.locate(Folder.at(tmp_path), "users")
 
 
@@ -68,9 +71,12 @@ def test_a_path_that_the_reader_of_delta_would_decode_is_refused(tmp_path):
 
 def test_a_broken_log_is_named(tmp_path):
     write_deltalake(str(tmp_path / "users"), USERS)
-    (tmp_path / "users/_delta_log/00000000000000000000.json").write_text("{")
-    with pytest.raises(DataError, match="users: the log of this Delta table is not readable"):
-        raw_tables.locate(Folder.at(tmp_path), "users")
+    log = tmp_path / "users/_delta_log/00000000000000000000.json"
+    log.write_text("{")
+    for _ in range(2):  # then without a file
+        with pytest.raises(DataError, match="users: the log of this Delta table is not readable"):
+            raw_tables.locate(Folder.at(tmp_path), "users")
+        log.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize(
