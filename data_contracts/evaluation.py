@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -42,22 +43,27 @@ COMPARED_METRICS = METRICS[:5]
 
 FURTHER_METRICS = tuple(name for name in METRICS if name not in HEADLINE_METRICS)
 
-FURTHER_GLOSSARY = (
-    "MRR@10: the mean of one over the rank of the first label, 0 beyond rank 10. MAP@10: the precision at "
-    "every label's rank, averaged over all labels; equal to MRR where a user has one label. Popularity: how "
-    "often the listed items occur in the training part, on average. Gini: how unequally the lists share out "
-    "the catalogue; 0 if every item is listed equally often, 1 if one item fills all lists."
-)
-"""The further metrics in words."""
+_GLOSSARY = {
+    "recall": "Recall@k: how often the item that the user engaged with next is among the first k.",
+    "ndcg": "NDCG@k: the same, counting more the higher it stands.",
+    "graded_ndcg": "Graded NDCG@k: and counting more, the stronger the engagement.",
+    "mrr": "MRR@10: the mean of one over the rank of the first label, 0 beyond rank 10.",
+    "map": "MAP@10: the precision at every label's rank, averaged over all labels; equal to MRR where a user "
+    "has one label.",
+    "ilad": "ILAD: how different the ten items of a list are from each other, 0 to 1.",
+    "novelty": "Novelty: how unusual the items are, in bits; higher means less popular.",
+    "popularity": "Popularity: how often the listed items occur in the training part, on average.",
+    "coverage": "Coverage: the share of the catalogue that at least one user sees.",
+    "gini": "Gini: how unequally the lists share out the catalogue; 0 if every item is listed equally often, "
+    "1 if one item fills all lists.",
+}
 
-GLOSSARY = (
-    "Recall@k: how often the item that the user engaged with next is among the first k. NDCG@k: the same, "
-    "counting more the higher it stands; graded: and the more, the stronger the engagement. ILAD: how "
-    "different the ten items of a list are from each other, 0 to 1. Novelty: how unusual the items are, in "
-    "bits; higher means less popular. Coverage: the share of the catalogue that at least one user sees. A "
-    "bold figure is the highest of its column."
-)
-"""The metrics in words, for pages."""
+
+def glossary(metrics: Iterable[str]) -> str:
+    """Return the metrics in words, for the pages that show them."""
+    families = {metric.partition("@")[0] for metric in metrics}
+    return " ".join(words for family, words in _GLOSSARY.items() if family in families)
+
 
 REPORT, USERS = "report.json", "users.parquet"
 """The files of evaluate's artifact: the report, and every user's values behind its means."""

@@ -34,7 +34,7 @@ def window_config(profile: Profile, name: str, *, fresh: bool = False) -> Window
         base_model=_source(profile.base_model),
         encoder=_source(profile.retrieve.encoder),
         lineage={
-            "base_model": profile.base_model.source,
+            "base_model": described(profile.base_model),
             "prompt_version": PROMPT_VERSION,
             "reward_version": REWARD_VERSION,
             "rewards": of_reward(profile.grpo.reward),
@@ -72,6 +72,14 @@ def _source(model: BaseModelConfig | EncoderConfig) -> ModelSource:
     wheel = WHEELS.get(model.source.removeprefix("bundled:"))
     version = wheel.version if wheel else ""
     return ModelSource(source=model.source, revision=model.revision, version=version)
+
+
+def described(model: BaseModelConfig) -> str:
+    """Return in words which weights the base model has."""
+    if random := model.random_weights:
+        sizes = f"{random.layers} layers of {random.hidden_size}"
+        return f"random weights ({sizes}, seed {random.seed}) with the tokenizer of {model.source}"
+    return model.source
 
 
 def of_reward(weights: RewardWeights) -> str:

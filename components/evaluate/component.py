@@ -1,6 +1,6 @@
 """KFP wrappers of evaluate and of the gate."""
 
-from kfp.dsl import HTML, Artifact, Input, Metrics, Model, Output
+from kfp.dsl import HTML, Artifact, Input, Markdown, Metrics, Model, Output
 
 from components.step import step
 
@@ -45,13 +45,22 @@ def evaluate(
 
 
 @step()
-def gate(config: dict, fingerprint: str, report: Input[Artifact], page: Output[HTML]) -> bool:
+def gate(
+    config: dict,
+    fingerprint: str,
+    report: Input[Artifact],
+    page: Output[HTML],
+    summary: Output[Markdown],
+) -> bool:
     """Return whether the report passes the rules; `fingerprint` only keys the cache."""
     from pathlib import Path
 
     from components.evaluate.config import GateConfig
     from components.evaluate.gate import run
+    from components.shared.artifacts.outputs import paths
     from components.shared.config import parse
     from data_contracts.evaluation import REPORT
 
-    return run(parse(GateConfig, config, "gate"), Path(report.path) / REPORT, Path(page.path)).passed
+    report_json = Path(report.path) / REPORT
+    decided = run(parse(GateConfig, config, "gate"), report=report_json, **paths(html=page, summary=summary))
+    return decided.passed

@@ -49,12 +49,16 @@ class Decision:
         return f"{TRAINED_MODEL} is not registered: it fails {failed} of the gate's {len(self.rules)} rules."
 
 
-def run(config: GateConfig, report: Path, decision: Path) -> Decision:
-    """Return the decision on the report file; write `decision`, the report's page with its rules."""
+def run(config: GateConfig, *, report: Path, html: Path, summary: Path) -> Decision:
+    """Return the decision on the report file.
+
+    Written are `html`, the report's page with its rules, and `summary`, the most important in Markdown.
+    """
     with faults_as(DataError):
         evaluated = EvaluationReport.read(report)
     decided = decide(config, evaluated)
-    page.write(decision, evaluated, decided)
+    page.write(html, evaluated, decided)
+    page.write_summary(summary, evaluated, decided)
     for rule in decided.rules:
         log.info("%s", rule)
     return decided

@@ -1,5 +1,6 @@
 """The model card of a version: what it was trained on, how good it is, where it is weak."""
 
+from components.shared.reporting import markdown
 from components.shared.tracking.registry import RUN_KEY
 from data_contracts.evaluation import CHAMPION, TRAINED_MODEL, Comparator, EvaluationReport
 
@@ -16,9 +17,7 @@ def model_card(report: EvaluationReport) -> str:
         f"Ranks candidates for a user, with reasons. Run `{lineage.get(RUN_KEY)}`; the gate passed.",
         "### Evaluation",
         f"{sample}; no sampled negatives; {sample.confidence:.0%} intervals over users.",
-        "\n".join(
-            ["| model | NDCG@10 | Recall@10 | ILAD | novelty |", "|---|---|---|---|---|", *map(_row, shown)]
-        ),
+        markdown.table(["model", "NDCG@10", "Recall@10", "ILAD", "Novelty"], [*map(_row, shown)]),
         *_differences(report, best),
         "### Trained on",
         "\n".join(
@@ -30,10 +29,10 @@ def model_card(report: EvaluationReport) -> str:
     return "\n\n".join(parts)[:LONGEST]
 
 
-def _row(found: Comparator) -> str:
+def _row(found: Comparator) -> list[str]:
     figures, interval = found.figures(), found.ndcg_at_10_interval
     ndcg = f"{figures['NDCG@10']} [{interval.low:.4f}, {interval.high:.4f}]"
-    return f"| {found.name} | {ndcg} | {figures['Recall@10']} | {figures['ILAD']} | {figures['Novelty']} |"
+    return [found.name, ndcg, figures["Recall@10"], figures["ILAD"], figures["Novelty"]]
 
 
 def _differences(report: EvaluationReport, best: Comparator) -> list[str]:

@@ -7,11 +7,11 @@ from typing import Any
 from components.shared.artifacts.outputs import write_json
 from data_contracts.evaluation import (
     CANDIDATE_ORDER,
-    GLOSSARY,
     TITLES,
     TRAINED_MODEL,
     EvaluationReport,
     format_metric,
+    glossary,
 )
 from pipelines.experiments import seeds
 
@@ -151,7 +151,7 @@ def _write_page(path: Path, document: Mapping[str, Any]) -> None:
                 {} if together else {"NDCG@10 of each variant": charts.intervals(marks, from_zero=True)}
             ),
             page.Table(["variant", *shown[title]], table),
-            page.Text(GLOSSARY, "faint"),
+            page.Text(glossary(METRICS), "faint"),
             page.Text(f"Profile {lineage.get('profile')}, data {lineage.get('data')}."),
             page.Text(
                 f"Model: {TRAINED_MODEL}, what training ended with. {sample}; bootstrap intervals, gains "

@@ -18,6 +18,14 @@ def test_what_a_step_does_is_part_of_a_runs_settings_and_where_it_runs_is_not() 
     assert lineage.window_config(placed, "kind").settings == before
 
 
+def test_random_weights_are_not_called_by_the_name_of_a_model() -> None:
+    named = {name: lineage.window_config(profile.load(name), name).lineage for name in ("tiny", "laptop")}
+    assert named["tiny"]["base_model"] == (
+        "random weights (2 layers of 32, seed 0) with the tokenizer of bundled:smollm2-135m"
+    )
+    assert named["laptop"]["base_model"] == "bundled:smollm2-135m"
+
+
 def test_the_first_task_knows_all_that_has_to_be_there() -> None:
     hub = {"base_model": {"secrets": {"HF_TOKEN": "hub/token"}, "config_maps": {"HF_ENDPOINT": "hub/url"}}}
     wanted = lineage.preflight_config(profile.load("h800", {"placement": hub}))

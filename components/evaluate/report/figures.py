@@ -8,9 +8,7 @@ from data_contracts.evaluation import (
     BASE_MODEL,
     CANDIDATE_ORDER,
     CHAMPION,
-    FURTHER_GLOSSARY,
     FURTHER_METRICS,
-    GLOSSARY,
     HEADLINE_METRICS,
     SCORED_MODEL,
     TITLES,
@@ -19,6 +17,7 @@ from data_contracts.evaluation import (
     Difference,
     EvaluationReport,
     format_metric,
+    glossary,
 )
 
 _KINDS = {
@@ -31,7 +30,19 @@ TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "undecided": "faint"
 
 
 def ranking_quality(report: EvaluationReport) -> list[Block]:
-    """Return table and charts of all comparators, the highest figure of each metric in bold."""
+    """Return table and charts of all comparators."""
+    names = {kind: ", ".join(f.name for f in report.comparators if f.kind == kind) for kind in _KINDS}
+    return [
+        Text("; ".join(f"{_KINDS[kind]}: {found}" for kind, found in names.items() if found) + "."),
+        comparators(report),
+        Text(f"{glossary(HEADLINE_METRICS)} A bold figure is the highest of its column.", "faint"),
+        _further(report),
+        _charts(report),
+    ]
+
+
+def comparators(report: EvaluationReport) -> Table:
+    """Return the table of all comparators, the highest figure of each metric in bold."""
     highest = {
         TITLES[metric]: format_metric(metric, max(found.metrics[metric] for found in report.comparators))
         for metric in HEADLINE_METRICS
@@ -41,14 +52,7 @@ def ranking_quality(report: EvaluationReport) -> list[Block]:
         figures = found.figures().items()
         cells = [Cell(text, "best" if highest.get(title) == text else "") for title, text in figures]
         rows.append([found.name, *cells])
-    names = {kind: ", ".join(f.name for f in report.comparators if f.kind == kind) for kind in _KINDS}
-    return [
-        Text("; ".join(f"{_KINDS[kind]}: {found}" for kind, found in names.items() if found) + "."),
-        Table(["model", *report.comparators[0].figures()], rows),
-        Text(GLOSSARY, "faint"),
-        _further(report),
-        _charts(report),
-    ]
+    return Table(["model", *report.comparators[0].figures()], rows)
 
 
 def _charts(report: EvaluationReport) -> Block:
@@ -89,7 +93,7 @@ def _further(report: EvaluationReport) -> Block:
         for found in report.comparators
     ]
     header = ["model", *(TITLES[metric] for metric in FURTHER_METRICS)]
-    return page.Details("More metrics", [Table(header, rows), Text(FURTHER_GLOSSARY, "faint")])
+    return page.Details("More metrics", [Table(header, rows), Text(glossary(FURTHER_METRICS), "faint")])
 
 
 def differences(report: EvaluationReport) -> list[Block]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.evaluate.report import figures
-from components.shared.reporting import page
+from components.shared.reporting import markdown, page
 from components.shared.reporting.page import Block, Cell, Heading, Note, Table, Text
 from data_contracts.evaluation import TRAINED_MODEL, EvaluationReport, Example
 
@@ -22,6 +22,13 @@ _VERDICTS = {
 def write(path: Path, report: EvaluationReport, decision: "Decision | None" = None) -> None:
     """Write the whole page; before the gate has decided, without its rules."""
     page.write(path, "Evaluation report", blocks(report, decision), lead=str(report.sample))
+
+
+def write_summary(path: Path, report: EvaluationReport, decision: "Decision") -> None:
+    """Write verdict, comparators and rules as Markdown."""
+    rules = (Heading("Rules of the gate"), _rules(decision))
+    quality = (Text(f"{report.sample}."), figures.comparators(report))
+    markdown.write(path, [*_verdict(report, decision), *quality, *rules])
 
 
 def blocks(report: EvaluationReport, decision: "Decision | None") -> list[Block]:
@@ -49,8 +56,8 @@ def blocks(report: EvaluationReport, decision: "Decision | None") -> list[Block]
     ]
 
 
-def _verdict(report: EvaluationReport, decision: "Decision | None") -> list[Block]:
-    decided = [Note(str(decision), "good" if decision.passed else "warn")] if decision else []
+def _verdict(report: EvaluationReport, decision: "Decision | None") -> list[Text]:
+    decided: list[Text] = [Note(str(decision), "good" if decision.passed else "warn")] if decision else []
     model, best = report.comparator(TRAINED_MODEL), report.best_conventional("ndcg@10")
     difference = report.difference(TRAINED_MODEL, best.name, "ndcg@10")
     if model is None or difference is None:
@@ -63,7 +70,7 @@ def _verdict(report: EvaluationReport, decision: "Decision | None") -> list[Bloc
     return [*decided, Note(text, "" if outcome == "undecided" else figures.TONES[outcome])]
 
 
-def _rules(decision: "Decision | None") -> Block:
+def _rules(decision: "Decision | None") -> Text | Table:
     if decision is None:
         return Text("The gate decides by these figures; its page is this report with its rules.", "faint")
     outcomes = {True: Cell("pass", "good"), False: Cell("fail", "bad")}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -157,27 +158,36 @@ def test_a_rule_about_a_stranger_is_a_mistake_of_the_profile(make_report) -> Non
         decide(GateConfig(), dataclasses.replace(make_report(), differences=()))
 
 
-def test_the_page_of_the_gate_shows_every_rule(make_report, tmp_path) -> None:
-    (tmp_path / "report.json").write_text(make_report().to_json())
-    decided = run(GateConfig(beats=("base",)), tmp_path / "report.json", tmp_path / "decision.html")
-    page = (tmp_path / "decision.html").read_text()
-    assert "grpo passed the gate" in page
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """The report of the gate, and what the gate writes."""
+    return {name: tmp_path / name for name in ("report", "html", "summary")}
+
+
+def test_page_and_summary_of_the_gate_show_every_rule(make_report, files) -> None:
+    files["report"].write_text(make_report().to_json())
+    decided = run(GateConfig(beats=("base",)), **files)
+    page, summary = files["html"].read_text(), files["summary"].read_text()
+    assert "grpo passed the gate" in page and summary.startswith("**grpo passed the gate")
+    assert "| **0.2000** |" in summary
     for rule in decided.rules:
         assert f"<td>{rule.name}</td><td>{rule.figure}</td>" in page
+        assert f"\n| {rule.name} | {rule.figure} | pass |\n" in summary
 
 
-def test_a_failed_gate_ends_well_and_says_why(make_report, tmp_path, caplog) -> None:
+def test_a_failed_gate_ends_well_and_says_why(make_report, files, caplog) -> None:
     report = change_difference(make_report(), "sasrec", low=-0.01)
-    (tmp_path / "report.json").write_text(report.to_json())
+    files["report"].write_text(report.to_json())
     with caplog.at_level(logging.INFO, logger="recllm"):
-        assert not run(GateConfig(), tmp_path / "report.json", tmp_path / "decision.html").passed
-    assert "grpo is not registered" in (tmp_path / "decision.html").read_text()
+        assert not run(GateConfig(), **files).passed
+    for name in ("html", "summary"):
+        assert "grpo is not registered" in files[name].read_text()
     assert "FAIL: beats the best conventional model (sasrec)" in caplog.text
 
 
-def test_a_gate_without_a_report_says_so(tmp_path) -> None:
-    with pytest.raises(DataError, match=r"report\.json"):
-        run(GateConfig(), tmp_path / "report.json", tmp_path / "decision.html")
+def test_a_gate_without_a_report_says_so(files) -> None:
+    with pytest.raises(DataError, match=r"report: cannot be read"):
+        run(GateConfig(), **files)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from kfp.dsl import HTML, Artifact, Metrics, Model
+from kfp.dsl import HTML, Artifact, Markdown, Metrics, Model
 
 from components.evaluate import component, gate
 from components.evaluate.config import EvaluateConfig, GateConfig
@@ -121,7 +121,8 @@ def test_reasoning_pays_by_the_answers_of_the_step(
     run(CONFIG, **given, training_alarms=no_alarms, lineage={}, **outputs(tmp_path))
     required = GateConfig(beats=(), min_valid_share=0.0, refuse_alarms=False, reasoning_pays="require")
     for folder, pays in ((tmp_path, True), (evaluated[1], False)):
-        decided = gate.run(required, folder / "report.json", tmp_path / "decision.html")
+        written = {"html": tmp_path / "decision.html", "summary": tmp_path / "decision.md"}
+        decided = gate.run(required, report=folder / "report.json", **written)
         (rule,) = [rule for rule in decided.rules if rule.name == "reasoning pays on NDCG@10"]
         assert decided.passed == rule.passed == pays
         assert rule.figure in (tmp_path / "decision.html").read_text()
@@ -339,8 +340,8 @@ def test_the_components_write_every_output(world, models, tmp_path) -> None:
     for path in (Path(report.path) / "report.json", Path(report.path) / "users.parquet", Path(page.path)):
         assert path.stat().st_size > 0
     assert metrics.metadata["users"] == 4
-    decision = HTML(uri=str(tmp_path / "decision"))
+    decision = (HTML(uri=str(tmp_path / "decision")), Markdown(uri=str(tmp_path / "summary")))
     easy = GateConfig(beats=(), min_valid_share=0.0, refuse_alarms=False)
-    assert component.gate.python_func(to_parameter(easy), "x", report, decision) is True
-    assert component.gate.python_func(to_parameter(GateConfig()), "x", report, decision) is False
-    assert "is not registered" in Path(decision.path).read_text()
+    assert component.gate.python_func(to_parameter(easy), "x", report, *decision) is True
+    assert component.gate.python_func(to_parameter(GateConfig()), "x", report, *decision) is False
+    assert all("is not registered" in Path(written.path).read_text() for written in decision)

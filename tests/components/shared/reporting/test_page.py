@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from components.shared.reporting import charts, page
+from components.shared.reporting import charts, markdown, page
 from components.shared.reporting.page import (
     Block,
     Cell,
@@ -76,3 +76,17 @@ def test_a_page_is_one_file_that_loads_nothing(tmp_path: Path) -> None:
     assert not re.search(r"<(script|link|iframe|img|object|embed)\b|@import|url\((?!#)", html)
     assert not re.search(r"""(src|href)=["'](https?:)?//""", html)
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"page.html"}
+
+
+def test_blocks_as_markdown(tmp_path: Path) -> None:
+    blocks = [
+        Note("*a* <b>\n&", "good"),
+        Heading("item_to_item"),
+        Text("a"),
+        Table(["x|y", ""], [["1", Cell("2", "best")], [Cell("3", "bad"), "4"]]),
+    ]
+    markdown.write(tmp_path / "summary.md", blocks)
+    assert (tmp_path / "summary.md").read_text() == (
+        "**\\*a\\* &lt;b> &amp;**\n\n### item\\_to\\_item\n\na\n\n"
+        "| x\\|y |  |\n| --- | --- |\n| 1 | **2** |\n| 3 | 4 |\n"
+    )
