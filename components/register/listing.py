@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mlflow import MlflowClient
 
-from components.register.promote import Promotion, read_entries
+from components.register.history import Promotion, read_entries
 from components.shared.times import from_milliseconds
 from components.shared.tracking import mlflow_client, registry
 from components.shared.tracking.failures import readable_errors, unless_absent

@@ -1,88 +1,39 @@
 """Promotion and rollback: which version is champion, with an append-only history.
 
-MLflow has no compare-and-swap. So a change first claims the next number of the history as a tag of the
-registered model and checks that no other change claims it: whoever writes second sees the first. When the
-aliases have moved, the claim becomes the history's entry.
+MLflow has no compare-and-swap. So a change first claims the next number of the history, as a tag of the
+registered model, and then reads who else claims it: of any two, the second to write sees the first. The claim
+with the lowest rank never gives way to another claim: it waits until those that saw it have given way, or
+until one that did not has made its change. When the aliases have moved, the claim becomes the history's
+entry.
 """
 
 import getpass
-import json
 import os
-import socket
+import time
 import uuid
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 
-import psutil
 from mlflow import MlflowClient
 
+from components.register.history import (
+    ABANDONED,
+    ACTIVE,
+    Action,
+    Entry,
+    Promotion,
+    read_entries,
+    this_machine,
+)
 from components.shared.errors import ConfigError, UserError
 from components.shared.tracking import mlflow_client, registry
 from components.shared.tracking.failures import readable_errors
 from components.shared.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS
 
-HISTORY = "promotion."
-Action = Literal["promote", "rollback"]
-_ABANDONED = timedelta(minutes=5)  # a change takes seconds; an older claim was left by a killed command
-
-
-@dataclass(frozen=True, kw_only=True)
-class Promotion:
-    """One change of the champion."""
-
-    model: str
-    action: Action
-    version: str
-    replaced: str | None
-    """The champion before."""
-    at: str
-    """Time in ISO 8601, UTC."""
-    by: str
-    reason: str = ""
-    """Why it was promoted past the gate."""
-    changed: bool = True
-    """False if the version was the champion already."""
-
-    def __str__(self) -> str:
-        if not self.changed:
-            return f"{self.model} version {self.version} is the champion already"
-        before = f"version {self.replaced}, now `{PREVIOUS}`" if self.replaced else "no champion"
-        return f"{self.model} version {self.version} is the champion now; before: {before}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A numbered entry of the history: a claim until `done`. `nonce` distinguishes concurrent claims."""
-
-    number: int
-    nonce: str
-    promotion: Promotion
-    done: bool
-    claimed_on: str = ""
-    """The machine whose process claimed it; "" where that is not known."""
-    process: int = 0
-
-    @property
-    def is_abandoned(self) -> bool:
-        """Return whether no command will end this claim: process gone, or too old."""
-        if self.done:
-            return False
-        claimed_here = self.claimed_on != "" and self.claimed_on == _machine()
-        if claimed_here and not psutil.pid_exists(self.process):
-            return True
-        return datetime.now(UTC) - datetime.fromisoformat(self.promotion.at) > _ABANDONED
-
-    @property
-    def tag(self) -> str:
-        """Return the entry's tag of the registered model."""
-        return f"{HISTORY}{self.number:06d}.{self.nonce}"
-
-    def write(self, client: MlflowClient) -> None:
-        """Set the tag."""
-        values = asdict(self)
-        del values["number"], values["nonce"]  # the tag's name holds them
-        client.set_registered_model_tag(self.promotion.model, self.tag, json.dumps(values, sort_keys=True))
+_WAIT, _WAITS = 0.2, 50
+"""Seconds between looks at claims of a higher rank; looks, before the lower one gives way too."""
 
 
 def rollback(tracking_uri: str, model_name: str) -> Promotion:
@@ -129,23 +80,54 @@ def promote(
             nonce=uuid.uuid4().hex[:12],
             promotion=promotion,
             done=False,
-            claimed_on=_machine(),
+            claimed_on=this_machine(),
             process=os.getpid(),
         )
-        _claim(client, entry)
-        # First: without it nothing has changed, after it `_settle` can do the rest.
-        client.set_registered_model_alias(model_name, CHAMPION, promotion.version)
-        _finish(client, entry)
+        with _claimed(client, entry):
+            # First: without it nothing has changed, after it `_settle` can do the rest.
+            client.set_registered_model_alias(model_name, CHAMPION, promotion.version)
+            _finish(client, entry)
     return promotion
 
 
-def _finish(client: MlflowClient, entry: Entry) -> Entry:
-    """Return the finished entry of a change whose champion has moved, after `previous` has."""
+@contextmanager
+def _claimed(client: MlflowClient, entry: Entry) -> Iterator[None]:
+    """Run the block when no other change claims the entry's number; where anything fails, end the claim.
+
+    Raises UserError: another change goes on; ConfigError: the server does not keep the claim.
+    """
+    ACTIVE.add(entry.nonce)
+    is_first = False
+    try:
+        entry.write(client)
+        _wait_for_others(client, entry)
+        is_first = True
+        yield
+    except BaseException:
+        with suppress(Exception):  # the first failure is the cause to report
+            # Connected anew: a server that is away is found out at once, not after minutes.
+            _end(mlflow_client.connect(client.tracking_uri), entry, may_have_moved=is_first)
+        raise
+    finally:
+        ACTIVE.discard(entry.nonce)
+
+
+def _end(client: MlflowClient, entry: Entry, *, may_have_moved: bool) -> bool:
+    """Finish the change if its champion has moved, else drop the claim; return which."""
+    model = entry.promotion.model
+    moved = may_have_moved and registry.aliases(client, model).get(CHAMPION) == entry.promotion.version
+    if moved:
+        _finish(client, entry)
+    else:
+        client.delete_registered_model_tag(model, entry.tag)
+    return moved
+
+
+def _finish(client: MlflowClient, entry: Entry) -> None:
+    """Write the finished entry of a change whose champion has moved, after `previous` has."""
     if entry.promotion.replaced is not None:
         client.set_registered_model_alias(entry.promotion.model, PREVIOUS, entry.promotion.replaced)
-    done = replace(entry, done=True)
-    done.write(client)
-    return done
+    replace(entry, done=True).write(client)
 
 
 def _check_gate(client: MlflowClient, model_name: str, version: str) -> None:
@@ -158,71 +140,43 @@ def _check_gate(client: MlflowClient, model_name: str, version: str) -> None:
         )
 
 
-def _claim(client: MlflowClient, entry: Entry) -> None:
-    """Write the entry's claim.
-
-    Raises UserError: another change claims the same number; ConfigError: the server does not keep the claim.
-    """
-    entry.write(client)
+def _wait_for_others(client: MlflowClient, entry: Entry) -> None:
+    """Return when nobody else claims the entry's number. Raises as `_claimed`."""
     model = entry.promotion.model
-    entries = read_entries(client, model)
-    if entry.tag not in {found.tag for found in entries}:  # a gateway may answer writes that it drops
-        raise ConfigError(
-            f"{client.tracking_uri}: it accepted a tag of the model {model} and does not hold it; no version "
-            "was promoted. Is this MLflow itself, and may you write there?"
-        )
-    for rival in entries:
-        if rival.number == entry.number and rival.nonce != entry.nonce:
-            client.delete_registered_model_tag(model, entry.tag)
-            raise UserError(
-                f"{model}: {rival.promotion.by} is changing the champion to version "
-                f"{rival.promotion.version} at this moment (since {rival.promotion.at}); nothing was changed "
-                "here. Look at the outcome and try again; the claim of a killed command lapses at once "
-                f"where it ran, elsewhere after {_ABANDONED.seconds // 60} minutes"
+    for _ in range(_WAITS):
+        entries = read_entries(client, model)
+        if entry.tag not in {found.tag for found in entries}:  # a gateway may answer writes that it drops
+            raise ConfigError(
+                f"{client.tracking_uri}: it accepted a tag of the model {model} and does not hold it; no "
+                "version was promoted. Is this MLflow itself, and may you write there?"
             )
+        rivals = [found for found in entries if found.number == entry.number and found.nonce != entry.nonce]
+        if not rivals:
+            return
+        first = min(rivals, key=lambda found: (not found.done, found.rank))
+        if first.done or first.rank < entry.rank:
+            break
+        time.sleep(_WAIT)
+    raise UserError(
+        f"{model}: {first.promotion.by} {'has changed' if first.done else 'is changing'} the champion to "
+        f"version {first.promotion.version} at this moment (since {first.promotion.at}); nothing was changed "
+        "here. Look at the outcome and try again; the claim of a killed command lapses at once where it ran, "
+        f"elsewhere after {ABANDONED.seconds // 60} minutes"
+    )
 
 
 def _settle(client: MlflowClient, model_name: str) -> int:
     """Finish or drop what killed commands began; return the number of the last finished entry."""
-    last = 0
-    for entry in read_entries(client, model_name):
-        if entry.is_abandoned:
-            if registry.aliases(client, model_name).get(CHAMPION) == entry.promotion.version:
-                entry = _finish(client, entry)
-            else:
-                client.delete_registered_model_tag(model_name, entry.tag)
-        last = entry.number if entry.done else last
-    return last
-
-
-def read_entries(client: MlflowClient, model_name: str) -> list[Entry]:
-    """Return the claims and entries of the history by their numbers.
-
-    Raises ConfigError for a tag that looks like one and is none.
-    """
-    model = registry.require_model(client, model_name)
-    return [_entry(model_name, *tag) for tag in sorted(model.tags.items()) if tag[0].startswith(HISTORY)]
-
-
-def _entry(model_name: str, tag: str, text: str) -> Entry:
-    try:
-        number, nonce = tag.removeprefix(HISTORY).split(".")
-        values = json.loads(text)
-        values["promotion"] = Promotion(**values["promotion"])
-        return Entry(number=int(number), nonce=nonce, **values)
-    except (ValueError, TypeError, KeyError) as error:
-        raise ConfigError(
-            f"{model_name}: the tag '{tag}' of the registered model is no entry of the history of promotions "
-            f"({error}); delete it if it was written by hand, else use the code that wrote it"
-        ) from error
-
-
-def _machine() -> str:
-    """Return what names this host and its processes' numbers; "" where unknown."""
-    try:  # containers of one host may share its name, but not their processes' numbers
-        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
+    entries = read_entries(client, model_name)
+    done = {entry.number for entry in entries if entry.done}
+    going_on = {entry.number for entry in entries if not entry.done and not entry.is_abandoned}
+    for entry in entries:
+        # Beside a change that goes on, it is not known whose the champion is.
+        if not entry.is_abandoned or entry.number in going_on:
+            continue
+        if _end(client, entry, may_have_moved=entry.number not in done):
+            done.add(entry.number)
+    return max(done, default=0)
 
 
 def _user() -> str:

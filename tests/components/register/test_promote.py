@@ -1,5 +1,6 @@
 """Promotion and rollback on a real registry: aliases, history, and two people at once."""
 
+import itertools
 import json
 import signal
 import subprocess
@@ -11,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
-from components.register import promote as promotions
-from components.register.promote import Promotion, promote, read_entries, rollback
+from components.register.history import Entry, Promotion, read_entries
+from components.register.promote import promote, rollback
 from components.shared.errors import ConfigError, UserError
 from components.shared.tracking.mlflow_client import connect
 from components.shared.tracking.registry import aliases, ensure_model
@@ -96,24 +98,55 @@ def test_history_only_grows(client, tracking_uri) -> None:
     assert len(after) == len(before) + 1
 
 
-def test_racing_promotions_leave_one_line_of_champions(client, tracking_uri) -> None:
+def test_of_claims_at_the_same_moment_one_is_carried_out(client, tracking_uri, monkeypatch) -> None:
+    """All four have written their claims before any of them looks at the others'."""
+    together, write = threading.Barrier(4), Entry.write
+
+    def write_together(entry: Entry, client: MlflowClient) -> None:
+        write(entry, client)
+        if not entry.done:
+            together.wait(60)
+
     def attempt(version: str) -> str | None:
         try:
             return promote(tracking_uri, MODEL, version).version
         except UserError:
             return None
 
-    for _ in range(3):
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(attempt, ["1", "2", "3", "4"]))
-    changes = history(tracking_uri, MODEL)
-    # Each champion replaced the one before it: no change was made behind another's back.
-    champions = [None, *(change.version for change in changes)]
-    assert [change.replaced for change in changes] == champions[: len(changes)]
-    if changes:
-        assert reigning(client) == (changes[-1].version, changes[-1].replaced)
-    last = promote(tracking_uri, MODEL, "3").version
-    assert reigning(client)[0] == last == "3", "a race leaves nothing that stands in the way of the next"
+    monkeypatch.setattr(Entry, "write", write_together)
+    with ThreadPoolExecutor(4) as pool:
+        (winner,) = filter(None, pool.map(attempt, ["1", "2", "3", "4"]))
+    assert reigning(client) == (winner, None)
+    ((_, text),) = client.get_registered_model(MODEL).tags.items()
+    entry = json.loads(text)
+    assert (entry["done"], entry["promotion"]["version"]) == (True, winner)
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "moved"),
+    [
+        pytest.param("get_registered_model", 4, False, id="as it looks for other claims"),
+        pytest.param("set_registered_model_alias", 1, False, id="before the champion moves"),
+        pytest.param("set_registered_model_alias", 2, True, id="after it"),
+        pytest.param("set_registered_model_tag", 2, True, id="at the entry"),
+    ],
+)
+def test_a_change_that_fails_leaves_no_claim(client, tracking_uri, monkeypatch, call, number, moved) -> None:
+    promote(tracking_uri, MODEL, "1")
+    original, calls = getattr(MlflowClient, call), itertools.count(1)
+
+    def failing(*given):
+        if next(calls) == number:
+            raise MlflowException("no")
+        return original(*given)
+
+    monkeypatch.setattr(MlflowClient, call, failing)
+    with pytest.raises(ConfigError, match="MLflow fails: no"):
+        promote(tracking_uri, MODEL, "2")
+    entries = read_entries(client, MODEL)
+    assert [entry.promotion.version for entry in entries] == ["1", "2"] if moved else ["1"]
+    assert all(entry.done for entry in entries)
+    assert reigning(client) == ("2", "1") if moved else ("1", None)
 
 
 def test_20_promotions_at_once_leave_one_history_and_always_a_champion(client, tracking_uri) -> None:
@@ -139,13 +172,13 @@ def test_20_promotions_at_once_leave_one_history_and_always_a_champion(client, t
     changes = history(tracking_uri, MODEL)
     champions = [None, *(change.version for change in changes)]
     assert [change.replaced for change in changes] == champions[: len(changes)]
-    assert len(changes) == 1 + changed
+    assert changed >= 1 and len(changes) == 1 + changed
     assert reigning(client)[0] == changes[-1].version
     assert None not in seen, "there was a moment without a champion"
 
 
 def claim(client: MlflowClient, version: str, age: timedelta) -> str:
-    promotion = promotions.Promotion(
+    promotion = Promotion(
         model=MODEL,
         action="promote",
         version=version,
@@ -153,7 +186,7 @@ def claim(client: MlflowClient, version: str, age: timedelta) -> str:
         at=(datetime.now(UTC) - age).isoformat(),
         by="somebody",
     )
-    entry = promotions.Entry(number=1, nonce="rival", promotion=promotion, done=False)
+    entry = Entry(number=1, nonce="rival", promotion=promotion, done=False)
     entry.write(client)
     return entry.tag
 
@@ -198,6 +231,7 @@ def test_after_a_kill_the_same_command_finishes_at_once(client, tracking_uri, re
 KILLED = """
 import os, signal, sys
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from components.register.promote import promote
 
 uri, writes = sys.argv[1], int(sys.argv[2])

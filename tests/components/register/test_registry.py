@@ -1,6 +1,7 @@
 """The same registry behind MLflow servers: on SQLite, and on PostgreSQL with files in S3."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import pytest
 
 from components.evaluate.versions import compare
 from components.register.config import RegisterConfig
+from components.register.history import read_entries
 from components.register.job import run, run_champion
 from components.register.listing import history, list_versions
 from components.register.packaging import EXAMPLE
-from components.register.promote import promote, read_entries, rollback
-from components.shared.errors import ConfigError
+from components.register.promote import promote, rollback
+from components.shared.errors import ConfigError, UserError
 from components.shared.tracking.mlflow_client import as_default, connect
 from components.shared.tracking.registry import aliases, versions
 from data_contracts.evaluation import TRAINED_MODEL, USER_METRICS
@@ -60,6 +62,14 @@ def write_users(path: Path, value: float) -> None:
     pq.write_table(pa.table({**keys, **dict.fromkeys(USER_METRICS, [value] * 30)}), path)
 
 
+def changes(uri: str, version: str) -> bool:
+    """Promote the version; return whether that changed the champion."""
+    try:
+        return promote(uri, MODEL, version).changed
+    except UserError:
+        return False
+
+
 @pytest.mark.slow
 def test_everything_on_postgresql_and_s3_which_refused_at_first(
     config, inputs, of_run, tmp_path: Path, tmp_path_factory, monkeypatch: pytest.MonkeyPatch
@@ -95,5 +105,12 @@ def test_everything_on_postgresql_and_s3_which_refused_at_first(
             run_champion(config, "1", tmp_path / "champion")
             for path in inputs["model"].iterdir():
                 assert (tmp_path / "champion" / path.name).read_bytes() == path.read_bytes()
+            with ThreadPoolExecutor(8) as pool:  # version 2 takes over, or both do in turn
+                changed = sum(pool.map(lambda version: changes(uri, version), ["1", "2"] * 6))
+            champions = [None, *(change.version for change in history(uri, MODEL))]
+            assert changed >= 1 and len(champions) == 4 + changed
+            assert [change.replaced for change in history(uri, MODEL)] == champions[:-1]
+            assert aliases(connect(uri), MODEL)["champion"] == champions[-1]
+            assert all(entry.done for entry in read_entries(connect(uri), MODEL))
         stored = store.client().list_objects_v2(Bucket="mlflow", Prefix="models/")["Contents"]
         assert any(found["Key"].endswith("model.safetensors") for found in stored)
