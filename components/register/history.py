@@ -59,7 +59,7 @@ class Entry:
 
     @property
     def is_abandoned(self) -> bool:
-        """Return whether no command will end this claim: it failed, its process is gone, or too old."""
+        """Return whether no command will end this claim: failed, killed, or too old."""
         if self.done:
             return False
         if self.claimed_on != "" and self.claimed_on == this_machine():
@@ -71,7 +71,7 @@ class Entry:
 
     @property
     def rank(self) -> tuple[str, str]:
-        """Return what orders the claims of one number: the time, by the clocks of those who claim."""
+        """Return what orders the claims of one number: time by the claimants' clocks."""
         return self.promotion.at, self.nonce
 
     @property

@@ -92,9 +92,10 @@ def promote(
 
 @contextmanager
 def _claimed(client: MlflowClient, entry: Entry) -> Iterator[None]:
-    """Run the block when no other change claims the entry's number; where anything fails, end the claim.
+    """Run the block when no other change claims the entry's number.
 
-    Raises UserError: another change goes on; ConfigError: the server does not keep the claim.
+    Where anything fails, the claim ends. Raises UserError: another change goes on; ConfigError: the server
+    does not keep the claim.
     """
     ACTIVE.add(entry.nonce)
     is_first = False
