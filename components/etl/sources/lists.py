@@ -7,13 +7,17 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType
 
 LIST_SEPARATOR = "|"
-# Of Python, numpy and Scala, which write the name before the brackets: `array(['a', 'b'], dtype=object)`.
+MARKS = ",;\uff0c\u3001\uff1b"
+"""Separators, where no cell of the column has LIST_SEPARATOR; the last three are Chinese."""
+# Python, numpy and Scala write a name before the brackets: `array(['a', 'b'], dtype=object)`.
 _NAMES = r"(?:(?:np|numpy)\.)?(?:array|arraybuffer|arrayseq|wrappedarray|frozenset|list|seq|set|tuple|vector)"
-_TWICE = rf"(?is)^\s*{_NAMES}\(\s*(\[.*\]|\(.*\)|\{{.*\}})\s*(?:,\s*dtype=[^()\[\]{{}}]*)?\)\s*$"
+_TWICE = r"(?is)^\s*[\w.]+\(\s*(\[.*\]|\(.*\)|\{.*\})\s*(?:,\s*\w+=[^()\[\]{}]*)*\)\s*$"
 _ONCE = rf"(?is)^\s*{_NAMES}(\(.*\))\s*$"
 _QUOTED = r"""\s*(?:"[^"]*"|'[^']*')\s*"""
 _ENCLOSED = rf"(?is)^\s*(?:(?:{_NAMES})?\(.*\)|\[.*\]|\{{.*\}}|{_QUOTED}(?:,{_QUOTED})*)\s*$"
 _UNCLOSED = r"""^\s*[\[({]\s*['"]|['"]\s*[\])}]\s*$"""
+_SEVERAL = r"""(?s)^\s*\[.*\]\s*\[.*\]\s*$"""
+_IN_JSON = r"""(?s)^\s*"\s*\[.*\\".*\]\s*"\s*$"""  # a list that was written as JSON twice
 _NO_NAME = r"""["'\[\](){}:=|]|\.\.\."""  # what a name outside quotes does not hold; numpy shortens by dots
 _JSON = {"allowSingleQuotes": "true", "allowBackslashEscapingAnyCharacter": "true"}
 
@@ -22,31 +26,26 @@ def separators(frame: DataFrame, names: Sequence[str]) -> dict[str, str | None]:
     """Return the list separator of each text column; None where it is ambiguous.
 
     A comma or semicolon may also be part of a name ("Home, Garden & Tools"): it separates only where no cell
-    of the column has the contract's "|", and no space follows.
+    of the column has the contract's "|" or another such mark, and no space follows.
     """
     texts = [n for n in names if n in frame.columns and isinstance(frame.schema[n].dataType, StringType)]
     if not texts:
         return {}
     counts = []
     for name in texts:
-        plain = F.when(~F.col(name).rlike(_ENCLOSED), F.col(name))
-        for mark, is_there in (
-            ("|", F.contains(plain, F.lit("|"))),
-            (",", F.contains(plain, F.lit(","))),
-            (";", F.contains(plain, F.lit(";"))),
-            (" ", plain.rlike(r"[,;]\s")),
-        ):
-            counts.append(F.coalesce(F.bool_or(is_there), F.lit(False)).alias(f"{name}{mark}"))
+        plain = F.when(~F.col(name).rlike(_ENCLOSED) & ~F.col(name).rlike(_TWICE), F.col(name))
+        is_there = {mark: F.contains(plain, F.lit(mark)) for mark in LIST_SEPARATOR + MARKS}
+        is_there[" "] = plain.rlike(r"[,;]\s")
+        counts += [F.coalesce(F.bool_or(f), F.lit(False)).alias(name + mark) for mark, f in is_there.items()]
     row = frame.agg(*counts).collect()[0]
-    return {name: _separator(*(row[f"{name}{mark}"] for mark in "|,; ")) for name in texts}
+    return {name: _separator([m for m in LIST_SEPARATOR + MARKS + " " if row[name + m]]) for name in texts}
 
 
-def _separator(bar: bool, comma: bool, semicolon: bool, spaced: bool) -> str | None:
-    if bar or not (comma or semicolon):
+def _separator(marks: Sequence[str]) -> str | None:
+    """Return what separates the items in a column with these marks; " ": a space follows one."""
+    if not marks or LIST_SEPARATOR in marks:
         return LIST_SEPARATOR
-    if spaced or (comma and semicolon):
-        return None
-    return "," if comma else ";"
+    return marks[0] if len(marks) == 1 else None
 
 
 def parse_list(text: Column, separator: str | None) -> Column:
@@ -54,14 +53,15 @@ def parse_list(text: Column, separator: str | None) -> Column:
 
     The list is null if it is ambiguous, an item if the notation says so.
     """
+    text = F.when(text.rlike(_IN_JSON), _json(text)[0]).otherwise(text)
     text = F.regexp_replace(F.regexp_replace(text, _TWICE, "$1"), _ONCE, "$1")
     separated = _split(text, separator or LIST_SEPARATOR)
     separated = F.when(~text.rlike(_UNCLOSED), separated)
     if separator is None:
-        separated = F.when(~text.rlike("[,;]"), separated)
+        separated = F.when(~text.rlike(f"[{MARKS}]"), separated)
     is_empty = F.trim(text) == ""
     return (
-        F.when(text.rlike(_ENCLOSED), _enclosed(text))
+        F.when(text.rlike(_ENCLOSED), F.when(~text.rlike(_SEVERAL), _enclosed(text)))
         .when(~is_empty, separated)
         .otherwise(F.when(is_empty, F.array().cast("array<string>")))
     )

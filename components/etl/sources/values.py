@@ -11,6 +11,7 @@ from pyspark.sql.types import ArrayType, DataType, LongType, NumericType, String
 
 from components.etl.sources.lists import parse_list
 
+AGES = 0, 120
 WHITE = " \t\r\n\u00a0\u3000"
 _CALENDAR = -62_135_596_800, 253_402_300_799
 """Unix seconds of the years 1 to 9999, the ones that Python knows."""
@@ -80,7 +81,9 @@ def cast(
     if types.is_integer(field.type):
         whole = value.try_cast("decimal(38,6)")
         exact = F.when(whole == F.floor(whole), whole).try_cast(from_arrow_type(field.type))
-        return exact if not is_text else F.coalesce(value.try_cast(from_arrow_type(field.type)), exact)
+        number = exact if not is_text else F.coalesce(value.try_cast(from_arrow_type(field.type)), exact)
+        # -1 and 999 stand for unknown.
+        return F.when(number.between(*AGES), number) if field.name == "age" else number
     number = value.try_cast(from_arrow_type(field.type))
     return F.when((number >= 0) & (number < float("inf")), number)  # NaN is larger than any number
 
@@ -138,7 +141,7 @@ def _iso_time(text: Column) -> Column:
     in_week = F.date_add(monday, (7 * (part(5) - 1) + part(6, "1") - 1).cast("int"))
     in_year = F.date_add(january, (part(4) - 1).cast("int"))
     date = (
-        F.when(given(5), F.when(part(5).between(1, 53), in_week))
+        F.when(given(5), F.when(F.weekofyear(in_week) == part(5), in_week))
         .when(given(4), F.when(F.year(in_year) == year, in_year))
         .otherwise(F.concat_ws("-", year, month, day).try_cast("date"))
     )
@@ -147,7 +150,8 @@ def _iso_time(text: Column) -> Column:
     fraction = F.concat(F.lit("0"), F.regexp_extract(plain, _ISO, 10)).try_cast("double") * unit
     sign = F.when(F.regexp_extract(plain, _ISO, 12) == "-", -1).otherwise(1)
     offset = sign * (part(13) * 3600 + part(14) * 60)
-    is_time = (hour <= 24) & (minute < 60) & (second <= 60)
-    seconds = hour * 3600 + minute * 60 + second - offset
-    micros = (F.unix_date(date).cast("long") * 86_400 + seconds) * 1_000_000 + F.floor(fraction * 1_000_000)
+    of_day = hour * 3600 + minute * 60 + second
+    is_time = (of_day <= 86_400) & (minute < 60) & (second <= 60) & (part(13) <= 18) & (part(14) < 60)
+    seconds = F.unix_date(date).cast("long") * 86_400 + of_day - offset
+    micros = seconds * 1_000_000 + F.floor(fraction * 1_000_000)
     return F.when(plain.rlike(_ISO) & is_time, F.timestamp_micros(micros))

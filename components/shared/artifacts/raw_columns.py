@@ -37,7 +37,7 @@ def check_names(shown: str, table: str, found: Sequence[str], only_ids: bool = F
 
 def check_types(shown: str, table: str, found: pa.Schema) -> None:
     """Raise DataError for a required column of a type that is not read."""
-    for name in set(tables.REQUIRED_COLUMNS[table]).intersection(found.names):
+    for name in filter(found.names.__contains__, tables.REQUIRED_COLUMNS[table]):
         wanted, kind = tables.RAW[table].field(name), found.field(name).type
         if not is_read(kind, wanted):
             raise DataError(

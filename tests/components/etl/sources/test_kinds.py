@@ -86,11 +86,12 @@ def test_optional_values_cost_no_row_and_of_rows_with_one_id_the_fuller_wins(spa
             "d,30,,1,\n",
             "d,31,,1,\n",
             "e,21.5,f,,\n",
+            "f,-1,f,,\n",
         ]
     )
     items = "item_id,title,created_at,tags\ni1,Tea,0000-00-00,\"['a', 'b']\"\ni2,None,2025-01-05T16:46Z,\n"
     found, frames = tallies(spark, tables(tmp_path / "data", users=users, items=items))
-    assert found["users"].refused == {"duplicate": 2} and found["users"].unread == {"age": 2}
+    assert found["users"].refused == {"duplicate": 2} and found["users"].unread == {"age": 3}
     valid = {row.user_id: row for row in frames["users"].where("fault is null").collect()}
     assert {user: row.age for user, row in valid.items()} == {
         "a": 21,
@@ -98,6 +99,7 @@ def test_optional_values_cost_no_row_and_of_rows_with_one_id_the_fuller_wins(spa
         "c": None,
         "d": 31,
         "e": None,
+        "f": None,
     }
     assert (valid["d"].gender, valid["d"].city_tier, valid["c"].gender) == ("f", "1", None)
     assert found["items"].refused == {} and found["items"].unread == {"created_at": 1}

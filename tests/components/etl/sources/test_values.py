@@ -53,6 +53,7 @@ NO_TIMES = (
         "5/1/2025",
         "20250101000000",
     ),
+    *("2025-W53-1", "2025-01-05T16:46+25:00", "2025-01-04T24:00:01Z"),
 )
 LISTS = {  # text -> items if the column separates by "|", by ",", or by an ambiguous mark
     "a": (["a"], ["a"], ["a"]),
@@ -93,6 +94,11 @@ LISTS = {  # text -> items if the column separates by "|", by ",", or by an ambi
     "['a', 'b'": (None,) * 3,
     '["a", b]': (None,) * 3,
     "Tea, (green)": (["Tea, (green)"], ["Tea", "(green)"], None),
+    "OrderedSet(['a', 'b'])": (["a", "b"],) * 3,
+    "pd.Index([1, 2], dtype='int64', name='id')": (["1", "2"],) * 3,
+    '"[\\"a\\", \\"b|c\\"]"': (["a", "b|c"],) * 3,
+    '["a", "b"] ["c"]': (None,) * 3,
+    "茶、绿茶": (["茶、绿茶"], ["茶、绿茶"], None),
 }
 
 
@@ -129,6 +135,7 @@ def test_separators_are_those_of_the_whole_column(spark):
         "spaced": ["a, b", "c"],
         "semicolons": ["a;b", "c"],
         "both": ["a;b", "c,d"],
+        "chinese": ["茶\uff0c绿茶", "deque(['a', 'b'])"],
         "single": ["a", "b"],
     }
     frame = spark.createDataFrame(list(zip(*columns.values(), strict=True)), list(columns))
@@ -138,5 +145,6 @@ def test_separators_are_those_of_the_whole_column(spark):
         "spaced": None,
         "semicolons": ";",
         "both": None,
+        "chinese": "\uff0c",
         "single": "|",
     }
