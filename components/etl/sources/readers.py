@@ -118,11 +118,14 @@ def _read_text(spark: SparkSession, source: Source, file: str, paths: list[str])
     schema = StructType([StructField(name, StringType()) for name in (*names, MALFORMED)])
     reader = spark.read.schema(schema).options(**options)
     if source.format == "jsonl":
-        return reader.json(paths)
+        frame = reader.json(paths)
+        # Python writes NaN where a number is missing; Spark puts it in quotes, as text.
+        return frame.withColumns({name: F.when(_quoted(name) != '"NaN"', _quoted(name)) for name in names})
     # Pruning would leave out fields, by whose number a broken row is recognised.
     dialect = source.dialects[file]
     written = {"sep": dialect.delimiter, "quote": dialect.quote, "escape": dialect.escape}
     reading = {"header": "true", "multiLine": "true", "columnPruning": "false"}
+    reading["ignoreLeadingWhiteSpace"] = "true"  # a quote behind it is one
     frame = reader.options(**written, **reading).csv(paths)
     # Files put together by `cat` hold their header again.
     known = [name for name in names if _contract_names(source, name)]

@@ -39,7 +39,12 @@ class Dialect:
         is_doubled = self.escape == self.quote
         escape = None if is_doubled else self.escape
         return csv.reader(
-            lines, delimiter=self.delimiter, quotechar=self.quote, doublequote=is_doubled, escapechar=escape
+            lines,
+            delimiter=self.delimiter,
+            quotechar=self.quote,
+            doublequote=is_doubled,
+            escapechar=escape,
+            skipinitialspace=True,
         )
 
 
@@ -140,12 +145,21 @@ def not_utf8(open_text: Callable[[], TextIO], shown: str) -> str:
                 break
     if kind := next((kind for magic, kind in _MAGIC.items() if number == 1 and line.startswith(magic)), None):
         return f"{shown}: this is no text but {kind}"
-    guess = "UTF-16" if line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line else "Windows-1252"
-    text_shown = line.decode("latin-1").strip()[:80]
+    guess = _encoding(line)
+    text_shown = line.decode("latin-1" if guess == "UTF-16" else guess, "replace").strip()[:80]
     return (
         f"{shown}: line {number} is not readable as UTF-8 text: {text_shown!r}; is it {guess}? Convert the "
         f"file, as by iconv -f {guess.upper()} -t UTF-8"
     )
+
+
+def _encoding(line: bytes) -> str:
+    """Return which encoding `line`, which is no UTF-8, may have."""
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line:
+        return "UTF-16"
+    # Accented letters stand alone, Chinese characters are pairs.
+    pairs = re.findall(rb"[\x80-\xff]+", line)
+    return "Windows-1252" if any(len(found) % 2 for found in pairs) else "GB18030"
 
 
 def _is_utf8(line: bytes) -> bool:

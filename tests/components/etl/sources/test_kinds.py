@@ -166,7 +166,7 @@ def test_json_parts_as_spark_writes_them_are_read(spark, tmp_path):
 
 
 def test_dialects_are_read_as_they_are_written(spark, tmp_path):
-    items = "item_id;title;tags\ni1;'Tea; \"green\"';a|b\ni2;'Pot';'c'\n"
+    items = "item_id;title;tags\ni1; 'Tea; \"green\"'; a|b\ni2;'Pot'; 'c'\n"
     quoted = f'{HEADER}\n"u1","i1","view","10","1"\n'
     _, frames = tallies(spark, tables(tmp_path / "data", items=items, events=quoted))
     assert [tuple(row) for row in frames["items"].select("title", "tags").orderBy("item_id").collect()] == [

@@ -150,11 +150,13 @@ def test_values_of_a_wrong_type_are_malformed_or_null(spark, tmp_path, form):
     assert [r.dwell_seconds for r in found[3:]] == [None, None, None]
 
 
-def test_broken_json_lines_are_malformed(spark, tmp_path):
-    text = json.dumps(EVENTS[0]) + '\n{"user_id": "u2", \n[1, 2]\n'
+def test_broken_json_lines_are_malformed_and_nan_is_null(spark, tmp_path):
+    nan = {**EVENTS[0], "user_id": float("nan"), "dwell_seconds": float("nan")}
+    text = json.dumps(EVENTS[0]) + '\n{"user_id": "u2", \n[1, 2]\n' + json.dumps(nan)
     (tmp_path / "events.jsonl").write_text(text)
     found = read(spark, tmp_path, "events").collect()
-    assert [r._malformed for r in found] == [None, '{"user_id": "u2", ', "[1, 2]"]
+    assert [r._malformed for r in found] == [None, '{"user_id": "u2", ', "[1, 2]", None]
+    assert [found[3][name] for name in ("user_id", "dwell_seconds", "unread")] == [None] * 3
 
 
 def test_unix_seconds_are_times(spark, tmp_path):
@@ -446,6 +448,11 @@ def _table(folder, name="events.parquet", **columns):
             lambda f: (f / "events.jsonl").write_bytes('{"user_id": "é"}\n'.encode("cp1252")),
             "line 1 is not .* is it Windows-1252",
             id="cp1252 in the first line",
+        ),
+        pytest.param(
+            lambda f: (f / "events.csv").write_bytes("user_id,城市\nu,i\n".encode("gbk")),
+            "line 1 is not .*城市.* is it GB18030",
+            id="gbk",
         ),
         pytest.param(
             lambda f: (f / "events.csv").write_bytes(gzip.compress(b"user_id\n")),

@@ -81,6 +81,7 @@ def test_mixtures_are_refused(text, message):
 def test_rows_are_read_as_detected():
     for dialect, line in (
         (Dialect(escape="\\"), '1,"He said \\"hi\\", he",b'),
+        (Dialect(";", "'", "'"), "1; 'He said \"hi\", he'; b"),
         (Dialect(";", "'", "'"), "1;'He said \"hi\", he';b"),
     ):
         assert next(dialect.reader([line])) == ["1", 'He said "hi", he', "b"]
