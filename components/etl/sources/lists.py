@@ -42,7 +42,7 @@ def separators(frame: DataFrame, names: Sequence[str]) -> dict[str, str | None]:
 
 
 def _separator(marks: Sequence[str]) -> str | None:
-    """Return what separates the items in a column with these marks; " ": a space follows one."""
+    """Return what separates a column's items; of its `marks`, " " stands behind another."""
     if not marks or LIST_SEPARATOR in marks:
         return LIST_SEPARATOR
     return marks[0] if len(marks) == 1 else None

@@ -11,23 +11,29 @@ from typing import Any
 import pyarrow as pa
 
 from data_contracts import tables
-from pipelines.datasets.importers.output import Faults, ImportReport, read_lines, text_or_none, write_tables
+from pipelines.datasets.importers.output import (
+    MILLISECONDS,
+    Faults,
+    ImportReport,
+    read_lines,
+    text_or_none,
+    write_tables,
+)
 
 
 @dataclass(frozen=True)
 class Format:
-    """The names of a release's fields; `per_second` time units are one second."""
+    """The names of a release's fields."""
 
     user: str
     item: str
     time: str
-    per_second: int
     meta_item: str
     brand: str
 
 
-_2014_AND_2018 = Format("reviewerID", "asin", "unixReviewTime", 1, "asin", "brand")
-_2023 = Format("user_id", "parent_asin", "timestamp", 1000, "parent_asin", "store")
+_2014_AND_2018 = Format("reviewerID", "asin", "unixReviewTime", "asin", "brand")
+_2023 = Format("user_id", "parent_asin", "timestamp", "parent_asin", "store")
 """Products of 2023 that differ in colour or size have one `parent_asin`; the metadata knows that alone."""
 
 
@@ -66,9 +72,7 @@ def _events(reviews: Path, form: Format, faults: Faults) -> pa.Table:
     for number, row in _rows(reviews, "review", json.loads, faults):
         users.append(text_or_none(row.get(form.user)))
         items.append(text_or_none(row.get(form.item)))
-        time = str(row.get(form.time)).removesuffix(".0")
-        is_usable = re.fullmatch(r"-?[0-9]{1,11}", time[:-3] if form.per_second == 1000 else time)
-        times.append(int(time) * 1_000_000 // form.per_second if is_usable else None)
+        times.append(_micros(row.get(form.time)))
         for name, column in ((form.user, users), (form.item, items), (form.time, times)):
             if row and column[-1] is None:
                 faults.add(f"review without a usable {name}", reviews, number, row)
@@ -87,6 +91,14 @@ def _events(reviews: Path, form: Format, faults: Faults) -> pa.Table:
     )
     faults.check_usable(reviews, len(events.drop_null()), expected)
     return events
+
+
+def _micros(time: object) -> int | None:
+    """Return a time in seconds or milliseconds in microseconds; None for anything else."""
+    text = str(time).removesuffix(".0")
+    if not re.fullmatch(r"-?[0-9]{1,11}|[0-9]{12,14}", text):
+        return None
+    return int(text) * (1_000 if int(text) >= MILLISECONDS else 1_000_000)
 
 
 def _items(reviewed: list[str], meta: Path, form: Format, faults: Faults) -> pa.Table:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from components.shared.errors import DataError
 from data_contracts import tables
-from pipelines.datasets.importers.output import Faults, ImportReport, read_lines, write_tables
+from pipelines.datasets.importers.output import MILLISECONDS, Faults, ImportReport, read_lines, write_tables
 
 SEPARATOR = "::"
 GENDERS = {"F": "female", "M": "male"}
@@ -21,8 +21,6 @@ AGE = re.compile("([0-9]{1,3})(?:-[0-9]{1,3}|[+])?")
 UNDER_18 = {"Under 18": 1}
 """The youngest band, which the file calls 1."""
 HEADERS = ("userid", "user_id", "movieid", "movie_id")
-MILLISECONDS = 10**11
-"""From here on a time is in milliseconds: in seconds it would lie in the year 5138."""
 ORDINALS = ("ordinal", "row_in_ratings_dat")
 
 

@@ -19,6 +19,8 @@ from pipelines.datasets.own_folder import own_folder
 log = logger("import")
 
 EXAMPLE_CHARS = 120
+MILLISECONDS = 10**11
+"""From here on a time is in milliseconds: in seconds it would lie in the year 5138."""
 
 
 @dataclass(frozen=True, kw_only=True)

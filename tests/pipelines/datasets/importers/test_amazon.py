@@ -203,6 +203,11 @@ def test_other_forms_of_metadata_are_read(tmp_path, caplog, lines, found):
             {"parent_asin": "B1", "title": "Soap", "store": "Sud", "categories": ["Bath", "Soap"]},
             id="2023",
         ),
+        pytest.param(
+            {"user_id": "A1", "parent_asin": "B1", "timestamp": "1514764800"},
+            {"parent_asin": "B1", "title": "Soap", "store": "Sud", "categories": ["Bath", "Soap"]},
+            id="2023, in seconds",
+        ),
     ],
 )
 def test_the_formats_of_later_years(tmp_path, caplog, review, meta):
