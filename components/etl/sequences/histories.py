@@ -11,7 +11,7 @@ from components.etl.config import SequencesConfig
 from components.etl.contracts import data_docs
 from components.etl.sequences.build import PLACED_EVENTS, build, without_place
 from components.etl.sources import faults
-from components.etl.sources.raw import check_raw, locate_tables, read_raw
+from components.etl.sources.raw import check_raw, locate_tables, persisted, read_raw
 from components.shared.spark.parts import part_writer, write_parts
 from components.shared.spark.session import readable, session
 from data_contracts import tables
@@ -40,20 +40,21 @@ def run_histories(
     with readable(data), data_docs(page, "Raw data") as docs:
         found = locate_tables(config, data)
         raw = read_raw(session(config.spark, "recommend"), config, found)
-        refused = check_raw(config, raw, found, docs)
-        refused.count(found["events"], raw["events"])
-        is_log = found["events"].is_log
+        with persisted(raw):
+            refused = check_raw(config, raw, found, docs)
+            refused.count(found["events"], raw["events"])
+            is_log = found["events"].is_log
 
-        def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            read = [pa.Table.from_batches([batch]).cast(PLACED_EVENTS) for batch in batches]
-            events = pa.concat_tables([PLACED_EVENTS.empty_table(), *read])
-            chunk = build(events if is_log else without_place(events), everything, (NEVER, NEVER))
-            with part_writer(str(histories), tables.SEQUENCES) as part:
-                part.write_table(chunk.sequences)
-            yield pa.record_batch({"users": [chunk.sequences.num_rows]})
+            def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+                read = [pa.Table.from_batches([batch]).cast(PLACED_EVENTS) for batch in batches]
+                events = pa.concat_tables([PLACED_EVENTS.empty_table(), *read])
+                chunk = build(events if is_log else without_place(events), everything, (NEVER, NEVER))
+                with part_writer(str(histories), tables.SEQUENCES) as part:
+                    part.write_table(chunk.sequences)
+                yield pa.record_batch({"users": [chunk.sequences.num_rows]})
 
-        valid = raw["events"].where(f"{faults.FAULT} is null").select(*PLACED_EVENTS.names)
-        counted = valid.repartition("user_id").mapInArrow(write, "users long").collect()
-        write_parts(faults.valid_rows(raw["users"]).sort("user_id"), tables.USERS, users)
+            valid = raw["events"].where(f"{faults.FAULT} is null").select(*PLACED_EVENTS.names)
+            counted = valid.repartition("user_id").mapInArrow(write, "users long").collect()
+            write_parts(faults.valid_rows(raw["users"]).sort("user_id"), tables.USERS, users)
     events = refused.tallies["events"]
     return HistoriesReport(events.rows, sum(events.refused.values()), sum(row.users for row in counted))

@@ -24,7 +24,7 @@ from components.etl.sequences.k_core import k_core
 from components.etl.sequences.views import sequences_view
 from components.etl.sources import faults
 from components.etl.sources.faults import FAULT, ROW
-from components.etl.sources.raw import check_ids, check_raw, locate_tables, read_raw
+from components.etl.sources.raw import check_ids, check_raw, locate_tables, persisted, read_raw
 from components.etl.sources.readers import BLOCK_BIT, PLACE
 from components.etl.sources.tally import GROUPS, Tally, batch_groups, combined, tally
 from components.shared.artifacts.raw_tables import Source, approximate_rows
@@ -82,6 +82,7 @@ def run_sequences(
         # largest value switches that off; rows of this step are some hundred bytes at most.
         spark.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", str(2**31 - 1))
         raw = read_raw(spark, config, found)
+        stack.enter_context(persisted(raw))
         refused = check_raw(config, raw, found, docs)
         sequences, catalogue, users, exposures, quarantine = (
             stack.enter_context(atomic_table(table))

@@ -1,6 +1,7 @@
 """The raw tables of a data folder: read, faults named, contracts checked, refused rows counted."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -128,15 +129,16 @@ def validate_raw(config: SequencesConfig, data: str, page: Path) -> Quarantine:
     with readable(data), data_docs(page, "Raw data") as docs:
         found = locate_tables(config, data)  # before Spark takes its seconds to start
         raw = read_raw(session(config.spark, "validate"), config, found)
-        quarantine = check_raw(config, raw, found, docs)
-        counted = groups(raw["events"]).collect()
-        quarantine.record("events", tally(found["events"], counted, repeats=_repeats(raw["events"])))
-        quarantine.check("events", raw["events"])
-        in_the_log = raw["events"].where("coalesce(fault, 'unknown_item') = 'unknown_item'")
-        for key, table in (("user_id", "users"), ("item_id", "items")):
-            ids, rows = in_the_log.select(key).distinct(), faults.valid_rows(raw[table])
-            check_ids(config, docs, key, ids.join(rows.select(key), key, "left_anti"), ids.count, rows)
-        return quarantine
+        with persisted(raw):
+            quarantine = check_raw(config, raw, found, docs)
+            counted = groups(raw["events"]).collect()
+            quarantine.record("events", tally(found["events"], counted, repeats=_repeats(raw["events"])))
+            quarantine.check("events", raw["events"])
+            in_the_log = raw["events"].where("coalesce(fault, 'unknown_item') = 'unknown_item'")
+            for key, table in (("user_id", "users"), ("item_id", "items")):
+                ids, rows = in_the_log.select(key).distinct(), faults.valid_rows(raw[table])
+                check_ids(config, docs, key, ids.join(rows.select(key), key, "left_anti"), ids.count, rows)
+            return quarantine
 
 
 def _repeats(events: DataFrame) -> list[Row]:
@@ -206,6 +208,18 @@ def read_raw(
     if "exposures" in raw:
         raw["exposures"] = faults.exposure_faults(raw["exposures"], latest)
     return raw
+
+
+@contextmanager
+def persisted(raw: Mapping[str, DataFrame]) -> Iterator[None]:
+    """Let Spark keep the users and items of `raw` within the block, once they are computed."""
+    # Half a dozen passes need them, each of which would read the files and group the rows by key again.
+    frames = [raw[table].persist() for table in ("users", "items")]
+    try:
+        yield
+    finally:
+        for frame in frames:
+            frame.unpersist()
 
 
 def check_raw(
