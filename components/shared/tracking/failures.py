@@ -75,6 +75,18 @@ def describe(error: BaseException) -> str:
 
 def status(error: BaseException) -> int | None:
     """Return the HTTP status of the response that `error` is about; None without one."""
+    return next((found for one in _with_causes(error) if (found := _own_status(one))), None)
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error, then its causes, which MLflow does not always repeat."""
+    found: BaseException | None = error
+    while found:
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+def _own_status(error: BaseException) -> int | None:
     # MLflow forgets the status of an answer in JSON that is not its own, such as a gateway's.
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
         answered = getattr(frame.f_locals.get("response"), "status_code", None)
@@ -91,7 +103,10 @@ def _hint(error: BaseException, found: int | None, words: str) -> list[str]:
     code = getattr(error, "error_code", "")
     if code in ("RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE") or is_absence(error):
         return []  # MLflow's own words, which say all
-    if type(error).__module__.startswith("boto") or "Unable to locate credentials" in words:
+    of_store = any(type(one).__module__.startswith("boto") for one in _with_causes(error))
+    if of_store and found is not None and found >= 500:
+        return ["the object storage of the artifacts is in trouble; read its log and try again"]
+    if of_store or "Unable to locate credentials" in words:
         return ["the artifacts lie in object storage: are its AWS_… keys and AWS_ENDPOINT_URL right?"]
     if found == 403 and ("Host header" in words or "cross-origin" in words):
         return ["start it with --allowed-hosts and --cors-allowed-origins that name this address"]

@@ -117,10 +117,21 @@ def test_absent_is_what_the_server_says_is_absent(answering) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 502])
-def test_files_that_a_server_refuses_are_no_corrupt_version(answering, tmp_path, status) -> None:
-    found = json.dumps({"artifact_uri": "mlflow-artifacts:/1/model"})
-    uri = answering(status, "refused", {"model-versions/get-download-uri": (200, found)})
-    with pytest.raises(ConfigError, match=f"HTTP status {status}") as refused:
+@pytest.mark.parametrize("artifacts", ["mlflow-artifacts:/1/model", "s3://bucket/model"])
+def test_files_that_a_server_refuses_are_no_corrupt_version(
+    answering, tmp_path, monkeypatch, status, artifacts
+) -> None:
+    others = {
+        "registered-models/get": (200, json.dumps({"registered_model": {"name": MODEL}})),
+        "model-versions/get-download-uri": (200, json.dumps({"artifact_uri": artifacts})),
+    }
+    uri = answering(status, "refused", others)
+    store = {"MLFLOW_S3_ENDPOINT_URL": uri, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    for name, value in {**store, "AWS_MAX_ATTEMPTS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    in_store = ".*object storage" if artifacts.startswith("s3") else ""
+    unread = f"its files cannot be read from {artifacts} .HTTP status {status}: {in_store}"
+    with pytest.raises(ConfigError, match=unread) as refused:
         run_champion(RegisterConfig(tracking_uri=uri), "3", tmp_path / "champion")
     assert "roll back" not in str(refused.value)
     assert not (tmp_path / "champion").exists()
@@ -187,6 +198,11 @@ def test_a_password_in_the_address_is_not_shown(answering) -> None:
             ),
             r"HTTP status 403: .*AccessDenied.*; the artifacts lie in object storage",
             id="denied",
+        ),
+        pytest.param(
+            ClientError({"ResponseMetadata": {"HTTPStatusCode": 503}}, "PutObject"),
+            "HTTP status 503: .*; the object storage of the artifacts is in trouble",
+            id="in trouble",
         ),
         pytest.param(NoCredentialsError(), "Unable to locate credentials; the artifacts lie", id="no keys"),
         pytest.param(
