@@ -106,7 +106,7 @@ def _as_time(value: Column, found: DataType, stored: pa.DataType | None) -> Colu
 def in_seconds(value: Column, unit: str) -> Column:
     """Return the text of a time; a number of `unit` ("ms", "us") as seconds."""
     text = value.cast("string")
-    number = F.when(text.rlike(r"^\s*-?\d+(\.0*)?\s*$"), text.try_cast("decimal(30,0)"))
+    number = F.when(text.rlike(r"^\s*-?\d+(\.\d*)?([eE]\+?\d+)?\s*$"), text.try_cast("decimal(30,3)"))
     per_second = {"ms": 1_000, "us": 1_000_000}[unit]
     # Its point keeps the number from being read as a day.
     return F.coalesce((number / per_second).cast("decimal(30,6)").cast("string"), text)

@@ -71,6 +71,13 @@ class RawSources:
                 raise ValueError(f"{table}.actions: only events have actions")
             if given.from_events and table not in ("users", "items"):
                 raise ValueError(f"{table}.from_events: only users and items can be taken from the events")
+            if given.from_events and given != RawSource(from_events=True):
+                raise ValueError(f"{table}.from_events: such a table has no file and no columns of its own")
+            if set("./") & set(given.file):
+                raise ValueError(
+                    f"{table}.file: {given.file!r} must be the name of a file or folder in the data folder, "
+                    "without its ending"
+                )
         if unknown := set(self.events.actions.values()) - set(tables.ACTIONS):
             raise ValueError(
                 f"events.actions: unknown action '{min(unknown)}'; known: {', '.join(tables.ACTIONS)}"
