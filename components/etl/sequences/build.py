@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from pandas.util import hash_array
 
 from components.etl.config import SequencesConfig
-from components.etl.sources.readers import PLACE
+from components.etl.sources.readers import FILE_BIT, PLACE
 from data_contracts.tables import ACTIONS, EVENT, EVENTS, SEQUENCES, TIMESTAMP
 
 PLACED_EVENTS = EVENTS.append(pa.field(PLACE, pa.int64()))
@@ -146,9 +146,12 @@ def _tie_order(rows: pa.Table, user: np.ndarray, time: np.ndarray) -> np.ndarray
     place = pc.fill_null(rows.column(PLACE), 0).to_numpy()
     items, item = _ranked(single(rows.column("item_id")))
     order = np.lexsort((place, ordinal, time, user))
+    file = place >> FILE_BIT
     keys = [key[order] for key in (user, time, ordinal)]
-    if _is_sorted_by_item(items, item[order], keys) or _is_grouped_by_item(item[order], keys):
+    if _is_told_by_item(items, item[order], keys):
         place = np.zeros_like(place)
+    elif file.any() and _is_told_by_item(items, item[order], [*keys, file[order]]):
+        place = file
     action = _ranked(single(rows.column("action")))[1]
     dwell = pc.fill_null(rows.column("dwell_seconds"), -np.inf).to_numpy()
     return np.lexsort((dwell, action, _lots(rows), place, ordinal, time, user))
@@ -164,6 +167,11 @@ def _lots(rows: pa.Table) -> np.ndarray:
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         lot = (lot ^ (lot >> np.uint64(shift))) * np.uint64(factor)
     return lot ^ (lot >> np.uint64(31))
+
+
+def _is_told_by_item(items: pa.Array, item: np.ndarray, keys: list[np.ndarray]) -> bool:
+    """Return whether the items tell the order of rows with the same `keys`."""
+    return _is_sorted_by_item(items, item, keys) or _is_grouped_by_item(item, keys)
 
 
 def _is_sorted_by_item(items: pa.Array, item: np.ndarray, keys: list[np.ndarray]) -> bool:
@@ -183,7 +191,7 @@ def _is_sorted_by_item(items: pa.Array, item: np.ndarray, keys: list[np.ndarray]
 
 
 def _is_grouped_by_item(item: np.ndarray, keys: list[np.ndarray]) -> bool:
-    """Return whether items alone tell the order of rows with the same `keys`.
+    """Return whether items have usual places among rows with the same `keys`.
 
     So it is in a file sorted by anything of the item's, such as its category or title, or in parts by its
     hash. Half of the users tell the items' places, which are compared with those of the other half.

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from components.etl.config import ACTION_WEIGHTS, SequencesConfig
 from components.etl.sequences.build import PLACED_EVENTS, build
+from components.etl.sources.readers import FILE_BIT
 from data_contracts.tables import ACTIONS, EVENTS
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -111,9 +112,12 @@ def noise(order: str) -> pd.DataFrame:
     frame["number"] = frame["item_id"].astype(int)
     frame["title"] = chance.permutation(NOISE_ITEMS)[frame["number"]]
     frame["part"] = frame["title"] % 2
+    frame["flush"] = chance.integers(3, size=len(frame))
     frame = frame.sort_values(order, kind="stable") if order else frame
     frame["place"] = range(len(frame))
-    return frame.drop(columns=["number", "title", "part"])
+    if "flush" in order:
+        frame["place"] += frame["flush"].to_numpy() << FILE_BIT
+    return frame.drop(columns=["number", "title", "part", "flush"])
 
 
 @pytest.mark.parametrize(
@@ -126,6 +130,7 @@ def noise(order: str) -> pd.DataFrame:
         pytest.param(["user_id", "number"], False, id="file sorted by users and items"),
         pytest.param("title", False, id="file sorted by titles"),
         pytest.param(["part", "user_id"], False, id="two parts of items, each sorted by users"),
+        pytest.param(["flush", "title"], False, id="three parts of rows, each sorted by titles"),
         pytest.param(None, False, id="no order"),
     ],
 )
