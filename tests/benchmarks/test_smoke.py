@@ -1,5 +1,6 @@
 """Every benchmark still runs, at sizes of seconds: what it prints there is no measurement."""
 
+import dataclasses
 import importlib.util
 import random
 import runpy
@@ -8,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.small_spark import SPARK
 
 FOLDER = Path(__file__).parent
 
@@ -109,7 +112,6 @@ TINY = {
     "grpo": {"steps": 1, "prompts_per_step": 2, "group_size": 4, "eval_every": 1},
     "gate": {"dry_run": True},
 }
-SPARK = {"master": "local[2]", "memory": "1g", "shuffle_partitions": 2}
 
 
 @pytest.mark.slow
@@ -132,7 +134,8 @@ def test_movielens_by_its_profile(tmp_path):
     for file, text in zip(files, lines.values(), strict=True):
         file.write_text("\n".join(text))
     import_movielens(*files, tmp_path / "ml-1m")
-    small = {name: {**TINY.get(name, {}), "spark": SPARK} for name in ("sequences", "prompts")}
+    spark = dataclasses.asdict(SPARK)
+    small = {name: {**TINY.get(name, {}), "spark": spark} for name in ("sequences", "prompts")}
     changed = profile.load(str(FOLDER / "movielens.yaml"), {**TINY, **small})
     run = local.run(
         changed, "movielens", str(tmp_path / "ml-1m"), tmp_path / "runs", cache=False, verbose=False

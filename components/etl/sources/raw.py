@@ -212,7 +212,7 @@ def read_raw(
 
 @contextmanager
 def persisted(raw: Mapping[str, DataFrame]) -> Iterator[None]:
-    """Let Spark keep the users and items of `raw` within the block, once they are computed."""
+    """Let Spark keep users and items within the block, once they are computed."""
     # Half a dozen passes need them, each of which would read the files and group the rows by key again.
     frames = [raw[table].persist() for table in ("users", "items")]
     try:

@@ -11,10 +11,7 @@ from components.etl.config import PromptsConfig, SequencesConfig
 from components.shared.spark.config import SparkConfig
 from data_contracts import tables
 from pipelines.datasets.synthetic.config import SampleConfig
-
-# Code that Spark generates and compiles pays from some ten thousand rows on.
-INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
-SPARK = SparkConfig(master="local[2]", memory="1g", shuffle_partitions=2, conf=INTERPRETED)
+from tests.small_spark import SPARK
 
 
 @dataclass(frozen=True)

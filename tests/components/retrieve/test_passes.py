@@ -17,7 +17,7 @@ from components.retrieve.job import run
 from components.retrieve.model_config import SasrecConfig, TrainingConfig
 from components.retrieve.partition import EVALUATED
 from components.retrieve.ranking import RankedLists
-from components.shared.spark.config import SparkConfig
+from tests.small_spark import SPARK
 
 pytestmark = pytest.mark.usefixtures("random_vectors")
 
@@ -31,7 +31,7 @@ CONFIG = RetrieveConfig(
     sasrec=SasrecConfig(dim=16, heads=1, layers=1, training=TrainingConfig(epochs=1)),
     blend=BlendConfig(models=("item_to_item", "sasrec"), pool=20, learner="teacher"),
 )
-SPARK = SparkConfig(master="local[2]", memory="1g", shuffle_partitions=3)
+THREE_PARTS = dataclasses.replace(SPARK, shuffle_partitions=3)
 
 
 def table(folder: Path, *key: str) -> list[dict]:
@@ -48,7 +48,7 @@ def test_executors_give_the_rows_of_a_laptop(write_tables, ring, tmp_path, monke
     for name, config, size in (
         ("laptop", CONFIG, 2048),
         ("small partitions", CONFIG, 7),
-        ("executors", dataclasses.replace(CONFIG, spark=SPARK), 2048),
+        ("executors", dataclasses.replace(CONFIG, spark=THREE_PARTS), 2048),
     ):
         monkeypatch.setattr(passes, "PARTITION", size)
         out = {key: tmp_path / name / key for key in ("candidates", "rankings", "served", "report_html")}

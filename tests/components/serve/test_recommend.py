@@ -17,8 +17,9 @@ from components.shared.errors import ConfigError, ContractError, DataError, Outp
 from components.shared.spark.config import SparkConfig
 from pipelines import recommend
 from tests.components.shared.artifacts.s3_server import serving
+from tests.small_spark import SPARK
 
-CONFIG = SequencesConfig(spark=SparkConfig(master="local[2]", memory="1g", shuffle_partitions=2))
+CONFIG = SequencesConfig(spark=SPARK)
 MODEL = "models:/recllm-r1@challenger"
 ROOT = Path(__file__).parents[3]
 

@@ -19,12 +19,11 @@ RUN = """
 import sys
 from pathlib import Path
 from components.etl.config import SequencesConfig
-from components.shared.spark.config import SparkConfig
 from components.etl.sequences.job import run_sequences
+from tests.small_spark import SPARK
 data, out = sys.argv[1], Path(sys.argv[2])
-spark = SparkConfig(master="local[2]", memory="1g", shuffle_partitions=2)
 places = {n: out / n for n in ("sequences", "catalogue", "users", "exposures", "quarantine")}
-run_sequences(SequencesConfig(partitions=2, spark=spark), data, **places, page=out / "docs.html")
+run_sequences(SequencesConfig(partitions=2, spark=SPARK), data, **places, page=out / "docs.html")
 print("done", flush=True)
 """
 
