@@ -18,7 +18,7 @@ from components.shared.errors import DataError
 
 DELTA_LOG, HIVE_NULL = "_delta_log", "__HIVE_DEFAULT_PARTITION__"
 _MARKERS = {
-    "Apache Hudi": r"(^|/)\.hoodie(/|_partition_metadata)",
+    "Apache Hudi": r"(^|/)(\.hoodie(/|_partition_metadata)|\.[^/]+\.log\.\d+_)",
     "Apache Iceberg": r"(^|/)metadata/[^/]*metadata\.json(\.gz)?$",
     "Apache Paimon": r"(^|/)snapshot/snapshot-\d+$",
     "Hive ACID": r"(^|/)(base|delta|delete_delta)_\d+(_\d+)*/",
@@ -26,6 +26,12 @@ _MARKERS = {
     "Delta": rf"/{DELTA_LOG}/",
 }
 """What a path below a table's folder holds where the folder is no mere folder of files, by format."""
+_FOOTERS = {
+    b"iceberg.schema": "Apache Iceberg",
+    b"org.apache.hudi.bloomfilter": "Apache Hudi",
+    b"hoodie_min_record_key": "Apache Hudi",
+}
+"""What writers of such tables leave in the footers of their Parquet files."""
 _READ_FEATURES = {"deletionVectors", "columnMapping", "timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"}
 _NONE = np.empty(0, np.int64)
 
@@ -34,11 +40,20 @@ def refuse(shown: str, paths: Sequence[str]) -> None:
     """Raise DataError if `paths` in the folder `shown` belong to a format not read."""
     for name, pattern in _MARKERS.items():
         if marker := next((path for path in paths if re.search(pattern, path)), None):
-            raise DataError(
-                f"{shown}: a table of {name} (it holds {marker}), whose files also hold rows that were "
-                "erased or rewritten; export its current state as plain Parquet (Spark: "
-                "spark.table(NAME).write.parquet(FOLDER)) and name that folder"
-            )
+            raise _refused(f"{shown}: a table of {name} (it holds {marker}), whose")
+
+
+def refuse_file(shown: str, footer: Mapping[bytes, bytes] | None) -> None:
+    """Raise DataError if a Parquet file with this `footer` belongs to such a table."""
+    if name := next((_FOOTERS[key] for key in footer or () if key in _FOOTERS), None):
+        raise _refused(f"{shown}: a file of a table of {name}, and the table's log is not here; such")
+
+
+def _refused(what: str) -> DataError:
+    return DataError(
+        f"{what} files also hold rows that were erased or rewritten; export its current state as plain "
+        "Parquet (Spark: spark.table(NAME).write.parquet(FOLDER)) and name that folder"
+    )
 
 
 @dataclass(frozen=True)

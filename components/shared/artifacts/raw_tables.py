@@ -233,6 +233,8 @@ def approximate_rows(source: Source) -> int:
 def _check_parquet(source: Source, file: str) -> int:
     """Return the number of rows."""
     footer, shown = source.footers[file], source.folder.shown(file)
+    if source.is_log:
+        lakes.refuse_file(shown, footer.metadata)
     codec = footer.row_group(0).column(0).compression if footer.num_row_groups else ""
     if codec in UNREAD_CODECS:
         raise DataError(

@@ -84,6 +84,7 @@ def test_a_broken_log_is_named(tmp_path):
     [
         ("users/.hoodie/hoodie.properties", "Apache Hudi"),
         ("users/day=1/.hoodie_partition_metadata", "Apache Hudi"),
+        ("users/.fa81-0_20250105.log.1_0-4-2", "Apache Hudi"),
         ("users/metadata/v1.metadata.json", "Apache Iceberg"),
         ("users/metadata/00001-9f.metadata.json", "Apache Iceberg"),
         ("users/snapshot/snapshot-1", "Apache Paimon"),
@@ -101,6 +102,16 @@ def test_other_formats_are_refused_with_the_way_out(tmp_path, marker, name):
         DataError, match=rf"users: a table of {name} .*export its current state as plain Parquet"
     ):
         raw_tables.locate(Folder.at(tmp_path), "users")
+
+
+@pytest.mark.parametrize(
+    ("key", "name"), [("iceberg.schema", "Apache Iceberg"), ("hoodie_min_record_key", "Apache Hudi")]
+)
+def test_files_of_a_table_without_its_log_are_refused(tmp_path, key, name):
+    pq.write_table(USERS.replace_schema_metadata({key: "x"}), tmp_path / "users.parquet")
+    source = raw_tables.locate(Folder.at(tmp_path), "users")
+    with pytest.raises(DataError, match=rf"users\.parquet: a file of a table of {name}.*export"):
+        raw_tables.check(source)
 
 
 def test_a_delta_table_in_object_storage_is_read_by_its_log(tmp_path, monkeypatch):
