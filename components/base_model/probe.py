@@ -37,6 +37,10 @@ def check(lm: LanguageModel) -> float | None:
     singles = _tried(f"{refused}: reading", lambda: [_single(lm, prompt, answers) for prompt in prompts])
     if not all(bool(single.isfinite().all()) for single in singles):
         raise ModelError(f"{refused}: its log-probabilities are no numbers; are its weights broken?")
+    start = answers[0][:2]
+    alone = _single(lm, prompts[0], [start])
+    if not bool(((alone - singles[0][: len(start)]).abs() <= TOLERANCE).all()):
+        raise ModelError(f"{refused}: a token's log-probability depends on later ones; use a causal model")
 
     def difference(logits: Logits) -> float:
         pairs = zip(prompts, singles, strict=True)

@@ -139,6 +139,12 @@ def test_longrope_is_read_up_to_its_original_context_within_which_its_frequencie
     assert context_length(make_model("llama").config) == 2048
 
 
+@pytest.mark.parametrize("kind", ["bert", "electra"])
+def test_a_model_that_reads_later_tokens_is_refused(kind: str) -> None:
+    with pytest.raises(ModelError, match=r"cannot be trained here: .*use a causal model"):
+        check(make_model(kind, initializer_range=0.2))
+
+
 def test_a_model_whose_outputs_are_no_numbers_is_refused() -> None:
     model = make_model("llama")
     torch.nn.init.constant_(next(model.parameters()), torch.nan)
