@@ -1,6 +1,7 @@
 """Recommendations for users of raw tables, by a registered model: part after part, then a whole table."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -110,9 +111,11 @@ def _check_apart(out: str, data: str) -> None:
 
 
 def pinned(model: str, registry: str) -> str:
-    """Return the URI of the version that `model` means now; an alias may move."""
+    """Return the URI of the version that `model` means now. Raises ConfigError."""
     from mlflow.store.artifact.utils.models import get_model_name_and_version
 
+    if not re.fullmatch("models:/[^/@]+[/@][^/@]+", model):
+        raise ConfigError(f"--model {model}: neither models:/NAME/VERSION nor models:/NAME@ALIAS")
     with _of_registry(registry) as client:
         name, version = get_model_name_and_version(client, model)
         client.get_model_version(name, version)  # raises if there is none
@@ -189,7 +192,7 @@ class _Asked:
             now = datetime.now(UTC).isoformat()
             with atomic_folder(prepared) as partial:
                 tables = {name: partial / name for name in ("histories", "users")}
-                found = run_histories(config, data, **tables, page=partial / "data_docs.html")
+                found = run_histories(config, data, **tables, page=folder.parent / "data_docs.html")
                 write_json(partial / "now.json", now)
             log.info("%d of %d events refused", found.events_refused, found.events_read)
         read = (pq.read_table(prepared / name).to_pandas() for name in ("histories", "users"))

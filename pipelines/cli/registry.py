@@ -99,7 +99,10 @@ def recommend(
     ] = "",
     profile: ProfileOption = "laptop",
     tracking_uri: TrackingOption = "",
-    runs: RegistryRunsOption = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option(help="Folder where parts wait; its registry, if no other is named.", show_default=False),
+    ] = None,
 ) -> None:
     """Rank items for users of raw tables by a registered model; a killed command resumes."""
     from components.shared.errors import ConfigError
@@ -110,7 +113,7 @@ def recommend(
     if engine not in ("", "transformers", "vllm"):
         raise ConfigError(f"--engine {engine}: transformers or vllm")
     sequences, work = load(profile).sequences, (runs or Path("runs")) / "recommend"
-    uri = registry_uri(tracking_uri, runs)
+    uri = registry_uri(tracking_uri, None if tracking_uri else runs)
     counts = recommend.run(model, uri, sequences, data, users, out, work, answer, engine)
     typer.echo(", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in vars(counts).items()))
     typer.echo(f"wrote {out}")
@@ -120,7 +123,7 @@ def recommend(
 def serve(
     model: VersionOption = CHAMPION,
     answer: AnswerOption = "",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     tracking_uri: TrackingOption = "",
     runs: RegistryRunsOption = None,
@@ -134,9 +137,9 @@ def serve(
     from pipelines.recommend import pinned
 
     _check_answer(answer)
+    _check_address(host, port)
     uri = registry_uri(tracking_uri, runs)
-    if model.startswith("models:/"):
-        model = pinned(model, uri)
+    model = pinned(model, uri)
     environment = {"MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": "600", **os.environ}  # MLflow's is a minute
     environment["MLFLOW_TRACKING_URI"] = uri
     environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"  # of uvicorn
@@ -145,6 +148,18 @@ def serve(
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
     sys.stdout.flush()
     os.execve(sys.executable, [*command, "--host", host, "--port", str(port)], environment)
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raise ConfigError if nothing can listen there, which the server says in a traceback."""
+    import socket
+
+    from components.shared.errors import ConfigError
+
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        raise ConfigError(f"--host {host} --port {port}: cannot be listened on ({error})") from error
 
 
 def _check_answer(answer: str) -> None:

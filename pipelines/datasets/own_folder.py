@@ -1,6 +1,7 @@
 """Folders of tables that the project writes: nothing else is ever replaced."""
 
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,12 @@ _MARKED = "Written by `recllm sample`, `import` or `recommend`, which may replac
 
 
 def check_replaceable(out: str, own: re.Pattern[str] = RAW) -> str:
-    """Return `out`, a folder or s3:// URI. Raises DataError: files that are not `own`."""
+    """Return `out`, a folder or s3:// URI.
+
+    Raises DataError: it cannot be made, or holds files that are not `own`.
+    """
+    if not is_remote(out):  # before hours of work, not after
+        _check_place(Path(out))
     names = _names(out)
     foreign = {name for name in names if MARKER not in names or not (name == MARKER or own.fullmatch(name))}
     if foreign:
@@ -28,6 +34,19 @@ def check_replaceable(out: str, own: re.Pattern[str] = RAW) -> str:
             "empty one, or one that the same command wrote"
         )
     return out
+
+
+def _check_place(folder: Path) -> None:
+    """Raise DataError unless the folder can be made or replaced."""
+    place = next(place for place in (folder.resolve(), *folder.resolve().parents) if place.exists())
+    parent = folder.resolve().parent if place == folder.resolve() else place
+    if not place.is_dir():
+        raise DataError(f"{folder}: cannot be made: {place} is a file; name another folder")
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be made ({error}); name another folder") from error
 
 
 @contextmanager

@@ -99,6 +99,7 @@ def test_help_lists_the_commands_without_loading_anything_heavy(tmp_path: Path) 
             ["submit", "--data", "s3://b/d", "--as-of", "tomorrow"], "as_of='tomorrow'", id="no such time"
         ),
         pytest.param(["promote"], "no database at", id="nothing to promote"),
+        pytest.param(["serve", "--host", "192.0.2.1"], "--host 192.0.2.1 --port 8080: cannot", id="address"),
         pytest.param(["rollback", "--runs", "mine"], "mine/mlflow.db", id="nothing to roll back"),
         pytest.param(
             ["import", "amazon", "--reviews", "r.json.gz", "--meta", "m.json.gz", "--out", "out"],

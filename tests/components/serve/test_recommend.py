@@ -188,6 +188,8 @@ def test_what_is_unfit_is_refused(registry, data, tmp_path) -> None:
             run(users=tmp_path / "users.txt")
     with pytest.raises(ConfigError, match="MLflow fails"):
         run(model="models:/recllm-r1@nobody")
+    with pytest.raises(ConfigError, match="--model recllm-r1: neither models:/NAME/VERSION nor"):
+        run(model="recllm-r1")
     with pytest.raises(ConfigError, match="the package vllm is not installed here"):
         run(engine="vllm")
     events = "user_id,item_id,action,timestamp\nann,i02,view,soon\nann,i03,7,2026-01-01\n"

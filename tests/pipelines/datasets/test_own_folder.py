@@ -65,7 +65,9 @@ def test_an_empty_folder_is_taken_also_behind_a_link(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        ("{}/file/below", "file/below: cannot be made"),
+        ("{}/file", "/file: cannot be made: .*/file is a file"),
+        ("{}/file/below", "file/below: cannot be made: .*/file is a file"),
+        ("/proc/data", "/proc/data: cannot be made"),
         ("gs://logs/day", "gs://logs/day: must be a folder, or an s3:// or minio:// URI"),
         ("s3://logs/a#b", "'#'; percent-encode it as %23"),
     ],
