@@ -19,7 +19,7 @@ def of_data(data: str, exposures: str = "") -> str:
     """Return the fingerprint of the raw data, and of exposures that lie elsewhere."""
     tables, lists = _of_location(data), _of_location(exposures)
     if not tables:
-        raise DataError(f"{data}: no such folder; it must hold the raw tables")
+        raise DataError(f"data={data!r}: no such folder; it must hold the raw tables")
     if exposures and not lists:
         raise DataError(f"sequences.exposures: {exposures}: no such folder; it must hold the table exposures")
     return fingerprint.of_text(tables, lists)

@@ -40,6 +40,8 @@ class Folder:
         """
         from pyarrow import fs
 
+        if str(location) != str(location).strip():
+            raise DataError(f"{str(location)!r} begins or ends with a space or line break; leave it out")
         if not is_remote(str(location)):
             if "://" in str(location):
                 raise DataError(f"{location}: must be a folder, or an s3:// or minio:// URI")

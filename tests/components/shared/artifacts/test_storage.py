@@ -94,5 +94,7 @@ def test_a_local_folder_has_the_same_methods(tmp_path):
     remove(tmp_path / "data" / "inner")
     with pytest.raises(DataError, match=r"no file there"):
         stamp(str(tmp_path / "data"))
+    with pytest.raises(DataError, match=r"logs\\n' begins or ends with a space"):
+        Folder.at(f"{tmp_path}/logs\n")
     with pytest.raises(DataError, match=r"nowhere: no such folder"):
         Folder.at(tmp_path / "nowhere").entries()
