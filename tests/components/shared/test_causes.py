@@ -40,6 +40,8 @@ Driver stacktrace:
 LOADING = "Error(s) in loading state_dict for Llama:\n\tsize mismatch for embed\n\tsize mismatch for head"
 ANALYSIS = "[TABLE_NOT_FOUND] The table `x` cannot be found.\nIf you did not …\n'Project\n+- 'Unresolved"
 
+RAY = "ray.exceptions.RayTaskError(ValueError): ray::f() (pid=7)\n  File 'y'\nValueError: no rows"
+
 
 class Py4JJavaError(Exception):
     """Stands for py4j's, which only a running Java raises."""
@@ -110,6 +112,15 @@ def test_the_cause_at_the_end_of_a_log(raised: str, cause: str, indent: str) -> 
     printed = subprocess.run(command, capture_output=True, text=True, check=False).stderr
     log = ["12:00 - INFO - Executing", *(indent + line for line in ["reading", *printed.splitlines()]), ""]
     assert causes.within(log).startswith(cause)
+
+
+@pytest.mark.parametrize(
+    "before", ["2026-07-01T09:59:5{} ", "\x1b[36m(Worker pid={})\x1b[0m "], ids=["time", "ray"]
+)
+def test_the_cause_behind_what_stands_before_each_line(before: str) -> None:
+    lines = f"Traceback (most recent call last):\n  File 'x'\n{RAY}".splitlines()
+    log = [before.format(number) + line for number, line in enumerate(lines)]
+    assert causes.within([*log[:2], "(Other pid=3) steps: 7", *log[2:], "Killed"]) == "ValueError: no rows"
 
 
 def test_a_log_without_a_stack_trace_has_no_cause() -> None:
