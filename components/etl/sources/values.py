@@ -12,7 +12,8 @@ from pyspark.sql.types import ArrayType, DataType, LongType, NumericType, String
 from components.etl.sources.lists import parse_list
 
 AGES = 0, 120
-WHITE = " \t\r\n\u00a0\u3000"
+WHITE = " \t\r\n\u00a0\u2007\u202f\u3000\u200b\ufeff"
+"""What does not show around ids: spaces, also those that never break or have no width."""
 _CALENDAR = -62_135_596_800, 253_402_300_799
 """Unix seconds of the years 1 to 9999, the ones that Python knows."""
 _ISO = (

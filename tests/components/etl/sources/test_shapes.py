@@ -30,7 +30,9 @@ def rows(spark, folder: Path, table: str, *columns: str) -> list[tuple]:
 
 def test_spaces_around_ids_and_columns_without_a_name_mean_nothing(spark, tmp_path: Path) -> None:
     """As fixed-width columns of a database, and a spreadsheet with formats beyond its last column."""
-    (tmp_path / "items.csv").write_text("item_id ;title;;\nA-7   ;Pot;;\n\u00a0B-8\t;Cup;;\n;;;\n")
+    (tmp_path / "items.csv").write_text(
+        "item_id ;title;;\nA-7   ;Pot;;\n\ufeffB-8\u200b\u00a0\t;Cup;;\n;;;\n"
+    )
     (tmp_path / "events.csv").write_text(
         "user_id, item_id, action, timestamp\nann, A-7, save , 2025-03-01T12:00Z\n"
     )
