@@ -54,7 +54,7 @@ def models(
     from pipelines import summary
 
     found = list_versions(registry_uri(tracking_uri, runs), model)
-    summary.show_rows(f"{model}: {len(found)} versions", found)
+    summary.show_rows(f"Versions of {model}", found)
 
 
 @app.command()

@@ -11,24 +11,18 @@ import pyarrow as pa
 from pyarrow import types
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema, from_arrow_type
+from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import StringType, StructField, StructType
 
-from components.etl.sources import values
+from components.etl.sources import parquet, values
 from components.etl.sources.lists import separators
-from components.shared.artifacts.raw_columns import MALFORMED, is_empty, is_read, plain
+from components.shared.artifacts.raw_columns import MALFORMED
 from components.shared.artifacts.raw_tables import Source
 from data_contracts import tables
 from data_contracts.null_words import NULL_WORDS
 
 PLACE, UNREAD = "place", "unread"
 SEPARATOR = "\x1f"
-UNSIGNED = {
-    pa.uint8(): pa.int16(),
-    pa.uint16(): pa.int32(),
-    pa.uint32(): pa.int64(),
-    pa.uint64(): pa.decimal128(20, 0),
-}
 FILE_BIT, BLOCK_BIT, BLOCK_BYTES = 45, 31, 4 << 20  # of PLACE; Spark cuts files into larger blocks
 
 
@@ -69,7 +63,7 @@ def file_of(source: Source, place: int) -> str:
 
 def _layout(source: Source, file: str) -> tuple[object, ...]:
     """Return what files must share to be read together; () for a file without rows."""
-    own = {name: v for name, v in source.values.get(file, {}).items() if _contract_names(source, name)}
+    own = {name: v for name, v in source.values.get(file, {}).items() if source.contract_names(name)}
     if source.format == "parquet":
         columns = source.footers[file].schema if source.footers[file].num_rows else ()
         stored = [f"{column.path} {column.physical_type} {column.logical_type}" for column in columns]
@@ -86,20 +80,20 @@ def _read_files(
     paths = [source.folder.spark(file) for file in files]
     stored: dict[str, pa.DataType] = {}
     if source.format == "parquet":
-        stored = _stored(source, files[0])
-        frame = spark.read.schema(_schema(source, files[0], stored)).parquet(*paths)
+        stored = parquet.stored(source, files[0])
+        frame = spark.read.schema(parquet.schema(source, files[0], stored)).parquet(*paths)
     else:
         frame = _read_text(spark, source, files[0], paths)
     frame = _placed(frame, source, files, order)
     if erased := [(order[file] << FILE_BIT) + source.erased[file] for file in files if file in source.erased]:
         places = spark.createDataFrame(pa.table({PLACE: np.concatenate(erased)}))
         frame = frame.join(F.broadcast(places), PLACE, "left_anti")
-    stored = {name: kind for own, kind in stored.items() for name in _contract_names(source, own)}
+    stored = {name: kind for own, kind in stored.items() for name in source.contract_names(own)}
     for own, value in source.values.get(files[0], {}).items():
-        for name in _contract_names(source, own):
+        for name in source.contract_names(own):
             frame = frame.withColumn(name, F.lit(value).cast("string"))
             stored.pop(name, None)
-    lost = _lost(source, files[0]) if source.format == "parquet" else {}
+    lost = parquet.lost(source, files[0]) if source.format == "parquet" else {}
     typed = _typed(_translated(frame, source, stored), source.table, stored, lost, null_words)
     if source.format != "csv":
         return typed
@@ -128,7 +122,7 @@ def _read_text(spark: SparkSession, source: Source, file: str, paths: list[str])
     reading["ignoreLeadingWhiteSpace"] = "true"  # a quote behind it is one
     frame = reader.options(**written, **reading).csv(paths)
     # Files put together by `cat` hold their header again.
-    known = [name for name in names if _contract_names(source, name)]
+    known = [name for name in names if source.contract_names(name)]
     is_header = functools.reduce(operator.and_, (_quoted(name) == name for name in known))
     header = source.first_lines(file)[0].strip("\r\n")
     return frame.withColumn(MALFORMED, F.when(is_header, header).otherwise(F.col(MALFORMED)))
@@ -149,7 +143,7 @@ def _placed(frame: DataFrame, source: Source, files: list[str], order: Mapping[s
     columns = [
         _quoted(own).alias(name)
         for own in frame.columns
-        for name in ([own] if own == MALFORMED else _contract_names(source, own))
+        for name in ([own] if own == MALFORMED else source.contract_names(own))
     ]
     if len(files) == 1:
         return frame.select(*columns, (F.lit(order[files[0]] << FILE_BIT) + row).alias(PLACE))
@@ -165,26 +159,6 @@ def _placed(frame: DataFrame, source: Source, files: list[str], order: Mapping[s
 def _quoted(name: str) -> Column:
     """Return the column called `name`, whatever characters are in it."""
     return F.col("`" + name.replace("`", "``") + "`")
-
-
-def _stored(source: Source, file: str) -> dict[str, pa.DataType]:
-    """Return the contract's columns as the Parquet `file` stores them, none empty."""
-    found = source.footers[file].schema.to_arrow_schema()
-    lost = _lost(source, file)
-    read = [f for f in found if any(name not in lost for name in _contract_names(source, f.name))]
-    return {f.name: plain(f.type) for f in read if not is_empty(plain(f.type))}
-
-
-def _lost(source: Source, file: str) -> dict[str, pa.DataType]:
-    """Return the optional columns that the Parquet `file` stores as types that are not read."""
-    found, wanted = source.footers[file].schema.to_arrow_schema(), tables.RAW[source.table]
-    named = [(name, f.type) for f in found for name in _contract_names(source, f.name)]
-    return {name: kind for name, kind in named if not is_read(kind, wanted.field(name))}
-
-
-def _contract_names(source: Source, own: str) -> list[str]:
-    """Return the contract's columns that the file's column `own` stands for."""
-    return [name for name in source.given.names(own) if name in tables.RAW[source.table].names]
 
 
 def _own_names(source: Source) -> list[str]:
@@ -207,28 +181,6 @@ def _translated(frame: DataFrame, source: Source, stored: Mapping[str, pa.DataTy
         if types.is_timestamp(field.type) and field.name in frame.columns and not is_stored_time:
             frame = frame.withColumn(field.name, values.in_seconds(F.col(field.name), given.time_unit))
     return frame
-
-
-def _schema(source: Source, file: str, stored: Mapping[str, pa.DataType]) -> StructType:
-    """Return the schema to read `stored` columns of the Parquet `file` with.
-
-    Spark would start a job to find it, and may not know the types of unused columns.
-    """
-    columns = source.footers[file].schema
-    physical = {columns.column(n).path: columns.column(n).physical_type for n in range(len(columns))}
-    found = []
-    for name, kind in stored.items():
-        if types.is_timestamp(kind) and kind.unit == "ns" and physical[name] == "INT64":
-            kind = pa.int64()  # INT96 looks the same to Arrow, but Spark reads it as a time
-        found.append((name, _signed(kind)))
-    return from_arrow_schema(pa.schema(found))
-
-
-def _signed(kind: pa.DataType) -> pa.DataType:
-    """Return the type as which Spark reads `kind`, which may be an unsigned integer."""
-    if types.is_list(kind):
-        return pa.list_(_signed(kind.value_type))
-    return UNSIGNED.get(kind, kind)
 
 
 def _typed(

@@ -70,6 +70,10 @@ class Source:
         """Return the dialect of every CSV file, as its first lines show it. Raises DataError."""
         return {file: self._dialect(file) for file in self.files}
 
+    def contract_names(self, own: str) -> list[str]:
+        """Return the contract's columns that the files' column `own` stands for."""
+        return [name for name in self.given.names(own) if name in tables.RAW[self.table].names]
+
     def with_partitions(self, file: str, names: Sequence[str]) -> list[str]:
         """Return `names`, the columns stored in `file`, and those whose values are the file's own."""
         return [*names, *(name for name in self.values.get(file, ()) if name not in names)]

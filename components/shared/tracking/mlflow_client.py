@@ -42,7 +42,7 @@ def connect(tracking_uri: str, *, create: bool = False) -> MlflowClient:
         except OSError as error:
             raise ConfigError(f"register.tracking_uri: {folder} cannot be made ({error})") from error
     elif not exists(uri):
-        raise ConfigError(f"register.tracking_uri: no database at {uri}; register a model first")
+        raise ConfigError(f"no database at {uri}; register a model first, or name another registry")
     with readable_errors(uri):
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         if uri.startswith(SQLITE):
