@@ -139,7 +139,8 @@ def serve(
     _check_answer(answer)
     _check_address(host, port)
     uri = registry_uri(tracking_uri, runs)
-    model = pinned(model, uri)
+    if not Path(model).is_dir():  # a version's folder is served as it is
+        model = pinned(model, uri)
     environment = {"MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": "600", **os.environ}  # MLflow's is a minute
     environment["MLFLOW_TRACKING_URI"] = uri
     environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"  # of uvicorn
