@@ -34,7 +34,7 @@ def window_config(profile: Profile, name: str, *, fresh: bool = False) -> Window
         base_model=_source(profile.base_model),
         encoder=_source(profile.retrieve.encoder),
         lineage={
-            "base_model": described(profile.base_model),
+            "base_model": _described(profile.base_model),
             "prompt_version": PROMPT_VERSION,
             "reward_version": REWARD_VERSION,
             "rewards": of_reward(profile.grpo.reward),
@@ -74,7 +74,7 @@ def _source(model: BaseModelConfig | EncoderConfig) -> ModelSource:
     return ModelSource(source=model.source, revision=model.revision, version=version)
 
 
-def described(model: BaseModelConfig) -> str:
+def _described(model: BaseModelConfig) -> str:
     """Return in words which weights the base model has."""
     if random := model.random_weights:
         sizes = f"{random.layers} layers of {random.hidden_size}"

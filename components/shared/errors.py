@@ -60,17 +60,26 @@ def full_disk_named(output: str) -> Iterator[None]:
         raise
 
 
-def is_full_disk(error: BaseException | None) -> bool:
+def with_causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error, then what caused it, one after the other."""
+    found: BaseException | None = error
+    while found:
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+def is_full_disk(error: BaseException) -> bool:
     """Return whether `error`, or what caused it, is a full disk or a used-up quota."""
-    if error is None or isinstance(error, OutputError):  # an OutputError names its own output already
-        return False
-    if isinstance(error, OSError) and error.errno in _DISK_FULL:
-        return True
-    # These two keep the system's reason in the text alone.
-    by_text = type(error).__module__.partition(".")[0] in ("mlflow", "safetensors")
-    if by_text and names_full_disk(str(error)):
-        return True
-    return is_full_disk(error.__cause__ or error.__context__)
+    for one in with_causes(error):
+        if isinstance(one, OutputError):  # it names its own output already
+            return False
+        if isinstance(one, OSError) and one.errno in _DISK_FULL:
+            return True
+        # These two keep the system's reason in the text alone.
+        by_text = type(one).__module__.partition(".")[0] in ("mlflow", "safetensors")
+        if by_text and names_full_disk(str(one)):
+            return True
+    return False
 
 
 def names_full_disk(text: str) -> bool:

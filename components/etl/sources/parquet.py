@@ -21,17 +21,23 @@ UNSIGNED = {
 
 def stored(source: Source, file: str) -> dict[str, pa.DataType]:
     """Return the contract's columns as the Parquet `file` stores them, none empty."""
-    found = source.footers[file].schema.to_arrow_schema()
-    unread = lost(source, file)
-    read = [f for f in found if any(name not in unread for name in source.contract_names(f.name))]
-    return {f.name: plain(f.type) for f in read if not is_empty(plain(f.type))}
+    read = {own: kind for own, name, kind in _columns(source, file) if _is_read(source, name, kind)}
+    return {own: plain(kind) for own, kind in read.items() if not is_empty(plain(kind))}
 
 
 def lost(source: Source, file: str) -> dict[str, pa.DataType]:
     """Return the optional columns that the Parquet `file` stores as types that are not read."""
-    found, wanted = source.footers[file].schema.to_arrow_schema(), tables.RAW[source.table]
-    named = [(name, f.type) for f in found for name in source.contract_names(f.name)]
-    return {name: kind for name, kind in named if not is_read(kind, wanted.field(name))}
+    return {name: kind for _, name, kind in _columns(source, file) if not _is_read(source, name, kind)}
+
+
+def _columns(source: Source, file: str) -> list[tuple[str, str, pa.DataType]]:
+    """Return the file's name, the contract's name and the stored type of each column."""
+    found = source.footers[file].schema.to_arrow_schema()
+    return [(f.name, name, f.type) for f in found for name in source.contract_names(f.name)]
+
+
+def _is_read(source: Source, name: str, kind: pa.DataType) -> bool:
+    return is_read(kind, tables.RAW[source.table].field(name))
 
 
 def schema(source: Source, file: str, stored: Mapping[str, pa.DataType]) -> StructType:

@@ -118,8 +118,12 @@ def _read_text(spark: SparkSession, source: Source, file: str, paths: list[str])
     # Pruning would leave out fields, by whose number a broken row is recognised.
     dialect = source.dialects[file]
     written = {"sep": dialect.delimiter, "quote": dialect.quote, "escape": dialect.escape}
-    reading = {"header": "true", "multiLine": "true", "columnPruning": "false"}
-    reading["ignoreLeadingWhiteSpace"] = "true"  # a quote behind it is one
+    reading = {
+        "header": "true",
+        "multiLine": "true",
+        "columnPruning": "false",
+        "ignoreLeadingWhiteSpace": "true",  # a quote behind it is one
+    }
     frame = reader.options(**written, **reading).csv(paths)
     # Files put together by `cat` hold their header again.
     known = [name for name in names if source.contract_names(name)]

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from mlflow.exceptions import MlflowException
 
-from components.shared.errors import ConfigError
+from components.shared.errors import ConfigError, with_causes
 
 Found = TypeVar("Found")
 
@@ -75,15 +75,8 @@ def describe(error: BaseException) -> str:
 
 def status(error: BaseException) -> int | None:
     """Return the HTTP status of the response that `error` is about; None without one."""
-    return next((found for one in _with_causes(error) if (found := _own_status(one))), None)
-
-
-def _with_causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error, then its causes, which MLflow does not always repeat."""
-    found: BaseException | None = error
-    while found:
-        yield found
-        found = found.__cause__ or found.__context__
+    # MLflow's words do not always repeat those of the cause.
+    return next((found for one in with_causes(error) if (found := _own_status(one))), None)
 
 
 def _own_status(error: BaseException) -> int | None:
@@ -103,7 +96,7 @@ def _hint(error: BaseException, found: int | None, words: str) -> list[str]:
     code = getattr(error, "error_code", "")
     if code in ("RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE") or is_absence(error):
         return []  # MLflow's own words, which say all
-    of_store = any(type(one).__module__.startswith("boto") for one in _with_causes(error))
+    of_store = any(type(one).__module__.startswith("boto") for one in with_causes(error))
     if of_store and found is not None and found >= 500:
         return ["the object storage of the artifacts is in trouble; read its log and try again"]
     if of_store or "Unable to locate credentials" in words:
