@@ -122,7 +122,7 @@ class GrpoConfig:
     max_new_tokens: PositiveInt = 64
     """Tokens of an answer at most."""
     eval_every: PositiveInt = 6
-    """Steps between validations; the best model is kept: by NDCG@10, with business terms by the reward."""
+    """Steps between validations; the best step by NDCG@10, with business terms by the reward, may be kept."""
     eval_prompts: PositiveInt = 32
     """Validation prompts with a retrieved label, a seeded sample."""
     eval_batch_size: PositiveInt = 16

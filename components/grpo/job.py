@@ -1,4 +1,4 @@
-"""Run the configured engine and output the best model: GRPO's, or the SFT model if no step was better."""
+"""Run the configured engine and output the best model: GRPO's, or the SFT model if no step gained."""
 
 import dataclasses
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from components.grpo import health, local, page
 from components.grpo.config import GrpoConfig
-from components.grpo.progress import Progress, best_checkpoint, log
+from components.grpo.progress import NO_GAIN, Progress, best_checkpoint, log
 from components.grpo.verl import engine as verl
 from components.shared.artifacts.checkpoints import directory as checkpoint_directory
 from components.shared.artifacts.outputs import atomic_folder, write_text
@@ -96,7 +96,7 @@ def run(
     for alarm in report.alarms:
         log.warning("health: %s", alarm)
     if not best:
-        log.info("no step was better than the SFT model on validation; the output is the SFT model")
+        log.info("%s; the output is the SFT model", NO_GAIN)
     return report
 
 

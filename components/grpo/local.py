@@ -117,9 +117,8 @@ def train(
 def _validate(
     state: State, sampler: "_Sampler", valid: Sequence[PromptRow], config: GrpoConfig, tracker: Tracker
 ) -> None:
-    figures, answers = validate(sampler.refreshed(), valid, config)
-    state.add_validation(figures, answers)
-    tracker.log(state.step, figures)
+    state.add_validation(*validate(sampler.refreshed(), valid, config))
+    tracker.log(state.step, state.validations[state.step])
 
 
 def prune_best_checkpoints(checkpoint_dir: Path, keep_step: int) -> None:

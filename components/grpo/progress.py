@@ -1,16 +1,20 @@
 """What a training has recorded: figures per step, validations, and where its best models lie."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from components.shared import logs
+from components.shared.metrics import mean
 
 History = dict[str, list[float]]
 
 EXAMPLES = 4
 """Validation prompts whose answers are kept for the page."""
+
+NO_GAIN = "no step gained more on validation than its standard error"
 
 log = logs.logger("grpo")
 
@@ -19,22 +23,33 @@ log = logs.logger("grpo")
 class Progress:
     """`step` optimiser steps are done; step 0 of `validations` is the SFT model.
 
-    `answers` are those to the first EXAMPLES validation prompts, of step 0 and of the best step.
+    `chosen_by` has of each validation the figure per prompt that the best step is chosen by. `answers` are
+    those to the first EXAMPLES validation prompts, of step 0 and of the best step.
     """
 
     step: int = 0
     history: History = field(default_factory=dict)
     validations: dict[int, dict[str, float]] = field(default_factory=dict)
+    chosen_by: dict[int, list[float]] = field(default_factory=dict)
     answers: dict[int, list[str]] = field(default_factory=dict)
 
     @property
     def best_step(self) -> int:
-        """Return the step of the best validation; the earliest on a tie (0: SFT model).
+        """Return the best validation's step, or 0 if no gain exceeds its error.
 
-        Validations without a reward are compared by NDCG@10: it alone would never choose a business term.
+        Gains are over the SFT model, step 0, prompt by prompt; their error is the standard error of the mean.
+        On a few dozen prompts the best of several steps is mostly chance. Of equals the earliest.
         """
-        figures = self.validations
-        return max(figures, key=lambda n: (figures[n].get("valid_reward", figures[n]["valid_ndcg@10"]), -n))
+        gains = {step: self._gain(step) for step in self.chosen_by}
+        real = {step: gain for step, (gain, error) in gains.items() if gain > error}
+        return max(real, key=lambda step: (real[step], -step), default=0)
+
+    def _gain(self, step: int) -> tuple[float, float]:
+        """Return the mean gain of `step` over step 0, and its standard error."""
+        pairs = zip(self.chosen_by[step], self.chosen_by[0], strict=True)
+        gains = [after - before for after, before in pairs]
+        error = statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
+        return mean(gains), error
 
     def add_step(self, figures: Mapping[str, float]) -> None:
         """Add the figures of one more optimiser step; every step has the same names."""
@@ -42,9 +57,11 @@ class Progress:
         for name, value in figures.items():
             self.history.setdefault(name, []).append(value)
 
-    def add_validation(self, figures: Mapping[str, float], answers: Sequence[str]) -> None:
-        """Add the validation of the model after `step`; `answers` are in prompt order."""
-        self.validations[self.step] = dict(figures)
+    def add_validation(self, scores: Mapping[str, Sequence[float]], answers: Sequence[str]) -> None:
+        """Add the validation of the model after `step`: `validation_scores` and answers in prompt order."""
+        self.validations[self.step] = {name: mean(values) for name, values in scores.items()}
+        # Business terms have no influence on NDCG@10, so it alone would never choose them.
+        self.chosen_by[self.step] = list(scores.get("valid_reward", scores["valid_ndcg@10"]))
         self.answers[self.step] = list(answers[:EXAMPLES])
         self.answers = {step: texts for step, texts in self.answers.items() if step in (0, self.best_step)}
 
@@ -54,6 +71,7 @@ class Progress:
             step=step,
             history={name: values[:step] for name, values in self.history.items()},
             validations={n: figures for n, figures in self.validations.items() if n <= step},
+            chosen_by={n: values for n, values in self.chosen_by.items() if n <= step},
             answers={n: texts for n, texts in self.answers.items() if n <= step},
         )
 
@@ -76,7 +94,8 @@ class Progress:
     def from_state(state: Mapping[str, Any]) -> "Progress":
         """Return the progress of a `state_dict`, also one from JSON (keys are text)."""
         by_step = {
-            name: {int(n): value for n, value in state[name].items()} for name in ("validations", "answers")
+            name: {int(n): value for n, value in state[name].items()}
+            for name in ("validations", "chosen_by", "answers")
         }
         return Progress(step=state["step"], history=dict(state["history"]), **by_step)
 

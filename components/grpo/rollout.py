@@ -213,38 +213,36 @@ def rollout_figures(groups: Sequence[Sequence[Mapping[str, float]]]) -> dict[str
 
 def validate(
     lm: LanguageModel, rows: Sequence[PromptRow], config: GrpoConfig
-) -> tuple[dict[str, float], list[str]]:
-    """Return the `validation_figures` of greedy answers to `rows`, and the answers' texts."""
+) -> tuple[dict[str, list[float]], list[str]]:
+    """Return the `validation_scores` of greedy answers to `rows`, and the answers' texts."""
     if (ranker := Ranker.of(lm.model)).answers != "generate":
         scores = score_all(lm, [question(lm.tokenizer, ranker.answers, row) for row in rows])
         logits = ranker.all_logits(scores, [row.scores for row in rows])
         orders = [ranking(values) for values in logits]
         texts = [answer_of(order[: row.answer_length]) for order, row in zip(orders, rows, strict=True)]
-        return validation_figures(texts, rows, config.reward), texts
+        return validation_scores(texts, rows, config.reward), texts
     prompts, batch_size = [row.messages for row in rows], config.eval_batch_size
     completions = complete(lm, prompts, max_new_tokens=config.max_new_tokens, batch_size=batch_size)
     texts = [samples[0].text for samples in completions]
-    return validation_figures(texts, rows, config.reward), texts
+    return validation_scores(texts, rows, config.reward), texts
 
 
-def validation_figures(
+def validation_scores(
     texts: Sequence[str], rows: Sequence[PromptRow], weights: RewardWeights
-) -> dict[str, float]:
-    """Return the means of `validation_scores`; of the reward too where business terms have weight."""
-    figures = {name: mean(values) for name, values in validation_scores(texts, rows).items()}
-    if any(weights.business.values()):
-        terms = business_terms(weights)
-        rewards = [score(text, row, weights, terms)["reward"] for text, row in zip(texts, rows, strict=True)]
-        figures["valid_reward"] = mean(rewards)
-    return figures
+) -> dict[str, list[float]]:
+    """Return per answer its NDCG@10 over all labels, and 1 if it is valid.
 
-
-def validation_scores(texts: Sequence[str], rows: Sequence[PromptRow]) -> dict[str, list[float]]:
-    """Return per answer its NDCG@10 over all labels, and 1 if it is valid."""
+    Where business terms have weight, also the reward.
+    """
     rankings = [final_ranking(text, row.candidates) for text, row in zip(texts, rows, strict=True)]
     valid = [
         float(parse(text).is_valid(len(row.candidates), row.answer_length))
         for text, row in zip(texts, rows, strict=True)
     ]
     judged = judge(*numbered(rankings, [row.label_items for row in rows]))
-    return {"valid_ndcg@10": judged.ndcg(10).tolist(), "valid_share": valid}
+    scores = {"valid_ndcg@10": judged.ndcg(10).tolist(), "valid_share": valid}
+    if any(weights.business.values()):
+        terms = business_terms(weights)
+        rewards = [score(text, row, weights, terms)["reward"] for text, row in zip(texts, rows, strict=True)]
+        scores["valid_reward"] = rewards
+    return scores

@@ -106,7 +106,8 @@ def scored_answers(
     rewards = [
         score(text, row, config.reward, business)["reward"] for text, row in zip(texts, repeated, strict=True)
     ]
-    figures = np.array([rewards, *validation_scores(texts, repeated).values()])
+    scores = validation_scores(texts, repeated, config.reward)
+    figures = np.array([rewards, scores["valid_ndcg@10"], scores["valid_share"]])
     return figures.reshape(3, len(rows), samples).mean(2)
 
 

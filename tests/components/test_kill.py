@@ -74,8 +74,9 @@ def grpo(prompts: Path, model: Path, folder: Path) -> None:
         return {"lcs": share, "reward": share}
 
     class State(local.State):
-        def add_validation(self, figures: Any, answers: Any) -> None:
-            super().add_validation({**figures, "valid_ndcg@10": VALID_NDCG[self.step]}, answers)
+        def add_validation(self, scores: Any, answers: Any) -> None:
+            same = [VALID_NDCG[self.step]] * len(answers)
+            super().add_validation({**scores, "valid_ndcg@10": same}, answers)
 
     rollout.score, local.State = vowels, State
     outputs = {name: folder / name for name in ("model", "curves", "alarms")}

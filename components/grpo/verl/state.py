@@ -19,7 +19,7 @@ from typing import Any
 from components.grpo import health
 from components.grpo.config import GrpoConfig
 from components.grpo.progress import Progress, log
-from components.grpo.rollout import rollout_figures, validation_figures
+from components.grpo.rollout import rollout_figures, validation_scores
 from components.grpo.verl.attempt import Attempt, read_answers, whole_lines
 from components.grpo.verl.reward import ANSWER_ID
 from components.shared.artifacts import checkpoint_store
@@ -122,9 +122,8 @@ class TrainingState:
                 self._terms.pop(answer_id, None)  # a validation's figures come from the texts
             by_row = {answer["gts"]: self.prefix + answer["output"] for answer in greedy}
             texts = [by_row[index] for index in range(len(self.valid))]
-            figures = validation_figures(texts, self.valid, self.config.reward)
-            self.progress.add_validation(figures, texts)
-            self.tracker.log(step, figures)
+            self.progress.add_validation(validation_scores(texts, self.valid, self.config.reward), texts)
+            self.tracker.log(step, self.progress.validations[step])
             if self.progress.step and self.progress.best_step == self.progress.step:
                 self._keep_weights()
         self._save()

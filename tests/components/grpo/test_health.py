@@ -96,10 +96,10 @@ def outputs(folder: Path) -> dict[str, Path]:
 
 def test_what_went_wrong_after_the_step_that_is_kept_is_not_held_against_it() -> None:
     progress = Progress()
-    progress.add_validation({"valid_ndcg@10": 0.4}, [])
+    progress.add_validation({"valid_ndcg@10": [0.4]}, [])
     for format_share in (0.4, 0.4, 0.2, 0.2):
         progress.add_step({"reward": 0.5, "format": format_share, "kl": 0.7 if progress.step > 1 else 0.0})
-        progress.add_validation({"valid_ndcg@10": 0.5 if progress.step == 2 else 0.1}, [])
+        progress.add_validation({"valid_ndcg@10": [0.5 if progress.step == 2 else 0.1]}, [])
     assert progress.best_step == 2
     raised = {alarm.name: alarm.model for alarm in _alarms(GrpoConfig(health=BOUNDS), progress)}
     assert raised == {

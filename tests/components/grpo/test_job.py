@@ -151,7 +151,7 @@ def test_of_former_bests_only_the_one_that_a_checkpoint_names_is_kept(
 ) -> None:
     figures = iter(range(4))
     monkeypatch.setattr(
-        local, "validate", lambda *a: ({"valid_ndcg@10": float(next(figures)), "valid_share": 1.0}, [])
+        local, "validate", lambda *a: ({"valid_ndcg@10": [float(next(figures))], "valid_share": [1.0]}, [])
     )
     config = dataclasses.replace(CONFIG, steps=3, eval_every=1, save_every=save_every)
     rows, valid = read_prompts(prompts_folder, "train"), read_prompts(prompts_folder, "valid", 2)
@@ -177,7 +177,7 @@ def test_adapters_are_sampled_from_merged_and_look_back_at_the_start(
     """What is sampled from, and the best model that is handed on, are plain and hold what was learnt."""
     figures = iter(range(9))
     monkeypatch.setattr(
-        local, "validate", lambda *a: ({"valid_ndcg@10": float(next(figures)), "valid_share": 1.0}, [])
+        local, "validate", lambda *a: ({"valid_ndcg@10": [float(next(figures))], "valid_share": [1.0]}, [])
     )
     config = dataclasses.replace(CONFIG, steps=2, lora=LoraConfig(rank=4), learning_rate=0.1)
     rows, valid = read_prompts(prompts_folder, "train"), read_prompts(prompts_folder, "valid", 2)

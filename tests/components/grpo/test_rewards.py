@@ -15,7 +15,7 @@ from components.grpo import rewards
 from components.grpo.config import RewardWeights
 from components.grpo.progress import Progress
 from components.grpo.rewards import already_seen, business_terms, lcs, outside, repeats, score, wrong_length
-from components.grpo.rollout import validation_figures
+from components.grpo.rollout import validation_scores
 from components.shared import metrics
 from components.shared.errors import ConfigError
 from components.shared.prompting.table import PromptRow
@@ -229,6 +229,6 @@ def test_with_business_terms_the_best_step_is_that_of_the_highest_reward(
     """NDCG@10 alone would never choose what diversity costs."""
     progress, weights = Progress(), RewardWeights(business=business)
     for text in ("<think></think><answer>4, 2, 1</answer>", "<think></think><answer>4, 1, 5</answer>"):
-        progress.add_validation(validation_figures([text], [ROW], weights), [text])
+        progress.add_validation(validation_scores([text], [ROW], weights), [text])
         progress.add_step({})
     assert progress.best_step == best

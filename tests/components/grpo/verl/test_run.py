@@ -53,10 +53,9 @@ def main(arguments: str) -> None:
     logging.basicConfig(stream=sys.stdout, format="grpo: %(message)s")
     add_validation = Progress.add_validation
 
-    def rising(progress, figures, answers):
-        add_validation(
-            progress, figures | {"valid_ndcg@10": figures["valid_ndcg@10"] + progress.step}, answers
-        )
+    def rising(progress, scores, answers):
+        risen = [value + progress.step for value in scores["valid_ndcg@10"]]
+        add_validation(progress, scores | {"valid_ndcg@10": risen}, answers)
 
     Progress.add_validation = rising
     rows, valid = read_prompts(prompts, "train"), read_prompts(prompts, "valid", config.eval_prompts)
