@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from components.evaluate import health
-from components.evaluate.answers import answer_all, answer_statistics, examples
+from components.evaluate.answers import answer_statistics, examples
+from components.evaluate.asking import answer_all
 from components.evaluate.comparison import compare
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.logged import drift, off_policy

@@ -8,6 +8,7 @@
 Candidates do not see one another. The ranking is always whole and valid; no reasoning goes before it.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -76,17 +77,33 @@ def score_all(
 
     `progress` is called with the number of questions done, some twenty times.
     """
+    return score_each([lm.model], questions, progress)[0][0]
+
+
+@torch.inference_mode()
+def score_each(
+    models: Sequence[Any], questions: Sequence[Question], progress: Callable[[int], None] | None = None
+) -> tuple[list[list[list[float]]], float]:
+    """Return what `score_all` returns for each model, and the seconds of the first.
+
+    Every batch is read by all `models`, one after the other.
+    """
     alone = _alone(questions)
     rows = [*questions, *alone]
-    found: dict[int, torch.Tensor] = {}
-    told = 0
-    for batch in batches(rows, lm.device):
-        values = _log_probs(lm.model, [rows[n] for n in batch])
-        found |= zip(batch, (part.cpu() for part in values), strict=True)
-        if progress and (len(found) - told >= len(rows) / 20 or len(found) == len(rows)):
-            progress(len(questions) * len(found) // len(rows))
-            told = len(found)
-    return [part.tolist() for part in _scores(questions, alone, [found[n] for n in range(len(rows))])]
+    found: list[dict[int, torch.Tensor]] = [{} for _ in models]
+    seconds, done, told = 0.0, 0, 0
+    for batch in batches(rows, models[0].device):
+        for model, values in zip(models, found, strict=True):
+            started = time.perf_counter()
+            parts = _log_probs(model, [rows[n] for n in batch])
+            values |= zip(batch, (part.cpu() for part in parts), strict=True)
+            seconds += time.perf_counter() - started if model is models[0] else 0.0
+        done += len(batch)
+        if progress and (done - told >= len(rows) / 20 or done == len(rows)):
+            progress(len(questions) * done // len(rows))
+            told = done
+    in_order = [[values[n] for n in range(len(rows))] for values in found]
+    return [[part.tolist() for part in _scores(questions, alone, values)] for values in in_order], seconds
 
 
 def batches(questions: Sequence[Question], device: torch.device) -> Iterator[list[int]]:

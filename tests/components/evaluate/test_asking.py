@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from components.evaluate import answers
+from components.evaluate import asking
+from components.evaluate.answers import Answers, answer_statistics
 from components.evaluate.config import EvaluateConfig
 from components.shared.language_model.generate import Completion
 from components.shared.prompting import answer
@@ -36,13 +37,13 @@ def text(number: int) -> str:
     return f"<think>best is {number}</think><answer>{number}</answer>"
 
 
-NOTHING = answers.Answers(completions=[], rankings=[], seconds=0.0)
+NOTHING = Answers(completions=[], rankings=[], seconds=0.0)
 
 
 def ignored(model, texts, probes=20):
     rows = [Row(n) for n in range(1, len(texts) + 1)]
     config = EvaluateConfig(max_new_tokens=8, batch_size=4, reasoning_probes=probes)
-    return answers.ignored_share(config, model, rows, texts)
+    return asking.ignored_share(config, model, rows, texts)
 
 
 @pytest.mark.parametrize(("follows", "share"), [(True, 0.0), (False, 1.0)])
@@ -67,11 +68,11 @@ def test_only_models_that_are_equal_in_every_file_share_their_answers(file, tmp_
         for part in ("model.safetensors", "tokenizer.json", "chat_template.jinja"):
             (tmp_path / name / part).write_text(name if part == file else "same")
     asked = []
-    monkeypatch.setattr(answers, "check_folder", lambda folder: None)
-    monkeypatch.setattr(answers, "_generate", lambda config, name, *_: asked.append(name) or NOTHING)
+    monkeypatch.setattr(asking, "check_folder", lambda folder: None)
+    monkeypatch.setattr(asking, "_generate", lambda config, name, *_: asked.append(name) or NOTHING)
     config = EvaluateConfig(max_new_tokens=8, scored=False)
     models = {name: tmp_path / name for name in ("sft", "grpo")}
-    assert set(answers.answer_all(config, models, [])) == {"sft", "grpo"}
+    assert set(asking.answer_all(config, models, [])) == {"sft", "grpo"}
     assert asked == (["sft"] if file is None else ["sft", "grpo"])
 
 
@@ -80,8 +81,8 @@ def test_answers_that_copy_the_list_are_counted_apart_from_constant_ones(prompts
     rows = read_prompts(prompts_folder, "test")
     said = ["1, 2, 3"] * 3 + ["2, 1, 3"] * 2 + ["3, 2, 1", "3, 1, 2", "none"]
     completions = [Completion(f"<think>x</think><answer>{numbers}</answer>", [], True) for numbers in said]
-    given = answers.Answers(completions=completions, rankings=[], seconds=1.0)
-    found = answers.answer_statistics(given, rows)
+    given = Answers(completions=completions, rankings=[], seconds=1.0)
+    found = answer_statistics(given, rows)
     assert (found.copied_share, found.constant_share) == (3 / 8, 2 / 8)
 
 
@@ -92,8 +93,8 @@ def test_answers_of_a_model_that_has_learnt_nothing(
     """Constrained it ranks every candidate list, and still counts as a model without a valid answer."""
     rows = read_prompts(prompts_folder, "test")
     config = EvaluateConfig(max_new_tokens=48, constrained=constrained, scored=False, dtype="float32")
-    given = answers.answer_all(config, {"base": tiny_model_folder}, rows)["base"]
-    found = answers.answer_statistics(given, rows)
+    given = asking.answer_all(config, {"base": tiny_model_folder}, rows)["base"]
+    found = answer_statistics(given, rows)
     assert (found.valid_share, found.corrected_share, found.truncated_share) == (0.0, corrected, 1.0)
     parsed = [answer.parse(completion.text).is_valid(6, 3) for completion in given.completions]
     assert all(parsed) == any(parsed) == constrained
@@ -107,7 +108,7 @@ def test_vllm_ranks_like_transformers(model_for_vllm, vllm_on_cpu, prompts_folde
     found = []
     for engine in ("vllm", "transformers"):
         config = EvaluateConfig(max_new_tokens=48, engine=engine, scored=False, dtype="float32")
-        found.append(answers.answer_all(config, {"base": model_for_vllm}, rows)["base"])
+        found.append(asking.answer_all(config, {"base": model_for_vllm}, rows)["base"])
     by_vllm, by_transformers = found
     assert by_vllm.completions == by_transformers.completions
     assert by_vllm.rankings == by_transformers.rankings
@@ -124,6 +125,6 @@ def test_the_base_model_ranks_by_scores_where_the_trained_one_does(
     config["ranker"] = {"answers": "title_likelihood", "scale": 0.5, "fuse": 2.0}
     (trained / "config.json").write_text(json.dumps(config))
     rows = read_prompts(prompts_folder, "test")[:3]
-    found = answers.answer_all(EvaluateConfig(), {"base": tiny_model_folder, "grpo": trained}, rows)
+    found = asking.answer_all(EvaluateConfig(), {"base": tiny_model_folder, "grpo": trained}, rows)
     assert found["base"].scores == found["grpo"].scores
     assert found["base"].rankings == found["grpo_alone"].rankings

@@ -1,0 +1,126 @@
+"""The first layers of several models, computed once where training has left them equal.
+
+Training that changes only the topmost layers (`train_layers`) leaves most of a model as it was, and so does
+scoring the same prompts by the base model, by SFT and by GRPO.
+"""
+
+import copy
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+KINDS = ("llama", "qwen2")
+"""Model types that are embeddings, layers one after the other, a norm and a head, and nothing in between."""
+
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+_LAYER = re.compile(r"model\.layers\.(\d+)\.")
+_WITHOUT_INFLUENCE = {"ranker", "dtype", "torch_dtype", "transformers_version", "_name_or_path", "use_cache"}
+
+
+def equal_layers(first: Path, second: Path) -> int:
+    """Return how many first layers of the models in two folders are equal, embeddings included.
+
+    0 if these are fewer than half, which would not be worth the memory of both models; if the models are
+    not of one of KINDS; or if their configurations or tokenizers differ.
+    """
+    one, other = map(_description, (first, second))
+    if one != other or one["model_type"] not in KINDS:
+        return 0
+    with ExitStack() as stack:
+        weights, others = (_weights(folder, stack) for folder in (first, second))
+
+        def is_equal(name: str) -> bool:
+            return name in others and torch.equal(weights[name]().float(), others[name]().float())
+
+        # In order, as of the first difference nothing more needs to be read.
+        names = sorted(weights, key=lambda name: _layer(name))
+        changed = next((name for name in names if _layer(name) < _HEAD and not is_equal(name)), None)
+    total = int(one["num_hidden_layers"])
+    depth = total if changed is None else max(0, _layer(changed))
+    return depth if 2 * depth >= total else 0
+
+
+class Trunk:
+    """The first `depth` layers of `models`, which they have in common.
+
+    Each of `uppers` stands for one of the models and gives its outputs; it computes these layers only if the
+    one that was called before has read another input. The models themselves are of no use any more.
+    """
+
+    def __init__(self, models: Sequence[Any], depth: int) -> None:
+        first = models[0].model
+        # A copy that shares its weights with the first model, which loses its lower layers below.
+        self._lower = copy.copy(first)
+        self._lower._modules = dict(first._modules)
+        kept = [layer if n < depth else _Same() for n, layer in enumerate(first.layers)]
+        self._lower.layers, self._lower.norm = torch.nn.ModuleList(kept), _Same()
+        self._read, self._states = (torch.empty(0), torch.empty(0)), torch.empty(0)
+        self.uppers = [_Upper(self, model, depth) for model in models]
+
+    def states(self, input_ids: torch.Tensor, position_ids: torch.Tensor, **inputs: Any) -> torch.Tensor:
+        """Return what the layers make of `input_ids`, (rows, tokens, width)."""
+        # Positions tell where answers begin, and so what sees what.
+        read = input_ids, position_ids
+        if not all(map(torch.equal, read, self._read)):
+            self._read = read
+            self._states = self._lower(
+                input_ids=input_ids, position_ids=position_ids, **inputs
+            ).last_hidden_state
+        return self._states
+
+
+class _Upper:
+    """A model whose lower layers are those of a trunk."""
+
+    def __init__(self, trunk: Trunk, model: Any, depth: int) -> None:
+        self.config, self.device = model.config, model.device
+        self._trunk, self._model = trunk, model
+        for n in range(depth):
+            model.model.layers[n] = _Same()
+
+    def __call__(self, input_ids: torch.Tensor, logits_to_keep: Any = 0, **inputs: Any) -> Any:
+        """Return the outputs of the whole model."""
+        states = self._trunk.states(input_ids, **inputs)
+        return self._model(inputs_embeds=states, logits_to_keep=logits_to_keep, **inputs)
+
+
+class _Same(torch.nn.Module):
+    """In place of a layer: its output is its input."""
+
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return hidden_states
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    """Return the configuration and the tokenizer of the model in `folder`."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    files = {name: folder / name for name in _TOKENIZER}
+    tokenizer = {name: path.read_bytes() for name, path in files.items() if path.exists()}
+    return {key: value for key, value in config.items() if key not in _WITHOUT_INFLUENCE} | tokenizer
+
+
+_HEAD = 1 << 30
+
+
+def _layer(name: str) -> int:
+    """Return a weight's layer; -1: of the embeddings, _HEAD: of what follows."""
+    if found := _LAYER.match(name):
+        return int(found[1])
+    return -1 if name.startswith("model.embed_tokens.") else _HEAD
+
+
+def _weights(folder: Path, stack: ExitStack) -> Mapping[str, Callable[[], torch.Tensor]]:
+    """Return what reads each weight of the model in `folder`, by name."""
+    found: dict[str, Callable[[], torch.Tensor]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        file = stack.enter_context(safe_open(path, "pt"))
+        names = file.keys()  # which cannot be iterated itself
+        found |= {name: partial(file.get_tensor, name) for name in names}
+    return found
