@@ -39,7 +39,7 @@ test: setup
 test-slow: setup
 	$(PYTEST) -m slow --durations 20
 
-VERL_TESTS := tests/components/grpo/verl tests/components/evaluate/test_answers.py \
+VERL_TESTS := tests/components/grpo/verl tests/components/evaluate/test_asking.py \
 	tests/components/shared/language_model/test_vllm_engine.py tests/components/serve/test_vllm.py
 
 # verl and vLLM want other versions than the rest: an environment of their own, here with vLLM for a CPU.
