@@ -78,14 +78,12 @@ def _answers(
         if rankers[name].answers == "generate":
             found[name] = _generate(config, name, folder, prompts)
         elif name not in found:
-            kinds = {other: rankers[other].answers for other in models if other not in found}
-            equal = {
-                other: equal_layers(folder, models[other])
-                for other, kind in kinds.items()
-                if other != name and kind == rankers[name].answers
-            }
-            together = {name: folder} | {other: models[other] for other, depth in equal.items() if depth}
-            depth = min((depth for depth in equal.values() if depth), default=0)
+            kind = rankers[name].answers
+            left = {other: models[other] for other in models if other not in found and other != name}
+            alike = {other: path for other, path in left.items() if rankers[other].answers == kind}
+            depths = {other: equal_layers(folder, path) for other, path in alike.items()}
+            together = {name: folder} | {other: alike[other] for other in alike if depths[other]}
+            depth = min(filter(None, depths.values()), default=0)
             found |= _score(config, together, depth, rankers, prompts)
     return found
 
