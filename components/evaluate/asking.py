@@ -39,7 +39,7 @@ def answer_all(
     The trained model stands there twice: before its answers as it ranks without reasoning, or, if it
     scores candidates, without the retriever's scores; the base model then ranks by the same kind of scores.
     """
-    # GRPO outputs the SFT model if no step was better, and the champion may be the model of this very run.
+    # GRPO outputs the SFT model if no step gained, and the champion may be the model of this very run.
     contents = {name: fingerprint.of_folder(folder) for name, folder in models.items()}
     first = {contents[name]: name for name in reversed(list(models))}
     asked = [name for name in models if first[contents[name]] == name]

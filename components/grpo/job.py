@@ -9,7 +9,7 @@ from pathlib import Path
 
 from components.grpo import health, local, page
 from components.grpo.config import GrpoConfig
-from components.grpo.progress import NO_GAIN, Progress, best_checkpoint, log
+from components.grpo.progress import Progress, best_checkpoint, log
 from components.grpo.verl import engine as verl
 from components.shared.artifacts.checkpoints import directory as checkpoint_directory
 from components.shared.artifacts.outputs import atomic_folder, write_text
@@ -95,8 +95,7 @@ def run(
         page.write(curves, state, valid, report.alarms)
     for alarm in report.alarms:
         log.warning("health: %s", alarm)
-    if not best:
-        log.info("%s; the output is the SFT model", NO_GAIN)
+    log.info("the output is %s", state.kept)
     return report
 
 

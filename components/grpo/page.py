@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from components.grpo.progress import NO_GAIN, Progress
+from components.grpo.progress import Progress
 from components.shared.prompting.table import PromptRow
 from components.shared.reporting import charts, page
 from components.shared.reporting.page import Block, Details, Figures, Heading, Note, Pre, Text
@@ -16,7 +16,6 @@ def write(path: Path, progress: Progress, valid: Sequence[PromptRow], alarms: Se
         name: {step: figures[name] for step, figures in progress.validations.items()}
         for name in progress.validations[0]
     }
-    best = f"step {progress.best_step}" if progress.best_step else f"the SFT model ({NO_GAIN})"
     blocks: list[Block] = [
         Text(f"Health: {len(alarms) or 'no'} alarm{'s' if len(alarms) > 1 else ''}."),
         *(Note(str(alarm), "bad") for alarm in alarms),
@@ -25,13 +24,13 @@ def write(path: Path, progress: Progress, valid: Sequence[PromptRow], alarms: Se
         *_answers(progress, valid),
     ]
     steps = ", ".join(map(str, progress.validations))
-    page.write(path, "GRPO", blocks, lead=f"Validated after steps {steps}; kept: {best}.")
+    page.write(path, "GRPO", blocks, lead=f"Validated after steps {steps}; kept: {progress.kept}.")
 
 
 def _answers(progress: Progress, valid: Sequence[PromptRow]) -> Iterator[Block]:
     """Yield the first validation prompts with the SFT model's and the best step's answers."""
     if not any(progress.answers):
-        yield Text(f"There are none after training: {NO_GAIN}.")
+        yield Text("There are none after training: the SFT model is kept.")
     for n, row in enumerate(valid[: len(progress.answers[0])]):
         labels = ", ".join(map(str, row.labels)) or "not among the candidates"
         blocks: list[Block] = [Pre(row.messages[-1]["content"])]

@@ -14,8 +14,6 @@ History = dict[str, list[float]]
 EXAMPLES = 4
 """Validation prompts whose answers are kept for the page."""
 
-NO_GAIN = "no step gained more on validation than its standard error"
-
 log = logs.logger("grpo")
 
 
@@ -43,6 +41,21 @@ class Progress:
         gains = {step: self._gain(step) for step in self.chosen_by}
         real = {step: gain for step, (gain, error) in gains.items() if gain > error}
         return max(real, key=lambda step: (real[step], -step), default=0)
+
+    @property
+    def kept(self) -> str:
+        """Return which model is kept, and the gain that decided it."""
+        if best := self.best_step:
+            return f"step {best}, which gained {self._gain_text(best)}"
+        trained = [step for step in self.chosen_by if step]
+        if not trained:
+            return "the SFT model"
+        most = max(trained, key=lambda step: self._gain(step)[0])
+        return f"the SFT model: the most that a step gained is {self._gain_text(most)}"
+
+    def _gain_text(self, step: int) -> str:
+        gain, error = self._gain(step)
+        return f"{gain:+.4f} on validation with a standard error of {error:.4f}"
 
     def _gain(self, step: int) -> tuple[float, float]:
         """Return the mean gain of `step` over step 0, and its standard error."""

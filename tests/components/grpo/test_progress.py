@@ -34,6 +34,7 @@ def trained(*steps: list[float]) -> Progress:
 def test_a_step_is_kept_if_its_gain_exceeds_the_standard_error(steps: list[list[float]], best: int) -> None:
     progress = trained(*steps)
     assert progress.best_step == best
+    assert progress.kept.startswith(f"step {best}, which gained +" if best else "the SFT model: the most")
     gains = [np.subtract(ndcg, SFT) for ndcg in steps]
     real = [0.0 < stats.sem(gain) < gain.mean() or gain.min() > 0 for gain in gains]
     assert any(real) == bool(best), "as SciPy sees it"
