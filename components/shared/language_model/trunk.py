@@ -42,6 +42,8 @@ def equal_layers(first: Path, second: Path) -> int:
         # In order, as of the first difference nothing more needs to be read.
         names = sorted(weights, key=lambda name: _layer(name))
         changed = next((name for name in names if _layer(name) < _HEAD and not is_equal(name)), None)
+    if _EMBEDDINGS not in weights:  # tied to a head that is stored in their place
+        return 0
     total = int(one["num_hidden_layers"])
     depth = total if changed is None else max(0, _layer(changed))
     return depth if 2 * depth >= total else 0
@@ -61,18 +63,14 @@ class Trunk:
         self._lower._modules = dict(first._modules)
         kept = [layer if n < depth else _Same() for n, layer in enumerate(first.layers)]
         self._lower.layers, self._lower.norm = torch.nn.ModuleList(kept), _Same()
-        self._read, self._states = (torch.empty(0), torch.empty(0)), torch.empty(0)
+        self._read: dict[str, Any] = {}
+        self._states = torch.empty(0)
         self.uppers = [_Upper(self, model, depth) for model in models]
 
-    def states(self, input_ids: torch.Tensor, position_ids: torch.Tensor, **inputs: Any) -> torch.Tensor:
-        """Return what the layers make of `input_ids`, (rows, tokens, width)."""
-        # Positions tell where answers begin, and so what sees what.
-        read = input_ids, position_ids
-        if not all(map(torch.equal, read, self._read)):
-            self._read = read
-            self._states = self._lower(
-                input_ids=input_ids, position_ids=position_ids, **inputs
-            ).last_hidden_state
+    def states(self, **inputs: Any) -> torch.Tensor:
+        """Return what the layers make of the `inputs` of a model, (rows, tokens, width)."""
+        if not self._read or not all(_is_equal(self._read[name], given) for name, given in inputs.items()):
+            self._read, self._states = inputs, self._lower(**inputs).last_hidden_state
         return self._states
 
 
@@ -87,7 +85,7 @@ class _Upper:
 
     def __call__(self, input_ids: torch.Tensor, logits_to_keep: Any = 0, **inputs: Any) -> Any:
         """Return the outputs of the whole model."""
-        states = self._trunk.states(input_ids, **inputs)
+        states = self._trunk.states(input_ids=input_ids, **inputs)
         return self._model(inputs_embeds=states, logits_to_keep=logits_to_keep, **inputs)
 
 
@@ -96,6 +94,10 @@ class _Same(torch.nn.Module):
 
     def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         return hidden_states
+
+
+def _is_equal(one: Any, other: Any) -> bool:
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
 def _description(folder: Path) -> dict[str, Any]:
@@ -107,13 +109,14 @@ def _description(folder: Path) -> dict[str, Any]:
 
 
 _HEAD = 1 << 30
+_EMBEDDINGS = "model.embed_tokens.weight"
 
 
 def _layer(name: str) -> int:
-    """Return a weight's layer; -1: of the embeddings, _HEAD: of what follows."""
+    """Return a weight's layer; _HEAD: of what follows, -1: any other, such as the embeddings."""
     if found := _LAYER.match(name):
         return int(found[1])
-    return -1 if name.startswith("model.embed_tokens.") else _HEAD
+    return _HEAD if name in ("model.norm.weight", "lm_head.weight") else -1
 
 
 def _weights(folder: Path, stack: ExitStack) -> Mapping[str, Callable[[], torch.Tensor]]:

@@ -72,6 +72,24 @@ def test_layers_are_equal_up_to_the_first_change(name: str, equal: int, folder: 
     assert equal_layers(folder, changed(folder, tmp_path / "changed", name)) == equal
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        pytest.param("model.", "", "model.layers.0.mlp.up_proj.weight", id="saved without the head"),
+        pytest.param("model.embed_tokens.", "lm_head.", "model.embed_tokens.weight", id="a tied head alone"),
+    ],
+)
+def test_weights_under_other_names_are_never_taken_for_equal(
+    old: str, new: str, name: str, folder: Path, tmp_path: Path
+) -> None:
+    """transformers loads these too."""
+    folders = changed(folder, tmp_path / "one", "ranker"), changed(folder, tmp_path / "other", name)
+    for copy in folders:
+        weights = {key.replace(old, new, 1): w for key, w in load_file(copy / "model.safetensors").items()}
+        save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    assert load(folders[1], "float32") and equal_layers(*folders) == 0
+
+
 def test_models_of_other_kinds_are_not_split(tiny_model_folder: Path, tmp_path: Path) -> None:
     """Gemma, for one, scales what it reads before the first layer."""
     copy = tmp_path / "copy"
