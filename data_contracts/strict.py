@@ -32,8 +32,8 @@ _MESSAGES = {
     "dataclass_type": "expected a mapping of keys, got {got}",
 }
 
-_LONGEST = 200
-"""Characters of a refused value that a message shows."""
+_LONGEST, _MOST = 200, 20
+"""Characters of a refused value that a message shows, and faults that it names."""
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
@@ -54,7 +54,10 @@ def decode(kind: type[T], values: Any, source: str) -> T:
         return _adapter(kind).validate_json(json.dumps(values))  # type: ignore[arg-type]
     except ValidationError as error:
         faults = _without_consequences(error.errors())
-        raise ValueError("\n".join(_message(kind, fault, source) for fault in faults)) from error
+        lines = [_message(kind, fault, source) for fault in faults[:_MOST]]
+        if more := len(faults) - len(lines):
+            lines.append(f"{source}: and {more:,} more")
+        raise ValueError("\n".join(lines)) from error
 
 
 def decode_json(kind: type[T], text: str, source: str) -> T:

@@ -13,7 +13,7 @@ import mlflow.pyfunc
 import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
-from mlflow.types.schema import Array, Map, Object, Property
+from mlflow.types.schema import AnyType, Array, Map
 
 import components
 from components.register.config import ServingConfig
@@ -38,33 +38,18 @@ _IMPORT = re.compile(r"^( *)from ((?:components|data_contracts)\b)", re.MULTILIN
 _TEXT, _TEXTS = DataType.string, Array(DataType.string)
 
 
-def _object(required: dict[str, DataType | Array], **optional: DataType | Array) -> Array:
-    """Return a list of objects with `required` and `optional` keys of these types."""
-    keys = [Property(name, kind) for name, kind in required.items()]
-    return Array(Object([*keys, *(Property(name, kind, required=False) for name, kind in optional.items())]))
-
-
-_HISTORY = _object(
-    {"actions": _TEXTS, "timestamp": _TEXT}, **dict.fromkeys(("item_id", "title", "topic", "brand"), _TEXT)
-)
-_CANDIDATES = _object(
-    {"item_id": _TEXT, "title": _TEXT},
-    topic=_TEXT,
-    brand=_TEXT,
-    tags=_TEXTS,
-    score=DataType.double,
-    **dict.fromkeys(("users", "last", "together"), DataType.long),
-)
-_INTERESTS = _object({"topic": _TEXT, "count": DataType.long})
+# Lists are read by the model, which names the place of a fault: MLflow's check of types inside them makes a
+# pandas Series of every text, a millisecond per entry of a history, and takes no whole number as a score.
+_LIST = Array(AnyType())
 
 SIGNATURE = ModelSignature(
     inputs=Schema(
         [
-            ColSpec(_HISTORY, "history"),
-            ColSpec(_CANDIDATES, "candidates", required=False),
+            ColSpec(_LIST, "history"),
+            ColSpec(_LIST, "candidates", required=False),
             ColSpec(Map(_TEXT), "profile", required=False),
             ColSpec(_TEXT, "now", required=False),
-            ColSpec(_INTERESTS, "interests", required=False),
+            ColSpec(_LIST, "interests", required=False),
         ]
     ),
     outputs=Schema(

@@ -114,9 +114,13 @@ def read_request(row: Mapping[Any, Any], source: str) -> Request:
 
     Raises DataError, naming `source` and the place of each fault.
     """
-    values = {key.name: _plain(row.get(key.name), f"{source}.{key.name}") for key in fields(Request)}
-    with faults_as(DataError):
-        return parse(Request, {name: value for name, value in values.items() if value is not None}, source)
+    try:
+        values = {key.name: _plain(row.get(key.name), f"{source}.{key.name}") for key in fields(Request)}
+        given = {name: value for name, value in values.items() if value is not None}
+        with faults_as(DataError):
+            return parse(Request, given, source)
+    except RecursionError as error:
+        raise DataError(f"{source}: lists or mappings in one another, hundreds deep") from error
 
 
 def _plain(value: Any, place: str) -> Any:

@@ -66,7 +66,8 @@ def test_a_new_users_history_is_answered(server: str) -> None:
             id="candidate without a title",
         ),
         pytest.param({"history": [SEEN | {"timestamp": "2999-01-01"}]}, "after now", id="a later history"),
-        pytest.param({"history": json.loads("[" * 700 + "]" * 700)}, "history", id="lists in lists"),
+        pytest.param({"history": json.loads("[" * 700 + "]" * 700)}, "row 0", id="lists in lists"),
+        pytest.param({"history": [3] * 10_000}, "row 0: and 9,980 more", id="every entry"),
     ],
 )
 def test_a_bad_request_is_refused_with_its_reason(server: str, row: dict, reason: str) -> None:

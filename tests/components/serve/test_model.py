@@ -1,6 +1,7 @@
 """What a request becomes: the same prompt as in training, and a ranking of all candidates."""
 
 import dataclasses
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -186,6 +187,8 @@ def test_ids_stand_for_titles_where_the_model_was_trained_so() -> None:
             r"candidates\[0\]\.item_id: expected text",
             id="number as an id",
         ),
+        pytest.param({"history": [[3]] * 50}, r"history\[19\]: .*\nrow 0: and 30 more", id="every entry"),
+        pytest.param({"history": json.loads("[" * 700 + "]" * 700)}, "hundreds deep", id="lists in lists"),
     ],
 )
 def test_a_bad_row_is_refused(row: dict, message: str) -> None:
