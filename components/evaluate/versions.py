@@ -4,6 +4,7 @@ import tempfile
 from dataclasses import dataclass
 
 import pandas as pd
+import pyarrow as pa
 from mlflow import MlflowClient
 
 from components.evaluate.comparison import holm, interval, p_value, resampled_means
@@ -12,6 +13,7 @@ from components.shared.tracking import mlflow_client, registry
 from components.shared.tracking.failures import readable_errors
 from data_contracts.evaluation import TITLES, TRAINED_MODEL, USER_METRICS, USERS, format_metric
 
+KEYS = ["user_id", "position"]
 CONFIDENCE, SAMPLES, SEED = 0.95, 10_000, 0
 
 
@@ -74,5 +76,13 @@ def _values(client: MlflowClient, model_name: str, version: str) -> pd.DataFrame
         )
     with tempfile.TemporaryDirectory() as folder:
         path = registry.download(client, run_id, USERS, folder)
-        table = pd.read_parquet(path, filters=[("model", "==", TRAINED_MODEL)])
-    return table.drop(columns="model").set_index(["user_id", "position"])
+        try:
+            table = pd.read_parquet(
+                path, columns=[*KEYS, *USER_METRICS], filters=[("model", "==", TRAINED_MODEL)]
+            )
+        except pa.ArrowInvalid as error:
+            raise ConfigError(
+                f"{model_name} version {version}: its {USERS} cannot be read, or is of another version of "
+                f"the project ({str(error).splitlines()[0]}); a run of the pipeline asks the champion again"
+            ) from error
+    return table.set_index(KEYS)

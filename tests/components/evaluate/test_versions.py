@@ -56,16 +56,22 @@ def test_users_of_both_are_compared(registered, tracking_uri):
     assert float(found["NDCG@10"].p_holm) < 0.01 and float(found["Recall@10"].p_holm) == 1.0
 
 
-def test_what_cannot_be_compared_is_named(registered, tracking_uri, small_disk, monkeypatch):
+def test_what_cannot_be_compared_is_named(registered, tracking_uri, small_disk, monkeypatch, tmp_path):
     registered("one", values(np.random.default_rng(0).random(3000), 0))
     registered("two", values(np.ones(3), 5000))
     with pytest.raises(ConfigError, match="different users"):
         compare(tracking_uri, MODEL, "1", "2")
     with pytest.raises(ConfigError, match="no version '7'; it has 1, 2, challenger"):
         compare(tracking_uri, MODEL, "1", "7")
-    connect(tracking_uri).create_model_version(MODEL, "file:///elsewhere")
+    client = connect(tracking_uri)
+    client.create_model_version(MODEL, "file:///elsewhere")
     with pytest.raises(ConfigError, match=r"version 3 has no users\.parquet"):
         compare(tracking_uri, MODEL, "1", "3")
+    run_id = client.get_model_version(MODEL, "2").run_id
+    pq.write_table(values(np.ones(3), 0).drop(["map@10"]), tmp_path / "users.parquet")
+    client.log_artifact(run_id, str(tmp_path / "users.parquet"))
+    with pytest.raises(ConfigError, match=r"version 2: its users\.parquet cannot be read, .*map@10"):
+        compare(tracking_uri, MODEL, "1", "2")
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
     with pytest.raises(OutputError, match="a disk is full"):
         compare(tracking_uri, MODEL, "1", "2")
