@@ -24,6 +24,8 @@ def check_replaceable(out: str, own: re.Pattern[str] = RAW) -> str:
 
     Raises DataError: it cannot be made, or holds files that are not `own`.
     """
+    if not out.strip():  # an unset variable; the current folder is "."
+        raise DataError("--out is empty; name a folder or an s3:// URI")
     if not is_remote(out):  # before hours of work, not after
         _check_place(Path(out))
     names = _names(out)

@@ -67,6 +67,7 @@ def test_an_empty_folder_is_taken_also_behind_a_link(tmp_path: Path) -> None:
     [
         ("{}/file", "/file: cannot be made: .*/file is a file"),
         ("{}/file/below", "file/below: cannot be made: .*/file is a file"),
+        (" ", "--out is empty"),
         ("/proc/data", "/proc/data: cannot be made"),
         ("gs://logs/day", "gs://logs/day: must be a folder, or an s3:// or minio:// URI"),
         ("s3://logs/a#b", "'#'; percent-encode it as %23"),
