@@ -24,7 +24,7 @@ def trained(*steps: list[float]) -> Progress:
 @pytest.mark.parametrize(
     ("steps", "best"),
     [
-        pytest.param([[0.2, 0.4, 0.5, 1.0]], 0, id="one prompt alone gained"),
+        pytest.param([[0.2, 0.4, 0.6, 1.0]], 0, id="one prompt alone gained, exactly its error"),
         pytest.param([[0.3, 0.5, 0.6, 0.8]], 1, id="half of the prompts gained"),
         pytest.param([[1.0, 0.3, 0.6, 0.8], [0.3, 0.5, 0.6, 0.8]], 2, id="the highest mean is mostly one"),
         pytest.param([[0.3, 0.5, 0.7, 0.9], [0.3, 0.5, 0.7, 0.9]], 1, id="the earlier of equals"),
@@ -36,7 +36,7 @@ def test_a_step_is_kept_if_its_gain_exceeds_the_standard_error(steps: list[list[
     assert progress.best_step == best
     assert progress.kept.startswith(f"step {best}, which gained +" if best else "the SFT model: the most")
     gains = [np.subtract(ndcg, SFT) for ndcg in steps]
-    real = [0.0 < stats.sem(gain) < gain.mean() or gain.min() > 0 for gain in gains]
+    real = [stats.sem(gain) + 1e-9 < gain.mean() for gain in gains]
     assert any(real) == bool(best), "as SciPy sees it"
     assert Progress.from_state(json.loads(json.dumps(progress.state_dict()))).best_step == best
 
