@@ -39,7 +39,7 @@ class Progress:
         On a few dozen prompts the best of several steps is mostly chance. Of equals the earliest.
         """
         gains = {step: self._gain(step) for step in self.chosen_by}
-        # One prompt that gains by itself gains exactly its error, which rounding must not decide.
+        # If a single prompt gained, the mean gain equals its standard error: rounding must not decide.
         real = {step: gain for step, (gain, error) in gains.items() if gain - error > 1e-9}
         return max(real, key=lambda step: (real[step], -step), default=0)
 

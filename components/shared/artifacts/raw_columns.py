@@ -38,7 +38,7 @@ def check_names(shown: str, table: str, found: Sequence[str], only_ids: bool = F
 def check_types(shown: str, table: str, found: pa.Schema) -> None:
     """Raise DataError for a required column of a type that is not read."""
     for name in tables.REQUIRED_COLUMNS[table]:
-        if name not in found.names:  # `check_names` tells whether it may be missing
+        if name not in found.names:  # `check_names` raises for missing columns
             continue
         wanted, kind = tables.RAW[table].field(name), found.field(name).type
         if not is_read(kind, wanted):

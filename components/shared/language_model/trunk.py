@@ -20,7 +20,11 @@ KINDS = ("llama", "qwen2")
 """Model types that are embeddings, layers one after the other, a norm and a head, and nothing in between."""
 
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+_EMBEDDINGS = "model.embed_tokens.weight"
 _LAYER = re.compile(r"model\.layers\.(\d+)\.")
+_HEAD = 1 << 30
+"""In place of a layer's number: norm and head, which follow all layers."""
+
 _WITHOUT_INFLUENCE = {"ranker", "dtype", "torch_dtype", "transformers_version", "_name_or_path", "use_cache"}
 
 
@@ -36,14 +40,15 @@ def equal_layers(first: Path, second: Path) -> int:
     with ExitStack() as stack:
         weights, others = (_weights(folder, stack) for folder in (first, second))
 
+        if _EMBEDDINGS not in weights:  # tied to a head that is stored in their place
+            return 0
+
         def is_equal(name: str) -> bool:
             return name in others and torch.equal(weights[name]().float(), others[name]().float())
 
         # In order, as of the first difference nothing more needs to be read.
-        names = sorted(weights, key=lambda name: _layer(name))
+        names = sorted(weights, key=_layer)
         changed = next((name for name in names if _layer(name) < _HEAD and not is_equal(name)), None)
-    if _EMBEDDINGS not in weights:  # tied to a head that is stored in their place
-        return 0
     total = int(one["num_hidden_layers"])
     depth = total if changed is None else max(0, _layer(changed))
     return depth if 2 * depth >= total else 0
@@ -106,10 +111,6 @@ def _description(folder: Path) -> dict[str, Any]:
     files = {name: folder / name for name in _TOKENIZER}
     tokenizer = {name: path.read_bytes() for name, path in files.items() if path.exists()}
     return {key: value for key, value in config.items() if key not in _WITHOUT_INFLUENCE} | tokenizer
-
-
-_HEAD = 1 << 30
-_EMBEDDINGS = "model.embed_tokens.weight"
 
 
 def _layer(name: str) -> int:

@@ -129,8 +129,11 @@ def test_killed_between_checkpoints(left: Left) -> None:
     assert first > second
     assert progress.history["reward"] == [(first + second) / 2] * 2
     assert progress.history["kl"] == [0.01, 0.01]
-    assert list(progress.answers) == [0, 2]
-    assert progress.answers[0] != progress.answers[2]
+    labels = [row.labels[0] for row in left.rows[:2]]
+    assert progress.answers == {
+        0: [f"<think>a</think><answer>{2 if number == 1 else 1}</answer>" for number in labels],
+        2: [f"<think>a</think><answer>{number}</answer>" for number in labels],
+    }
 
 
 def test_each_answer_is_scored_once_by_the_reward_that_verl_calls(
