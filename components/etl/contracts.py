@@ -134,10 +134,12 @@ def _run(
     parameters: Mapping[str, Any] | None,
     result_format: Literal["BOOLEAN_ONLY", "SUMMARY"],
 ) -> list[Any]:
+    # It would log hundreds of lines about what it registers as it is imported.
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
-    # It tells everybody about a temporary folder for each suite.
+    # It tells everybody about a temporary folder for each suite, at a level of its own.
     logging.getLogger(ProgressBarsConfig.__module__).setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
