@@ -112,13 +112,15 @@ def _check_apart(out: str, data: str) -> None:
 
 def pinned(model: str, registry: str) -> str:
     """Return the URI of the version that `model` means now. Raises ConfigError."""
-    from mlflow.store.artifact.utils.models import get_model_name_and_version
+    from components.shared.tracking import registry as models
 
-    if not re.fullmatch("models:/[^/@]+[/@][^/@]+", model):
+    named = re.fullmatch(r"models:/([^/@]+)(?:/(\d+)|@([^/@]+))", model)
+    if not named:
         raise ConfigError(f"--model {model}: neither models:/NAME/VERSION nor models:/NAME@ALIAS")
+    name, number, alias = named.groups()
     with _of_registry(registry) as client:
-        name, version = get_model_name_and_version(client, model)
-        client.get_model_version(name, version)  # raises if there is none
+        models.require_model(client, name)
+        (version,) = models.resolve(client, name, number or alias)
         return f"models:/{name}/{version}"
 
 
@@ -126,26 +128,27 @@ def _uuid(model: str, registry: str) -> str:
     """Return what names a version in every registry."""
     import mlflow
 
-    with _of_registry(registry):
+    with _of_registry(registry, model):
         return str(mlflow.models.get_model_info(model).model_uuid)
 
 
 def _load(model: str, registry: str, settings: dict[str, str]) -> Any:
     import mlflow
 
-    with _of_registry(registry), full_disk_named(f"the copy of {model}"):
+    with _of_registry(registry, model), full_disk_named(f"the copy of {model}"):
         loaded = mlflow.pyfunc.load_model(model, model_config=settings)
     # Itself, not behind MLflow's check of types, which takes a millisecond per entry of a history.
     return loaded.unwrap_python_model()
 
 
 @contextmanager
-def _of_registry(registry: str) -> Iterator["MlflowClient"]:
-    """Let MLflow ask `registry`; yield its client. Raises ConfigError: it fails."""
+def _of_registry(registry: str, model: str = "") -> Iterator["MlflowClient"]:
+    """Let MLflow ask `registry`, for `model` if named; yield its client. Raises ConfigError: it fails."""
     from components.shared.tracking import failures, mlflow_client
 
     client = mlflow_client.connect(registry)
-    with failures.readable_errors(client.tracking_uri), mlflow_client.as_default(client):
+    asked = ": ".join(filter(None, [client.tracking_uri, model]))
+    with failures.readable_errors(asked), mlflow_client.as_default(client):
         yield client
 
 

@@ -62,7 +62,7 @@ def resolve(client: MlflowClient, name: str, *versions_or_aliases: str) -> list[
     for wanted in versions_or_aliases:
         if wanted not in named:
             present = ", ".join([*known, *(alias for alias in named if alias not in known)]) or "none"
-            raise ConfigError(f"{name} has no version '{wanted}'; it has {present}")
+            raise ConfigError(f"{name} has no version or alias '{wanted}'; it has {present}")
     return [named[wanted] for wanted in versions_or_aliases]
 
 

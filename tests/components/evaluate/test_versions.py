@@ -13,7 +13,7 @@ from components.register.config import RegisterConfig, ServingConfig
 from components.register.job import run
 from components.shared.errors import ConfigError, OutputError
 from components.shared.tracking.mlflow_client import connect
-from data_contracts.evaluation import USER_METRICS
+from data_contracts.metrics import USER_METRICS
 
 MODEL = "recllm-r1"
 
@@ -61,7 +61,7 @@ def test_what_cannot_be_compared_is_named(registered, tracking_uri, small_disk, 
     registered("two", values(np.ones(3), 5000))
     with pytest.raises(ConfigError, match="different users"):
         compare(tracking_uri, MODEL, "1", "2")
-    with pytest.raises(ConfigError, match="no version '7'; it has 1, 2, challenger"):
+    with pytest.raises(ConfigError, match="no version or alias '7'; it has 1, 2, challenger"):
         compare(tracking_uri, MODEL, "1", "7")
     client = connect(tracking_uri)
     client.create_model_version(MODEL, "file:///elsewhere")

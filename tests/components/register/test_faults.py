@@ -180,7 +180,7 @@ def test_a_version_deleted_before_its_promotion_is_named_and_can_be_registered_a
     client = connect(config.tracking_uri)
     client.delete_model_version(MODEL, "1")
     for version in ("1", "challenger"):
-        with pytest.raises(ConfigError, match=f"no version '{version}'; it has none"):
+        with pytest.raises(ConfigError, match=f"no version or alias '{version}'; it has none"):
             promote(config.tracking_uri, MODEL, version)
     assert run(config, **inputs) == "2"
     assert promote(config.tracking_uri, MODEL).version == "2"

@@ -256,17 +256,19 @@ promote(uri, "recllm-r1", "2")
     [
         pytest.param(
             lambda uri: promote(uri, MODEL, "9"),
-            "no version '9'; it has 1, 2, 3, 4",
+            "no version or alias '9'; it has 1, 2, 3, 4",
             id="version",
         ),
         pytest.param(
             lambda uri: promote(uri, MODEL, "best"),
-            "no version 'best'; it has 1, 2, 3, 4, challenger",
+            "no version or alias 'best'; it has 1, 2, 3, 4, challenger",
             id="alias",
         ),
         pytest.param(lambda uri: promote(uri, "other"), "no registered model 'other'", id="model"),
         pytest.param(
-            lambda uri: rollback(uri, MODEL), "no version 'previous'; it has 1", id="nothing to go back to"
+            lambda uri: rollback(uri, MODEL),
+            "no version or alias 'previous'; it has 1",
+            id="nothing to go back to",
         ),
         pytest.param(lambda uri: promote(uri + ".not", MODEL), r"no database at .*\.not", id="database"),
         pytest.param(lambda uri: promote("http://127.0.0.1:9", MODEL), "no answer from", id="server"),

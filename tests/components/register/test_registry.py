@@ -20,7 +20,8 @@ from components.register.promote import promote, rollback
 from components.shared.errors import ConfigError, UserError
 from components.shared.tracking.mlflow_client import as_default, connect
 from components.shared.tracking.registry import aliases, versions
-from data_contracts.evaluation import TRAINED_MODEL, USER_METRICS
+from data_contracts.evaluation import TRAINED_MODEL
+from data_contracts.metrics import USER_METRICS
 from tests.components.shared.artifacts import s3_server
 from tests.components.shared.tracking import postgres
 from tests.components.shared.tracking.mlflow_server import serving

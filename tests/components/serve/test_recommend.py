@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from mlflow import MlflowClient
 
 from components.etl.config import SequencesConfig
 from components.register.config import RegisterConfig, ServingConfig
@@ -191,10 +192,18 @@ def test_what_is_unfit_is_refused(registry, data, tmp_path) -> None:
         (tmp_path / "users.txt").write_bytes("ann\r\nbob\r\n".encode(code))
         with pytest.raises(DataError, match=r"users\.txt: line 1 is not .* is it UTF-16"):
             run(users=tmp_path / "users.txt")
-    with pytest.raises(ConfigError, match="MLflow fails"):
-        run(model="models:/recllm-r1@nobody")
-    with pytest.raises(ConfigError, match="--model recllm-r1: neither models:/NAME/VERSION nor"):
-        run(model="recllm-r1")
+    for wanted in ("@nobody", "/77"):
+        with pytest.raises(ConfigError, match=f"no version or alias '{wanted[1:]}'; it has 1, challenger"):
+            run(model=f"models:/recllm-r1{wanted}")
+    with pytest.raises(ConfigError, match="no registered model 'other'"):
+        run(model="models:/other@challenger")
+    for name in ("recllm-r1", "models:/recllm-r1/challenger"):
+        with pytest.raises(ConfigError, match=f"--model {name}: neither models:/NAME/VERSION nor"):
+            run(model=name)
+    client = MlflowClient(registry)
+    hollow = client.create_model_version("recllm-r1", str(tmp_path)).version
+    with pytest.raises(ConfigError, match=f"models:/recllm-r1/{hollow}: MLflow fails: "):
+        run(model=f"models:/recllm-r1/{hollow}")
     with pytest.raises(ConfigError, match="the package vllm is not installed here"):
         run(engine="vllm")
     events = "user_id,item_id,action,timestamp\nann,i02,view,soon\nann,i03,7,2026-01-01\n"
