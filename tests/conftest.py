@@ -14,7 +14,6 @@ import pytest
 from hypothesis import settings
 
 from data_contracts.evaluation import (
-    METRICS,
     AnswerStatistics,
     Comparator,
     Difference,
@@ -23,6 +22,7 @@ from data_contracts.evaluation import (
     Kind,
     Sample,
 )
+from data_contracts.metrics import METRICS
 
 # Else a rare draw, or a slow machine, fails what nobody has changed.
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)

@@ -12,14 +12,8 @@ from threadpoolctl import threadpool_limits
 
 from components.evaluate.scores import Scores
 from components.shared.metrics import Bools, Floats
-from data_contracts.evaluation import (
-    COMPARED_METRICS,
-    USER_METRICS,
-    Comparator,
-    Difference,
-    Interval,
-    Sample,
-)
+from data_contracts.evaluation import Comparator, Difference, Interval, Sample
+from data_contracts.metrics import COMPARED_METRICS, USER_METRICS
 
 _BLOCK_BYTES = 32 << 20
 """Memory of the users' counts in the resamples that are computed at a time."""

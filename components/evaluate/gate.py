@@ -7,14 +7,8 @@ from components.evaluate.config import GateConfig
 from components.evaluate.report import page
 from components.shared.errors import ConfigError, DataError, faults_as
 from components.shared.logs import logger
-from data_contracts.evaluation import (
-    CHAMPION,
-    SCORED_MODEL,
-    TITLES,
-    TRAINED_MODEL,
-    Comparator,
-    EvaluationReport,
-)
+from data_contracts.evaluation import CHAMPION, SCORED_MODEL, TRAINED_MODEL, Comparator, EvaluationReport
+from data_contracts.metrics import TITLES
 
 log = logger("gate")
 

@@ -11,7 +11,8 @@ from components.evaluate.comparison import holm, interval, p_value, resampled_me
 from components.shared.errors import ConfigError, full_disk_named
 from components.shared.tracking import mlflow_client, registry
 from components.shared.tracking.failures import readable_errors
-from data_contracts.evaluation import TITLES, TRAINED_MODEL, USER_METRICS, USERS, format_metric
+from data_contracts.evaluation import TRAINED_MODEL, USERS
+from data_contracts.metrics import TITLES, USER_METRICS, format_metric
 
 KEYS = ["user_id", "position"]
 CONFIDENCE, SAMPLES, SEED = 0.95, 10_000, 0

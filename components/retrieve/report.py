@@ -9,7 +9,8 @@ from components.retrieve.config import RetrieveConfig
 from components.retrieve.figures import SplitFigures, accuracy
 from components.retrieve.interactions import Interactions, Queries
 from components.shared.reporting.page import Block, Heading, Note, Table, Text, render
-from data_contracts.evaluation import ACCURACY_METRICS, CANDIDATE_ORDER, ONLINE
+from data_contracts.evaluation import CANDIDATE_ORDER, ONLINE
+from data_contracts.metrics import ACCURACY_METRICS
 
 COUNTS = {
     "prompts": "users",

@@ -5,14 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from components.shared.artifacts.outputs import write_json
-from data_contracts.evaluation import (
-    CANDIDATE_ORDER,
-    TITLES,
-    TRAINED_MODEL,
-    EvaluationReport,
-    format_metric,
-    glossary,
-)
+from data_contracts.evaluation import CANDIDATE_ORDER, TRAINED_MODEL, EvaluationReport
+from data_contracts.metrics import TITLES, format_metric, glossary
 from pipelines.experiments import seeds
 
 METRICS = ("ndcg@10", "recall@10", "ilad", "novelty")

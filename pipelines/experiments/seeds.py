@@ -5,7 +5,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from data_contracts.evaluation import TITLES, TRAINED_MODEL, USERS
+from data_contracts.evaluation import TRAINED_MODEL, USERS
+from data_contracts.metrics import TITLES
 
 METRICS = ("ndcg@10", "recall@10")
 CONTROL = "SFT continued"

@@ -7,14 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data_contracts.evaluation import (
-    METRICS,
-    AnswerStatistics,
-    Comparator,
-    EvaluationReport,
-    Interval,
-    Sample,
-)
+from data_contracts.evaluation import AnswerStatistics, Comparator, EvaluationReport, Interval, Sample
+from data_contracts.metrics import METRICS
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(

@@ -8,17 +8,13 @@ from data_contracts.evaluation import (
     BASE_MODEL,
     CANDIDATE_ORDER,
     CHAMPION,
-    FURTHER_METRICS,
-    HEADLINE_METRICS,
     SCORED_MODEL,
-    TITLES,
     TRAINED_MODEL,
     UNFUSED_MODEL,
     Difference,
     EvaluationReport,
-    format_metric,
-    glossary,
 )
+from data_contracts.metrics import FURTHER_METRICS, HEADLINE_METRICS, TITLES, format_metric, glossary
 
 _KINDS = {
     "conventional": "Conventional",

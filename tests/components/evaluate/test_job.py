@@ -19,7 +19,8 @@ from components.shared.config import to_parameter
 from components.shared.errors import DataError, ModelError
 from components.shared.language_model.load import load
 from components.shared.language_model.ranker import Ranker
-from data_contracts.evaluation import METRICS, USER_METRICS, Alarm, EvaluationReport, TrainingAlarms
+from data_contracts.evaluation import Alarm, EvaluationReport, TrainingAlarms
+from data_contracts.metrics import METRICS, USER_METRICS
 from data_contracts.tables import EXPOSURES, PROMPTS, QUARANTINE, RANKINGS, SEQUENCES
 from tests.components.evaluate.conftest import write_prompts
 
