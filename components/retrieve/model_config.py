@@ -27,7 +27,7 @@ class TrainingConfig:
     eval_every: PositiveInt = 1
     """Epochs between evaluations."""
     valid_users: NonNegativeInt = 4000
-    """Users that an evaluation ranks for, a seeded sample; 0 = all."""
+    """Users with a history that an evaluation ranks for, a seeded sample; 0 = all."""
     clip_norm: NonNegativeFloat = 5.0
     """Gradient clipping; 0 = none."""
     # bfloat16: on a GPU by autocast, the softmax over the catalogue excepted; on a CPU with AMX for the

@@ -181,10 +181,12 @@ def train(
 
     `name` is for people, `key` says where `config` stands in the profile's section retrieve. The state is
     saved in `checkpoint` after every epoch; a stopped training resumes and ends as if it had never stopped.
-    Without queries in `valid`, the last weights are kept.
+    Without queries with a history in `valid`, the last weights are kept.
     """
     started = time.monotonic()
     training, sequences = _Training(network, config, seed, device), network.training_sequences(histories)
+    # Without a history all items score 0: of a network that says nothing.
+    valid = valid.take(np.flatnonzero(valid.histories.lengths))
     if len(valid) > config.valid_users > 0:
         chosen = np.random.default_rng(seed).choice(len(valid), config.valid_users, replace=False)
         valid = valid.take(np.sort(chosen))

@@ -225,6 +225,22 @@ def test_it_stops_when_validation_no_longer_improves(write_tables, ring) -> None
     assert len(log.losses) == 3
 
 
+def test_users_without_a_history_do_not_choose_the_epoch(write_tables, ring, tmp_path) -> None:
+    inputs = write_tables(ring)
+    data = load(inputs["sequences"], inputs["catalogue"])
+    valid = data.queries("valid")
+    half, seen = len(valid) // 2, valid.histories
+    ends = np.where(np.arange(len(valid)) < half, seen.end, seen.start)
+    newcomers = dataclasses.replace(valid, histories=Histories(seen.items, seen.start, ends))
+    settings = config(training=dataclasses.replace(TINY.training, epochs=3))
+    reached = [
+        models.fit("sasrec", settings, data, data.train(), given, -1, tmp_path / name)[1].valid_ndcg
+        for name, given in (("known", valid.take(np.arange(half))), ("mixed", newcomers))
+    ]
+    assert reached[0] == reached[1]
+    assert max(reached[0]) > 0
+
+
 def test_every_epoch_logs_its_progress(write_tables, ring, caplog) -> None:
     inputs = write_tables(ring)
     data = load(inputs["sequences"], inputs["catalogue"])
