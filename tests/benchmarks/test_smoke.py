@@ -144,7 +144,7 @@ def test_movielens_by_its_profile(tmp_path):
     assert {"gender female", "gender male"} <= {found.name for found in run.report.slices}
 
 
-@pytest.mark.parametrize("name", ["beauty", "movielens"])
+@pytest.mark.parametrize("name", ["beauty", "movielens", "movielens_titles"])
 def test_profiles_of_public_data_fit_the_papers_experiments(name):
     from pipelines import profile
     from pipelines.experiments.experiment import EXPERIMENTS
