@@ -37,7 +37,7 @@ COMPARED_METRICS = METRICS[:5]
 FURTHER_METRICS = tuple(name for name in METRICS if name not in HEADLINE_METRICS)
 
 _GLOSSARY = {
-    "recall": "Recall@k: how often the item that the user engaged with next is among the first k.",
+    "recall": "Recall@k: the share of what the user engaged with next that is among the first k.",
     "ndcg": "NDCG@k: the same, counting more the higher it stands.",
     "graded_ndcg": "Graded NDCG@k: and counting more, the stronger the engagement.",
     "mrr": "MRR@10: the mean of one over the rank of the first label, 0 beyond rank 10.",
