@@ -33,13 +33,8 @@ class AnswerTrainer(Trainer):
 
     model_accepts_loss_kwargs = True  # the loss below divides by the optimiser step's own token count
 
-    def __init__(self, *, ranker: Ranker, sharded: bool, checkpoint_dir: Path, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.ranker, self.sharded, self.checkpoint_dir = ranker, sharded, checkpoint_dir
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         config: SftConfig,
         network: Any,
         tokenizer: Any,
@@ -49,21 +44,17 @@ class AnswerTrainer(Trainer):
         checkpoint_dir: Path,
         folder: str = "",
         section: str = "sft",
-    ) -> "AnswerTrainer":
-        """Return the trainer of `network`, whose checkpoints lie in `folder` of `checkpoint_dir`.
-
-        `section` of the profile holds its learning rate.
-        """
-        return cls(
-            ranker=ranker,
-            sharded=config.fsdp and distributed.size() > 1,
-            checkpoint_dir=checkpoint_dir,
+    ) -> None:
+        """Checkpoints lie in `folder` of `checkpoint_dir`; the profile's `section` has the learning rate."""
+        super().__init__(
             model=network,
             args=_arguments(config, len(examples), checkpoint_dir / folder),
             train_dataset=examples,
             data_collator=_Collator(tokenizer.pad_token_id, distributed.rank(), distributed.size()),
             callbacks=[_Progress(tracker, section)],
         )
+        self.ranker, self.checkpoint_dir = ranker, checkpoint_dir
+        self.sharded = config.fsdp and distributed.size() > 1
 
     @property
     def losses(self) -> list[float]:

@@ -67,7 +67,7 @@ def train(
     if histories and config.adaptation.tokens:
         adaptation = _adapt(network, lm.tokenizer, config, histories, checkpoint_dir, adapted, tracker)
     ranker, examples = _examples(lm, config, prompts)
-    trainer = AnswerTrainer.of(config, network, lm.tokenizer, examples, ranker, tracker, checkpoint_dir)
+    trainer = AnswerTrainer(config, network, lm.tokenizer, examples, ranker, tracker, checkpoint_dir)
     started = time.monotonic()
     with explain_oom(_REMEDY.format("sft.max_length")):
         if config.epochs:
@@ -102,7 +102,7 @@ def _adapt(
     rows = histories.rows(tokenizer, config.adaptation, config.seed)
     log.info("adaptation: %d rows of %d tokens of titles", len(rows), config.adaptation.row_tokens)
     settings = replace(config, epochs=1, learning_rate=config.adaptation.learning_rate)
-    trainer = AnswerTrainer.of(
+    trainer = AnswerTrainer(
         settings, network, tokenizer, rows, Ranker(), tracker, checkpoint_dir, FOLDER, "sft.adaptation"
     )
     with explain_oom(_REMEDY.format("sft.adaptation.row_tokens")):
