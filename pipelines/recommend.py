@@ -119,7 +119,6 @@ def pinned(model: str, registry: str) -> str:
         raise ConfigError(f"--model {model}: neither models:/NAME/VERSION nor models:/NAME@ALIAS")
     name, number, alias = named.groups()
     with _of_registry(registry) as client:
-        models.require_model(client, name)
         (version,) = models.resolve(client, name, number or alias)
         return f"models:/{name}/{version}"
 

@@ -51,14 +51,18 @@ def versions(client: MlflowClient, name: str, run_key: str | None = None) -> lis
 def aliases(client: MlflowClient, name: str) -> dict[str, str]:
     """Return the versions by alias; empty if there is no model `name`."""
     model = find_model(client, name)
+    return _aliases(model) if model else {}
+
+
+def _aliases(model: RegisteredModel) -> dict[str, str]:
     # Versions are integers on SQLite.
-    return {alias: str(version) for alias, version in model.aliases.items()} if model else {}
+    return {alias: str(version) for alias, version in model.aliases.items()}
 
 
 def resolve(client: MlflowClient, name: str, *versions_or_aliases: str) -> list[str]:
     """Return the versions that numbers or aliases name at one moment. Raises ConfigError."""
     known = {number: number for number in (str(found.version) for found in versions(client, name))}
-    named = aliases(client, name) | known
+    named = _aliases(require_model(client, name)) | known
     for wanted in versions_or_aliases:
         if wanted not in named:
             present = ", ".join([*known, *(alias for alias in named if alias not in known)]) or "none"
