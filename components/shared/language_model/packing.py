@@ -1,11 +1,14 @@
-"""Log-probabilities of a prompt's answers from one packed row: the prompt once, then every answer.
+"""Log-probabilities of a prompt's answers from one packed row: the prompt once, then a tree of the answers.
 
-The row is `prompt + answer_1 + … + answer_G`; each answer sees the prompt and itself, and its positions
-continue from the prompt's. That is the same computation as G padded rows at a fraction of the tokens.
-Rows of several prompts make a batch, padded on the left, so that all answers end in its last column.
+A beginning that several answers have in common stands in the row once; their last tokens, after which nothing
+is predicted, are left out. A token sees the prompt and what goes before it in its answer, and its position
+continues from the prompt's. That is the same computation as one row per answer at a fraction of the tokens.
+Rows of several prompts make a batch, padded on the left, so that all end in its last column.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -15,39 +18,64 @@ from components.shared.language_model.generate import pad_left
 PACKED = "packed_log_probs"
 """Key of a model's config.json that is false where packed rows give other log-probabilities."""
 
-
 Row = tuple[Sequence[int], Sequence[Sequence[int]]]
 """A prompt and its answers, none of them empty."""
 
-_PADDING = -1
-"""Segment of the padding, which sees itself: a token that sees nothing has no gradient but NaN."""
+
+@dataclass(frozen=True)
+class Packed:
+    """A packed row: its tokens, their positions, and what sees or predicts them.
+
+    Token n is seen by itself and by its continuations, which are those before `ends[n]`. `predictors` has,
+    per answer in the order given, the index of the token that predicts each of the answer's tokens.
+    """
+
+    tokens: list[int]
+    positions: list[int]
+    ends: list[int]
+    predictors: list[list[int]]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
 
 
-def packed_inputs(rows: Sequence[Row], device: torch.device) -> dict[str, torch.Tensor]:
+def pack(prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> Packed:
+    """Return the packed row of a prompt and its answers, none of them empty."""
+    tokens, ends = list(prompt), [0] * len(prompt)
+    positions = list(range(len(prompt)))
+    predictors: list[list[int]] = [[] for _ in answers]
+    path: list[int] = []  # the tokens of the previous answer, by their index
+    # Sorted, answers with the same beginning follow one another.
+    for number in sorted(range(len(answers)), key=lambda n: list(answers[n][:-1])):
+        *answer, _ = answers[number]
+        same = takewhile(lambda pair: tokens[pair[0]] == pair[1], zip(path, answer, strict=False))
+        path = path[: sum(1 for _ in same)]
+        for token in answer[len(path) :]:
+            path.append(len(tokens))
+            positions.append(len(prompt) + len(path) - 1)
+            tokens.append(token)
+            ends.append(0)
+        for index in path:
+            ends[index] = len(tokens)
+        predictors[number] = [len(prompt) - 1, *path]
+    ends[: len(prompt)] = [len(tokens)] * len(prompt)
+    return Packed(tokens, positions, ends, predictors)
+
+
+def packed_inputs(rows: Sequence[Packed], device: torch.device) -> dict[str, torch.Tensor]:
     """Return input_ids, position_ids (rows, S) and boolean attention_mask (rows, 1, S, S)."""
-    ids, segments, positions = [], [], []
-    for prompt, answers in rows:
-        ids.append([*prompt, *(token for answer in answers for token in answer)])
-        segments.append([0] * len(prompt) + [i for i, answer in enumerate(answers, 1) for _ in answer])
-        columns = (len(prompt) + t for answer in answers for t in range(len(answer)))
-        positions.append([*range(len(prompt)), *columns])
-    segment = pad_left(segments, _PADDING)[0].to(device)
-    seen, by = segment[:, None, :], segment[:, :, None]
-    causal = torch.ones(segment.shape[1], segment.shape[1], dtype=torch.bool, device=device).tril()
+    ids = pad_left([row.tokens for row in rows], 0)[0].to(device)
+    columns = torch.arange(ids.shape[1], device=device)
+    padding = torch.tensor([ids.shape[1] - len(row) for row in rows], device=device)[:, None]
+    # Padding sees itself: a token that sees nothing has no gradient but NaN.
+    ends = pad_left([row.ends for row in rows], 0)[0].to(device) + padding
+    ends = torch.where(columns < padding, columns + 1, ends)
+    visible = (columns <= columns[:, None]) & (columns[:, None] < ends[:, None, :])
     return {
-        "input_ids": pad_left(ids, 0)[0].to(device),
-        "position_ids": pad_left(positions, 0)[0].to(device),
-        "attention_mask": (causal & ((seen == 0) | (seen == by)))[:, None],
+        "input_ids": ids,
+        "position_ids": pad_left([row.positions for row in rows], 0)[0].to(device),
+        "attention_mask": visible[:, None],
     }
-
-
-def predecessors(prompt_length: int, lengths: Sequence[int]) -> torch.Tensor:
-    """Return, per answer token in row order, the index of the token that predicts it."""
-    indices, start = [], prompt_length
-    for length in lengths:
-        indices += [prompt_length - 1, *range(start, start + length - 1)]
-        start += length
-    return torch.tensor(indices)
 
 
 def token_log_probs(
@@ -83,17 +111,17 @@ def sequence_log_probs(model: Any, rows: Sequence[Row]) -> list[torch.Tensor]:
 
 def _batch_log_probs(model: Any, rows: Sequence[Row]) -> list[torch.Tensor]:
     """Return the log-probabilities of each row's answer tokens, (tokens,)."""
-    kept = 1 + max(sum(map(len, answers)) for _, answers in rows)
-    inputs = packed_inputs(rows, model.device)
+    packed = [pack(*row) for row in rows]
+    kept = 1 + max(len(row) - len(prompt) for row, (prompt, _) in zip(packed, rows, strict=True))
+    inputs = packed_inputs(packed, model.device)
     logits = model(**inputs, use_cache=False, logits_to_keep=kept).logits
     found = []
     # Row by row: a copy in float32 of all (tokens, vocabulary) takes gigabytes.
-    for (prompt, answers), row in zip(rows, logits.unbind(), strict=True):
-        lengths = list(map(len, answers))
-        columns = predecessors(len(prompt), lengths) + kept - len(prompt) - sum(lengths)
+    for row, (_, answers), of_row in zip(packed, rows, logits.unbind(), strict=True):
+        columns = torch.tensor([index + kept - len(row) for indices in row.predictors for index in indices])
         targets = torch.tensor([token for answer in answers for token in answer])
-        log_probs = _exact(row).log_softmax(-1)
-        found.append(log_probs[columns.to(row.device), targets.to(row.device)])
+        log_probs = _exact(of_row).log_softmax(-1)
+        found.append(log_probs[columns.to(of_row.device), targets.to(of_row.device)])
     return found
 
 
@@ -127,9 +155,9 @@ def fits(model: Any, tokens: int) -> bool:
 
 def packed_logits(model: Any, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> torch.Tensor:
     """Return the logits that predict the answers' tokens, (tokens, vocabulary), from one packed row."""
-    inputs = packed_inputs([(prompt, answers)], model.device)
-    keep = predecessors(len(prompt), [len(answer) for answer in answers]).to(model.device)
-    return model(**inputs, use_cache=False, logits_to_keep=keep).logits[0]
+    row = pack(prompt, answers)
+    keep = torch.tensor([index for indices in row.predictors for index in indices], device=model.device)
+    return model(**packed_inputs([row], model.device), use_cache=False, logits_to_keep=keep).logits[0]
 
 
 def plain_logits(model: Any, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> torch.Tensor:

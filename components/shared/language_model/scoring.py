@@ -18,7 +18,7 @@ import torch
 
 from components.shared.config import Answers
 from components.shared.language_model.load import LanguageModel, encode_prefill, encode_prompt
-from components.shared.language_model.packing import sequence_log_probs
+from components.shared.language_model.packing import pack, sequence_log_probs
 from components.shared.prompting.table import Asked
 
 WITHOUT_REASONING = "<think></think><answer>"
@@ -27,6 +27,9 @@ WITHOUT_REASONING = "<think></think><answer>"
 HEADER = "Titles that one user chose, one after the other:\n"
 LATEST = 8
 """Titles of the history that a candidate's title follows."""
+
+ALONE = 32
+"""Answers of a row without a user: longer rows share more beginnings, and cost more attention."""
 
 CPU_TOKENS, GPU_TOKENS = 2048, 8192
 """Tokens of a forward pass, padding included, of prompts of similar length; one at least is read."""
@@ -43,7 +46,8 @@ class Question:
     alone: Tokens
 
     def __len__(self) -> int:
-        return len(self.prompt) + sum(map(len, self.answers))
+        """Return the tokens of its packed row."""
+        return len(pack(self.prompt, self.answers))
 
 
 def question(tokenizer: Any, answers: Answers, asked: Asked) -> Question:
@@ -122,14 +126,10 @@ def _log_probs(model: Any, questions: Sequence[Question]) -> list[torch.Tensor]:
 
 def _alone(questions: Sequence[Question]) -> list[Question]:
     """Return questions that ask for each distinct answer once, after the prompt without a user."""
-    found: list[Question] = []
-    known: set[tuple[int, ...]] = set()
-    for asked in questions:
-        new = [answer for answer in dict.fromkeys(map(tuple, asked.answers)) if answer not in known]
-        known.update(new)
-        if asked.alone and new:
-            found.append(Question(asked.alone, list(map(list, new)), []))
-    return found
+    # Titles that begin alike share a packed row.
+    distinct = sorted({tuple(answer) for asked in questions if asked.alone for answer in asked.answers})
+    rows = (distinct[start : start + ALONE] for start in range(0, len(distinct), ALONE))
+    return [Question(questions[0].alone, list(map(list, row)), []) for row in rows]
 
 
 def _scores(

@@ -9,8 +9,8 @@ from components.shared.language_model import packing
 from components.shared.language_model.load import load
 from components.shared.language_model.packing import (
     answer_mask,
+    pack,
     packed_inputs,
-    predecessors,
     sequence_log_probs,
     token_log_probs,
 )
@@ -59,28 +59,33 @@ def test_entropy_is_that_of_the_predicting_distribution(model) -> None:
 
 
 def test_the_row_and_its_mask_by_hand() -> None:
-    inputs = packed_inputs([([1, 2], [[3], [4, 5]])], torch.device("cpu"))
-    assert inputs["input_ids"].tolist() == [[1, 2, 3, 4, 5]]
-    assert inputs["position_ids"].tolist() == [[0, 1, 2, 2, 3]]
+    row = pack([1, 2], [[5, 6, 0], [3, 0], [5, 6, 4, 7], [9], [5, 8, 0], [3, 0]])
+    assert row.tokens == [1, 2, 3, 5, 6, 4, 8]
+    assert row.predictors == [[1, 3, 4], [1, 2], [1, 3, 4, 5], [1], [1, 3, 6], [1, 2]]
+    inputs = packed_inputs([row], torch.device("cpu"))
+    assert inputs["input_ids"].tolist() == [row.tokens]
+    assert inputs["position_ids"].tolist() == [[0, 1, 2, 2, 3, 4, 3]]
     assert inputs["attention_mask"][0, 0].int().tolist() == [
-        [1, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0],
-        [1, 1, 1, 0, 0],
-        [1, 1, 0, 1, 0],
-        [1, 1, 0, 1, 1],
+        [1, 0, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0, 0],
+        [1, 1, 0, 1, 0, 0, 0],
+        [1, 1, 0, 1, 1, 0, 0],
+        [1, 1, 0, 1, 1, 1, 0],
+        [1, 1, 0, 1, 0, 0, 1],
     ]
-    assert predecessors(2, [1, 2]).tolist() == [1, 1, 3]
     assert answer_mask([1, 2], torch.device("cpu")).tolist() == [[1, 0], [1, 1]]
 
 
 def test_a_shorter_row_is_padded_on_the_left_by_tokens_that_see_themselves_alone() -> None:
-    inputs = packed_inputs([([1, 2], [[3], [4]]), ([6], [[7]])], torch.device("cpu"))
+    rows = [pack([1, 2], [[3, 5], [4, 5]]), pack([6], [[7, 5]])]
+    inputs = packed_inputs(rows, torch.device("cpu"))
     assert inputs["input_ids"].tolist() == [[1, 2, 3, 4], [0, 0, 6, 7]]
     assert inputs["position_ids"].tolist() == [[0, 1, 2, 2], [0, 0, 0, 1]]
     assert inputs["attention_mask"].shape == (2, 1, 4, 4)
     assert inputs["attention_mask"][1, 0].int().tolist() == [
         [1, 0, 0, 0],
-        [1, 1, 0, 0],
+        [0, 1, 0, 0],
         [0, 0, 1, 0],
         [0, 0, 1, 1],
     ]
@@ -89,7 +94,7 @@ def test_a_shorter_row_is_padded_on_the_left_by_tokens_that_see_themselves_alone
 ROWS = [
     (PROMPT, ANSWERS),
     ([7], [[8, 9]]),
-    (list(range(60, 90)), [[5], [5, 6], [7, 8, 9, 10], [5]]),
+    (list(range(60, 90)), [[7, 8, 9], [5], [5, 6], [7, 8, 9, 10], [7, 9, 8], [5], [7, 8, 9, 11, 12]]),
 ]
 
 
