@@ -24,6 +24,8 @@ class RewardWeights:
     """One think block, then one answer block of numbers, nothing else."""
     reasoning: float = 0.1
     """Reasoning of a plausible length that names its subject."""
+    conditional: bool = False
+    """Format and reasoning earn something only beside a task reward (LCS or NDCG) above 0."""
     repeats: float = 0.5
     """Penalty: share of repeated numbers."""
     outside: float = 0.5

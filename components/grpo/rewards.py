@@ -1,7 +1,8 @@
 """The composite reward: one pure function per term, each in [0, 1], and their weighted sum.
 
 `R = w_lcs * LCS + w_format * format + w_reason * reasoning - penalties + sum of w_i * business_i`
-(RecLLM-R1, section 3.3). Candidate numbers are 1-based. Change a term here, or add your own as
+(RecLLM-R1, section 3.3); with `conditional` weights, format and reasoning count only where the answer names a
+label. Candidate numbers are 1-based. Change a term here, or add your own as
 `module:function` in the profile: it is called with (answer: Answer, row: PromptRow) and returns a float.
 
 >>> lcs(ranking=[4, 1, 2], labels=[4, 2])  # the first label on rank 1, the second on rank 3
@@ -23,6 +24,8 @@ from components.shared.prompting.table import PromptRow
 NOVELTY_SCALE_BITS = 20.0  # a catalogue of a million equally popular items has 20 bits an item
 REASONING_WORDS = (3, 120)
 FRESH_HALF_LIFE_DAYS = 90.0
+TASK = ("lcs", "ndcg")
+FORM = ("format", "reasoning")
 PENALTIES = ("repeats", "outside", "seen", "length")
 
 Term = Callable[[Answer, PromptRow], float]
@@ -159,8 +162,14 @@ def score(text: str, row: PromptRow, weights: RewardWeights, business: dict[str,
         "seen": already_seen(ranking, row.seen),
         "length": wrong_length(answer.numbers, min(row.answer_length, len(row.candidates))),
     }
-    total = sum(getattr(weights, name) * terms[name] for name in ("lcs", "ndcg", "format", "reasoning"))
-    total -= sum(getattr(weights, name) * terms[name] for name in PENALTIES)
+
+    def weighed(names: Sequence[str]) -> float:
+        return sum(getattr(weights, name) * terms[name] for name in names)
+
+    task = weighed(TASK)
+    total = task - weighed(PENALTIES)
+    if task > 0 or not weights.conditional:
+        total += weighed(FORM)
     for name, weight in weights.business.items():
         terms[name] = _call(name, business[name], answer, row)
         total += weight * terms[name]

@@ -25,6 +25,9 @@ from components.shared.prompting.request import Request, read_request
 from components.shared.prompting.settings import PromptSettings
 from components.shared.prompting.table import Asked
 
+KEPT_TITLES = 100_000
+"""Titles whose likelihood without a history is kept for the next requests, some 300 bytes each."""
+
 
 class RankingModel(PythonModel):
     """Ranks the candidates of each row; `model_config` holds the fields of ServingConfig.
@@ -75,6 +78,7 @@ class RankingModel(PythonModel):
         folder, dtype = Path(context.artifacts["model"]), self.settings["dtype"]
         self.tokenizer = load_tokenizer(folder)
         self.ranker = Ranker.read(folder)
+        self.worth: dict[tuple[int, ...], float] = {}
         if self.ranker.answers == "generate" and self.settings["answer"] == "scored":
             self.ranker = Ranker("label_logits")
         if self.ranker.answers == "generate" and self.settings["engine"] == "vllm":
@@ -125,7 +129,9 @@ class RankingModel(PythonModel):
 
         retriever = [self._retriever_scores(n, request) for n, request in requests.items()]
         questions = [question(self.tokenizer, self.ranker.answers, shown) for shown in asked]
-        logits = self.ranker.all_logits(score_all(self.lm, questions), retriever)
+        if len(self.worth) > KEPT_TITLES:  # requests may bring any titles
+            self.worth = {}
+        logits = self.ranker.all_logits(score_all(self.lm, questions, worth=self.worth), retriever)
         return [
             scored_row(request, values) for request, values in zip(requests.values(), logits, strict=True)
         ]

@@ -9,7 +9,7 @@ Candidates do not see one another. The ranking is always whole and valid; no rea
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -35,6 +35,8 @@ CPU_TOKENS, GPU_TOKENS = 2048, 8192
 """Tokens of a forward pass, padding included, of prompts of similar length; one at least is read."""
 
 Tokens = list[int]
+Worth = dict[tuple[int, ...], float]
+"""Log-probabilities of answers after the prompt without a user."""
 
 
 @dataclass(frozen=True)
@@ -69,45 +71,71 @@ def model_scores(model: Any, questions: Sequence[Question]) -> list[torch.Tensor
 
     What the answers are worth alone takes a second one.
     """
-    alone = _alone(questions)
-    return _scores(questions, alone, _log_probs(model, questions) + _log_probs(model, alone))
+    given, alone = _log_probs(model, questions), _alone(questions, {})
+    if not alone:
+        return given
+    worth = torch.cat(_log_probs(model, alone))
+    number = {tuple(answer): n for n, answer in enumerate(answer for one in alone for answer in one.answers)}
+    return [
+        values - worth[torch.tensor([number[tuple(answer)] for answer in asked.answers], device=worth.device)]
+        for values, asked in zip(given, questions, strict=True)
+    ]
 
 
-@torch.inference_mode()
 def score_all(
-    lm: LanguageModel, questions: Sequence[Question], progress: Callable[[int], None] | None = None
+    lm: LanguageModel,
+    questions: Sequence[Question],
+    progress: Callable[[int], None] | None = None,
+    worth: Worth | None = None,
 ) -> list[list[float]]:
     """Return `model_scores` of each question, computed in batches of similar length.
 
-    `progress` is called with the number of questions done, some twenty times.
+    `progress` is called with the number of questions done, some twenty times. What answers are worth alone is
+    not computed again where `worth` has it, and is added to it.
     """
-    return score_each([lm.model], questions, progress)[0][0]
+    return score_each([lm.model], questions, progress, None if worth is None else [worth])[0][0]
 
 
 @torch.inference_mode()
 def score_each(
-    models: Sequence[Any], questions: Sequence[Question], progress: Callable[[int], None] | None = None
+    models: Sequence[Any],
+    questions: Sequence[Question],
+    progress: Callable[[int], None] | None = None,
+    worths: Sequence[Worth] | None = None,
 ) -> tuple[list[list[list[float]]], float]:
     """Return what `score_all` returns for each model, and the seconds of the first.
 
-    Every batch is read by all `models`, one after the other.
+    Every batch is read by all `models`, one after the other. `worths` of the models know the same answers.
     """
-    alone = _alone(questions)
+    worths = worths or [{} for _ in models]
+    alone = _alone(questions, worths[0])
     rows = [*questions, *alone]
-    found: list[dict[int, torch.Tensor]] = [{} for _ in models]
+    found: list[dict[int, list[float]]] = [{} for _ in models]
     seconds, done, told = 0.0, 0, 0
     for batch in batches(rows, models[0].device):
         for model, values in zip(models, found, strict=True):
             started = time.perf_counter()
             parts = _log_probs(model, [rows[n] for n in batch])
-            values |= zip(batch, (part.cpu() for part in parts), strict=True)
+            values |= zip(batch, (part.tolist() for part in parts), strict=True)
             seconds += time.perf_counter() - started if model is models[0] else 0.0
         done += len(batch)
         if progress and (done - told >= len(rows) / 20 or done == len(rows)):
             progress(len(questions) * done // len(rows))
             told = done
-    in_order = [[values[n] for n in range(len(rows))] for values in found]
-    return [[part.tolist() for part in _scores(questions, alone, values)] for values in in_order], seconds
+    for values, worth in zip(found, worths, strict=True):
+        for number, row in enumerate(alone, len(questions)):
+            worth |= zip(map(tuple, row.answers), values[number], strict=True)
+    return [
+        [_less(values[n], asked, worth) for n, asked in enumerate(questions)]
+        for values, worth in zip(found, worths, strict=True)
+    ], seconds
+
+
+def _less(values: list[float], asked: Question, worth: Worth) -> list[float]:
+    """Return the question's values less what its answers are worth alone."""
+    if not asked.alone:
+        return values
+    return [value - worth[tuple(answer)] for value, answer in zip(values, asked.answers, strict=True)]
 
 
 def batches(questions: Sequence[Question], device: torch.device) -> Iterator[list[int]]:
@@ -124,27 +152,13 @@ def _log_probs(model: Any, questions: Sequence[Question]) -> list[torch.Tensor]:
     return sequence_log_probs(model, [(asked.prompt, asked.answers) for asked in questions])
 
 
-def _alone(questions: Sequence[Question]) -> list[Question]:
+def _alone(questions: Sequence[Question], known: Collection[tuple[int, ...]]) -> list[Question]:
     """Return questions that ask for each distinct answer once, after the prompt without a user."""
     # Titles that begin alike share a packed row.
-    distinct = sorted({tuple(answer) for asked in questions if asked.alone for answer in asked.answers})
-    rows = (distinct[start : start + ALONE] for start in range(0, len(distinct), ALONE))
+    answers = {tuple(answer) for asked in questions if asked.alone for answer in asked.answers}
+    new = sorted(answer for answer in answers if answer not in known)
+    rows = (new[start : start + ALONE] for start in range(0, len(new), ALONE))
     return [Question(questions[0].alone, list(map(list, row)), []) for row in rows]
-
-
-def _scores(
-    questions: Sequence[Question], alone: Sequence[Question], values: Sequence[torch.Tensor]
-) -> list[torch.Tensor]:
-    """Return the values of `questions` less what their answers are worth alone, the other `values`."""
-    given, others = list(values[: len(questions)]), list(values[len(questions) :])
-    if not alone:
-        return given
-    worth = torch.cat(others)
-    number = {tuple(answer): n for n, answer in enumerate(answer for one in alone for answer in one.answers)}
-    return [
-        value - worth[torch.tensor([number[tuple(answer)] for answer in asked.answers], device=worth.device)]
-        for value, asked in zip(given, questions, strict=True)
-    ]
 
 
 def first_number(number: int) -> str:

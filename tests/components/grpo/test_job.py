@@ -3,6 +3,7 @@
 import dataclasses
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -297,3 +298,30 @@ def test_the_order_of_prompts_is_a_fresh_shuffle_per_epoch(rows: int, prompts_pe
             random.Random(f"3-{n // rows}").shuffle(order)
             expected.append(order[n % rows])
         assert local._batch(range(rows), config, step) == expected
+
+
+@pytest.mark.parametrize(
+    ("informative", "kept", "draws"),
+    [
+        pytest.param({*range(40)}, [0, 1, 2, 3], 1, id="all differ"),
+        pytest.param({1, 3, *range(20, 40)}, [1, 3, 20, 21], 2, id="two are replaced"),
+        pytest.param({2, 41}, [2, 41], 3, id="what is missing after two more draws stays missing"),
+        pytest.param(set(), [40, 41, 42, 43], 3, id="none ever differs"),
+    ],
+)
+def test_groups_of_equal_reward_are_replaced(informative, kept, draws: int, monkeypatch) -> None:
+    config = dataclasses.replace(CONFIG, prompts_per_step=4, steps=5, refill=True)
+    calls = []
+    monkeypatch.setattr(local, "_batch", lambda rows, config, step: range(4 * step, 4 * step + 4))
+
+    def drawn(lm, batch, *rest):
+        calls.append(batch)
+        rewards = [[{"reward": 0.5}, {"reward": 0.5 + (n in informative)}] for n in batch]
+        return [SimpleNamespace(number=n, scores=scores) for n, scores in zip(batch, rewards, strict=True)]
+
+    monkeypatch.setattr(local, "sample_groups", drawn)
+    found = local._groups(None, [], config, {}, torch.Generator(), 0)
+    assert ([group.number for group in found], len(calls)) == (kept, draws)
+    del calls[:]
+    plain = local._groups(None, [], dataclasses.replace(config, refill=False), {}, torch.Generator(), 0)
+    assert ([group.number for group in plain], len(calls)) == ([0, 1, 2, 3], 1)

@@ -175,6 +175,19 @@ def test_listing_everything_earns_less_than_one_right_guess_of_three() -> None:
     assert everything["reward"] < guess["reward"]
 
 
+def test_conditional_form_pays_only_beside_a_task_reward() -> None:
+    weights = RewardWeights(conditional=True)
+    assert reward(IDEAL, weights) == reward(IDEAL)
+    missed = "<think>Recent interests: tea, go.</think><answer>1, 3, 5</answer>"
+    assert reward(missed)["reward"] - reward(missed, weights)["reward"] == pytest.approx(0.4 + 0.1)
+    assert reward(missed, weights)["reward"] == pytest.approx(-0.5 / 3)  # one of three was seen
+    assert reward(missed, weights)["format"] == 1.0  # a term is logged as it is
+    by_ndcg = RewardWeights(conditional=True, lcs=0.0, ndcg=1.0)
+    assert reward(IDEAL, by_ndcg)["reward"] == pytest.approx(1.0 + 0.4 + 0.1)
+    neither = RewardWeights(conditional=True, lcs=0.0)
+    assert reward(IDEAL, neither)["reward"] == 0.0
+
+
 def test_business_terms_are_weighted_and_logged_alone() -> None:
     terms = reward(IDEAL, RewardWeights(business={"ilad": 0.5, "novelty": 0.25}))
     # tags {chess}, {chess, game}, {tea}: distances 1/2, 1, 1; novelty (8 + 5 + 10) / 3 of 20 bits

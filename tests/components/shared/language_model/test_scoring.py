@@ -89,6 +89,11 @@ def test_what_titles_are_worth_alone_is_computed_once(lm, monkeypatch) -> None:
     questions = [question(lm.tokenizer, "title_likelihood", ROWS[1])] * 3
     assert len({tuple(scores) for scores in score_all(lm, questions)}) == 1
     assert len(asked) == 4  # three with the history, one without
+    worth: scoring.Worth = {}
+    first = score_all(lm, questions[:1], worth=worth)
+    del asked[:]
+    assert score_all(lm, questions[:1], worth=worth) == first
+    assert len(asked) == 1  # with the history
 
 
 @pytest.mark.parametrize("answers", ["label_logits", "title_likelihood"])
