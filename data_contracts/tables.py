@@ -38,6 +38,7 @@ ITEMS = pa.schema(
         pa.field("tags", pa.list_(pa.string())),
         pa.field("categories", pa.list_(pa.string())),
         pa.field("brand", pa.string()),
+        pa.field("description", pa.string()),
         pa.field("created_at", TIMESTAMP),
     ]
 )
@@ -102,6 +103,7 @@ CATALOGUE = pa.schema(
         _required("topic", pa.string()),  # the one tag or leaf category that history is grouped by
         _required("tags", pa.list_(pa.string())),  # tags + categories, unique: for ILAD and content
         pa.field("brand", pa.string()),
+        pa.field("description", pa.string()),  # cleaned, its beginning
         pa.field("created_at", TIMESTAMP),
         _required("train_count", pa.int64()),  # interactions within the train part, never later
     ]

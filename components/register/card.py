@@ -13,8 +13,10 @@ def model_card(report: EvaluationReport) -> str:
     lineage, sample = report.lineage, report.sample
     model, best = report.comparator(TRAINED_MODEL), report.best_conventional("ndcg@10")
     shown = [found for found in (model, report.comparator("sft"), best, report.comparator(CHAMPION)) if found]
+    answers = model.answers if model else None
+    reasons = ", with reasons" if answers and answers.tokens_per_user else ""
     parts = [
-        f"Ranks candidates for a user, with reasons. Run `{lineage.get(RUN_KEY)}`; the gate passed.",
+        f"Ranks candidates for a user{reasons}. Run `{lineage.get(RUN_KEY)}`; the gate passed.",
         "### Evaluation",
         f"{sample}; no sampled negatives; {sample.confidence:.0%} intervals over users.",
         markdown.table(["model", "NDCG@10", "Recall@10", "ILAD", "Novelty"], [*map(_row, shown)]),

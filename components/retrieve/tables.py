@@ -95,7 +95,9 @@ def read_profiles(users: Path, user_ids: Sequence[str], columns: Sequence[str]) 
 
 def read_items(catalogue: Path) -> pa.Table:
     """Return what prompts show of all items, sorted by id as in `load`."""
-    return read_table(catalogue, ["item_id", "title", "topic", "brand", "tags"]).sort_by("item_id")
+    return read_table(catalogue, ["item_id", "title", "topic", "brand", "tags", "description"]).sort_by(
+        "item_id"
+    )
 
 
 def _read_sorted(path: Path, columns: list[str]) -> dict[str, pa.Array]:

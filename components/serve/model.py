@@ -40,7 +40,8 @@ class RankingModel(PythonModel):
         candidates?: list of {item_id, title, topic?, score?} in a retriever's order; default: what the
             version's own retriever finds for the history. Of repeats the first counts. A version that weighs
             the retriever's scores needs them. What `prompts.item_facts` shows may stand beside: brand?,
-            tags?, and the numbers users?, last? and together?, which the version's retriever does not tell.
+            tags?, description?, and what the version's retriever does not tell: the numbers users?, last? and
+            together?, and actions?, a mapping of an action to a number.
         profile?: mapping of a field's name to text. now?: ISO 8601 time of the request; default: the
             clock's. interests?: list of {topic, count}, of which the most frequent are shown as in training;
             default: counted over `history`.

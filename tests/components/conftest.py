@@ -30,7 +30,7 @@ def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, day = tmp_path_factory.mktemp("retrieved"), 86_400_000_000
     catalogue = [
         {"item_id": f"i{n:02}", "title": f"Title {n}", "topic": "tea", "train_count": 0}
-        | {"tags": ["tea", "green"], "brand": "Acme"}
+        | {"tags": ["tea", "green"], "brand": "Acme", "description": f"No. {n}"}
         for n in range(12)
     ]
     sequences = [

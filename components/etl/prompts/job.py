@@ -18,7 +18,7 @@ from components.etl.contracts import check, data_docs
 from components.etl.prompts import leakage
 from components.etl.prompts.cases import count_train, label_cases, sample_cases
 from components.etl.prompts.rows import CatalogueStatistics, render
-from components.etl.prompts.statistics import together_days, with_days
+from components.etl.prompts.statistics import SHOWN_IF_ASKED, together_days, with_facts
 from components.etl.prompts.tokens import token_counter
 from components.etl.sequences.views import candidates_view, prompts_view
 from components.shared.artifacts.outputs import atomic_folder
@@ -161,7 +161,7 @@ def _rendered(
     config: PromptsConfig, frames: Mapping[str, DataFrame], cases: DataFrame, model: Path
 ) -> DataFrame:
     """Return the RENDERED rows of `cases`, sorted by (split, user_id, position) over all partitions."""
-    catalogue = with_days(frames["catalogue"], frames["sequences"], config)
+    catalogue = with_facts(frames["catalogue"], frames["sequences"], config)
     totals = catalogue.agg(F.sum("train_count"), F.count("*")).collect()[0]
     statistics = CatalogueStatistics(interactions=totals[0] or 0, items=totals[1])
     key = ("user_id", "split", "position")
@@ -169,7 +169,9 @@ def _rendered(
     # is sent to every task; Spark broadcasts it by itself where it is small.
     named = cases.select(*key, F.explode(F.array_union("item_ids", "candidates")).alias("item_id"))
     described = named.join(catalogue, "item_id").groupBy(*key)
-    item = F.struct("item_id", "title", "topic", "tags", "brand", "train_count", "created_at", "days")
+    item = F.struct(
+        "item_id", "title", "topic", "tags", "brand", "train_count", "created_at", *SHOWN_IF_ASKED
+    )
     items = described.agg(F.collect_list(item).alias("items"))
     profiles = frames["users"].select("user_id", F.struct(*PROFILE).alias("profile"))
     together = cases.select(*key, F.lit(None).alias("together"))

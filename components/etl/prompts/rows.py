@@ -54,8 +54,8 @@ def render(
 
     `case` has user_id, split, position, label_positions, item_ids (the sequence), engagement, events,
     candidates (item ids, retriever's order), their scores, the teacher's or None, profile (of the user),
-    together (`together_days`) and items: item id -> catalogue row (`with_days`), for every item that the case
-    names. `shown_until` is the latest time of anything that the prompt shows.
+    together (`together_days`) and items: item id -> catalogue row (`with_facts`), for every item that the
+    case names. `shown_until` is the latest time of anything that the prompt shows.
     Raises ValueError: the prompt does not fit even without history, an item is not in the catalogue, or the
     target is a teacher's order and there is none.
     """

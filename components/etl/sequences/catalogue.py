@@ -8,6 +8,9 @@ from pyspark.sql import functions as F
 from components.etl.sequences.build import single
 from components.shared.prompting.text import clean
 
+DESCRIPTION_CHARS = 500
+"""Characters of a description that the catalogue keeps: prompts show fewer."""
+
 
 def with_train_counts(items: DataFrame, sequences: DataFrame) -> DataFrame:
     """Return the columns of `items` that the catalogue needs, and `train_count` (null: none).
@@ -20,7 +23,7 @@ def with_train_counts(items: DataFrame, sequences: DataFrame) -> DataFrame:
         .groupBy("item_id")
         .agg(F.count("*").alias("train_count"))
     )
-    wanted = items.select("item_id", "title", "tags", "categories", "brand", "created_at")
+    wanted = items.select("item_id", "title", "tags", "categories", "brand", "description", "created_at")
     return wanted.join(counts, "item_id", "left")
 
 
@@ -35,7 +38,7 @@ def catalogue_rows(items: pa.Table, keep_emoji: bool = True) -> pa.Table:
     brand = clean(single(items.column("brand")), keep_emoji)
     fallback = [" ".join(filter(None, pair)) for pair in zip(brand.to_pylist(), leaf, strict=True)]
     ids = single(items.column("item_id"))
-    title = clean(single(items.column("title")), keep_emoji)
+    title, description = (clean(single(items.column(name)), keep_emoji) for name in ("title", "description"))
     return pa.table(
         {
             "item_id": ids,
@@ -48,6 +51,7 @@ def catalogue_rows(items: pa.Table, keep_emoji: bool = True) -> pa.Table:
                 pa.list_(pa.string()),
             ),
             "brand": _no_empty(brand),
+            "description": _no_empty(pc.utf8_slice_codeunits(description, 0, DESCRIPTION_CHARS)),
             "created_at": items.column("created_at"),
             "train_count": pc.fill_null(items.column("train_count"), 0),
         }

@@ -24,7 +24,7 @@ SYSTEM = (
 )
 CANDIDATES_HEADING = "Candidates:"
 FACT_DAYS = 90
-"""Days that an item's fact "users" looks back."""
+"""Days that an item's facts "users" and "actions" look back."""
 VERBS = {
     "view": "viewed",
     "click": "clicked",
@@ -110,18 +110,24 @@ def most_frequent(counts: Mapping[str, int], limit: int) -> list[tuple[str, int]
 def item_facts(item: Mapping[Any, Any], settings: PromptSettings) -> tuple[str, ...]:
     """Return the known facts of `item` that `settings` asks for, in their order.
 
-    `item` has tags, and the numbers users, last (days) and together. Its brand belongs to the title.
+    `item` has tags, description, the counts of its actions, and the numbers users, last (days) and together.
+    Its brand belongs to the title.
     """
-    return tuple(text for name in settings.item_facts if (text := _fact(name, item)))
+    return tuple(text for name in settings.item_facts if (text := _fact(name, item, settings)))
 
 
-def _fact(name: ItemFact, item: Mapping[Any, Any]) -> str:
+def _fact(name: ItemFact, item: Mapping[Any, Any], settings: PromptSettings) -> str:
     value = item.get(name)
     if value is None:
         return ""
     match name:
         case "tags":
             return ", ".join(tag for tag in value if tag != item.get("topic"))
+        case "description":
+            return shorten(value, settings.description_chars)
+        case "actions":
+            done = ", ".join(f"{VERBS[action]} {value[action]}" for action in VERBS if value.get(action))
+            return f"{done} in {FACT_DAYS} days" if done else ""
         case "users":
             return f"{value} users in {FACT_DAYS} days"
         case "last":

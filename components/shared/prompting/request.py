@@ -58,6 +58,8 @@ class CandidateItem:
     score: float | None = None
     brand: Words | None = None
     tags: list[Words] | None = None
+    description: Words | None = None
+    actions: dict[Action, NonNegativeInt] | None = None
     users: NonNegativeInt | None = None
     last: NonNegativeInt | None = None
     together: NonNegativeInt | None = None

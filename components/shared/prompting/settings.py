@@ -7,7 +7,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from components.shared.config import strict
 
 Target = Literal["labels", "cues", "teacher"]
-ItemFact = Literal["brand", "tags", "users", "last", "together"]
+ItemFact = Literal["brand", "tags", "description", "users", "actions", "last", "together"]
 
 
 @strict
@@ -33,8 +33,11 @@ class PromptSettings:
     activity_days: tuple[PositiveInt, ...] = ()
     """Windows in days, one line each: the `interests` most frequent topics with the counts of each action."""
     item_facts: tuple[ItemFact, ...] = ()
-    """What candidates show beside topic and title: "brand" (history too), "tags" (and categories), "users"
-    (who met it in 90 days), "last" (days since somebody did), "together" (how often it stood within three
-    items of the history's latest); of the train part before the request's day."""
+    """What candidates show beside topic and title: "brand" (history too), "tags" (and categories),
+    "description"; and of the train part before the request's day "users" (who met it in 90 days), "actions"
+    (how often each was taken in 90 days), "last" (days since somebody met it), "together" (how often it stood
+    within three items of the history's latest)."""
+    description_chars: PositiveInt = 120
+    """Characters of a description."""
     natural_language: bool = True
     """Show titles, topics and times; without, items appear as their ids."""

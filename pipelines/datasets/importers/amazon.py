@@ -107,7 +107,10 @@ def _items(reviewed: list[str], meta: Path, form: Format, faults: Faults) -> pa.
         item = found.get(text_or_none(row.get(form.meta_item)) or "")
         if item is None:
             continue
-        given = {"title": row.get("title"), "brand": row.get(form.brand)}
+        description = row.get("description")
+        if isinstance(description, list) and all(isinstance(part, str) for part in description):
+            description = " ".join(description)
+        given = {"title": row.get("title"), "brand": row.get(form.brand), "description": description}
         fields: dict[str, Any] = {name: _text(value) for name, value in given.items()}
         paths = row.get("categories") or row.get("category") or []
         name = text_or_none(paths)

@@ -73,6 +73,7 @@ class SampleItems:
                 "tags": tags,
                 "categories": [[name] for name, _ in tags],
                 "brand": pa.nulls(config.items, pa.string()),
+                "description": pa.nulls(config.items, pa.string()),
                 "created_at": pa.array(self.created).cast(tables.TIMESTAMP),
             },
             schema=tables.ITEMS,

@@ -231,6 +231,7 @@ def logged_case(start: datetime) -> dict:
             "topic": ("jazz", "tea", "jazz", "", "tea")[n],
             "tags": ["jazz", "vinyl"],
             "brand": "Blue" if n else None,
+            "description": f"Of {n} sides." if n else None,
             "train_count": n,
             "created_at": None,
         }
@@ -267,7 +268,10 @@ def request_of(case: dict) -> dict:
     return {
         "history": list(history.values()),
         "candidates": [
-            {key: case["items"][i][key] for key in ("item_id", "title", "topic", "brand", "tags")}
+            {
+                key: case["items"][i][key]
+                for key in ("item_id", "title", "topic", "brand", "tags", "description")
+            }
             for i in case["candidates"]
         ],
         "profile": {"age": "31", "interests": "jazz"},
@@ -279,7 +283,7 @@ def request_of(case: dict) -> dict:
 @pytest.mark.parametrize("max_history", [1, 12])
 def test_a_request_is_asked_in_the_words_of_training(natural_language: bool, max_history: int) -> None:
     shared = {"max_history": max_history, "title_chars": 20, "natural_language": natural_language}
-    shared |= {"activity_days": (2, 30), "item_facts": ("brand", "tags")}
+    shared |= {"activity_days": (2, 30), "item_facts": ("brand", "tags", "description")}
     case = logged_case(datetime(2026, 1, 1, 8, tzinfo=UTC))
     trained = etl_prompts.render(
         case, PromptsConfig(**shared), etl_prompts.CatalogueStatistics(interactions=10, items=5), lambda _: 0
@@ -293,7 +297,7 @@ def test_a_request_is_asked_in_the_words_of_training(natural_language: bool, max
 def test_a_scoring_model_weighs_the_retrievers_scores(answers: str, tiny_model_folder: Path) -> None:
     ranking = model.RankingModel()
     ranking.lm, ranking.prompt = load(tiny_model_folder, "float32"), SETTINGS
-    ranking.tokenizer = ranking.lm.tokenizer
+    ranking.tokenizer, ranking.worth = ranking.lm.tokenizer, {}
     ranking.ranker = Ranker(answers, scale=0.0, fuse=2.0)
     scores = {"i1": 0.5, "i2": 0.25, "i3": 0.75}
     candidates = [{**item, "score": scores[item["item_id"]]} for item in CANDIDATES]

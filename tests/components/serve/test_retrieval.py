@@ -18,11 +18,11 @@ def test_found_items_show_the_facts_that_sent_ones_show(served_folder: Path) -> 
     seen = {"item_id": "i02", "actions": ["view"], "timestamp": "2026-01-01"}
     row = {"history": [seen], "now": "2026-01-02"}
     (request,), unknown = Retrieval(served_folder).completed([read_request(row, "row 0")])
-    settings = PromptSettings(item_facts=("brand", "tags"))
+    settings = PromptSettings(item_facts=("brand", "tags", "description"))
     text = prompt.messages(prompt_input(request, settings), settings)[-1]["content"]
     assert unknown == [0]
     assert "viewed 'Title 2 by Acme'" in text
-    assert "- tea: Title 3 by Acme [1]; green" in text
+    assert "- tea: Title 3 by Acme [1]; green; No. 3" in text
 
 
 def test_what_the_catalogue_does_not_tell_is_left_out(served_folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +10,7 @@ import pytest
 
 from components.etl.prompts.tokens import token_counter
 from components.shared.errors import ConfigError, ContractError, DataError, ModelError
+from components.shared.prompting.render import VERBS
 from data_contracts import tables
 
 ROOM = {"max_prompt_tokens": 600, "shuffle_train_share": 0.0}
@@ -227,13 +229,28 @@ def test_a_user_of_100_000_events_passes_through(
 def test_statistics_are_those_of_the_days_before_counted_one_by_one(
     prepared, run_prompts_step, tiny_model_folder, tmp_path
 ):
-    facts = {"item_facts": ("users", "last", "together"), "activity_days": (30,), "max_prompt_tokens": 3000}
-    run_prompts_step(prepared.folder, tiny_model_folder, tmp_path, shuffle_train_share=0.0, **facts)
+    asked = ("description", "users", "actions", "last", "together")
+    facts = {"item_facts": asked, "activity_days": (30,), "max_prompt_tokens": 5000}
+    folder = shutil.copytree(prepared.folder, tmp_path / "tables")
+    described = {}
+    for part in (folder / "catalogue").glob("*.parquet"):
+        items = pq.read_table(part)
+        texts = [f"About {item}." if n % 2 else None for n, item in enumerate(items["item_id"].to_pylist())]
+        described |= zip(items["item_id"].to_pylist(), texts, strict=True)
+        place = items.column_names.index("description")
+        pq.write_table(items.set_column(place, "description", pa.array(texts, pa.string())), part)
+    run_prompts_step(folder, tiny_model_folder, tmp_path, shuffle_train_share=0.0, **facts)
     sequences = {row["user_id"]: row for row in prepared.table("sequences")}
     met = [
         (row["item_ids"][:end], [time.date() for time in row["timestamps"][:end]])
         for row in sequences.values()
         for end in [row["train_end"]]
+    ]
+    done = [
+        (row["item_ids"][event["position"]], event["action"], event["timestamp"].date())
+        for row in sequences.values()
+        for event in row["events"]
+        if event["position"] < row["train_end"]
     ]
     together = 0
     for row in rows(tmp_path, "test"):
@@ -247,7 +264,13 @@ def test_statistics_are_those_of_the_days_before_counted_one_by_one(
                 for name, day in zip(names, times, strict=True)
                 if name == item and day < today
             ]
-            said = [f"{sum((today - day).days <= 90 for day in days)} users in 90 days"]
+            said = [described[item]] if described[item] else []
+            said += [f"{sum((today - day).days <= 90 for day in days)} users in 90 days"]
+            counts = Counter(
+                action for name, action, day in done if name == item and 0 < (today - day).days <= 90
+            )
+            told = [f"{VERBS[action]} {counts[action]}" for action in VERBS if counts[action]]
+            said += [f"{', '.join(told)} in 90 days"] if told else []
             said += [f"last met {(today - max(days)).days} days ago"] if days else []
             beside = sum(
                 abs(names.index(item) - names.index(latest)) <= 3

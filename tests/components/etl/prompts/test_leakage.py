@@ -106,18 +106,21 @@ def test_history_later_than_the_label_is_seen():
     assert "met after the label" in row_leak(case, row_of(), [0, 1], SETTINGS)
 
 
+@pytest.mark.parametrize("column", ["days", "done"])
 @pytest.mark.parametrize(("planted", "message"), [(1, None), (2, "tells of 2025-01-04"), (3, "2025-01-05")])
-def test_a_statistic_that_counts_the_labels_day_or_a_later_one_is_seen(planted, message, monkeypatch):
+def test_a_statistic_that_counts_the_labels_day_or_a_later_one_is_seen(column, planted, message, monkeypatch):
     """The label is met on day 2 of the log; a fault in the counting lets the whole log in."""
     case = case_of(engagement=[1.0] * 5, profile={})
     day = (START - statistics.EPOCH).days
     for item in case["items"].values():
-        item |= {"train_count": 1, "created_at": None, "days": [{"day": day + planted, "count": 7}]}
-    config = PromptsConfig(item_facts=("users", "last", "together"))
+        item |= {"train_count": 1, "created_at": None}
+        item |= {column: [{"day": day + planted, "action": "save", "count": 7}]}
+    config = PromptsConfig(item_facts=("users", "actions", "last", "together"))
+    said = "7 users" if column == "days" else "saved 7 in 90 days"
     known = CatalogueStatistics(interactions=9, items=6)
     honest = render(case, config, known, lambda messages: 1)
     assert row_leak(case, honest, [0, 1], config) is None
-    assert ("7 users" in honest["messages"][1]["content"]) == (message is None)
+    assert (said in honest["messages"][1]["content"]) == (message is None)
     monkeypatch.setattr(statistics, "before", lambda days, today: days)
     faulty = render(case, config, known, lambda messages: 1)
     found = row_leak(case, faulty, [0, 1], config)

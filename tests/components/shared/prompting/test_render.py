@@ -133,12 +133,15 @@ def test_an_action_that_was_repeated_says_how_often() -> None:
 
 def test_facts_of_an_item_come_as_asked_for_and_only_where_known() -> None:
     item = {"title": "A red teapot", "topic": "tea", "tags": ["tea", "pots"], "brand": "Kiln"}
-    known = item | {"users": 0, "last": 3, "together": 12}
+    known = item | {"users": 0, "last": 3, "together": 12, "description": f"Fired by hand. {'Round ' * 30}"}
+    known |= {"actions": {"share": 3, "like": 12, "save": 0}}
     every = PromptSettings(item_facts=get_args(ItemFact))
-    said = ("pots", "0 users in 90 days", "last met 3 days ago", "12 times with the latest item")
+    said = ("pots", f"Fired by hand. {'Round ' * 16}Round…", "0 users in 90 days")
+    said += ("liked 12, shared 3 in 90 days", "last met 3 days ago", "12 times with the latest item")
     assert item_facts(known, every) == said
     assert item_facts(item, every) == said[:1] and item_facts({"title": "A"}, every) == ()
-    assert item_facts(known, PromptSettings(item_facts=("together", "tags"))) == (said[3], said[0])
+    assert item_facts(known, PromptSettings(item_facts=("together", "tags"))) == (said[5], said[0])
+    assert item_facts(item | {"actions": {}}, every) == said[:1]
     assert shown_title(item, every) == "A red teapot by Kiln"
     assert shown_title(item, PromptSettings()) == "A red teapot"
     assert shown_title(item | {"title": "KILN pot"}, every) == "KILN pot"

@@ -45,6 +45,18 @@ def test_import(tmp_path):
     assert {i["item_id"]: i["categories"] for i in items} == {"B2": [], "B1": ["Bath", "Soap"]}
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("Mild.", "Mild."), (["Mild.", "For hands."], "Mild. For hands."), ([], None), (None, None)],
+)
+def test_a_description_is_a_text_or_a_list_of_texts(tmp_path, caplog, given, expected):
+    paths = write(tmp_path, meta=[{"asin": "B1", "description": given}, {"asin": "B2"}])
+    import_amazon(*paths, tmp_path / "out")
+    items = pq.read_table(tmp_path / "out/items.parquet").to_pylist()
+    assert {i["item_id"]: i["description"] for i in items} == {"B1": expected, "B2": None}
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("field", ["category", "categories"])
 def test_a_category_in_text_is_the_only_one(tmp_path, caplog, field):
     paths = write(tmp_path, meta=[{"asin": "B1", field: "Garden, Tools"}, {"asin": "B2", field: ""}])
