@@ -2,10 +2,11 @@
 
     python tests/benchmarks/retrieve.py --models popularity,item_to_item,sasrec
 
-prints one row per model: Recall and NDCG on test beside the published figures, training and scoring seconds,
-one seed. `blend` adds both blends of `--blend`'s models, without and with facts of the request's time, learnt
-with `--folds` folds. `--sort` adds the time of a plain full sort for all users; `--catalogue 1000000` only
-measures time and memory of top-100 over so many generated items; `--users 3000` takes a sample of users.
+prints one row per model: Recall and NDCG on test, 95 % intervals over users, the published figures, training
+and scoring seconds, one seed. `blend` adds both blends of `--blend`'s models, without and with facts of the
+request's time, learnt with `--folds` folds. `--sort` adds the time of a plain full sort for all users;
+`--catalogue 1000000` only measures time and memory of top-100 over so many generated items; `--users 3000`
+takes a sample of users.
 `--data` takes the sequences of another Amazon domain (`Sports_and_Outdoors.sequences.txt.gz`).
 In the folder that RECLLM_DATA names are the reference sequences (one line per user, items in time order), the
 reviews (for times) and the items' metadata.
@@ -29,13 +30,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from components.evaluate.comparison import interval, resampled_means
 from components.retrieve.blend.config import BLENDS, BlendConfig
 from components.retrieve.blend.sales import DAY
 from components.retrieve.candidates.cross_fit import CrossFit
 from components.retrieve.candidates.generator import CandidateGenerator, RetrievalContext
 from components.retrieve.config import CEILINGS, MODELS, RetrieveConfig
 from components.retrieve.figures import accuracy, ceilings
-from components.retrieve.interactions import UNKNOWN_TIME, Histories, Interactions
+from components.retrieve.interactions import UNKNOWN_TIME, Histories, Interactions, Queries
 from components.retrieve.model_config import (
     Bert4recConfig,
     BsarecConfig,
@@ -49,7 +51,7 @@ from components.retrieve.model_config import (
 )
 from components.retrieve.models import factory as models
 from components.retrieve.models.sasrec import Sasrec
-from components.retrieve.ranking import RankedLists, Scorer, blocks
+from components.retrieve.ranking import RankedLists, Scorer, blocks, ndcg, recall
 from components.retrieve.tables import numbers
 from components.shared.artifacts import checkpoints
 from data_contracts.evaluation import ONLINE
@@ -208,6 +210,15 @@ def huge(items: int, users: int = 1000) -> None:
     )
 
 
+def figures(ranked: RankedLists, queries: Queries) -> list[str]:
+    """Return Recall and NDCG at 5 and 10, then the intervals of those at 10 over users."""
+    hits, labels = ranked.hits(queries), queries.labels.lengths
+    values = np.stack([recall(hits, labels, 10), ndcg(hits, labels, 10)])
+    bounds = [interval(means, 0.95) for means in resampled_means(values, 1000, 0)]
+    means = [f"{value:.4f}" for value in accuracy(ranked, queries).values()]
+    return means + [f"{bound.low:.4f} to {bound.high:.4f}" for bound in bounds]
+
+
 def row_of(
     name: str, config: RetrieveConfig, data: Interactions, options: argparse.Namespace, checkpoint_dir: Path
 ) -> str:
@@ -217,7 +228,7 @@ def row_of(
     trained = time.monotonic()
     ranked = recommender.recommend(test, options.depth)
     scored = time.monotonic()
-    reached = [f"{value:.4f}" for value in accuracy(ranked, test).values()]
+    reached = figures(ranked, test)
     # Published rows are of all users of Beauty: beside anything else they would say nothing.
     comparable = not options.users and options.data.name == DATA.name
     published = " / ".join(f"{value:.4f}" for value in PUBLISHED.get(name, ()) if comparable)
@@ -243,8 +254,7 @@ def blend_rows(
         begun = time.monotonic()
         ranked = final.fit(name)[0].recommend(test, options.depth)
         seconds = time.monotonic() - begun
-        reached = [f"{value:.4f}" for value in accuracy(ranked, test).values()]
-        cells = [name, *reached, "", "", f"{learnt - started:.0f}", f"{seconds:.1f}"]
+        cells = [name, *figures(ranked, test), "", "", f"{learnt - started:.0f}", f"{seconds:.1f}"]
         cells += ["", ""] * options.sort
         yield "| " + " | ".join(map(str, cells)) + " |"
         found = {"test": ceilings(ranked.hits(test), test.labels.lengths, CEILINGS)}
@@ -313,7 +323,18 @@ def main() -> None:
     )
     threads = torch.get_num_threads()
     print(f"{len(data.user_ids):,} users, {data.num_items:,} items, {threads} threads", flush=True)
-    headers = ["model", "R@5", "R@10", "N@5", "N@10", "published R@10 / N@10", "best epoch", "train s"]
+    headers = [
+        "model",
+        "R@5",
+        "R@10",
+        "N@5",
+        "N@10",
+        "R@10 interval",
+        "N@10 interval",
+        "published R@10 / N@10",
+        "best epoch",
+        "train s",
+    ]
     headers += [f"top-{options.depth} s"] + ["full sort s", "lists"] * options.sort
     rows = ["| " + " | ".join(headers) + " |", "|---|" + "---:|" * (len(headers) - 1)]
     source = f"{options.data} {options.users} {options.reads}"
