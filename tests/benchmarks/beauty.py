@@ -214,7 +214,7 @@ def main() -> None:
         parser.error("--cache names the folder of the stages' results")
     if options.smoke:
         options.k, options.pool, options.examples, options.steps, options.per_step = 2, 20, 8, 1, 2
-        data = retrieve.synthetic(300)
+        data = retrieve.synthetic(300, items=500)
         titles = [f"item {n}" for n in range(data.num_items)]
     else:
         data = retrieve.read(retrieve.DATA, options.users, ("title",))
