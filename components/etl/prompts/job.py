@@ -162,7 +162,7 @@ def _rendered(
 ) -> DataFrame:
     """Return the RENDERED rows of `cases`, sorted by (split, user_id, position) over all partitions."""
     catalogue = with_facts(frames["catalogue"], frames["sequences"], config)
-    totals = catalogue.agg(F.sum("train_count"), F.count("*")).collect()[0]
+    totals = frames["catalogue"].agg(F.sum("train_count"), F.count("*")).collect()[0]
     statistics = CatalogueStatistics(interactions=totals[0] or 0, items=totals[1])
     key = ("user_id", "split", "position")
     # Titles come by joins on the items that the chosen cases name, so nothing as large as the catalogue
