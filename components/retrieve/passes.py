@@ -15,13 +15,12 @@ from components.retrieve.figures import Sums
 from components.retrieve.interactions import Interactions
 from components.retrieve.partition import PARTITION, Answering
 from components.retrieve.segments import Segments
-from components.retrieve.served.folder import Served, load, save
+from components.retrieve.served.folder import Served, load_with_folds, save_with_folds
 from components.retrieve.tables import COLUMNS, sequences_of
 from components.shared.labels import LabelSettings
 from components.shared.spark.config import SparkConfig
 from data_contracts import tables
 
-FINAL, FOLD = "final", "fold-"
 FIRST_PART = "part-00000.parquet"
 
 
@@ -76,10 +75,8 @@ def in_executors(
         ExitStack() as stack,
         readable(str(seen.sequences)),
     ):
-        retrievers = {FINAL: answering.final} | {f"{FOLD}{n}": r for n, r in answering.folds.items()}
-        for name, retriever in retrievers.items():
-            items = pa.table({"item_id": answering.item_ids})
-            save(Served(retriever, items, segments), data, Path(scratch) / name)
+        items = pa.table({"item_id": answering.item_ids})
+        save_with_folds(Served(answering.final, items, segments), answering.folds, data, Path(scratch))
         source = str(seen.sequences)
         shipped, ranked = within_tasks(spark, config, Path(scratch)), answering.ranked
         folders = [
@@ -118,8 +115,6 @@ def in_executors(
 def _loaded(folder: str, ranked: tuple[str, ...]) -> tuple[Answering, Segments]:
     """Return the item side that `in_executors` ships."""
     torch.set_num_threads(1)  # an executor runs a task per core
-    final = load(Path(folder, FINAL))
-    folds = {int(path.name.removeprefix(FOLD)): load(path) for path in Path(folder).glob(f"{FOLD}*")}
-    retrievers = {fold: served.retriever for fold, served in folds.items()}
+    final, folds = load_with_folds(Path(folder))
     item_ids = final.items["item_id"].combine_chunks()
-    return Answering(final.retriever, retrievers, item_ids, ranked), final.segments
+    return Answering(final.retriever, folds, item_ids, ranked), final.segments

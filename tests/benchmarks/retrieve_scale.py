@@ -3,9 +3,10 @@
     python tests/benchmarks/retrieve_scale.py --users 100000,1000000 --items 200000
 
 fits models without a network, saves what executors get as served folders, loads them in a process of its own
-and answers for `--partitions` partitions of users, spread over the log, as the step does. It
-prints per number of users the seconds per 100,000 users, the peak memory beside the loaded item side, and the
-largest arrays that executors share. The vectors of texts are random: their size counts, not what they say.
+and answers for `--partitions` partitions of users, spread over the log, as the step does. It prints per
+number of users the seconds and the peak memory of fitting, the seconds per 100,000 users, the peak memory
+beside the loaded item side, and the largest arrays that executors share. The vectors of texts are random:
+their size counts, not what they say.
 """
 
 # Smoke run, a few seconds: python tests/benchmarks/retrieve_scale.py --smoke
@@ -32,7 +33,7 @@ from components.retrieve.interactions import UNKNOWN_TIME, Histories, Interactio
 from components.retrieve.models import factory
 from components.retrieve.partition import PARTITION, Answering
 from components.retrieve.segments import Segments
-from components.retrieve.served.folder import Served, load, save
+from components.retrieve.served.folder import FINAL, Served, load_with_folds, save_with_folds
 
 LENGTH, WIDTH = 10, 384
 """Items of each user; numbers of a text's vector, as all-MiniLM-L6-v2's."""
@@ -63,8 +64,9 @@ def generated(users: int, items: int) -> Interactions:
 
 def random_vectors(texts: Sequence[str], *_: object) -> np.ndarray:
     """Return unit vectors in place of sentence embeddings, which take hours for so many items."""
-    vectors = np.random.default_rng(1).normal(size=(len(texts), WIDTH)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = np.random.default_rng(1).standard_normal((len(texts), WIDTH), np.float32)
+    vectors /= np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]  # no copy of them all
+    return vectors
 
 
 def prepare(data: Interactions, folder: Path, prompts: int) -> float:
@@ -76,9 +78,8 @@ def prepare(data: Interactions, folder: Path, prompts: int) -> float:
     context = RetrievalContext(config, data, None, folder)
     final, cross_fit = CandidateGenerator(context, np.arange(len(data.user_ids)), -1), CrossFit.of(context)
     cross_fit.add_blends(final)
-    items = pa.table({"item_id": data.item_ids})
-    for name, generator in {"final": final, **cross_fit.generators}.items():
-        save(Served(generator.retriever(), items, Segments(pd.DataFrame())), data, folder / f"side-{name}")
+    served = Served(final.retriever(), pa.table({"item_id": data.item_ids}), Segments(pd.DataFrame()))
+    save_with_folds(served, cross_fit.retrievers(), data, folder)
     return time.monotonic() - started
 
 
@@ -87,16 +88,14 @@ def measure(
 ) -> None:
     """Put (seconds per 100,000 users, MiB of the item side, MiB more at the peak) into `found`."""
     torch.set_num_threads(1)
-    folds = {int(path.name.removeprefix("side-")): load(path) for path in folder.glob("side-[0-9]*")}
-    final = load(folder / "side-final")
-    retrievers = {fold: served.retriever for fold, served in folds.items()}
+    final, folds = load_with_folds(folder)
     item_ids = final.items["item_id"].combine_chunks()
-    answering = Answering(final.retriever, retrievers, item_ids, ("blend", "blend_with_time"))
+    answering = Answering(final.retriever, folds, item_ids, ("blend", "blend_with_time"))
     parts = list(data.parts(size))
     chosen = [parts[i] for i in np.linspace(0, len(parts) - 1, min(partitions, len(parts))).astype(int)]
     answering.answers(chosen[0])  # pages of the item side are mapped when they are first read
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew: loading has one of its own
     before = resident("VmRSS")
+    forget_peak()  # loading has one of its own
     started = time.monotonic()
     users = 0
     for part in chosen:
@@ -104,6 +103,11 @@ def measure(
         users += len(part.user_ids)
     seconds = (time.monotonic() - started) / users * 100_000
     found.put((seconds, before, resident("VmHWM") - before))
+
+
+def forget_peak() -> None:
+    """Let this process's peak of memory start anew; on Linux."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def resident(field: str) -> float:
@@ -115,7 +119,7 @@ def resident(field: str) -> float:
 def largest(folder: Path, count: int) -> list[str]:
     """Return the `count` largest arrays of the retriever of all users, with their size."""
     sizes = {}
-    for file in folder.glob("side-final/*.safetensors"):
+    for file in folder.glob(f"{FINAL}/*.safetensors"):
         with safe_open(file, "np") as opened:
             sizes |= {name: opened.get_tensor(name).nbytes for name in opened.keys()}  # noqa: SIM118
     best = sorted(sizes, key=lambda name: -sizes[name])[:count]
@@ -135,13 +139,15 @@ def main() -> None:
     if options.smoke:
         small = {"users": "300,600", "items": 500, "size": 100, "prompts": 100}
         options = argparse.Namespace(**vars(options) | small)
-    print("| users | fit s | s per 100,000 users | item side MiB | MiB more at the peak | largest arrays |")
-    print("|---:|---:|---:|---:|---:|---|")
+    titles = ("users", "fit s", "fit MiB", "s per 100,000 users", "item side MiB", "MiB more at the peak")
+    print(f"| {' | '.join(titles)} | largest arrays |\n{'|---:' * len(titles)}|---|")
     for users in map(int, options.users.split(",")):
         data = generated(users, options.items)
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
+            forget_peak()
             fit = prepare(data, folder, options.prompts)
+            peak = resident("VmHWM")
             queue: multiprocessing.Queue = multiprocessing.get_context("spawn").Queue()
             sizes = (options.partitions, options.size, queue)
             process = multiprocessing.get_context("spawn").Process(
@@ -151,7 +157,8 @@ def main() -> None:
             seconds, side, more = queue.get()
             process.join()
             names = ", ".join(largest(folder, 3))
-        print(f"| {users:,} | {fit:.0f} | {seconds:.0f} | {side:,.0f} | {more:,.0f} | {names} |", flush=True)
+        cells = f"{users:,} | {fit:.0f} | {peak:,.0f} | {seconds:.0f} | {side:,.0f} | {more:,.0f}"
+        print(f"| {cells} | {names} |", flush=True)
 
 
 if __name__ == "__main__":

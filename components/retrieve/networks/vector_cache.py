@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import copyfile
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -24,21 +25,35 @@ FILE = "text_vectors.npz"
 FOLDER = "sentence-vectors"
 """Beside the checkpoints of all runs, one file per encoder."""
 
+_held: WeakValueDictionary[tuple[Path, bytes], Vectors] = WeakValueDictionary()
+"""What was returned and is still in use: models of all folds read one array."""
+
 
 def vectors_of(texts: Sequence[str], file: Path, encode: Callable[[Sequence[str]], Vectors]) -> Vectors:
     """Return [texts, dim]: what `file` has, by the text's hash, and `encode` of the rest.
 
-    After new texts `file` holds the vectors of `texts` and no others.
+    After new texts `file` holds the vectors of `texts` and no others. What an earlier call returned is
+    returned again as long as it is in use.
     """
     keys = [hashlib.blake2b(str(text).encode(), digest_size=16).digest() for text in texts]
+    asked = file, hashlib.blake2b(b"".join(keys)).digest()
+    vectors = _held.get(asked)
+    if vectors is None:
+        vectors = _held[asked] = _vectors(texts, keys, file, encode)
+    return vectors
+
+
+def _vectors(
+    texts: Sequence[str], keys: Sequence[bytes], file: Path, encode: Callable[[Sequence[str]], Vectors]
+) -> Vectors:
     known, saved = read_archive(file, _read) or ({}, None)
     missing = [row for row, key in enumerate(keys) if key not in known]
     if not missing and saved is not None:
         return saved[[known[key] for key in keys]]
-    new = encode([str(texts[row]) for row in missing])
-    vectors = np.empty((len(keys), new.shape[1]), np.float32)
-    vectors[missing] = new
+    vectors = new = encode([str(texts[row]) for row in missing])  # a million items' are not copied
     if saved is not None:
+        vectors = np.empty((len(keys), new.shape[1]), np.float32)
+        vectors[missing] = new
         found = [row for row, key in enumerate(keys) if key in known]
         vectors[found] = saved[[known[keys[row]] for row in found]]
     with atomic_file(file) as unfinished, unfinished.open("wb") as opened:

@@ -13,15 +13,21 @@ from torch import Tensor
 
 LARGE = 1 << 20
 """Bytes of an array that is written once however many objects hold it."""
+BESIDE = "beside:"
+"""Prefix of the names of arrays in another folder."""
 Spec = dict[str, Any]
 
 
 class ArrayWriter:
-    """Writes arrays to `folder`, and describes in JSON what they belong to."""
+    """Writes arrays to `folder`, and describes in JSON what they belong to.
 
-    def __init__(self, folder: Path) -> None:
+    A large array that `beside` has already is not written again: its reader needs that of `beside`.
+    """
+
+    def __init__(self, folder: Path, beside: "ArrayWriter | None" = None) -> None:
         self.folder = folder
         self.arrays: dict[str, np.ndarray] = {}
+        self.beside = beside
 
     def add(self, name: str, value: Any) -> Spec:
         """Return the description of `value`: array, sparse matrix, tensor, number, text, or made of these.
@@ -54,11 +60,15 @@ class ArrayWriter:
 
     def _put(self, name: str, array: np.ndarray) -> str:
         """Return the name of `array`, that of an equal one if it is large."""
-        for known, other in self.arrays.items() if array.nbytes >= LARGE else ():
+        for known, other in self._all().items() if array.nbytes >= LARGE else ():
             if other.dtype == array.dtype and np.array_equal(other, array):
                 return known
         self.arrays[name] = np.ascontiguousarray(array)
         return name
+
+    def _all(self) -> dict[str, np.ndarray]:
+        beside = self.beside.arrays if self.beside else {}
+        return {f"{BESIDE}{name}": array for name, array in beside.items()} | self.arrays
 
     def write(self) -> None:
         """Write the arrays, those of one group (their name's first two words) at a time."""
@@ -72,11 +82,13 @@ class ArrayWriter:
 class ArrayReader:
     """Reads what an ArrayWriter wrote; `classes` are those of the objects."""
 
-    def __init__(self, folder: Path, classes: Iterable[type]) -> None:
+    def __init__(self, folder: Path, classes: Iterable[type], beside: "ArrayReader | None" = None) -> None:
         self.classes = {cls.__name__: cls for cls in classes}
         # Mapped, not read: processes of one machine share the pages.
         files = map(load_file, sorted(folder.glob("*.safetensors")))
         self.tensors = {name: tensor for file in files for name, tensor in file.items()}
+        if beside:
+            self.tensors |= {f"{BESIDE}{name}": tensor for name, tensor in beside.tensors.items()}
 
     def get(self, spec: Spec, **attributes: Any) -> Any:
         """Return what `spec` describes, an object with further `attributes`."""

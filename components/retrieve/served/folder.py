@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,6 +29,7 @@ from components.shared.errors import DataError
 from data_contracts.evaluation import ONLINE
 
 SETTINGS, ITEMS, SEGMENTS = "retriever.json", "items.parquet", "segments.parquet"
+FINAL, FOLD = "final", "fold-"
 CLASSES = (
     Content, Histories, ItemSide, ItemToItem, Popularity, Sales, SegmentPopularity, TransitionGraph,
 )  # fmt: skip
@@ -47,9 +49,21 @@ def save(served: Served, data: Interactions, folder: Path) -> None:
 
     Lists that an online system showed are no model: they are left out, of a fusion too.
     """
-    retriever = served.retriever
+    _write(served, data, ArrayWriter(folder))
+
+
+def save_with_folds(served: Served, folds: Mapping[int, Retriever], data: Interactions, folder: Path) -> None:
+    """Write `served` and the retrievers of `folds` below `folder`, the large arrays of both once."""
+    final = ArrayWriter(folder / FINAL)
+    _write(served, data, final)
+    for number, retriever in folds.items():
+        writer = ArrayWriter(folder / f"{FOLD}{number}", beside=final)
+        _write(dataclasses.replace(served, retriever=retriever), data, writer)
+
+
+def _write(served: Served, data: Interactions, writer: ArrayWriter) -> None:
+    retriever, folder, blends = served.retriever, writer.folder, None
     folder.mkdir(parents=True, exist_ok=True)
-    writer, blends = ArrayWriter(folder), None
     models: dict[str, Spec] = {}
     for name, model in _scorers(retriever).items():
         models[name] = networks.describe(writer, name, model) or writer.add(f"models.{name}", model)
@@ -80,9 +94,20 @@ def save(served: Served, data: Interactions, folder: Path) -> None:
 
 def load(folder: Path) -> Served:
     """Return what `save` wrote to `folder`. Raises DataError."""
+    return _read(folder)[0]
+
+
+def load_with_folds(folder: Path) -> tuple[Served, dict[int, Retriever]]:
+    """Return what `save_with_folds` wrote below `folder`. Raises DataError."""
+    served, beside = _read(folder / FINAL)
+    numbers = [int(path.name.removeprefix(FOLD)) for path in folder.glob(f"{FOLD}*")]
+    return served, {n: _read(folder / f"{FOLD}{n}", beside)[0].retriever for n in numbers}
+
+
+def _read(folder: Path, beside: ArrayReader | None = None) -> tuple[Served, ArrayReader]:
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        reader = ArrayReader(folder, CLASSES)
+        reader = ArrayReader(folder, CLASSES, beside)
         items, segments = pq.read_table(folder / ITEMS), pq.read_table(folder / SEGMENTS).to_pandas()
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{folder}: not a served folder ({error}); run the step retrieve again") from error
@@ -105,7 +130,7 @@ def load(folder: Path) -> Served:
         content = reader.get(settings["content"], config=config.content)
         new_items = NewItems(content, is_new, created)
     retriever = Retriever(config, models, reader.get(settings["fallback"]), is_new, new_items)
-    return Served(retriever, items, Segments(segments))
+    return Served(retriever, items, Segments(segments)), reader
 
 
 def _scorers(retriever: Retriever) -> dict[str, Recommender]:

@@ -86,3 +86,14 @@ def test_without_a_place_for_checkpoints_nothing_outlives_the_run(tmp_path: Path
     with shared("", EncoderConfig(), "f", tmp_path / "run"):
         vectors_of(["soap"], tmp_path / "run" / FILE, Encoder())
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [FILE]
+
+
+def test_vectors_in_use_are_read_once(tmp_path) -> None:
+    encoder, file = Encoder(), tmp_path / FILE
+    first = vectors_of(["soap", "comb"], file, encoder)
+    assert vectors_of(["soap", "comb"], file, encoder) is first
+    other = vectors_of(["comb", "soap"], file, encoder)
+    assert np.array_equal(other, first[::-1])
+    copied = first.copy()
+    del first, other
+    assert np.array_equal(vectors_of(["soap", "comb"], file, encoder), copied)
