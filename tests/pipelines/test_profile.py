@@ -121,5 +121,5 @@ def test_every_key_is_shown_below_its_help() -> None:
 
 def test_a_key_shows_its_default_and_a_choice_its_options() -> None:
     shown = profile.to_yaml(profile.load("tiny"))
-    assert "# Users. Default: 1600\n  users: 120\n" in shown
+    assert "# Users. Default: 1200\n  users: 120\n" in shown
     assert "One of leave_one_out, temporal. Default: leave_one_out\n  split: leave_one_out\n" in shown

@@ -12,7 +12,7 @@ from components.shared.config import Seed, Share, strict
 class SampleConfig:
     """Size and shape of a generated log."""
 
-    users: PositiveInt = 1600
+    users: PositiveInt = 1200
     """Users."""
     items: PositiveInt = 4000
     """Items of the catalogue."""

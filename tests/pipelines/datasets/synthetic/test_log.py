@@ -28,10 +28,10 @@ def test_tables_have_the_contracts_types_and_sizes(folder):
         if name == "exposures":  # the generated online system logs no propensities
             schema = schema.remove(schema.get_field_index("propensities"))
         assert pq.read_schema(folder / f"{name}.parquet") == schema
-    assert (len(rows(folder, "users")), len(rows(folder, "items"))) == (1600, 4000)
+    assert (len(rows(folder, "users")), len(rows(folder, "items"))) == (1200, 4000)
     items = Counter(user for user, _ in {(e["user_id"], e["item_id"]) for e in rows(folder, "events")})
-    assert 9 < sum(items.values()) / 1600 < 16
-    assert 0.02 < sum(count < 5 for count in items.values()) / 1600 < 0.2  # the cleaning has something to do
+    assert 9 < sum(items.values()) / 1200 < 16
+    assert 0.02 < sum(count < 5 for count in items.values()) / 1200 < 0.2  # the cleaning has something to do
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(folder, tmp_path):
