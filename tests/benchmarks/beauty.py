@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import retrieve
@@ -35,7 +36,8 @@ from components.sft.config import SftConfig
 from components.shared.artifacts.outputs import atomic_file
 from components.shared.language_model.load import load
 from components.shared.language_model.ranker import Ranker
-from components.shared.language_model.scoring import question, ranking, score_all
+from components.shared.language_model.scoring import Worth, question, ranking, score_each
+from components.shared.language_model.trunk import Trunk, equal_layers
 from components.shared.metrics import mean, set_ilad
 from components.shared.prompting.table import PromptRow, read_prompts
 from data_contracts.tables import SPLITS
@@ -62,11 +64,13 @@ def fine_tune(name: str, options: argparse.Namespace, cache: Path, model: Path, 
     config = SftConfig(
         answers=options.answers,
         max_examples=options.examples,
+        negatives=options.negatives,
         fuse_prompts=options.fuse,
         epochs=0 if name == UNTRAINED else 1,
         batch_size=32,
         micro_batch_size=32 if torch.cuda.is_available() else 8,
         max_length=2048,
+        train_layers=options.train_layers,
         seed=seed,
     )
     inputs = {"prompts": cache / "prompts", "base_model": cache / "base", "model": model}
@@ -83,8 +87,9 @@ def go_on(name: str, options: argparse.Namespace, cache: Path, model: Path, seed
         group_size=16,
         learning_rate=5.0e-5 if business else 2.0e-5,
         eval_every=max(1, options.steps // 2),
-        eval_prompts=500,
+        eval_prompts=options.validated,
         save_every=10,
+        train_layers=options.train_layers,
         reward=RewardWeights(lcs=0.0, ndcg=1.0, business=business),
         seed=seed,
     )
@@ -114,27 +119,39 @@ def values_of(rows: Sequence[PromptRow], logits: Sequence[Sequence[float]]) -> n
     return np.array(values).T
 
 
-def scored(model: Path, rows: Sequence[PromptRow]) -> np.ndarray:
-    """Return METRICS of each prompt in the model's order; its scores are cached beside it."""
-    lm, ranker = load(model), Ranker.read(model)
-    folder = model.with_name(f"scores of {model.name}")
-    folder.mkdir(exist_ok=True)
-    logits = []
+def scored(folder: Path, models: Sequence[str], rows: Sequence[PromptRow]) -> dict[str, np.ndarray]:
+    """Return METRICS of each prompt in the order of each of `models`; their scores are cached in `folder`."""
+    rankers = [Ranker.read(folder / name) for name in models]
+    kept = folder / "scores"
+    kept.mkdir(exist_ok=True)
+    readers: list[Any] = []
+    worths: list[Worth] = [{} for _ in models]
+    logits: list[list[list[float]]] = [[] for _ in models]
     for start in range(0, len(rows), CHUNK):
-        part, file = rows[start : start + CHUNK], folder / f"{start}.npz"
+        part, file = rows[start : start + CHUNK], kept / f"{start}.npz"
         if not file.is_file():
             begun = time.monotonic()
-            scores = score_all(lm, [question(lm.tokenizer, ranker.answers, row) for row in part])
-            with atomic_file(file) as partial, partial.open("wb") as opened:
-                np.savez(opened, scores=np.array([value for row in scores for value in row]))
+            if not readers:
+                tokenizer, readers = opened([folder / name for name in models])
+            asked = [question(tokenizer, rankers[0].answers, row) for row in part]
+            scores, _ = score_each(readers, asked, None, worths)
+            flat = np.array([[value for row in own for value in row] for own in scores])
+            with atomic_file(file) as partial, partial.open("wb") as stream:
+                np.savez(stream, scores=flat)
             rate = len(part) / (time.monotonic() - begun)
-            print(
-                f"{folder.name}: {start + len(part)} of {len(rows)}, {rate:.1f} prompts a second", flush=True
-            )
+            print(f"{start + len(part)} of {len(rows)} scored, {rate:.2f} prompts a second", flush=True)
         ends = np.cumsum([len(row.candidates) for row in part])
-        own = np.split(np.load(file)["scores"], ends[:-1])
-        logits += ranker.all_logits(own, [row.scores for row in part])
-    return values_of(rows, logits)
+        for ranker, found, own in zip(rankers, logits, np.load(file)["scores"], strict=True):
+            found += ranker.all_logits(np.split(own, ends[:-1]), [row.scores for row in part])
+    return {name: values_of(rows, found) for name, found in zip(models, logits, strict=True)}
+
+
+def opened(models: Sequence[Path]) -> tuple[Any, list[Any]]:
+    """Return the tokenizer of `models` and what reads prompts; equal first layers are computed once."""
+    loaded = [load(model) for model in models]
+    readers = [lm.model for lm in loaded]
+    depth = min(equal_layers(models[0], other) for other in models[1:])
+    return loaded[0].tokenizer, Trunk(readers, depth).uppers if depth else readers
 
 
 def trained(options: argparse.Namespace, cache: Path, rows: Sequence[PromptRow]) -> dict[str, np.ndarray]:
@@ -150,7 +167,8 @@ def trained(options: argparse.Namespace, cache: Path, rows: Sequence[PromptRow])
         for name, train in stages.items():
             if not (folder / name).is_dir():
                 train(name, options, cache, folder / name, seed)
-            found[name].append(scored(folder / name, rows))
+        for name, values in scored(folder, list(stages), rows).items():
+            found[name].append(values)
     return {name: np.mean(values, axis=0) for name, values in found.items()}
 
 
@@ -202,9 +220,12 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=100, help="best items of each model that the blend ranks")
     parser.add_argument("--answers", default="title_likelihood", choices=("title_likelihood", "label_logits"))
     parser.add_argument("--examples", type=int, default=9600, help="train prompts of SFT; 0 = all")
+    parser.add_argument("--negatives", type=int, default=0, help="candidates beside the label; 0 = all")
     parser.add_argument("--fuse", type=int, default=600, help="prompts that the weights are learnt from")
     parser.add_argument("--steps", type=int, default=40, help="of GRPO and of its control")
     parser.add_argument("--per-step", type=int, default=32, help="prompts of each of these")
+    parser.add_argument("--validated", type=int, default=500, help="prompts that judge GRPO's best step")
+    parser.add_argument("--train-layers", type=int, default=0, help="topmost layers that learn; 0 = all")
     parser.add_argument("--seeds", type=int, default=1, help="trainings whose values are averaged by prompt")
     parser.add_argument("--test", type=int, default=0, help="test prompts that are asked; 0 = all")
     parser.add_argument("--everybody", action="store_true", help="also ask where no order can matter")
