@@ -4,7 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from components.shared.config import Dtype, Fraction, strict
+from components.shared.config import Dtype, Fraction, Share, strict
 
 FourWeights = tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
@@ -57,6 +57,8 @@ class NextItemConfig:
     """Share of activations dropped in training."""
     negatives: NonNegativeInt = 0
     """Uniform negatives that a batch shares in the softmax loss; 0 = the whole catalogue."""
+    label_smoothing: Share = 0.0
+    """Share of each label's weight that all items get alike, in the softmax over the whole catalogue."""
     prefixes: bool = False
     """Learn each item from its own copy of the history before it: more per epoch, slower if that is long."""
     temperature: NonNegativeFloat = 0.15

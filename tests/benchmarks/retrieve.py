@@ -89,7 +89,7 @@ def beauty_config(epochs: int, seed: int = 0) -> RetrieveConfig:
     return RetrieveConfig(
         seed=seed,
         sasrec=SasrecConfig(**{**wide, "training": large_batches}),
-        sasrec_text=SasrecConfig(**{**wide, "training": large_batches}),
+        sasrec_text=SasrecConfig(**{**wide, "label_smoothing": 0.05, "training": large_batches}),
         bsarec=BsarecConfig(**{**small, "training": by_prefix}),
         sasrec_bce=SasrecConfig(**{**wide, "training": dataclasses.replace(by_prefix, **thrice)}),
         gru4rec=NextItemConfig(dim=128, layers=1, **shared),

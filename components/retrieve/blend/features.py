@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,8 @@ from components.retrieve.ranking import Scorer
 
 LATEST, DECAY = 10, 0.8
 """Items of the history that an item is compared with, and the weight of each relative to the next later."""
-ITEM_FACTS = ("text", "text, last", "brand", "brand, last", "category", "category, last", "popularity")
+POPULARITIES = ("popularity", "popularity in brand", "popularity in category")
+ITEM_FACTS = ("text", "text, last", "brand", "brand, last", "category", "category, last", *POPULARITIES)
 ROWS = 16
 
 
@@ -43,6 +45,13 @@ class ItemSide:
     def names(self) -> tuple[str, ...]:
         """The features' names; facts of the request's time come last."""
         return (*self.models, *counts.NAMES, *ITEM_FACTS, *sales.NAMES)
+
+    @cached_property
+    def popularities(self) -> npt.NDArray[np.float64]:
+        """POPULARITIES of every item, [items, 3]: log(1 + x), less that of its brand and of its category."""
+        own = np.log1p(self.popularity)
+        of_kinds = [np.log1p(_totals(values, self.popularity)) for values in (self.brands, self.categories)]
+        return np.stack([own, *(own - of_kind for of_kind in of_kinds)], axis=-1)
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ def _item_facts(side: ItemSide, histories: Histories, items: Ints) -> npt.NDArra
         for votes in (weighted, latest):
             shared = entries(votes @ holders, np.maximum(values[items], 0))
             columns.append(np.where(values[items] == NO_VALUE, 0, shared))
-    return np.stack([*columns, np.log1p(side.popularity)[items]], axis=-1)
+    return np.concatenate([np.stack(columns, axis=-1), side.popularities[items]], axis=-1)
 
 
 def _similarity(users: npt.NDArray, vectors: npt.NDArray, items: Ints) -> npt.NDArray[np.float32]:
@@ -88,6 +97,13 @@ def _similarity(users: npt.NDArray, vectors: npt.NDArray, items: Ints) -> npt.ND
         rows = slice(start, start + ROWS)
         products[rows] = np.matmul(vectors[items[rows]], users[rows, :, None])[..., 0]
     return products
+
+
+def _totals(values: Ints, counts: Ints) -> Ints:
+    """Return of each item the sum of `counts` [items] over the items of the same value; alone without one."""
+    known = np.maximum(values, 0)
+    of_values = np.bincount(known, np.where(values == NO_VALUE, 0, counts))
+    return np.where(values == NO_VALUE, counts, of_values[known])
 
 
 def _incidence(values: Ints) -> sparse.csr_array:

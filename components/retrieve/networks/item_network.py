@@ -25,6 +25,7 @@ class ItemNetwork(SequenceNetwork):
         super().__init__()
         self.num_items, self.max_length, self.prefixes = num_items, config.max_length, config.prefixes
         self.is_binary, self.negatives, self.temperature = is_binary, config.negatives, config.temperature
+        self.smoothing = config.label_smoothing
         self.items = nn.Embedding(num_items + 1, config.dim)  # the last row stands for padding
 
     @abc.abstractmethod
@@ -61,7 +62,7 @@ class ItemNetwork(SequenceNetwork):
             of_targets, of_negatives = index.split([len(targets), len(negatives)])
             table = self._scaled(self.embed(used))
             return losses.sampled_softmax(vectors, table, of_targets, of_negatives, self.num_items)
-        return losses.full_softmax(vectors.float(), self.item_vectors(), targets)
+        return losses.full_softmax(vectors.float(), self.item_vectors(), targets, self.smoothing)
 
     def recommender(self) -> "NetworkRecommender":
         """Return the recommender that ranks by this network's scores."""

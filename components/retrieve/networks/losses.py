@@ -77,7 +77,17 @@ def _rounded(
     return loss
 
 
-full_softmax = _FullSoftmax.apply
+def full_softmax(hidden: Tensor, table: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Return the mean cross-entropy of `hidden` [positions, dim] over all of `table` [items, dim].
+
+    All items get the share `smoothing` of each target's weight alike (Szegedy et al. 2016, section 7).
+    """
+    loss = _FullSoftmax.apply(hidden, table, targets)
+    if not smoothing:
+        return loss
+    # The logits' mean over the catalogue is the product with the mean item.
+    lead = (hidden * F.embedding(targets, table)).sum(1) - hidden @ table.mean(0)
+    return loss + smoothing * lead.mean()
 
 
 def sampled_softmax(

@@ -3,8 +3,10 @@ import pytest
 import torch
 
 from components.retrieve.blend.counts import FLOOR, NAMES, co_occurrences, count_features, entries, votes_of
+from components.retrieve.blend.features import ItemSide, pool_features
 from components.retrieve.blend.pool import pooled, union
-from components.retrieve.interactions import Histories
+from components.retrieve.blend.sales import Sales
+from components.retrieve.interactions import NO_VALUE, Histories
 from components.retrieve.ranking import Scorer
 
 
@@ -63,3 +65,25 @@ def test_tied_scores_enter_the_pool_by_item_index() -> None:
 
 def test_a_union_of_short_lists() -> None:
     assert union([np.array([[3, -1], [-1, -1]]), np.array([[3, 1], [2, -1]])]).tolist() == [[1, 3], [2, -1]]
+
+
+def test_popularity_among_items_of_a_brand_and_of_a_category_by_hand() -> None:
+    side = ItemSide(
+        models={"fixed": Fixed([4, 3, 2, 1])},
+        vectors=np.zeros((4, 1), np.float32),
+        brands=np.array([0, 1, 0, NO_VALUE]),
+        categories=np.array([2, 2, 2, 0]),
+        counts=co_occurrences(histories([0, 1]), 4),
+        popularity=np.array([3, 0, 4, 9]),
+        sales=Sales.of(np.array([0]), np.array([0])),
+    )
+    pool = pool_features(side, histories([1]), np.array([0]), 3)
+    found = dict(zip(side.names, pool.features[0].T, strict=True))
+    order = [pool.items[0].tolist().index(item) for item in (0, 2, 3)]
+    expected = {
+        "popularity": [4, 5, 10],
+        "popularity in brand": [4 / 8, 5 / 8, 1],  # without a brand, an item stands alone
+        "popularity in category": [4 / 8, 5 / 8, 1],
+    }
+    for name, values in expected.items():
+        assert np.exp(found[name][order]).tolist() == pytest.approx(values)

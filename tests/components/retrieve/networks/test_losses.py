@@ -16,12 +16,12 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return hidden, table, torch.tensor([0, 10, 3, 3, 7, 1, 0])
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 7, 100])
-def test_full_softmax_equals_cross_entropy_with_its_gradients(inputs, chunk, monkeypatch) -> None:
+@pytest.mark.parametrize(("chunk", "smoothing"), [(1, 0.0), (3, 0.0), (7, 0.1), (100, 0.9)])
+def test_full_softmax_equals_cross_entropy_with_its_gradients(inputs, chunk, smoothing, monkeypatch) -> None:
     monkeypatch.setattr(losses, "CHUNK", chunk)
     hidden, table, targets = inputs
-    ours = losses.full_softmax(hidden, table, targets)
-    plain = F.cross_entropy(hidden @ table.T, targets)
+    ours = losses.full_softmax(hidden, table, targets, smoothing)
+    plain = F.cross_entropy(hidden @ table.T, targets, label_smoothing=smoothing)
     assert ours.item() == pytest.approx(plain.item())
     mine = torch.autograd.grad(2 * ours, (hidden, table))
     theirs = torch.autograd.grad(2 * plain, (hidden, table))
