@@ -100,7 +100,7 @@ def _similarity(users: npt.NDArray, vectors: npt.NDArray, items: Ints) -> npt.ND
 
 
 def _totals(values: Ints, counts: Ints) -> Ints:
-    """Return of each item the sum of `counts` [items] over the items of the same value; alone without one."""
+    """Return the sum of `counts` [items] over the items of each one's value, [items]; its own without one."""
     known = np.maximum(values, 0)
     of_values = np.bincount(known, np.where(values == NO_VALUE, 0, counts))
     return np.where(values == NO_VALUE, counts, of_values[known])
