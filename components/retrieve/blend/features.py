@@ -48,7 +48,10 @@ class ItemSide:
 
     @cached_property
     def popularities(self) -> npt.NDArray[np.float64]:
-        """POPULARITIES of every item, [items, 3]: log(1 + x), less that of its brand and of its category."""
+        """POPULARITIES of every item, [items, 3].
+
+        As log(1 + x); within a brand or category, less that of all its items.
+        """
         own = np.log1p(self.popularity)
         of_kinds = [np.log1p(_totals(values, self.popularity)) for values in (self.brands, self.categories)]
         return np.stack([own, *(own - of_kind for of_kind in of_kinds)], axis=-1)
@@ -100,7 +103,10 @@ def _similarity(users: npt.NDArray, vectors: npt.NDArray, items: Ints) -> npt.ND
 
 
 def _totals(values: Ints, counts: Ints) -> Ints:
-    """Return the sum of `counts` [items] over the items of each one's value, [items]; its own without one."""
+    """Return each item's total of `counts` over all items of its value.
+
+    An item without a value has its own count.
+    """
     known = np.maximum(values, 0)
     of_values = np.bincount(known, np.where(values == NO_VALUE, 0, counts))
     return np.where(values == NO_VALUE, counts, of_values[known])
