@@ -107,9 +107,8 @@ def _totals(values: Ints, counts: Ints) -> Ints:
 
     An item without a value has its own count.
     """
-    known = np.maximum(values, 0)
-    of_values = np.bincount(known, np.where(values == NO_VALUE, 0, counts))
-    return np.where(values == NO_VALUE, counts, of_values[known])
+    of_values = counts @ _incidence(values)
+    return np.where(values == NO_VALUE, counts, of_values[np.maximum(values, 0)])
 
 
 def _incidence(values: Ints) -> sparse.csr_array:
