@@ -3,12 +3,13 @@
     python tests/benchmarks/beauty.py --cache FOLDER
 
 prints NDCG@10, ILAD@10 and novelty@10 (bits) of the candidates' order, of LightGBM with the same facts, of
-the base model, after SFT, and after the same steps of GRPO, of its control (SFT's loss on the same prompts)
-and of GRPO with business terms; then their differences with intervals over all test users. Only prompts
-whose label is among the first K are asked: any order of the others has the same NDCG@10 (`--everybody` asks
-them too). ILAD and novelty are of the prompts whose label is among the K. Each stage leaves its result in
-the cache folder, which belongs to these options, and a second call resumes after the last one. `--test` takes
-a seeded sample of the test prompts. RECLLM_DATA names the folder of the public datasets.
+the base model, after SFT, of SFT's scores beside LightGBM's instead of the order's, and after the same steps
+of GRPO, of its control (SFT's loss on the same prompts) and of GRPO with business terms; then their
+differences with intervals over all test users. Only prompts whose label is among the first K are asked: any
+order of the others has the same NDCG@10 (`--everybody` asks them too). ILAD and novelty are of the prompts
+whose label is among the K. Each stage leaves its result in the cache folder, which belongs to these options,
+and a second call resumes after the last one. `--test` takes a seeded sample of the test prompts. RECLLM_DATA
+names the folder of the public datasets.
 """
 
 # Smoke run, some thirty seconds, without any data: python tests/benchmarks/beauty.py --smoke
@@ -35,7 +36,7 @@ from components.sft import job as sft
 from components.sft.config import SftConfig
 from components.shared.artifacts.outputs import atomic_file
 from components.shared.language_model.load import load
-from components.shared.language_model.ranker import Ranker
+from components.shared.language_model.ranker import Ranker, target_shares
 from components.shared.language_model.scoring import Worth, question, ranking, score_each
 from components.shared.language_model.trunk import Trunk, equal_layers
 from components.shared.metrics import mean, set_ilad
@@ -45,12 +46,14 @@ from data_contracts.tables import SPLITS
 CHUNK = 1000
 """Prompts whose scores are saved together."""
 ORDER, LIGHTGBM, UNTRAINED, SFT = "candidates' order", "LightGBM, same facts", "untrained", "SFT"
+BOTH = "LightGBM and SFT"
 GRPO, CONTROL, BUSINESS = "GRPO", "control", "GRPO, ILAD and novelty"
 COMPARED = (
     (LIGHTGBM, ORDER),
     (UNTRAINED, ORDER),
     (SFT, ORDER),
     (SFT, LIGHTGBM),
+    (BOTH, LIGHTGBM),
     (GRPO, SFT),
     (CONTROL, SFT),
     (GRPO, CONTROL),
@@ -119,57 +122,75 @@ def values_of(rows: Sequence[PromptRow], logits: Sequence[Sequence[float]]) -> n
     return np.array(values).T
 
 
-def scored(folder: Path, models: Sequence[str], rows: Sequence[PromptRow]) -> dict[str, np.ndarray]:
-    """Return METRICS of each prompt in the order of each of `models`; their scores are cached in `folder`."""
-    rankers = [Ranker.read(folder / name) for name in models]
+def scored(
+    folder: Path, models: Sequence[str], rows: Sequence[PromptRow], split: str
+) -> list[list[np.ndarray]]:
+    """Return the scores of each prompt's candidates by each of `models`; they are cached in `folder`."""
+    answers = Ranker.read(folder / models[0]).answers
     kept = folder / "scores"
     kept.mkdir(exist_ok=True)
     readers: list[Any] = []
     worths: list[Worth] = [{} for _ in models]
-    logits: list[list[list[float]]] = [[] for _ in models]
+    found: list[list[np.ndarray]] = [[] for _ in models]
     for start in range(0, len(rows), CHUNK):
-        part, file = rows[start : start + CHUNK], kept / f"{start}.npz"
+        part, file = rows[start : start + CHUNK], kept / f"{split} {start}.npz"
         if not file.is_file():
             begun = time.monotonic()
             if not readers:
                 tokenizer, readers = opened([folder / name for name in models])
-            asked = [question(tokenizer, rankers[0].answers, row) for row in part]
+            asked = [question(tokenizer, answers, row) for row in part]
             scores, _ = score_each(readers, asked, None, worths)
             flat = np.array([[value for row in own for value in row] for own in scores])
             with atomic_file(file) as partial, partial.open("wb") as stream:
                 np.savez(stream, scores=flat)
             rate = len(part) / (time.monotonic() - begun)
-            print(f"{start + len(part)} of {len(rows)} scored, {rate:.2f} prompts a second", flush=True)
+            print(
+                f"{start + len(part)} of {len(rows)} {split} prompts scored, {rate:.2f} a second", flush=True
+            )
         ends = np.cumsum([len(row.candidates) for row in part])
-        for ranker, found, own in zip(rankers, logits, np.load(file)["scores"], strict=True):
-            found += ranker.all_logits(np.split(own, ends[:-1]), [row.scores for row in part])
-    return {name: values_of(rows, found) for name, found in zip(models, logits, strict=True)}
+        for own, flat in zip(found, np.load(file)["scores"], strict=True):
+            own += np.split(flat, ends[:-1])
+    return found
 
 
 def opened(models: Sequence[Path]) -> tuple[Any, list[Any]]:
     """Return the tokenizer of `models` and what reads prompts; equal first layers are computed once."""
     loaded = [load(model) for model in models]
     readers = [lm.model for lm in loaded]
-    depth = min(equal_layers(models[0], other) for other in models[1:])
+    depth = min((equal_layers(models[0], other) for other in models[1:]), default=0)
     return loaded[0].tokenizer, Trunk(readers, depth).uppers if depth else readers
 
 
-def trained(options: argparse.Namespace, cache: Path, rows: Sequence[PromptRow]) -> dict[str, np.ndarray]:
+def trained(
+    options: argparse.Namespace, cache: Path, rows: Sequence[PromptRow], by_trees: Sequence[PromptRow]
+) -> dict[str, np.ndarray]:
     """Run the stages that `cache` does not hold yet; return METRICS by model, the means over seeds."""
     if not (cache / "base").is_dir():
         random = RandomWeights(hidden_size=32) if options.smoke else None
         base_model.run(BaseModelConfig(random_weights=random), cache / "base")
     stages = {UNTRAINED: fine_tune, SFT: fine_tune, GRPO: go_on, CONTROL: go_on, BUSINESS: go_on}
-    found: dict[str, list[np.ndarray]] = {name: [] for name in stages}
+    valid = read_prompts(cache / "prompts" / TREES, "valid", options.fuse)
+    found: dict[str, list[np.ndarray]] = {name: [] for name in (*stages, BOTH)}
     for seed in range(options.seeds):
         folder = cache / f"seed {seed}"
         folder.mkdir(exist_ok=True)
         for name, train in stages.items():
             if not (folder / name).is_dir():
                 train(name, options, cache, folder / name, seed)
-        for name, values in scored(folder, list(stages), rows).items():
-            found[name].append(values)
+        scores = dict(zip(stages, scored(folder, list(stages), rows, "test"), strict=True))
+        for name, own in scores.items():
+            found[name].append(ordered(Ranker.read(folder / name), own, rows))
+        (of_valid,) = scored(folder, [SFT], valid, "valid")
+        shares = [target_shares(row) for row in valid]
+        both = Ranker(options.answers).fitted(of_valid, [row.scores for row in valid], shares)
+        print(f"{BOTH}: {both.scale:.3g} x model + {both.fuse:.3g} x LightGBM", flush=True)
+        found[BOTH].append(ordered(both, scores[SFT], by_trees))
     return {name: np.mean(values, axis=0) for name, values in found.items()}
+
+
+def ordered(ranker: Ranker, scores: Sequence[np.ndarray], rows: Sequence[PromptRow]) -> np.ndarray:
+    """Return METRICS of each prompt in the order of the model's `scores` and the prompt's."""
+    return values_of(rows, ranker.all_logits(scores, [row.scores for row in rows]))
 
 
 def difference(values: np.ndarray, users: int) -> str:
@@ -183,14 +204,16 @@ def difference(values: np.ndarray, users: int) -> str:
 def measure(data: Interactions, titles: list[str], options: argparse.Namespace, cache: Path) -> list[str]:
     """Run all stages that `cache` does not hold yet, and return the lines of both tables."""
     prompts = cache / "prompts"
-    if not all((prompts / f"{split}.parquet").is_file() for split in (*SPLITS, f"{TREES}/test")):
+    if not all(
+        (prompts / f"{split}.parquet").is_file() for split in (*SPLITS, f"{TREES}/valid", f"{TREES}/test")
+    ):
         prompts.mkdir(parents=True, exist_ok=True)
         write_prompts(data, titles, options.order, (options.k, options.pool), options.everybody, prompts)
     rows, by_trees = (read_prompts(folder, "test", options.test) for folder in (prompts, prompts / TREES))
     values = {
         ORDER: values_of(rows, [row.scores for row in rows]),
         LIGHTGBM: values_of(by_trees, [row.scores for row in by_trees]),
-        **trained(options, cache, rows),
+        **trained(options, cache, rows, by_trees),
     }
     users = len(data.queries("test")) * len(rows) // len(read_prompts(prompts, "test"))
     return tables(values, np.array([bool(row.labels) for row in rows]), users)

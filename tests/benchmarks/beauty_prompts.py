@@ -26,7 +26,7 @@ from data_contracts.tables import PROMPTS, SPLITS
 
 MODELS = ("item_to_item", "directed", "transition_graph", "content")
 TREES = "trees"
-"""Folder of the test prompts whose scores are LightGBM's."""
+"""Folder of the validation and test prompts whose scores are LightGBM's."""
 SHOWN = 8
 """Items of the history in a prompt."""
 
@@ -44,7 +44,7 @@ def write_prompts(
     """Write each split's prompts, the first of the blend `order` as candidates.
 
     `sizes` are the candidates of a prompt and the items that each model adds to the pool. `folder`/TREES
-    gets the test prompts with the scores of boosted trees that were learnt from the same facts.
+    gets validation and test prompts with the scores of boosted trees that were learnt from the same facts.
     """
     count, pool = sizes
     config = dataclasses.replace(
@@ -61,7 +61,11 @@ def write_prompts(
     context = RetrievalContext(config, data, None, folder)
     final, cross_fit = CandidateGenerator(context, users, -1), CrossFit.of(context)
     cross_fit.add_blends(final)
-    by_trees = final.fit(order)[0].recommend(data.queries("test"), BEST)
+    by_trees = {
+        split: final.fit(order)[0].recommend(data.queries(split), BEST)
+        for split in SPLITS
+        if split != "train"
+    }
     for generator in (*cross_fit.generators.values(), final):
         generator.fit(order)[0].blends.trees = {}  # the logit's order is that of the prompts
     for split in SPLITS:
@@ -71,9 +75,9 @@ def write_prompts(
         first = RankedLists(found.lists.items[:, :count], found.lists.scores[:, :count])
         asked = prompt_rows(data, titles, split, found.queries, first, everybody and split == "test")
         _write(folder / f"{split}.parquet", list(asked.values()))
-        if split == "test":
+        if split in by_trees:
             (folder / TREES).mkdir(exist_ok=True)
-            rows = [_rescored(row, data, by_trees, n) for n, row in asked.items()]
+            rows = [_rescored(row, data, by_trees[split], n) for n, row in asked.items()]
             _write(folder / TREES / f"{split}.parquet", rows)
 
 

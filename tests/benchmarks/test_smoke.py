@@ -61,8 +61,8 @@ def test_beauty_asks_only_where_the_order_matters(run_here):
         for everybody in ([], ["--everybody"])
     ]
     few, all_ = ([line for line in lines if line.startswith("|")] for lines in tables)
-    assert few == all_ and len(few) == 19
-    asked = [next(line for line in lines if " scored, " in line).split()[0] for lines in tables]
+    assert few == all_ and len(few) == 21
+    asked = [next(line for line in lines if " test prompts scored" in line).split()[0] for lines in tables]
     assert int(asked[0]) < int(asked[1]) == 300
 
 
