@@ -226,6 +226,18 @@ class Interactions(Sequences):
         said = pc.and_(pc.not_equal(self.texts, pa.array(self.item_ids)), pc.not_equal(self.texts, ""))
         return said.to_numpy(zero_copy_only=False)
 
+    @property
+    def kinds(self) -> Ints:
+        """Each item's brand and category, [items, 2], numbered from 1 in one table; 0 for none."""
+        brands = np.where(self.brands == NO_VALUE, 0, self.brands + 1)
+        categories = np.where(self.categories == NO_VALUE, 0, self.categories + 1 + brands.max(initial=0))
+        return np.stack([brands, categories], axis=1)
+
+    @property
+    def is_described(self) -> Bools:
+        """Whether anything but its id and time is known of each item."""
+        return self.has_text | self.kinds.any(axis=1)
+
 
 def _starts(lengths: Ints) -> Ints:
     """Return where rows of these `lengths` begin in their flat list."""

@@ -63,8 +63,8 @@ def flags(report: RetrieveReport, exposures: Exposures | None, data: Interaction
 
 def text_flags(report: RetrieveReport, data: Interactions) -> Iterator[str]:
     """Yield a warning where a model has no text to read."""
-    if "sasrec_text" in (*report.config.models, *report.config.sources) and not data.has_text.any():
-        yield "No item has a title, brand or tag: sasrec_text is SASRec, by ids alone."
+    if "sasrec_text" in (*report.config.models, *report.config.sources) and not data.is_described.any():
+        yield "No item has a title, brand, category or tag: sasrec_text is SASRec, by ids alone."
 
 
 def gap_flags(report: RetrieveReport, people: int) -> list[str]:

@@ -72,7 +72,9 @@ def fit(
         vectors = known_texts(config, data, checkpoint_dir) if name == "sasrec_text" else None
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = network(name, config, data.num_items, data.tags, ids, vectors)
+            model = network(
+                name, config, data.num_items, data.tags, ids, vectors, torch.from_numpy(data.kinds)
+            )
             if name == "s3rec" and isinstance(model, Sasrec):
                 learn(
                     f"{label} pre-training",
@@ -96,10 +98,12 @@ def network(
     tags: Histories,
     ids: Ints | None = None,
     vectors: Tensor | None = None,
+    kinds: Tensor | None = None,
 ) -> SequenceNetwork:
     """Return the network of model `name`; `ids` [items, words] are TIGER's semantic ids.
 
-    `vectors` [items, width] are sentence embeddings; without them, sasrec_text is SASRec.
+    `vectors` [items, width] are sentence embeddings, `kinds` [items, 2] those of `Interactions`; without
+    them, sasrec_text is SASRec.
     """
     if name == "tiger" and ids is not None:
         return Tiger(ids, config.tiger)
@@ -107,8 +111,8 @@ def network(
         "sasrec": lambda: Sasrec(num_items, config.sasrec),
         "sasrec_text": lambda: (
             Sasrec(num_items, config.sasrec_text)
-            if vectors is None
-            else SasrecText(vectors, config.sasrec_text)
+            if vectors is None or kinds is None
+            else SasrecText(vectors, kinds, config.sasrec_text)
         ),
         "sasrec_bce": lambda: Sasrec(num_items, config.sasrec_bce, is_binary=True),
         "gru4rec": lambda: Gru4rec(num_items, config.gru4rec),
@@ -140,8 +144,8 @@ def text_vectors(config: RetrieveConfig, data: Interactions, checkpoint_dir: Pat
 
 
 def known_texts(config: RetrieveConfig, data: Interactions, checkpoint_dir: Path) -> Tensor | None:
-    """Return `text_vectors` centred, 0 for items without a text; None if no item has one."""
-    if not data.has_text.any():
+    """Return `text_vectors` centred, 0 for items without a text; None if no item has anything but an id."""
+    if not data.is_described.any():
         return None
     known = text_vectors(config, data, checkpoint_dir) * torch.from_numpy(data.has_text)[:, None]
     return centred(known)

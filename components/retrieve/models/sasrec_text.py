@@ -1,4 +1,4 @@
-"""SASRec whose item vectors are an id embedding plus a linear map of the item's sentence embedding."""
+"""SASRec whose item vectors also hold the item's brand, category and text (a sentence embedding)."""
 
 import torch
 import torch.nn.functional as F
@@ -24,23 +24,34 @@ def centred(vectors: Tensor) -> Tensor:
 
 
 class SasrecText(Sasrec):
-    """Knows rare items by their text; one whose vector is 0 has its id alone."""
+    """Adds to an item's embedding those of its kinds and a linear map of its text's vector.
+
+    So rare items are known by what they share with others. One that has neither has its id alone.
+    """
 
     vectors: Tensor
+    kinds: Tensor
 
-    def __init__(self, vectors: Tensor, config: SasrecConfig) -> None:
-        """`vectors` are [items, width]."""
+    def __init__(self, vectors: Tensor, kinds: Tensor, config: SasrecConfig) -> None:
+        """`vectors` are [items, width], `kinds` [items, 2] numbers of one table, 0 for none."""
         super().__init__(len(vectors), config)
-        padding = vectors.new_zeros(1, vectors.shape[1])
-        # The step computes them anew for a resumed training: a checkpoint holds what was learnt.
-        self.register_buffer("vectors", torch.cat([vectors, padding]), persistent=False)
+        # The step computes both anew for a resumed training: a checkpoint holds what was learnt.
+        for name, facts in (("vectors", vectors), ("kinds", kinds)):
+            padding = facts.new_zeros(1, facts.shape[1])
+            self.register_buffer(name, torch.cat([facts, padding]), persistent=False)
         self.of_text = nn.Linear(vectors.shape[1], config.dim, bias=False)
+        self.of_kind = nn.Embedding(int(self.kinds.max()) + 1, config.dim, padding_idx=0)
         init_weights(self.of_text)
+        init_weights(self.of_kind)
+        nn.init.zeros_(self.of_kind.weight[0])
 
     def embed(self, items: Tensor) -> Tensor:
         """Return [..., dim] for items [...]."""
-        return self.items(items) + self.of_text(self.vectors[items])
+        return self.items(items) + self._facts(self.vectors[items], self.kinds[items])
 
     def table(self) -> Tensor:
         """Return the vectors of all items and of padding, [items + 1, dim]."""
-        return self.items.weight + self.of_text(self.vectors)
+        return self.items.weight + self._facts(self.vectors, self.kinds)
+
+    def _facts(self, vectors: Tensor, kinds: Tensor) -> Tensor:
+        return self.of_text(vectors) + self.of_kind(kinds).sum(-2)

@@ -18,15 +18,16 @@ def describe(writer: ArrayWriter, name: str, model: Recommender) -> Spec | None:
     """Return the description of `model` if it is a network."""
     if not isinstance(model, NetworkRecommender | TigerRecommender):
         return None
-    network, vectors, ids = model.network, None, None
+    network, vectors, kinds, ids = model.network, None, None, None
     if isinstance(network, SasrecText):
-        vectors = network.vectors[:-1]
+        vectors, kinds = network.vectors[:-1], network.kinds[:-1]
     if isinstance(network, Tiger):
         ids = (network.ids[:-1].cpu() - torch.tensor([low for low, _ in network.splits])).numpy()
     return {
         "kind": KIND,
         "weights": writer.mapping(f"models.{name}.weights", network.state_dict()),
         "vectors": writer.add(f"models.{name}.vectors", vectors),
+        "kinds": writer.add(f"models.{name}.kinds", kinds),
         "ids": writer.add(f"models.{name}.ids", ids),
     }
 
@@ -35,9 +36,9 @@ def restore(
     reader: ArrayReader, name: str, spec: Spec, config: RetrieveConfig, num_items: int, tags: Histories
 ) -> Recommender:
     """Return the recommender that `spec` describes."""
-    ids, vectors = reader.get(spec["ids"]), reader.get(spec["vectors"])
+    ids, vectors, kinds = (reader.get(spec[part]) for part in ("ids", "vectors", "kinds"))
     with torch.random.fork_rng():
-        network = factory.network(name, config, num_items, tags, ids, vectors)
+        network = factory.network(name, config, num_items, tags, ids, vectors, kinds)
     weights = {key: reader.get(array) for key, array in spec["weights"].items()}
     network.load_state_dict(weights, assign=True)
     return network.recommender()

@@ -52,6 +52,7 @@ def write_tables(tmp_path: Path) -> WriteTables:
         shown: list[tuple[str, float, list[str]]] | None = None,
         created: dict[str, float] | None = None,
         brands: dict[str, str] | None = None,
+        topics: dict[str, str] | None = None,
     ) -> dict[str, Path]:
         """Item i of a user comes on day i; `shown` is (user, day, items), `created` item -> day."""
 
@@ -78,7 +79,7 @@ def write_tables(tmp_path: Path) -> WriteTables:
             {
                 "item_id": item,
                 "title": item,
-                "topic": "",
+                "topic": (topics or {}).get(item, ""),
                 "tags": (tags or {}).get(item, []),
                 "brand": (brands or {}).get(item),
                 "created_at": day(created[item]) if created and item in created else None,

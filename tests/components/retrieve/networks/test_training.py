@@ -70,7 +70,8 @@ def config(**changes: object) -> RetrieveConfig:
 def untrained(name: str, settings: RetrieveConfig, items: int = 30) -> SequenceNetwork:
     tags = histories(*([i % 4, 4 + i % 3] if i % 5 else [] for i in range(items)))
     vectors = torch.randn(items, 12) * (torch.arange(items) % 4 > 0)[:, None]
-    return models.network(name, settings, items, tags, vectors=vectors)
+    kinds = torch.stack([torch.arange(items) % 3, 3 + torch.arange(items) % 5], 1)
+    return models.network(name, settings, items, tags, vectors=vectors, kinds=kinds)
 
 
 def histories(*rows: list[int]) -> Histories:
