@@ -18,6 +18,7 @@ from components.shared.artifacts.storage import download, is_remote
 from components.shared.errors import ModelError
 from components.shared.language_model.load import check_folder, load, load_tokenizer
 from components.shared.language_model.packing import PACKED
+from components.shared.language_model.ranker import KEY
 from components.shared.language_model.wheels import wheel_folder
 from components.shared.logs import logger
 
@@ -58,6 +59,7 @@ def run(config: BaseModelConfig, output: Path) -> None:
                 repair.refuse_quantised(folder)
                 check_folder(folder)
                 repair.repair(folder)
+                _forget_ranking(folder)
                 _probe(folder)
 
 
@@ -68,6 +70,13 @@ def _naming(source: str, copy: Path) -> Iterator[None]:
         yield
     except ModelError as error:
         raise ModelError(str(error).replace(str(copy), source)) from error
+
+
+def _forget_ranking(folder: Path) -> None:
+    """Remove how an earlier training ranked by this model: the SFT to come decides that."""
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if settings.pop(KEY, None):
+        write_json(folder / "config.json", settings)
 
 
 def _probe(folder: Path) -> None:

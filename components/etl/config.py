@@ -94,7 +94,8 @@ class PromptsConfig(PromptSettings):
     test_prompts: NonNegativeInt = 0
     """Test users, a seeded sample; 0 = all."""
     label_min_engagement: float = 0.0
-    """Engagement that a label needs; the item at the label's position counts if none is that strong."""
+    """Engagement that a label of validation and test needs; the item at the label's position counts if none
+    is that strong. The label of a train prompt is the item at its position."""
     shuffle_candidates: bool = False
     """Shuffle the candidates of all training prompts; those judged and served keep their order."""
     shuffle_train_share: Share = 0.1

@@ -23,7 +23,7 @@ from components.shared.language_model.trunk import Trunk, equal_layers
 from components.shared.logs import logger, progress
 from components.shared.prompting import answer
 from components.shared.prompting.table import PromptRow
-from data_contracts.evaluation import BASE_MODEL, SCORED_MODEL, TRAINED_MODEL, UNFUSED_MODEL
+from data_contracts.evaluation import BASE_MODEL, DATA_SUMMARY, SCORED_MODEL, TRAINED_MODEL, UNFUSED_MODEL
 
 log = logger("evaluate")
 
@@ -40,7 +40,7 @@ def answer_all(
     scores candidates, without the retriever's scores; the base model then ranks by the same kind of scores.
     """
     # GRPO outputs the SFT model if no step gained, and the champion may be the model of this very run.
-    contents = {name: fingerprint.of_folder(folder) for name, folder in models.items()}
+    contents = {name: _contents(folder) for name, folder in models.items()}
     first = {contents[name]: name for name in reversed(list(models))}
     asked = [name for name in models if first[contents[name]] == name]
     answers = _answers(config, {name: models[name] for name in asked}, _rankers(models), prompts)
@@ -54,6 +54,12 @@ def answer_all(
             found |= _score(config, {SCORED_MODEL: folder}, 0, ranker, prompts)
         found[name] = answered
     return found
+
+
+def _contents(folder: Path) -> str:
+    """Return what names the model's files, among which the champion's data are none."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != DATA_SUMMARY)
+    return fingerprint.of_files(files, folder)
 
 
 def _rankers(models: Mapping[str, Path]) -> dict[str, Ranker]:

@@ -1,5 +1,6 @@
 """The gate: rules over one evaluation report. A gate that refuses is a result, not an error."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,13 +140,23 @@ def _no_worse_slice(config: GateConfig, report: EvaluationReport) -> Rule:
     opponents = {
         found.name for _, found in (_opponent(config, report, name) for name in config.beats) if found
     }
-    worse = [
-        f"{part.name} ({part.users} users) {found} against {found.baseline}"
+    compared = [
+        (part, found)
         for part in report.slices
         for found in part.differences
         if (found.model, found.baseline in opponents) == (TRAINED_MODEL, True)
-        and found.mean < 0
-        and found.p_holm <= config.slice_level
+    ]
+    # The least p-value that so many resamples can give, corrected for the number of slices.
+    needed = math.ceil(2 * len(report.slices) / config.slice_level) - 1
+    if compared and report.sample.bootstrap_samples < needed:
+        raise ConfigError(
+            f"evaluate.bootstrap_samples: {report.sample.bootstrap_samples} can show no worse slice among "
+            f"{len(report.slices)} at gate.slice_level {config.slice_level:g}; set {needed} at least"
+        )
+    worse = [
+        f"{part.name} ({part.users} users) {found} against {found.baseline}"
+        for part, found in compared
+        if found.mean < 0 and found.p_holm <= config.slice_level
     ]
     name = f"on no part of the users worse than an opponent on NDCG@10 (p at most {config.slice_level:g})"
     return Rule(name=name, figure="; ".join(worse) or "none", passed=not worse)

@@ -17,7 +17,8 @@ class RewardWeights:
     """Weights of the composite reward's terms; every term itself lies in [0, 1]."""
 
     lcs: float = 1.0
-    """Longest common subsequence of answer and labels, weighted by position and engagement."""
+    """Longest common subsequence of answer and labels, weighted by position and engagement. A train prompt
+    has one label: there it equals NDCG."""
     ndcg: float = 0.0
     """NDCG of the ranked candidates over all labels, weighted by engagement."""
     format: float = 0.4
@@ -125,7 +126,7 @@ class GrpoConfig:
     """Tokens of an answer at most."""
     eval_every: PositiveInt = 6
     """Steps between validations; the best step by NDCG@10, with business terms by the reward, may be kept."""
-    eval_prompts: PositiveInt = 32
+    eval_prompts: Annotated[int, Field(ge=2)] = 32
     """Validation prompts with a retrieved label, a seeded sample."""
     eval_batch_size: PositiveInt = 16
     """Local engine: validation prompts decoded together."""

@@ -73,6 +73,11 @@ def run(
     valid = _sample(prompts, "valid", config.eval_prompts, config.seed)
     if not valid:
         raise DataError(f"{prompts}/valid.parquet: empty; raise prompts.valid_prompts")
+    if not any(row.labels for row in valid):
+        log.warning(
+            "no validation prompt has its label among the candidates: no step can gain, and the output will "
+            "be the SFT model; raise prompts.valid_prompts or retrieve.num_candidates"
+        )
     log.info("%d prompts, groups of %d", len(rows), config.group_size)
     with (
         checkpoint_directory(

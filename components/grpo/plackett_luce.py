@@ -20,13 +20,15 @@ def sample_rankings(
 
 
 def credited_ranks(rankings: torch.Tensor, is_label: torch.Tensor) -> torch.Tensor:
-    """Return whether a label stands at each rank or below it, (samples, length).
+    """Return whether each rank can change where labels stand, (samples, length).
 
-    What follows the last label cannot change a reward that only looks at where labels stand. `is_label`:
-    (candidates,). All ranks of a ranking without a label count: all of them kept it out.
+    What follows the last label cannot, unless a label is missing that has a place: every rank kept it out.
+    `is_label`: (candidates,).
     """
     labels = is_label[rankings]
-    return (labels.flip(1).cumsum(1).flip(1) > 0) | ~labels.any(1, keepdim=True)
+    expected = is_label.sum().clamp(1, rankings.shape[1])
+    is_missing = labels.sum(1, keepdim=True) < expected
+    return (labels.flip(1).cumsum(1).flip(1) > 0) | is_missing
 
 
 def ranking_log_probs(logits: torch.Tensor, rankings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -24,6 +24,7 @@ from components.shared.language_model.scoring import (
     Question,
     answer_of,
     batches,
+    check_context,
     model_scores,
     question,
     ranking,
@@ -56,11 +57,13 @@ class Group:
 class RankedGroup:
     """One prompt of a scoring model with its sampled rankings, (samples, ranks), and their rewards.
 
-    `shares` of the candidates in the engagement are what SFT teaches.
+    `labels` are the numbers of candidates, from 1; their `shares` in the engagement, or a teacher's, are what
+    SFT teaches.
     """
 
     question: Question
     retriever: list[float]
+    labels: list[int]
     shares: list[float]
     ranker: Ranker
     rankings: torch.Tensor
@@ -73,7 +76,9 @@ class RankedGroup:
 
     def credits(self) -> torch.Tensor:
         """Return the ranks that can change the reward by where the labels stand, (samples, ranks)."""
-        return credited_ranks(self.rankings, torch.tensor(self.shares, device=self.rankings.device) > 0)
+        is_label = torch.zeros(len(self.retriever), dtype=torch.bool, device=self.rankings.device)
+        is_label[[number - 1 for number in self.labels]] = True
+        return credited_ranks(self.rankings, is_label)
 
     def logits(self, scores: torch.Tensor) -> torch.Tensor:
         """Return the candidates' logits, given the model's scores."""
@@ -134,13 +139,12 @@ def longest_prompt(
 
 def check_lengths(config: GrpoConfig, lm: LanguageModel, rows: Sequence[PromptRow]) -> None:
     """Raise ConfigError if a row, its answer included, exceeds the model's context."""
-    limit, answers = context_length(lm.model.config), Ranker.of(lm.model).answers
+    answers = Ranker.of(lm.model).answers
     if answers == "generate":
+        limit = context_length(lm.model.config)
         longest_prompt(config, lm.tokenizer, rows, {"the model's context": limit})
-        return
-    asked = [question(lm.tokenizer, answers, row) for row in rows]
-    longest = max(len(found.prompt) + max(map(len, found.answers)) for found in asked)
-    check_length(longest, limit, "lower prompts.max_prompt_tokens or prompts.title_chars")
+    else:
+        check_context(lm, [question(lm.tokenizer, answers, row) for row in rows])
 
 
 def sample_groups(
@@ -192,6 +196,7 @@ def _ranked_groups(
             RankedGroup(
                 question=asked,
                 retriever=row.scores,
+                labels=row.labels,
                 shares=target_shares(row),
                 ranker=ranker,
                 rankings=rankings,

@@ -18,6 +18,7 @@ from components.shared.language_model import lora
 from components.shared.language_model.checks import check_finite, check_length, explain_oom
 from components.shared.language_model.load import LanguageModel, context_length, load
 from components.shared.language_model.ranker import Ranker
+from components.shared.language_model.scoring import check_context
 from components.shared.logs import logger
 from components.shared.prompting.table import read_prompts
 from components.shared.tracking.tracker import Tracker
@@ -116,14 +117,17 @@ def _examples(lm: LanguageModel, config: SftConfig, prompts: Path) -> tuple[Rank
     """Return how the model ranks while it is trained, and the encoded train prompts."""
     rows = read_prompts(prompts, "train", config.max_examples, config.seed)
     if config.answers == "generate":
-        ranker, examples = Ranker(), encode(rows, lm.tokenizer, config.max_length)
+        ranker = Ranker()
+        examples: Sequence[dict[str, Any]] = encode(rows, lm.tokenizer, config.max_length)
+        longest = max(len(example["input_ids"]) for example in examples)
+        check_length(longest, context_length(lm.model.config), "lower prompts.max_prompt_tokens")
     else:
         examples = ranking.encode(rows, lm.tokenizer, config)
+        check_context(lm, [example["question"] for example in examples])
         before = ranking.fit(lm, rows, config, least=ranking.LEAST)
         log.info("before training, %s", before)
         ranker = before.ranker
     lengths = [len(example["input_ids"]) for example in examples]
-    check_length(max(lengths), context_length(lm.model.config), "lower prompts.max_prompt_tokens")
     log.info("%d examples, %.0f tokens on average", len(examples), sum(lengths) / len(lengths))
     return ranker, examples
 

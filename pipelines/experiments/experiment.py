@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import typer
 
+from components.shared.config import Answers
 from components.shared.errors import ConfigError
 from data_contracts.evaluation import TRAINED_MODEL
 from pipelines import local, profile
@@ -24,6 +25,8 @@ class Experiment:
 
     question: str
     variants: Mapping[str, Changes]
+    answers: tuple[Answers, ...] = get_args(Answers)
+    """Values of `sft.answers` with which the variants can differ."""
 
 
 _NO_GRPO: Changes = {"grpo": {"engine": "local", "steps": 0}}
@@ -64,6 +67,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "accuracy-reward": Experiment(
         question="What do the terms of the reward beside accuracy do?",
         variants={"the profile's reward": {}, "accuracy alone": {"grpo": {"reward": _ACCURACY_ALONE}}},
+        answers=("generate",),
     ),
     "reasoning": Experiment(
         question="Does reasoning before the answer make the ranking better?",
@@ -71,6 +75,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             "with reasoning": {"prompts": {"rationale": True}},
             "without reasoning": {"prompts": {"rationale": False}, "grpo": {"reward": {"reasoning": 0.0}}},
         },
+        answers=("generate",),
     ),
     "prompt-variants": Experiment(
         question="Which parts of the prompt does the model use?",
@@ -81,6 +86,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             "ids instead of words": {"prompts": {"natural_language": False}},
             "three items of history": {"prompts": {"max_history": 3}},
         },
+        answers=("generate", "label_logits"),
     ),
     "shuffled-titles": Experiment(
         question="Does the gain over the candidates' order come from what the titles say?",
@@ -112,6 +118,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             "SFT and GRPO": {"evaluate": {"reasoning_probes": 100}},
             "SFT only": {"evaluate": {"reasoning_probes": 100}, **_NO_GRPO},
         },
+        answers=("generate",),
     ),
 }
 
@@ -134,6 +141,12 @@ def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: 
         title: profile.load(profile_name, {**changes, "gate": {"dry_run": True}})
         for title, changes in experiment.variants.items()
     }
+    for changed in profiles.values():
+        if changed.sft.answers not in experiment.answers:
+            raise ConfigError(
+                f"experiment '{name}': its variants are alike with sft.answers: {changed.sft.answers} of "
+                f"profile {profile_name}; take a profile with {' or '.join(experiment.answers)}"
+            )
     folder = runs.resolve() / "experiments" / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     document: dict[str, Any] = {
         "experiment": name,

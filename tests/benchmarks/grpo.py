@@ -63,7 +63,7 @@ def ours(task: Task) -> list[float]:
         max_new_tokens=task.new_tokens,
         beta=task.beta,
         eval_every=task.steps + 1,
-        eval_prompts=1,
+        eval_prompts=2,
         save_every=0,
         dtype=task.dtype,
     )

@@ -39,7 +39,7 @@ GRPO = GrpoConfig(
     learning_rate=1.0e-3,
     max_new_tokens=4,
     eval_every=1,
-    eval_prompts=1,
+    eval_prompts=2,
     dtype="float32",
     save_every=1,
 )

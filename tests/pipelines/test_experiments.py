@@ -29,6 +29,17 @@ def test_every_variant_changes_a_profile_as_it_says(experiment: str, name: str) 
     assert all(one != loaded[0] for one in loaded[1:])
 
 
+@pytest.mark.parametrize(
+    "experiment", ["reasoning", "reasoning-perturbed", "accuracy-reward", "prompt-variants"]
+)
+def test_a_question_about_what_the_model_does_not_read_or_write_is_refused(experiment, tmp_path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"sft\.answers: title_likelihood of profile laptop; take .*generate"
+    ):
+        experiments.run(experiment, "laptop", None, tmp_path, verbose=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_changes_reach_as_deep_as_they_are_written() -> None:
     plain = profile.load("h800")
     changed = profile.load("h800", {"grpo": {"reward": {"business": {"ilad": 0.3}}}})

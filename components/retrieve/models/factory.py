@@ -144,7 +144,7 @@ def text_vectors(config: RetrieveConfig, data: Interactions, checkpoint_dir: Pat
 
 
 def known_texts(config: RetrieveConfig, data: Interactions, checkpoint_dir: Path) -> Tensor | None:
-    """Return `text_vectors` centred, 0 for items without a text; None if no item has anything but an id."""
+    """Return `text_vectors` centred, 0 for items without; None if items have ids alone."""
     if not data.is_described.any():
         return None
     known = text_vectors(config, data, checkpoint_dir) * torch.from_numpy(data.has_text)[:, None]

@@ -17,7 +17,13 @@ from typing import Any
 import torch
 
 from components.shared.config import Answers
-from components.shared.language_model.load import LanguageModel, encode_prefill, encode_prompt
+from components.shared.language_model.checks import check_length
+from components.shared.language_model.load import (
+    LanguageModel,
+    context_length,
+    encode_prefill,
+    encode_prompt,
+)
 from components.shared.language_model.packing import pack, sequence_log_probs
 from components.shared.prompting.table import Asked
 
@@ -50,6 +56,14 @@ class Question:
     def __len__(self) -> int:
         """Return the tokens of its packed row."""
         return len(pack(self.prompt, self.answers))
+
+
+def check_context(lm: LanguageModel, questions: Sequence[Question]) -> None:
+    """Raise ConfigError if a prompt with its longest answer exceeds the model's context."""
+    # Candidates do not see one another, so positions go on from the prompt in each.
+    longest = max(len(asked.prompt) + max(map(len, asked.answers)) for asked in questions)
+    remedy = "lower prompts.max_prompt_tokens or prompts.title_chars"
+    check_length(longest, context_length(lm.model.config), remedy)
 
 
 def question(tokenizer: Any, answers: Answers, asked: Asked) -> Question:

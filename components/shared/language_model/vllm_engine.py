@@ -77,6 +77,8 @@ class VllmModel:
         progress: Callable[[int], None] | None = None,
     ) -> list[list[Completion]]:
         """Return one completion of each of the chat `prompts`, as `generate.complete` does."""
+        if not prompts:
+            return []
         begun = prefills or [answer_prefix(self._tokenizer)] * len(prompts)
         limits: Sequence[Shape | None] = shapes or [None] * len(prompts)
         requests = [

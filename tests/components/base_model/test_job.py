@@ -17,6 +17,7 @@ from components.base_model.job import run
 from components.shared.errors import ModelError
 from components.shared.language_model.load import encode_completion, encode_prompt, load
 from components.shared.language_model.packing import PACKED
+from components.shared.language_model.ranker import Ranker
 from components.shared.language_model.wheels import Wheel
 from components.shared.prompting import answer
 from tests.components.base_model.conftest import TEMPLATE, make_model
@@ -44,6 +45,17 @@ def test_a_folder_comes_over_whole_and_stays_as_it_was(tiny_model_folder: Path, 
     assert contents(tmp_path / "model") == before
     (tmp_path / "model" / "config.json").write_text("{}")
     assert contents(tiny_model_folder) == before
+
+
+def test_how_a_trained_model_ranked_is_forgotten(tiny_model_folder: Path, tmp_path: Path) -> None:
+    """SFT on generated answers writes no ranker, and would be followed by scores."""
+    trained = load(tiny_model_folder, "float32")
+    Ranker("title_likelihood", scale=2.0, fuse=0.5).write(trained.model)
+    trained.model.save_pretrained(tmp_path / "trained")
+    trained.tokenizer.save_pretrained(tmp_path / "trained")
+    run(BaseModelConfig(source=str(tmp_path / "trained")), tmp_path / "model")
+    assert Ranker.read(tmp_path / "model") == Ranker()
+    assert Ranker.read(tmp_path / "trained").fuse == 0.5
 
 
 @pytest.mark.parametrize(

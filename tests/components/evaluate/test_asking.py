@@ -12,6 +12,7 @@ from components.evaluate.config import EvaluateConfig
 from components.shared.language_model.generate import Completion
 from components.shared.prompting import answer
 from components.shared.prompting.table import read_prompts
+from data_contracts.evaluation import DATA_SUMMARY
 
 
 class FakeModel:
@@ -60,20 +61,25 @@ def test_only_usable_answers_with_other_reasoning_are_tried() -> None:
     assert ignored(FakeModel(True), [text(1), text(2)], probes=0) == (None, 0)
 
 
-@pytest.mark.parametrize("file", [None, "model.safetensors", "tokenizer.json", "chat_template.jinja"])
+@pytest.mark.parametrize(
+    "file", [None, "data_summary.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"]
+)
 def test_only_models_that_are_equal_in_every_file_share_their_answers(file, tmp_path, monkeypatch) -> None:
+    """What a champion was trained on lies beside it, and is no part of the model."""
     for name in ("sft", "grpo"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
         for part in ("model.safetensors", "tokenizer.json", "chat_template.jinja"):
             (tmp_path / name / part).write_text(name if part == file else "same")
+    if file == DATA_SUMMARY:
+        (tmp_path / "grpo" / file).write_text("{}")
     asked = []
     monkeypatch.setattr(asking, "check_folder", lambda folder: None)
     monkeypatch.setattr(asking, "_generate", lambda config, name, *_: asked.append(name) or NOTHING)
     config = EvaluateConfig(max_new_tokens=8, scored=False)
     models = {name: tmp_path / name for name in ("sft", "grpo")}
     assert set(asking.answer_all(config, models, [])) == {"sft", "grpo"}
-    assert asked == (["sft"] if file is None else ["sft", "grpo"])
+    assert asked == (["sft"] if file in (None, DATA_SUMMARY) else ["sft", "grpo"])
 
 
 def test_answers_that_copy_the_list_are_counted_apart_from_constant_ones(prompts_folder) -> None:

@@ -96,6 +96,23 @@ def test_a_model_that_is_worse_on_a_part_of_the_users_is_refused(make_report, ba
         assert rule.figure == "new items (50 users) -0.0200 [-0.0300, +0.0300] against sasrec"
 
 
+def test_too_few_resamples_to_find_a_worse_slice_are_told(make_report):
+    """Of six slices the least p-value of 200 resamples is 6 x 2 / 201 > 0.05."""
+    found = Difference(
+        model="grpo", baseline="sasrec", metric="ndcg@10", mean=-0.1, low=-0.2, high=-0.05, p_holm=0.0597
+    )
+    part = Slice(name="new items", rule="r", users=50, ndcg_at_10={}, differences=(found,))
+    report = make_report(slices=(part,) * 6)
+    few, enough = (
+        dataclasses.replace(report, sample=dataclasses.replace(report.sample, bootstrap_samples=count))
+        for count in (200, 239)
+    )
+    with pytest.raises(ConfigError, match=r"bootstrap_samples: 200 .* among 6 .* set 239 at least"):
+        decide(GateConfig(), few)
+    assert decide(GateConfig(refuse_worse_slices=False), few).passed
+    assert decide(GateConfig(), enough).passed
+
+
 @pytest.mark.parametrize(
     ("low", "significant", "passed"),
     [

@@ -14,6 +14,7 @@ from components.grpo import local, losses, page, rewards, rollout
 from components.grpo.config import GrpoConfig
 from components.grpo.job import run
 from components.shared.errors import ConfigError, DataError, TrainingError
+from components.shared.language_model import scoring
 from components.shared.language_model.load import load
 from components.shared.language_model.lora import LoraConfig
 from components.shared.prompting.table import read_prompts
@@ -93,7 +94,7 @@ def test_a_scoring_model_is_judged_by_the_length_of_what_it_reads(
         rollout.check_lengths(config, lm, rows)
     monkeypatch.setattr(rollout.Ranker, "of", lambda model: rollout.Ranker(answers="title_likelihood"))
     rollout.check_lengths(config, lm, rows)
-    monkeypatch.setattr(rollout, "context_length", lambda model: 3)
+    monkeypatch.setattr(scoring, "context_length", lambda model: 3)
     with pytest.raises(ConfigError, match=r"the model's context of 3; lower .* prompts.title_chars"):
         rollout.check_lengths(config, lm, rows)
 

@@ -61,14 +61,20 @@ def test_the_mean_gradient_is_that_of_the_expected_reward() -> None:
     torch.testing.assert_close(-found, exact)
 
 
-def test_credit_to_the_label_has_the_same_mean_gradient_and_less_noise() -> None:
-    rankings = torch.tensor(list(permutations(range(4), 3)))
-    is_label = torch.tensor([False, True, False, False])
+@pytest.mark.parametrize("labels", [{1}, {1, 2}])
+@pytest.mark.parametrize("length", [2, 3])
+def test_credit_to_the_label_has_the_same_mean_gradient_and_less_noise(labels: set[int], length: int) -> None:
+    rankings = torch.tensor(list(permutations(range(4), length)))
+    is_label = torch.tensor([number in labels for number in range(4)])
     credit = credited_ranks(rankings, is_label)
-    assert credit[rankings.tolist().index([0, 1, 2])].tolist() == [True, True, False]
-    assert credit[rankings.tolist().index([0, 2, 3])].tolist() == [True, True, True]
+    if labels == {1} and length == 3:
+        assert credit[rankings.tolist().index([0, 1, 2])].tolist() == [True, True, False]
+        assert credit[rankings.tolist().index([0, 2, 3])].tolist() == [True, True, True]
     rewards = torch.tensor(
-        [1.0 / (1 + ranking.index(1)) if 1 in ranking else 0.0 for ranking in rankings.tolist()],
+        [
+            sum(1.0 / (1 + rank) for rank, number in enumerate(ranking) if number in labels)
+            for ranking in rankings.tolist()
+        ],
         dtype=torch.float64,
     )
     logits = LOGITS.clone().requires_grad_()
@@ -84,7 +90,7 @@ def test_credit_to_the_label_has_the_same_mean_gradient_and_less_noise() -> None
     means = [odds @ found for found in (plain, credited)]
     torch.testing.assert_close(*means)
     noise = [(odds @ (found - mean) ** 2).sum() for found, mean in zip((plain, credited), means, strict=True)]
-    assert noise[1] < noise[0]
+    assert noise[1] < noise[0] or credit.all()  # of two labels and two ranks, each rank can change a place
 
 
 @pytest.fixture(scope="module")
