@@ -228,7 +228,10 @@ class Interactions(Sequences):
 
     @property
     def kinds(self) -> Ints:
-        """Each item's brand and category, [items, 2], numbered from 1 in one table; 0 for none."""
+        """Numbers of each item's brand and category, [items, 2].
+
+        They count from 1 in one table for both; 0 stands for none.
+        """
         brands = np.where(self.brands == NO_VALUE, 0, self.brands + 1)
         categories = np.where(self.categories == NO_VALUE, 0, self.categories + 1 + brands.max(initial=0))
         return np.stack([brands, categories], axis=1)

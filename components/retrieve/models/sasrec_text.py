@@ -24,7 +24,7 @@ def centred(vectors: Tensor) -> Tensor:
 
 
 class SasrecText(Sasrec):
-    """Adds to an item's embedding those of its kinds and a linear map of its text's vector.
+    """Adds embeddings of its kinds and a map of its text to an item's embedding.
 
     So rare items are known by what they share with others. One that has neither has its id alone.
     """
