@@ -60,7 +60,7 @@ class Question:
 
 def check_context(lm: LanguageModel, questions: Sequence[Question]) -> None:
     """Raise ConfigError if a prompt with its longest answer exceeds the model's context."""
-    # Candidates do not see one another, so positions go on from the prompt in each.
+    # Each answer is read as if it alone followed the prompt, so the longest one counts, not their sum.
     longest = max(len(asked.prompt) + max(map(len, asked.answers)) for asked in questions)
     remedy = "lower prompts.max_prompt_tokens or prompts.title_chars"
     check_length(longest, context_length(lm.model.config), remedy)
