@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import public_logs
 import retrieve
 import torch
-from beauty_prompts import TREES, titles_of, write_prompts
+from beauty_prompts import TREES, write_prompts
 
 from components.base_model import job as base_model
 from components.base_model.config import BaseModelConfig, RandomWeights
@@ -201,14 +202,14 @@ def difference(values: np.ndarray, users: int) -> str:
     return f"{everybody.mean():+.4f} [{bounds.low:+.4f}, {bounds.high:+.4f}]"
 
 
-def measure(data: Interactions, titles: list[str], options: argparse.Namespace, cache: Path) -> list[str]:
+def measure(data: Interactions, options: argparse.Namespace, cache: Path) -> list[str]:
     """Run all stages that `cache` does not hold yet, and return the lines of both tables."""
     prompts = cache / "prompts"
     if not all(
         (prompts / f"{split}.parquet").is_file() for split in (*SPLITS, f"{TREES}/valid", f"{TREES}/test")
     ):
         prompts.mkdir(parents=True, exist_ok=True)
-        write_prompts(data, titles, options.order, (options.k, options.pool), options.everybody, prompts)
+        write_prompts(data, options.order, (options.k, options.pool), options.everybody, prompts)
     rows, by_trees = (read_prompts(folder, "test", options.test) for folder in (prompts, prompts / TREES))
     values = {
         ORDER: values_of(rows, [row.scores for row in rows]),
@@ -259,12 +260,10 @@ def main() -> None:
     if options.smoke:
         options.k, options.pool, options.examples, options.steps, options.per_step = 2, 20, 8, 1, 2
         data = retrieve.synthetic(300, items=500)
-        titles = [f"item {n}" for n in range(data.num_items)]
     else:
-        data = retrieve.read(retrieve.DATA, options.users, ("title",))
-        titles = titles_of(retrieve.beside(retrieve.DATA)[0], data)
+        data = public_logs.read(public_logs.BEAUTY, options.users, ("title",))
     with tempfile.TemporaryDirectory() as scratch:
-        table = measure(data, titles, options, options.cache or Path(scratch))
+        table = measure(data, options, options.cache or Path(scratch))
     print("\n".join(table))
 
 

@@ -1,8 +1,6 @@
 """Prompts of Amazon Beauty: a blend without networks names the candidates, LightGBM another order of them."""
 
-import ast
 import dataclasses
-import gzip
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,15 +29,8 @@ SHOWN = 8
 """Items of the history in a prompt."""
 
 
-def titles_of(path: Path, data: Interactions) -> list[str]:
-    """Return the title of each item of the catalogue, at most 60 characters, or its id."""
-    with gzip.open(path, "rt") as file:
-        found = {item["asin"]: item.get("title", "") for item in map(ast.literal_eval, file)}
-    return [shorten(found.get(item) or item, 60) for item in data.item_ids]
-
-
 def write_prompts(
-    data: Interactions, titles: list[str], order: str, sizes: tuple[int, int], everybody: bool, folder: Path
+    data: Interactions, order: str, sizes: tuple[int, int], everybody: bool, folder: Path
 ) -> None:
     """Write each split's prompts, the first of the blend `order` as candidates.
 
@@ -73,7 +64,7 @@ def write_prompts(
             cross_fit.candidates() if split == "train" else final.retriever().candidates(data.queries(split))
         )
         first = RankedLists(found.lists.items[:, :count], found.lists.scores[:, :count])
-        asked = prompt_rows(data, titles, split, found.queries, first, everybody and split == "test")
+        asked = prompt_rows(data, split, found.queries, first, everybody and split == "test")
         _write(folder / f"{split}.parquet", list(asked.values()))
         if split in by_trees:
             (folder / TREES).mkdir(exist_ok=True)
@@ -97,9 +88,12 @@ def _write(file: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def prompt_rows(
-    data: Interactions, titles: list[str], split: str, queries: Queries, lists: RankedLists, everybody: bool
+    data: Interactions, split: str, queries: Queries, lists: RankedLists, everybody: bool
 ) -> dict[int, dict[str, Any]]:
     """Return PROMPTS rows by their query's number, without `everybody` only those with a label listed."""
+    titles = [
+        shorten(text or item, 60) for text, item in zip(data.texts.to_pylist(), data.item_ids, strict=True)
+    ]
     counts = item_counts(data.train(), data.num_items)
     bits = -np.log2(counts.clip(0.5) / counts.sum())
     tags = [

@@ -7,28 +7,24 @@ and scoring seconds, one seed. `blend` adds both blends of `--blend`'s models, w
 request's time, learnt with `--folds` folds. `--sort` adds the time of a plain full sort for all users;
 `--catalogue 1000000` only measures time and memory of top-100 over so many generated items; `--users 3000`
 takes a sample of users.
-`--data` takes the sequences of another Amazon domain (`Sports_and_Outdoors.sequences.txt.gz`).
-In the folder that RECLLM_DATA names are the reference sequences (one line per user, items in time order), the
-reviews (for times) and the items' metadata.
+`--data` takes another log of the folder that RECLLM_DATA names: `Sports_and_Outdoors.sequences.txt.gz` of
+amazon2014, or movielens/ml-1m.interactions.parquet. Of Amazon it reads the reference sequences (one line per
+user, items in time order), the reviews (for times) and the items' metadata.
 """
 
 # Smoke run, a few seconds, without any data: python tests/benchmarks/retrieve.py --smoke
 
 import argparse
-import ast
 import dataclasses
-import gzip
-import json
-import os
 import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
+from public_logs import BEAUTY, beside, read
 
 from components.evaluate.comparison import interval, resampled_means
 from components.retrieve.blend.config import BLENDS, BlendConfig
@@ -52,11 +48,9 @@ from components.retrieve.model_config import (
 from components.retrieve.models import factory as models
 from components.retrieve.models.sasrec import Sasrec
 from components.retrieve.ranking import RankedLists, Scorer, blocks, ndcg, recall
-from components.retrieve.tables import numbers
 from components.shared.artifacts import checkpoints
 from data_contracts.evaluation import ONLINE
 
-DATA = Path(os.environ.get("RECLLM_DATA", "data")) / "amazon2014/Beauty.sequences.txt.gz"
 SMOKE = "popularity,item_to_item,directed,transition_graph,content,gru4rec,sasrec,blend"
 # Recall@10 and NDCG@10: Zhou et al. 2020 (S3-Rec), Rajput et al. 2023 (TIGER), logs of reimplementations.
 PUBLISHED = {
@@ -71,7 +65,7 @@ PUBLISHED = {
 }
 
 
-def beauty_config(epochs: int, seed: int = 0) -> RetrieveConfig:
+def beauty_config(epochs: int, seed: int = 0, prefixes: bool = True) -> RetrieveConfig:
     """The settings that the table is measured with; everything else is the project's default."""
     training = TrainingConfig(
         epochs=epochs, batch_size=64, learning_rate=1.0e-3, patience=0, eval_every=2, schedule="cosine"
@@ -82,7 +76,7 @@ def beauty_config(epochs: int, seed: int = 0) -> RetrieveConfig:
     by_prefix = dataclasses.replace(training, batch_size=256)
     shared = {"dropout": 0.5, "temperature": 0.0, "training": training}
     small = {"dim": 64, "layers": 2, **shared}
-    wide = {"dim": 256, "layers": 1, "heads": 4, "prefixes": True, **shared, "training": by_prefix}
+    wide = {"dim": 256, "layers": 1, "heads": 4, "prefixes": prefixes, **shared, "training": by_prefix}
     large_batches = dataclasses.replace(
         training, batch_size=512, learning_rate=1.5e-3, eval_every=4, valid_users=4000
     )
@@ -98,68 +92,6 @@ def beauty_config(epochs: int, seed: int = 0) -> RetrieveConfig:
         s3rec=S3recConfig(**wide, pretraining=dataclasses.replace(training, epochs=max(1, epochs // 2))),
         tiger=TigerConfig(training=training),
     )
-
-
-def read(path: Path, users: int, reads: tuple[str, ...]) -> Interactions:
-    """Read the reference sequences, a seeded sample of `users` (0 = all); items' texts hold `reads`."""
-    with gzip.open(path, "rt") as file:
-        sequences = sorted(line.split() for line in file)
-    if 0 < users < len(sequences):
-        chosen = np.random.default_rng(0).choice(len(sequences), users, replace=False)
-        sequences = [sequences[i] for i in sorted(chosen)]
-    item_ids = sorted({item for _, *items in sequences for item in items})
-    index = {item: i for i, item in enumerate(item_ids)}
-    lengths = np.array([len(line) - 1 for line in sequences])
-    meta, reviews = beside(path)
-    described, times = read_items(meta, index, reads), read_times(reviews)
-    return Interactions(
-        user_ids=[line[0] for line in sequences],
-        item_ids=item_ids,
-        items=np.array([index[item] for _, *items in sequences for item in items]),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]),
-        train_end=lengths - 2,
-        valid_end=lengths - 1,
-        times=np.array([times[line[0], item] for line in sequences for item in line[1:]]),
-        created=np.full(len(index), UNKNOWN_TIME),
-        **described,
-    )
-
-
-def beside(path: Path) -> tuple[Path, Path]:
-    """Return the files of items and of reviews that belong to a file of sequences."""
-    domain = path.name.partition(".")[0]
-    return path.with_name(f"meta_{domain}.json.gz"), path.with_name(f"reviews_{domain}_5.json.gz")
-
-
-def read_times(path: Path) -> dict[tuple[str, str], int]:
-    """Read the time of each (user, item), in microseconds."""
-    with gzip.open(path, "rt") as file:
-        reviews = map(json.loads, file)
-        return {(r["reviewerID"], r["asin"]): r["unixReviewTime"] * 1_000_000 for r in reviews}
-
-
-def read_items(path: Path, index: dict[str, int], reads: tuple[str, ...]) -> dict[str, Any]:
-    """Read brand and categories of each item (one Python literal a line) as numbers, and its text."""
-    brands, leaves = [""] * len(index), [""] * len(index)
-    tags: list[set[str]] = [set() for _ in index]
-    texts = [""] * len(index)
-    with gzip.open(path, "rt") as file:
-        for item in map(ast.literal_eval, file):
-            if item["asin"] in index:
-                brand, names = item.get("brand", ""), [n for p in item.get("categories", []) for n in p]
-                tags[index[item["asin"]]] = {*names, brand}
-                brands[index[item["asin"]]], leaves[index[item["asin"]]] = brand, names[-1] if names else ""
-                parts = {"title": item.get("title", ""), "brand": brand, "tags": ", ".join(names)}
-                texts[index[item["asin"]]] = ". ".join(filter(None, map(parts.get, reads)))
-    number = {name: i for i, name in enumerate(sorted({name for names in tags for name in names}))}
-    lengths = np.array([len(names) for names in tags])
-    flat = np.array([number[name] for names in tags for name in sorted(names)])
-    return {
-        "tags": Histories.from_lengths(flat, lengths),
-        "brands": numbers(pa.array(brands)),
-        "categories": numbers(pa.array(leaves)),
-        "texts": pa.array(texts),
-    }
 
 
 def synthetic(users: int, items: int = 100) -> Interactions:
@@ -230,7 +162,7 @@ def row_of(
     scored = time.monotonic()
     reached = figures(ranked, test)
     # Published rows are of all users of Beauty: beside anything else they would say nothing.
-    comparable = not options.users and options.data.name == DATA.name
+    comparable = not options.users and options.data.name == BEAUTY.name
     published = " / ".join(f"{value:.4f}" for value in PUBLISHED.get(name, ()) if comparable)
     cells = [name, *reached, published, log.best_epoch, f"{log.seconds:.0f}", f"{scored - trained:.1f}"]
     if options.sort:
@@ -276,7 +208,7 @@ def _sorted_too(recommender: Scorer, histories: Histories, ranked: RankedLists) 
 def main() -> None:
     """Train, rank, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--data", type=Path, default=BEAUTY)
     available = [name for name in MODELS if name not in (ONLINE, BLENDS[1])]
     parser.add_argument("--models", default=",".join(available))
     parser.add_argument("--users", type=int, default=0, help="a seeded sample of users; 0 = all")
@@ -286,6 +218,9 @@ def main() -> None:
     parser.add_argument("--sort", action="store_true", help="compare scoring with a full sort")
     parser.add_argument(
         "--catalogue", type=int, default=0, help="only rank over a made-up catalogue of this size"
+    )
+    parser.add_argument(
+        "--windows", action="store_true", help="SASRec learns windows of a history, not every prefix"
     )
     parser.add_argument("--blend", default="sasrec,item_to_item", help="models that the blends combine")
     parser.add_argument("--content", choices=("tags", "text"), default="tags", help="what `content` compares")
@@ -315,7 +250,7 @@ def main() -> None:
     data = synthetic(options.users) if options.smoke else read(options.data, options.users, reads)
     blend = BlendConfig(models=tuple(options.blend.split(",")), pool=options.pool, learner=options.learner)
     config = dataclasses.replace(
-        beauty_config(options.epochs, options.seed),
+        beauty_config(options.epochs, options.seed, not options.windows),
         candidates_from="blend",
         blend=blend,
         folds=options.folds,
