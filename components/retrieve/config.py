@@ -48,8 +48,8 @@ class RetrieveConfig:
     """Candidates per prompt."""
     ranking_depth: PositiveInt = 100
     """Items kept of each model's ranking of the full catalogue."""
-    train_positions: Literal["last", "all"] = "last"
-    """Train prompts: "last" (one per user, its last train item) or "all" (each train item but the first)."""
+    train_positions: PositiveInt | Literal["all"] = 1
+    """Train prompts of each user at most: for so many of its last train items, or "all" but the first."""
     folds: Annotated[int, Field(ge=2)] = 2
     """User folds that cross-fit training prompts; more are closer to the final model, one training each."""
     seed: Seed = 0

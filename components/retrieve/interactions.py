@@ -154,30 +154,26 @@ class Sequences:
         start = self.offsets[:-1][users]
         return Histories(self.items, start, start + self.train_end[users])
 
-    def train_prefixes(self) -> Queries:
-        """Return a query per train item after the first, with what came before."""
+    def train_queries(self, latest: int | Literal["all"]) -> Queries:
+        """Return a query for each user's `latest` train items, the first of all excepted."""
         counts = np.maximum(self.train_end - 1, 0)
+        if latest != "all":
+            counts = np.minimum(counts, latest)
         users = np.repeat(np.arange(len(counts)), counts)
-        position = 1 + np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
+        position = np.arange(len(users)) - np.repeat(np.cumsum(counts) - self.train_end, counts)
         label = self.offsets[users] + position
         return self._queries(users, position, Histories(self.items, label, label + 1))
 
-    def train_queries(self, positions: Literal["last", "all"]) -> Queries:
-        """Return the train prompts' queries, one per user or for every item but the first."""
-        return self.train_prefixes() if positions == "all" else self.queries("train")
-
     def queries(self, split: str) -> Queries:
-        """Return the queries of `split`, at most one per user.
+        """Return the queries of `split`, "valid" or "test", at most one per user.
 
-        Labels of train are the last train item after at least one, of valid and test the first `most_labels`
-        strong items of that part, its first item where none is strong.
+        Labels are the first `most_labels` strong items of that part, its first item where none is strong.
         """
         first, last = {
-            "train": (self.train_end - 1, self.train_end),
             "valid": (self.train_end, self.valid_end),
             "test": (self.valid_end, np.diff(self.offsets)),
         }[split]
-        users = np.flatnonzero((first < last) & (first >= (split == "train")))
+        users = np.flatnonzero(first < last)
         start, first, last = self.offsets[users], first[users], last[users]
         return self._queries(users, first, self._labels(Histories(self.items, start + first, start + last)))
 

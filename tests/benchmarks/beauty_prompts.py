@@ -44,7 +44,7 @@ def write_prompts(
         num_candidates=count,
         ranking_depth=count,
         folds=4,
-        train_positions="all",
+        train_positions=8,
         blend=BlendConfig(models=MODELS, pool=pool, learner="lightgbm"),
         content=ContentConfig(by="text"),
     )

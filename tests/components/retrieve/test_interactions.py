@@ -71,13 +71,17 @@ def test_every_train_item_but_the_first_is_a_prompt() -> None:
         created=items,
         texts=pa.nulls(12, pa.string()),
     )
-    found = data.train_prefixes()
+    found = data.train_queries("all")
     assert found.users.tolist() == [0, 0, 0]
     assert found.position.tolist() == [1, 2, 3]
     assert [row.tolist() for row in found.histories] == [[0], [0, 1], [0, 1, 2]]
     assert [row.tolist() for row in found.labels] == [[1], [2], [3]]
-    last = data.queries("train")
-    assert found.take(found.position == 3).labels[0].tolist() == last.labels[0].tolist()
+    for latest, positions in ((1, [3]), (2, [2, 3]), (9, [1, 2, 3])):
+        part = data.train_queries(latest)
+        assert part.users.tolist() == [0] * len(positions)
+        assert part.position.tolist() == positions
+        assert [row.tolist() for row in part.histories] == [[0, 1, 2][:p] for p in positions]
+        assert [row.tolist() for row in part.labels] == [[p] for p in positions]
 
 
 @pytest.mark.parametrize(

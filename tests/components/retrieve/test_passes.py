@@ -26,7 +26,7 @@ CONFIG = RetrieveConfig(
     candidates_from="blend",
     num_candidates=5,
     ranking_depth=12,
-    train_positions="all",
+    train_positions=3,
     new_item_slots=1,
     sasrec=SasrecConfig(dim=16, heads=1, layers=1, training=TrainingConfig(epochs=1)),
     blend=BlendConfig(models=("item_to_item", "sasrec"), pool=20, learner="teacher"),

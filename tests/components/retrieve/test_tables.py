@@ -48,7 +48,7 @@ def test_examples_of_leave_one_out(write_tables) -> None:
     assert data.user_ids == ["a", "b"]
     assert data.item_ids == ["w", "x", "y", "z"]
     assert [row.tolist() for row in data.train()] == [[3], [1, 2]]
-    train, valid, test = (data.queries(split) for split in ("train", "valid", "test"))
+    train, valid, test = data.train_queries(1), data.queries("valid"), data.queries("test")
     assert train.users.tolist() == [1]  # a's one train item has nothing before it
     assert [row.tolist() for row in train.histories] == [[1]]
     assert [row.tolist() for row in train.labels] == [[2]]

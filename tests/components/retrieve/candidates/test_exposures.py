@@ -52,7 +52,8 @@ def test_each_split_asks_at_its_own_time(write_tables) -> None:
     for name, split, expected in (("t", "train", ["t"]), ("v", "valid", ["s"]), ("e", "test", ["s", "t"])):
         inputs = write_tables(SEQUENCES, CATALOGUE, shown=shown, name=name)
         data = load(inputs["sequences"], inputs["catalogue"])
-        row = load_exposures(inputs["exposures"], data).recommend(data.queries(split), 5).items[0]
+        queries = data.train_queries(1) if split == "train" else data.queries(split)
+        row = load_exposures(inputs["exposures"], data).recommend(queries, 5).items[0]
         assert [data.item_ids[i] for i in row if i >= 0] == expected
 
 
