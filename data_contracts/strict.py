@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, TypeVar, dataclass_transform
@@ -31,6 +32,9 @@ _MESSAGES = {
     "dict_type": "expected a mapping, got {got}",
     "dataclass_type": "expected a mapping of keys, got {got}",
 }
+
+_MEMBER = re.compile(r"(constrained-)?int|literal\[.*\]")
+"""How pydantic names the member of a union in the place of a key."""
 
 _LONGEST, _MOST = 200, 20
 """Characters of a refused value that a message shows, and faults that it names."""
@@ -110,8 +114,8 @@ def _is_number(text: Any) -> bool:
 
 
 def _key(source: str, location: Any) -> str:
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return source + "".join(parts)
+    keys = (part for part in location if isinstance(part, int) or not _MEMBER.fullmatch(part))
+    return source + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
 
 
 def _fields_at(kind: Any, location: Any) -> list[str]:

@@ -6,7 +6,7 @@ from datetime import date
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from components.shared.config import from_mapping, parse, strict, to_parameter
 from components.shared.errors import ConfigError
@@ -32,6 +32,7 @@ class Outer:
     weights: dict[str, float] = field(default_factory=dict)
     inner: Inner = field(default_factory=Inner)
     maybe: float | None = None
+    latest: PositiveInt | Literal["all"] = "all"
     other: dict[str, Any] = field(default_factory=dict)
 
 
@@ -45,7 +46,7 @@ def as_kfp_delivers(value: Any) -> Any:
 
 
 def test_round_trip_through_a_parameter() -> None:
-    outer = Outer(rate=0.5, sizes=(1, 2), weights={"a": 1.0}, inner=Inner(size=3), maybe=2.0, flag=True)
+    outer = Outer(rate=0.5, sizes=(1, 2), weights={"a": 1.0}, inner=Inner(size=3), maybe=2.0, latest=3)
     assert parse(Outer, to_parameter(outer)) == outer
     assert parse(Outer, as_kfp_delivers(to_parameter(outer))) == outer
 
@@ -65,6 +66,8 @@ def test_whole_numbers_are_accepted_where_a_float_is_expected() -> None:
         pytest.param({"rate": 1.0, "flag": 1}, "p.flag: expected bool, got int 1", id="int for bool"),
         pytest.param({"rate": True}, "p.rate: expected float, got bool True", id="bool for float"),
         pytest.param({"rate": 1.0, "mode": "z"}, "p.mode: 'z' is not one of 'x' or 'y'", id="not a choice"),
+        pytest.param({"rate": 1.0, "latest": 0}, "p.latest: must be above 0, got 0\n", id="number or word"),
+        pytest.param({"rate": 1.0, "latest": "last"}, "p.latest: 'last' is not one of", id="no such word"),
         pytest.param({"rate": 1.0, "sizes": [1, "b"]}, r"p.sizes\[1\]: expected int", id="list element"),
         pytest.param({"rate": 1.0, "inner": {"size": 0}}, "p.inner: size must be at least 1", id="own check"),
         pytest.param({"rate": 1.0, "weights": {1: 1.0}}, "p.weights: expected text", id="number as key"),
