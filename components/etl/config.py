@@ -66,7 +66,7 @@ class SequencesConfig:
     emoji: Literal["keep", "cut"] = "keep"
     """Whether titles keep their emoji."""
     partitions: NonNegativeInt = 0
-    """Part files of a table and shuffle partitions of the events; 0 = one per 500,000 rows, at least four."""
+    """Part files of a table and shuffle partitions of the events; 0 = one per 500,000 rows."""
     spark: SparkConfig = field(default_factory=SparkConfig)
 
     def __post_init__(self) -> None:

@@ -13,8 +13,8 @@ from data_contracts.tables import ACTIONS, EVENT, EVENTS, SEQUENCES, TIMESTAMP
 
 PLACED_EVENTS = EVENTS.append(pa.field(PLACE, pa.int64()))
 """EVENTS, and each row's place in the log; null where the source has no order."""
-FEW_PAIRS, SORTED_SHARE = 100, 0.99  # tied neighbours in the same order of items: the file was sorted
-GROUPED = 0.3  # correlation of tied rows' places with those that other users' rows give to their items
+FEW_PAIRS, SORTED_SHARE = 20, 0.99  # tied neighbours in the same order of items: the file was sorted
+FEW_ROWS, GROUPED = 100, 0.3  # correlation of tied rows' places with those that others give to their items
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +205,7 @@ def _is_grouped_by_item(item: np.ndarray, keys: list[np.ndarray]) -> bool:
     usual = np.bincount(item, place * (size > 1) * is_told) / np.maximum(told, 1)
     is_compared = (size > 1) & ~is_told & (told[item] > 0)
     found, expected = place[is_compared], usual[item[is_compared]]
-    if len(found) < FEW_PAIRS or not found.std() or not expected.std():
+    if len(found) < FEW_ROWS or not found.std() or not expected.std():
         return False
     return bool(np.corrcoef(found, expected)[0, 1] > GROUPED)
 

@@ -38,7 +38,7 @@ from data_contracts import tables
 
 log = logger("sequences")
 
-PART_ROWS, LEAST_PARTS = 500_000, 4
+PART_ROWS = 500_000
 ROW_GROUP = 50_000
 FAULTY, DUPLICATES = "faulty", "duplicates"  # folders below the quarantine while the step runs
 COUNT = "count "  # prefix of a name among the groups of the events' pass that are no groups of rows
@@ -138,7 +138,8 @@ def run_sequences(
 
 
 def _parts(config: SequencesConfig, rows: int) -> int:
-    return config.partitions or max(LEAST_PARTS, math.ceil(rows / PART_ROWS))
+    # A partition sees by itself whether the log was sorted by items, so a small log stays whole.
+    return config.partitions or max(1, math.ceil(rows / PART_ROWS))
 
 
 def _write_sequences(

@@ -36,7 +36,10 @@ def of_files(paths: Iterable[Path], root: Path) -> str:
 
 def of_folder(folder: Path, pattern: str = "**/*") -> str:
     """Return 16 hex digits that name every file of `folder` that fits `pattern`."""
-    return of_files((p for p in Path(folder).glob(pattern) if p.is_file()), Path(folder))
+    root = Path(folder)
+    # A table's folder may be a link, which is read; glob itself follows none.
+    parts = [root, *(part for part in root.glob("*") if part.is_symlink() and part.is_dir())]
+    return of_files({file for part in parts for file in part.glob(pattern) if file.is_file()}, root)
 
 
 def of_step(step: str) -> str:

@@ -204,10 +204,15 @@ def check(source: Source) -> None:
 
     The values of text files are checked later, row by row.
     """
-    check_file = _check_parquet if source.format == "parquet" else _check_text
-    if not sum(check_file(source, file) for file in source.files):
+    if not checked_rows(source):
         first = source.folder.shown(source.files[0] if source.files else source.table)
         raise DataError(f"{first}: the {source.table} table has no rows; is the export complete?")
+
+
+def checked_rows(source: Source) -> int:
+    """Return the rows of all files that `check` counts, checked as it does; 0 is no fault."""
+    check_file = _check_parquet if source.format == "parquet" else _check_text
+    return sum(check_file(source, file) for file in source.files)
 
 
 def read_to_the_end(source: Source) -> None:

@@ -38,3 +38,14 @@ def test_a_hub_id_is_named_by_its_commit(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert lineage.of_model(model) == "0123abcd"
     monkeypatch.setattr(huggingface_hub, "snapshot_download", away)
     assert lineage.of_model(model) == ""
+
+
+def test_raw_data_are_named_by_their_contents_also_behind_a_link(data: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "log"
+    elsewhere.mkdir()
+    (data / "events.csv").rename(elsewhere / "part-0.csv")
+    (data / "events").symlink_to(elsewhere)
+    before = lineage.of_data(str(data))
+    assert lineage.of_data(str(data)) == before
+    (elsewhere / "part-1.csv").write_text((elsewhere / "part-0.csv").read_text())
+    assert lineage.of_data(str(data)) != before

@@ -101,6 +101,18 @@ def test_shown_lists_may_be_missing_unless_their_folder_is_named(config, data: P
     assert "no exposures table" in found.detail
 
 
+def test_parts_without_rows_are_no_fault_unless_all_are(config, data: Path) -> None:
+    header, row = (data / "events.csv").read_text().splitlines()
+    (data / "events.csv").unlink()
+    (data / "events").mkdir()
+    for number in range(6):
+        (data / "events" / f"part-{number}.csv").write_text(f"{header}\n{row * (number % 2)}\n")
+    assert check(config, "raw data", str(data)).status == "ok"
+    for file in (data / "events").iterdir():
+        file.write_text(f"{header}\n")
+    assert "the events table has no rows" in check(config, "raw data", str(data)).detail
+
+
 def test_a_missing_folder_is_one_fault(config, tmp_path: Path) -> None:
     found = check(config, "raw data", str(tmp_path / "nowhere"))
     assert found.status == "failed"

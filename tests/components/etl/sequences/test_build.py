@@ -96,6 +96,14 @@ def test_ties_in_time_keep_the_order_of_the_log():
     assert row["item_ids"] == ["z", "a", "m"]
 
 
+@pytest.mark.parametrize("descending", [False, True])
+def test_a_few_users_show_that_a_file_is_sorted_by_items(descending):
+    frame = log([(f"u{user}", item, "view", None, 0) for user in range(5) for item in "abcdef"])
+    frame = frame.sort_values(["user_id", "item_id"], ascending=[True, not descending])
+    rows = build(as_arrow(frame.assign(ordinal=pd.NA, place=range(len(frame)))), CONFIG).sequences.to_pylist()
+    assert len({tuple(row["item_ids"]) for row in rows}) == 5
+
+
 NOISE_USERS, NOISE_ITEMS, NOISE_LENGTH = 600, 60, 9
 
 
