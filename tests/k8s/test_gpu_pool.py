@@ -88,7 +88,7 @@ def test_other_pods_are_admitted(manifest: Manifest, guarded: ApiServer) -> None
     guarded.admit("default", manifest)
 
 
-@pytest.mark.parametrize("namespace", ["kube-system", "gpu-operator"])
+@pytest.mark.parametrize("namespace", ["kube-system", "gpu-operator", "local-path-storage"])
 def test_the_agents_of_the_cluster_run_on_every_node(namespace: str, guarded: ApiServer) -> None:
     if namespace != "kube-system":
         guarded.kubectl("create", "namespace", namespace)

@@ -8,7 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.k8s.manifests import K8S, OVERLAYS, Manifest, names, of_kind, pod_templates
+from tests.k8s.manifests import EVERY, K8S, OVERLAYS, Manifest, names, of_kind, pod_templates
 
 CRD_FILES = [yaml.safe_load(path.read_text()) for path in (Path(__file__).parent / "crds").iterdir()]
 CRDS = {
@@ -69,6 +69,12 @@ def test_an_unknown_field_is_refused(kind: str, path: list[str], rendered: dict[
     place["tolerence"] = []
     with pytest.raises((jsonschema.ValidationError, kubernetes_validate.ValidationError), match="tolerence"):
         check(inner)
+
+
+def test_spark_submits_a_file_of_ours(rendered: dict[str, list[Manifest]]) -> None:
+    (application,) = of_kind(rendered[EVERY], "SparkApplication")
+    file = application["spec"]["mainApplicationFile"].partition("site-packages/")[2]
+    assert file.startswith("pipelines/") and (K8S.parent / file).is_file()
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -37,6 +37,7 @@ SERVERS = ("ml-pipeline", "metadata", "seaweedfs", "dns", "stranger")
 BASE = {
     ("run", "dns", 53),
     ("run", "ml-pipeline", 8887),
+    ("run", "ml-pipeline", 8888),  # notify asks which step failed, window for the version
     ("run", "metadata", 8080),
     ("run", "seaweedfs", 8333),
     ("run", "mlflow", 5000),
