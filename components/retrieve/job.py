@@ -1,6 +1,7 @@
 """The step `retrieve`: train every model, list candidates by cross-fitting, rank the full catalogue."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from components.retrieve.served.folder import Served, save
 from components.retrieve.tables import load, read_items, read_profiles
 from components.shared.artifacts.checkpoints import directory
 from components.shared.artifacts.outputs import atomic_folder, write_text
-from components.shared.errors import DataError
+from components.shared.errors import ConfigError, DataError
 from components.shared.labels import WHOLE_WINDOW, LabelSettings
 from components.shared.logs import logger
 from data_contracts.evaluation import CANDIDATE_ORDER, ONLINE
@@ -56,6 +57,11 @@ def run(
     prompts, are never added. `remote` says where executors on other machines find the tables.
     """
     device(config)  # fails early where there is none
+    if config.spark and not find_spec("pyspark"):
+        raise ConfigError(
+            "retrieve.spark: pyspark is not installed here; remove the key, or give the step an image with "
+            "the extras etl and train"
+        )
     data = load(sequences, catalogue, labels, config.encoder.reads)
     shown = load_exposures(exposures, data) if ONLINE in (*config.models, *config.sources) else None
     if not shown and ONLINE in config.sources:
@@ -73,7 +79,7 @@ def run(
     inputs = (sequences, catalogue, users, exposures)
     with (
         # The fingerprint names the encoder, whose vectors are saved there and shared with later runs.
-        directory(checkpoints, "retrieve", config, *inputs, also=fingerprint) as checkpoint_dir,
+        directory(checkpoints, "retrieve", config, *inputs, also=f"{fingerprint} {labels}") as checkpoint_dir,
         shared(checkpoints, config.encoder, fingerprint, checkpoint_dir),
         atomic_folder(candidates) as candidates_folder,
         atomic_folder(rankings) as rankings_folder,

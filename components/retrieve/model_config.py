@@ -65,6 +65,10 @@ class NextItemConfig:
     """Scores are cosines divided by it, which learns from little data; 0 = inner products, as published."""
     training: TrainingConfig = TrainingConfig()
 
+    def __post_init__(self) -> None:
+        if self.label_smoothing and self.negatives:
+            raise ValueError("label_smoothing is of the softmax over the whole catalogue; set negatives to 0")
+
 
 @strict
 class SasrecConfig(NextItemConfig):
@@ -74,6 +78,7 @@ class SasrecConfig(NextItemConfig):
     """Attention heads; they divide `dim`."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_heads(self.dim, self.heads)
 
 

@@ -52,10 +52,13 @@ def check(profile: Profile, name: str, data: str) -> None:
     from components.window import preflight
 
     placement = profile.on_cluster(name)
-    if not is_remote(data) and not placement.window.mounts(data):
-        raise ConfigError(
-            f"--data {data}: pods do not see it; give an s3:// URI, or a path on a volume of `window`"
-        )
+    if not is_remote(data):
+        for step in ("window", "sequences"):
+            if not getattr(placement, step).mounts(data):
+                raise ConfigError(
+                    f"--data {data}: pods do not see it; give an s3:// URI, or a path on a volume that "
+                    f"`window` and `sequences` have (`{step}` has none there)"
+                )
     checks = preflight.from_outside(lineage.window_config(profile, name), data)
     preflight.require(checks)
     for unknown in (found for found in checks if found.status == "not checked"):

@@ -147,6 +147,8 @@ def run(name: str, profile_name: str, data: str | None, runs: Path, *, verbose: 
                 f"experiment '{name}': its variants are alike with sft.answers: {changed.sft.answers} of "
                 f"profile {profile_name}; take a profile with {' or '.join(experiment.answers)}"
             )
+    if data and any("sample" in changes for changes in experiment.variants.values()):
+        raise ConfigError(f"experiment '{name}': its variants are generated logs; run it without --data")
     folder = runs.resolve() / "experiments" / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     document: dict[str, Any] = {
         "experiment": name,

@@ -40,6 +40,12 @@ def test_a_question_about_what_the_model_does_not_read_or_write_is_refused(exper
     assert not list(tmp_path.iterdir())
 
 
+def test_variants_of_the_generated_log_are_refused_on_own_data(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'shuffled-titles': its variants are generated logs"):
+        experiments.run("shuffled-titles", "laptop", str(data), tmp_path / "runs", verbose=False)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_changes_reach_as_deep_as_they_are_written() -> None:
     plain = profile.load("h800")
     changed = profile.load("h800", {"grpo": {"reward": {"business": {"ilad": 0.3}}}})

@@ -67,7 +67,7 @@ def render(
     interactions = _interactions(history, case, config)
     shown, until = _candidates(candidates, case, now, config)
     prompt = PromptInput(
-        profile=case["profile"],
+        profile=_profile(case, config),
         history=recent(interactions, now, config),
         interests=topic_counts((past.topic for past in interactions), config.interests),
         candidates=shown,
@@ -172,6 +172,18 @@ def _interactions(history: Sequence[Row], case: Row, config: PromptsConfig) -> l
             )
         )
     return interactions
+
+
+def _profile(case: Row, config: PromptsConfig) -> dict[str, Any]:
+    """Return the user's profile without interests that name an item by its title."""
+    # It may be the label's. Other items' are left out as well, or their absence would tell.
+    titles = {t for item in case["items"].values() for t in (item["title"], shown_title(item, config))}
+    kept = [
+        interest
+        for interest in case["profile"].get("interests") or ()
+        if not any(title == interest or (" " in title and title in interest) for title in titles)
+    ]
+    return {**case["profile"], "interests": kept}
 
 
 def _groups(profile: Mapping[str, Any]) -> list[str]:

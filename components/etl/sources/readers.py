@@ -181,7 +181,8 @@ def _translated(frame: DataFrame, source: Source, stored: Mapping[str, pa.DataTy
         known = F.create_map(*(F.lit(text) for pair in given.actions.items() for text in pair))
         frame = frame.withColumn("action", F.coalesce(known[F.col("action").cast("string")], "action"))
     for field in tables.RAW[source.table] if given.time_unit != "s" else ():
-        is_stored_time = field.name in stored and not types.is_integer(stored[field.name])
+        kind = stored.get(field.name, pa.null())
+        is_stored_time = types.is_timestamp(kind) or types.is_date(kind)
         if types.is_timestamp(field.type) and field.name in frame.columns and not is_stored_time:
             frame = frame.withColumn(field.name, values.in_seconds(F.col(field.name), given.time_unit))
     return frame

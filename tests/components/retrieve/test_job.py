@@ -327,6 +327,9 @@ def test_the_component_runs_as_the_pipeline_calls_it(write_tables, ring, tmp_pat
         pytest.param('{"sasrec": {"dim": 10, "heads": 3}}', "multiple of heads", id="heads"),
         pytest.param('{"sasrec": {"training": {"learning_rate": 0}}}', "learning_rate", id="rate"),
         pytest.param('{"item_to_item": {"decay": 0}}', "decay", id="decay"),
+        pytest.param(
+            '{"gru4rec": {"negatives": 9, "label_smoothing": 0.1}}', "whole catalogue", id="smoothing"
+        ),
         pytest.param('{"segments": ["shoe_size"]}', r"segments\[0\]: 'shoe_size' is not", id="segments"),
         pytest.param('{"num_candidates": 5, "new_item_slots": 5}', "must leave slots", id="slots"),
         pytest.param('{"tiger": {"dim": 10}}', "multiple of heads", id="tiger"),

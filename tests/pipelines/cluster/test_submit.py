@@ -1,6 +1,5 @@
 """Submitting: one version per compiled file, and nothing is uploaded before the checks."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,6 +45,9 @@ def test_what_no_pod_could_run_is_refused(profile: str, data: str, message: str)
         submit.check(load(profile), profile, data)
 
 
-def test_data_below_a_volume_is_left_to_the_first_task(tmp_path: Path) -> None:
-    volumes = {"placement": {"window": {"volumes": {"/data": "claim"}}}}
-    submit.check(load("kind", volumes), "kind", "/data/today")
+def test_data_below_a_volume_of_both_readers_is_left_to_the_first_task() -> None:
+    steps = {step: {"volumes": {"/data": "claim"}} for step in ("window", "sequences")}
+    submit.check(load("kind", {"placement": steps}), "kind", "/data/today")
+    del steps["sequences"]
+    with pytest.raises(ConfigError, match="`sequences` has none there"):
+        submit.check(load("kind", {"placement": steps}), "kind", "/data/today")

@@ -181,18 +181,17 @@ class TigerRecommender(Recommender):
     def recommend(self, queries: Queries, depth: int) -> RankedLists:
         """Return the unseen items by log-likelihood; empty lists for empty histories."""
         lists = RankedLists.empty(len(queries), depth)
-        lengths = queries.histories.lengths
-        order = np.argsort(lengths, kind="stable")
-        order = order[lengths[order] > 0]
-        blocks = 1 + len(order) * _beams(queries.histories, depth) // BEAMS
-        for rows in np.array_split(order, blocks) if len(order) else ():
-            best = self._search(queries.histories.take(rows), depth)
-            lists.items[rows], lists.scores[rows] = best.items, best.scores
+        beams = _beams(queries.histories.lengths, depth)
+        for width in np.unique(beams[beams > 0]).tolist():
+            of_width = np.flatnonzero(beams == width)
+            for rows in np.array_split(of_width, 1 + len(of_width) * width // BEAMS):
+                best = self._search(queries.histories.take(rows), depth, width)
+                lists.items[rows], lists.scores[rows] = best.items, best.scores
         return lists
 
-    def _search(self, histories: Histories, depth: int) -> RankedLists:
-        """Search with `depth` beams, and some more for items that the history holds."""
-        net, beams, device = self.network, _beams(histories, depth), self.network.ids.device
+    def _search(self, histories: Histories, depth: int, beams: int) -> RankedLists:
+        """Return the best `depth` unseen items that `beams` beams find."""
+        net, device = self.network, self.network.ids.device
         items, lengths = pad(histories.last(net.max_length), net.num_items, device)
         memory = net.encode(items)
         visible = (torch.arange(items.shape[1], device=device) < lengths[:, None])[:, None]
@@ -214,6 +213,10 @@ class TigerRecommender(Recommender):
         return RankedLists.best(found, np.where(is_excluded, -np.inf, scores), depth)
 
 
-def _beams(histories: Histories, depth: int) -> int:
-    """Return the beam width that leaves `depth` unseen items, at most twice `depth`."""
-    return depth + min(depth, int(histories.lengths.max(initial=0)))
+def _beams(lengths: Ints, depth: int) -> Ints:
+    """Return beam widths that leave `depth` unseen items, at most twice `depth`; 0 without a history.
+
+    A width is that of histories up to the next power of two: the others of a block must not change a list.
+    """
+    spare = 2 ** np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64)
+    return np.where(lengths > 0, depth + np.minimum(depth, spare), 0)

@@ -33,6 +33,13 @@ def event(position, action, hours):
     }
 
 
+@pytest.mark.parametrize("named", ["b", "c", "f"])  # of the history, the label, a candidate
+def test_an_interest_that_is_an_items_title_is_not_shown(named):
+    interests = ["tea", f"Title of {named}", f"all of Title of {named}"]
+    row = rendered(a_case(profile={"age": 30, "interests": interests}))
+    assert "User profile: age 30; interests tea." in row["messages"][1]["content"]
+
+
 def a_case(**changes):
     """A user who saw a, b, c, met b again after the label c, and is asked for c (position 2)."""
     case = {

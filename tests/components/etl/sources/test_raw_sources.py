@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -76,6 +77,19 @@ def test_columns_actions_and_milliseconds(spark, tmp_path: Path, form: str) -> N
     ]
     assert found[0]["timestamp"].isoformat().startswith("2015-06-02T")
     assert [row["timestamp"].microsecond for row in found] == [117_000, 164_000, 0]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.int64(), pa.float64(), pa.decimal128(16, 0), pa.string(), pa.timestamp("ms", "UTC")], ids=str
+)
+def test_milliseconds_have_any_type(spark, tmp_path: Path, kind: pa.DataType) -> None:
+    """Pandas writes whole numbers as floats where one is missing."""
+    created = pa.array([1433221332117, None]).cast(kind)
+    items = pa.table({"item_id": ["a", "b"], "title": ["A", "B"], "created_at": created})
+    pq.write_table(items, tmp_path / "items.parquet")
+    found = table_of(spark, tmp_path, "items", {"items": {"time_unit": "ms"}})
+    moment = datetime(2015, 6, 2, 5, 2, 12, 117000)
+    assert [row["created_at"].replace(tzinfo=None) for row in found if row["created_at"]] == [moment]
 
 
 def test_one_column_may_stand_for_two(spark, tmp_path: Path) -> None:

@@ -109,6 +109,9 @@ def test_a_narrow_beam_finds_real_items_that_the_history_lacks() -> None:
         assert not set(items) & set(history) and items.min() >= 0
     for row in range(2):
         assert ranked.scores[row] == pytest.approx(exact[row][ranked.items[row]], abs=1e-4)
+    long = generator.choice(len(ids), 40, replace=False).tolist()
+    beside = TigerRecommender(net).recommend(asked(*rows, long), 20)
+    assert np.array_equal(beside.items[:10], ranked.items)
 
 
 def test_a_position_learns_from_what_stands_before_it_alone() -> None:
