@@ -80,7 +80,7 @@ def test_columns_actions_and_milliseconds(spark, tmp_path: Path, form: str) -> N
 
 
 @pytest.mark.parametrize(
-    "kind", [pa.int64(), pa.float64(), pa.decimal128(16, 0), pa.string(), pa.timestamp("ms", "UTC")], ids=str
+    "kind", [pa.int64(), pa.float64(), pa.decimal128(19, 0), pa.string(), pa.timestamp("ms", "UTC")], ids=str
 )
 def test_milliseconds_have_any_type(spark, tmp_path: Path, kind: pa.DataType) -> None:
     """Pandas writes whole numbers as floats where one is missing."""
