@@ -209,7 +209,7 @@ class Interactions(Sequences):
     brands: Ints  # per item of the catalogue, as numbers, or NO_VALUE
     categories: Ints  # the item's topic or leaf category, likewise
     created: Ints  # per item of the catalogue, or UNKNOWN_TIME
-    texts: pa.Array  # title, brand and tags per item of the catalogue, for an encoder
+    texts: pa.Array | pa.ChunkedArray  # title, brand and tags per item of the catalogue, for an encoder
 
     @property
     def num_items(self) -> int:

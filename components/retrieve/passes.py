@@ -94,8 +94,7 @@ def in_executors(
                 for batch in batches:
                     for start in range(0, batch.num_rows, PARTITION):
                         rows = batch.slice(start, PARTITION)
-                        columns = dict(zip(rows.schema.names, rows.columns, strict=True))
-                        part = sequences_of(columns, held.item_ids, source, labels)
+                        part = sequences_of(rows, held.item_ids, source, labels)
                         profiles = rows.select(by).to_pandas()
                         answers = held.answers(replace(part, segments=known.numbers(profiles)))
                         candidate_rows.write_table(answers.candidates)

@@ -1,8 +1,9 @@
 """Tables of the step: sequences and catalogue as Interactions, ranked lists as CANDIDATES and RANKINGS."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from components.shared.labels import WHOLE_WINDOW, LabelSettings
 
 COLUMNS = ("user_id", "item_ids", "timestamps", "train_end", "valid_end", "engagement")
 """The columns of SEQUENCES that are read."""
+CHUNK = 1 << 16
+"""Rows of a chunk of the sorted catalogue: their text stays below the 2 GiB that int32 offsets reach."""
 
 
 def load(
@@ -32,12 +35,17 @@ def load(
 
     `text_parts` are what an item's text holds. Raises DataError.
     """
-    items = _read_sorted(catalogue, ["item_id", "tags", "title", "topic", "brand", "created_at"])
-    users = sequences_of(_read_sorted(sequences, list(COLUMNS)), items["item_id"], sequences, labels)
+    items = _sorted(read_table(catalogue, ["item_id", "tags", "title", "topic", "brand", "created_at"]))
+    item_ids = items["item_id"].to_pylist()
+    _check_unique(item_ids, "item_id", catalogue)
+    # Ids become integers batch by batch: their text is most of the table.
+    batches = _read_batches(sequences, list(COLUMNS))
+    users = _by_user([sequences_of(batch, items["item_id"], sequences, labels) for batch in batches])
+    _check_unique(users.user_ids, "user_id", sequences)
     created = microseconds(items["created_at"], catalogue, "created_at")
     return Interactions(
         **vars(users),
-        item_ids=items["item_id"].to_pylist(),
+        item_ids=item_ids,
         brands=numbers(items["brand"]),
         categories=numbers(items["topic"]),
         tags=_tags(items["tags"], items["brand"]),
@@ -47,7 +55,7 @@ def load(
 
 
 def sequences_of(
-    users: Mapping[str, pa.Array], item_ids: pa.Array, source: str | Path, labels: LabelSettings
+    users: pa.RecordBatch, item_ids: pa.Array, source: str | Path, labels: LabelSettings
 ) -> Sequences:
     """Return the sequences in COLUMNS of SEQUENCES, items by their place in `item_ids`. Raises DataError."""
     user_ids, lists, times = users["user_id"], users["item_ids"], users["timestamps"]
@@ -74,15 +82,44 @@ def sequences_of(
     )
 
 
-def read_table(path: Path, columns: list[str]) -> pa.Table:
-    """Return `columns` of the Parquet table at `path`. Raises DataError."""
+def _by_user(parts: list[Sequences]) -> Sequences:
+    """Return the users of all `parts`, sorted by id."""
+
+    def joined(name: str) -> npt.NDArray:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    user_ids = [user for part in parts for user in part.user_ids]
+    order = pc.sort_indices(pa.array(user_ids, pa.large_string())).to_numpy()
+    lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+    positions = Histories.from_lengths(np.zeros(0, np.int64), lengths).take(order).positions()[1]
+    return Sequences(
+        user_ids=[user_ids[row] for row in order.tolist()],
+        items=joined("items")[positions],
+        offsets=np.concatenate([[0], np.cumsum(lengths[order])]),
+        train_end=joined("train_end")[order],
+        valid_end=joined("valid_end")[order],
+        times=joined("times")[positions],
+        is_strong=joined("is_strong")[positions],
+        most_labels=parts[0].most_labels,
+    )
+
+
+def _read_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield `columns` of the Parquet table at `path`. Raises DataError."""
+    rows = 0
     try:
-        table = ds.dataset(str(path), format="parquet").to_table(columns=columns)
+        for batch in ds.dataset(str(path), format="parquet").to_batches(columns=columns):
+            rows += batch.num_rows
+            yield batch
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet table ({error}); run the step before") from error
-    if not table.num_rows:
+    if not rows:
         raise DataError(f"{path}: the table has no rows, so there is nothing to learn from")
-    return table
+
+
+def read_table(path: Path, columns: list[str]) -> pa.Table:
+    """Return `columns` of the Parquet table at `path`. Raises DataError."""
+    return pa.Table.from_batches(_read_batches(path, columns))
 
 
 def read_profiles(users: Path, user_ids: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
@@ -95,20 +132,32 @@ def read_profiles(users: Path, user_ids: Sequence[str], columns: Sequence[str]) 
 
 def read_items(catalogue: Path) -> pa.Table:
     """Return what prompts show of all items, sorted by id as in `load`."""
-    return read_table(catalogue, ["item_id", "title", "topic", "brand", "tags", "description"]).sort_by(
-        "item_id"
-    )
+    return _sorted(read_table(catalogue, ["item_id", "title", "topic", "brand", "tags", "description"]))
 
 
-def _read_sorted(path: Path, columns: list[str]) -> dict[str, pa.Array]:
-    """Return `columns` sorted by the first one, which must be unique."""
-    table = read_table(path, columns).sort_by(columns[0])
-    arrays = {name: table[name].combine_chunks() for name in columns}
-    keys = arrays[columns[0]]
-    repeated = keys[1:].filter(pc.equal(keys[1:], keys[:-1]))
-    if len(repeated):
-        raise DataError(f"{path}: {columns[0]} '{repeated[0]}' appears in more than one row")
-    return arrays
+def _sorted(items: pa.Table) -> pa.Table:
+    """Return `items` sorted by id, in chunks of CHUNK rows."""
+    # Arrow puts a column in one array to sort it: with int32 offsets it fails above 2 GiB of text.
+    schema = items.schema
+    large = pa.schema([field.with_type(_large(field.type)) for field in schema])
+    items = items.cast(large).combine_chunks()
+    order = pc.sort_indices(items["item_id"])
+    rows = (order.slice(start, CHUNK) for start in range(0, len(order), CHUNK))
+    return pa.concat_tables(items.take(part).cast(schema) for part in rows)
+
+
+def _large(kind: pa.DataType) -> pa.DataType:
+    """Return `kind` with int64 offsets."""
+    if pa.types.is_list(kind):
+        return pa.large_list(kind.value_field.with_type(_large(kind.value_type)))
+    return pa.large_string() if pa.types.is_string(kind) else kind
+
+
+def _check_unique(ids: list[str], column: str, path: Path) -> None:
+    """Raise DataError if one of the sorted `ids` appears twice."""
+    for one, other in pairwise(ids):
+        if one == other:
+            raise DataError(f"{path}: {column} '{one}' appears in more than one row")
 
 
 def _ints(array: pa.Array) -> Ints:
@@ -126,7 +175,7 @@ def microseconds(times: pa.Array, path: str | Path, column: str) -> pa.Array:
         raise DataError(f"{path}: column '{column}' holds a time out of range ({error})") from error
 
 
-def _texts(items: dict[str, pa.Array], parts: tuple[TextPart, ...]) -> pa.Array:
+def _texts(items: pa.Table, parts: tuple[TextPart, ...]) -> pa.ChunkedArray:
     """Return the `parts` of each item as one text; its id stands for no title."""
     texts = {
         "title": pc.if_else(pc.equal(items["title"], ""), items["item_id"], items["title"]),
@@ -140,12 +189,12 @@ def _texts(items: dict[str, pa.Array], parts: tuple[TextPart, ...]) -> pa.Array:
     return pc.utf8_slice_codeunits(joined, len(". "))
 
 
-def numbers(names: pa.Array) -> Ints:
+def numbers(names: pa.ChunkedArray) -> Ints:
     """Return a number per distinct name, NO_VALUE for none."""
     return pd.factorize(names.to_pandas().replace("", None), sort=True)[0].astype(np.int64)
 
 
-def _tags(tags: pa.Array, brands: pa.Array) -> Histories:
+def _tags(tags: pa.ChunkedArray, brands: pa.ChunkedArray) -> Histories:
     """Return each item's distinct tags and its brand, if any, as numbers."""
     names = pd.concat([tags.to_pandas().explode(), brands.to_pandas().replace("", None)]).dropna()
     pairs = pd.DataFrame({"item": names.index, "tag": pd.factorize(names, sort=True)[0]})

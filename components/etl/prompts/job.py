@@ -146,9 +146,13 @@ def _stage(
 
 def _write_split(staged: Path, split: str, folder: Path) -> pa.Table:
     """Write the rows of `split` in `staged` to `folder`/SPLIT.parquet; return what is counted of them."""
-    # As one chunk: the bytes depend on the rows alone, not on how they were cut into part files.
-    rows = pq.read_table(staged, filters=pc.field("split") == split).combine_chunks()
-    pq.write_table(conform(rows, tables.PROMPTS), folder / f"{split}.parquet", row_group_size=ROW_GROUP)
+    rows = pq.read_table(staged, filters=pc.field("split") == split)
+    with pq.ParquetWriter(folder / f"{split}.parquet", tables.PROMPTS) as writer:
+        for start in range(0, max(rows.num_rows, 1), ROW_GROUP):
+            # As one chunk: the bytes depend on the rows alone, not on how they were cut into part files.
+            # Of a row group, not of the split: an array of texts ends at 2 GiB.
+            group = rows.slice(start, ROW_GROUP).combine_chunks()
+            writer.write_table(conform(group, tables.PROMPTS))
     return rows.select(["labels", "candidates", "history_cut"])
 
 

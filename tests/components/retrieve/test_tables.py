@@ -3,9 +3,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from components.retrieve import tables
 from components.retrieve.interactions import NO_SEGMENT
 from components.retrieve.segments import Segments
-from components.retrieve.tables import load, read_profiles
+from components.retrieve.tables import load, read_items, read_profiles
 from components.shared.errors import DataError
 
 PROFILES = [
@@ -70,21 +71,40 @@ def test_examples_of_a_temporal_split(write_tables) -> None:
     assert data.queries("test").histories.lengths.tolist() == [2, 0]
 
 
-def test_the_order_of_rows_and_files_does_not_matter(write_tables) -> None:
-    sequences = {f"u{i}": [f"i{(i + j) % 9}" for j in range(4)] for i in range(7)}
-    inputs = write_tables(sequences)
+def facts(data) -> dict:
+    """Return all fields of Interactions as lists."""
+    lists = {
+        name: getattr(value, "tolist", lambda value=value: value)() for name, value in vars(data).items()
+    }
+    return lists | {"tags": [row.tolist() for row in data.tags]}
+
+
+def test_the_order_and_the_pieces_of_the_tables_do_not_matter(write_tables, monkeypatch) -> None:
+    """Users and items come in many files and batches: no column is in one array."""
+    sequences = {f"u{i}": [f"i{(i + j) % 9}" for j in range(3 + i % 3)] for i in range(7)}
+    tags = {f"i{i}": [f"tag {i % 2}", f"tag {i}"][: i % 3] for i in range(9)}
+    about = {"tags": tags, "brands": {"i4": "acme"}, "created": {"i2": 1}}
+    inputs = write_tables(sequences, **about)
+    pieces = write_tables({}, name="pieces", catalogue=[f"i{i}" for i in reversed(range(9))], **about)
+    (pieces["sequences"] / "part-0.parquet").unlink()
     table = pq.read_table(inputs["sequences"])
-    shuffled = write_tables({}, name="shuffled", catalogue=[f"i{i}" for i in reversed(range(9))])
-    (shuffled["sequences"] / "part-0.parquet").unlink()
-    pq.write_table(table.slice(4), shuffled["sequences"] / "part-0.parquet")
-    pq.write_table(table.slice(0, 4), shuffled["sequences"] / "part-1.parquet")
-    one, other = (
-        load(inputs["sequences"], inputs["catalogue"]),
-        load(shuffled["sequences"], shuffled["catalogue"]),
-    )
-    assert one.user_ids == other.user_ids
-    assert one.item_ids == other.item_ids
-    assert np.array_equal(one.items, other.items)
+    pq.write_table(table.slice(4), pieces["sequences"] / "part-0.parquet", row_group_size=1)
+    pq.write_table(table.slice(0, 4), pieces["sequences"] / "part-1.parquet", row_group_size=2)
+    one, items = load(inputs["sequences"], inputs["catalogue"]), read_items(inputs["catalogue"])
+    monkeypatch.setattr(tables, "CHUNK", 2)
+    other, chunked = load(pieces["sequences"], pieces["catalogue"]), read_items(pieces["catalogue"])
+    assert facts(one) == facts(other)
+    assert np.array_equal(one.has_text, other.has_text)
+    assert chunked == items
+    assert {column.num_chunks for column in chunked.columns} == {5}
+
+
+def test_a_user_in_two_files_is_refused(write_tables) -> None:
+    inputs = write_tables({"u": ["x", "y", "z"]})
+    (file,) = inputs["sequences"].iterdir()
+    file.with_name("part-1.parquet").write_bytes(file.read_bytes())
+    with pytest.raises(DataError, match="user_id 'u' appears in more than one row"):
+        load(inputs["sequences"], inputs["catalogue"])
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 import hashlib
 import shutil
 from collections import Counter
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from components.etl.prompts import job
 from components.etl.prompts.tokens import token_counter
 from components.shared.errors import ConfigError, ContractError, DataError, ModelError
 from components.shared.prompting.render import VERBS
@@ -84,6 +86,29 @@ def test_bytes_depend_on_no_partition_count(
     for split in tables.SPLITS:
         files = [folder / "prompts" / f"{split}.parquet" for folder in (out[0], tmp_path)]
         assert len({hashlib.sha256(file.read_bytes()).hexdigest() for file in files}) == 1, split
+
+
+def test_a_split_is_written_row_group_by_row_group(prompts_folder, tmp_path, monkeypatch):
+    """Wherever its part files were cut: the text of a whole split may not fit in one Arrow array."""
+    monkeypatch.setattr(job, "ROW_GROUP", 6)
+    train = pq.read_table(prompts_folder / "train.parquet")
+    nothing = pa.Table.from_pylist([{}] * len(train), schema=pa.schema(list(job.RENDERED)[-3:]))
+    for name, columns in zip(nothing.column_names, nothing.columns, strict=True):
+        train = train.append_column(name, columns)
+    written = {}
+    for cuts in ((0, 16), (0, 1, 7, 8, 16)):
+        staged, folder = (tmp_path / f"{kind} {len(cuts)}" for kind in ("staged", "out"))
+        staged.mkdir(), folder.mkdir()
+        for number, (start, end) in enumerate(pairwise(cuts)):
+            part = train.slice(start, end - start).cast(job.RENDERED)
+            pq.write_table(part, staged / f"part-{number:05d}.parquet")
+        assert [job._write_split(staged, split, folder).num_rows for split in tables.SPLITS] == [16, 0, 0]
+        written[cuts] = {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+    one, other = written.values()
+    assert one == other
+    groups = pq.ParquetFile(folder / "train.parquet").metadata
+    assert [groups.row_group(n).num_rows for n in range(groups.num_row_groups)] == [6, 6, 4]
+    assert pq.read_table(folder / "train.parquet") == pq.read_table(prompts_folder / "train.parquet")
 
 
 def test_samples_are_seeded_and_kept_prompts_without_their_label_teach_nothing(
