@@ -1,6 +1,7 @@
 """Exposures: lists that an online system showed or an external retrieval system found."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,8 @@ class Exposures(Recommender):
     """Recommends the user's latest list made no later than the label.
 
     A later list may reveal the label. `lists` hold item indices in the order shown, UNKNOWN_ITEM for items
-    that the catalogue lacks; they are sorted by `times` (microseconds). `known_share` is the share of items
-    in the catalogue.
+    that the catalogue lacks; they are sorted by `users`, then `times` (microseconds). `known_share` is the
+    share of items in the catalogue.
     """
 
     data: Interactions
@@ -57,10 +58,16 @@ class Exposures(Recommender):
 
     def latest(self, queries: Queries) -> Ints:
         """Return the index [rows] in `lists` of each query's latest list, -1 without one."""
-        times = pd.DataFrame({"user": queries.users, "time": queries.times})
-        lists = pd.DataFrame({"user": self.users, "time": self.times, "list": np.arange(len(self.users))})
-        latest = pd.merge_asof(times.reset_index().sort_values("time"), lists, on="time", by="user")
-        return latest.set_index("index")["list"].sort_index().fillna(-1).to_numpy(np.int64)
+        moments, keys = self._by_time
+        asked = queries.users * len(moments) + np.searchsorted(moments, queries.times, "right") - 1
+        latest = np.searchsorted(keys, asked, "right") - 1
+        return np.where((latest >= 0) & (self.users[latest] == queries.users), latest, -1)
+
+    @cached_property
+    def _by_time(self) -> tuple[Ints, Ints]:
+        """Return the distinct times, sorted, and a number per list in the order of (user, time)."""
+        moments, ranks = np.unique(self.times, return_inverse=True)
+        return moments, self.users * len(moments) + ranks
 
 
 def load_exposures(path: Path, data: Interactions) -> Exposures | None:
@@ -95,10 +102,10 @@ def load_exposures(path: Path, data: Interactions) -> Exposures | None:
 
 
 def _order(users: Ints, times: Ints, lists: Histories) -> Ints:
-    """Return the order by time, ties of one user by items, whatever the rows' order."""
+    """Return the order by user and time, ties by items, whatever the rows' order."""
     tied = np.flatnonzero(pd.DataFrame({"user": users, "time": times}).duplicated(keep=False))
     by_items = np.zeros(len(users), np.int64)
     # Big-endian bytes sort like the numbers and take a fifth of what tuples take.
     items = pd.Series([lists[row].astype(">i8").tobytes() for row in tied.tolist()], dtype=object)
     by_items[tied] = pd.factorize(items, sort=True)[0]
-    return np.lexsort((by_items, times))
+    return np.lexsort((by_items, times, users))

@@ -6,8 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.retrieve.candidates.exposures import load_exposures
+from components.retrieve.candidates.exposures import Exposures, load_exposures
 from components.retrieve.config import RetrieveConfig
+from components.retrieve.interactions import Histories, Queries
 from components.retrieve.job import run
 from components.retrieve.tables import load
 from components.shared.errors import DataError
@@ -67,6 +68,42 @@ def test_of_two_lists_at_one_time_the_order_of_rows_does_not_decide(write_tables
     ]
     assert answered[0].items.tolist() == answered[1].items.tolist()
     assert [data.item_ids[i] for i in answered[0].items[0] if i >= 0] == ["u", "t"]
+
+
+def exposures_of(users, times):
+    """Return Exposures of empty lists."""
+    nothing = np.zeros(len(users), np.int64)
+    return Exposures(None, users, times, Histories(nothing, nothing, nothing), 1.0)
+
+
+def asked(users, times):
+    """Return queries of users without a history."""
+    nothing = np.zeros(len(users), np.int64)
+    histories = Histories(nothing, nothing, nothing)
+    return Queries(users, nothing, histories, histories, times, nothing)
+
+
+def test_the_latest_of_many_lists_is_that_of_a_search_one_by_one() -> None:
+    """Users without lists, several queries per user, equal times, queries in any order."""
+    random = np.random.default_rng(0)
+    for lists in (1, 7, 300):
+        users, times = np.array(sorted(random.integers([1, -9], [20, 9], (lists, 2)).tolist())).T
+        queries = asked(*random.integers([0, -12], [25, 12], (400, 2)).T)
+        earlier = (users == queries.users[:, None]) & (times <= queries.times[:, None])
+        expected = np.where(earlier, np.arange(lists), -1).max(1)
+        assert exposures_of(users, times).latest(queries).tolist() == expected.tolist()
+        assert (expected < 0).any() and (lists == 1 or (expected >= 0).any())
+
+
+def test_a_query_makes_no_pass_over_all_lists() -> None:
+    exposures = exposures_of(np.arange(1_000_000) // 10, np.arange(1_000_000))
+    queries = asked(np.array([0, 99_999]), np.array([5, 999_995]))
+    assert exposures.latest(queries).tolist() == [5, 999_995]  # sorts the lists
+    tracemalloc.start()
+    exposures.latest(queries)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e3
 
 
 def recast(folder, column, other) -> None:
