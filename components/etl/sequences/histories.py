@@ -10,8 +10,10 @@ import pyarrow as pa
 from components.etl.config import SequencesConfig
 from components.etl.contracts import data_docs
 from components.etl.sequences.build import PLACED_EVENTS, build, without_place
+from components.etl.sequences.job import parts
 from components.etl.sources import faults
 from components.etl.sources.raw import check_raw, locate_tables, persisted, read_raw
+from components.shared.artifacts.raw_tables import approximate_rows
 from components.shared.spark.parts import part_writer, write_parts
 from components.shared.spark.session import readable, session
 from data_contracts import tables
@@ -54,7 +56,8 @@ def run_histories(
                 yield pa.record_batch({"users": [chunk.sequences.num_rows]})
 
             valid = raw["events"].where(f"{faults.FAULT} is null").select(*PLACED_EVENTS.names)
-            counted = valid.repartition("user_id").mapInArrow(write, "users long").collect()
+            by_user = valid.repartition(parts(config, approximate_rows(found["events"])), "user_id")
+            counted = by_user.mapInArrow(write, "users long").collect()
             write_parts(faults.valid_rows(raw["users"]).sort("user_id"), tables.USERS, users)
     events = refused.tallies["events"]
     return HistoriesReport(events.rows, sum(events.refused.values()), sum(row.users for row in counted))

@@ -88,7 +88,7 @@ def run_sequences(
             stack.enter_context(atomic_table(table))
             for table in (sequences, catalogue, users, exposures, quarantine)
         )
-        partitions = _parts(config, approximate_rows(found["events"]))
+        partitions = parts(config, approximate_rows(found["events"]))
         counts, events = _write_sequences(
             config, found["events"], raw["events"], partitions, sequences, quarantine
         )
@@ -137,7 +137,8 @@ def run_sequences(
     )
 
 
-def _parts(config: SequencesConfig, rows: int) -> int:
+def parts(config: SequencesConfig, rows: int) -> int:
+    """Return the number of part files of a table of about `rows` rows."""
     # A partition sees by itself whether the log was sorted by items, so a small log stays whole.
     return config.partitions or max(1, math.ceil(rows / PART_ROWS))
 
@@ -258,7 +259,7 @@ def _write_catalogue(
 ) -> int:
     keep_emoji = config.emoji == "keep"
     counted = with_train_counts(faults.valid_rows(items), sequences)
-    ordered = counted.repartition(_parts(config, rows), "item_id").sortWithinPartitions("item_id")
+    ordered = counted.repartition(parts(config, rows), "item_id").sortWithinPartitions("item_id")
     return write_parts(ordered, tables.CATALOGUE, out, lambda items: catalogue_rows(items, keep_emoji))
 
 
@@ -269,7 +270,7 @@ def _write_users(
     valid = faults.valid_rows(users)
     missing = sequences.select("user_id").join(valid.select("user_id"), "user_id", "left_anti")
     everyone = valid.unionByName(missing, allowMissingColumns=True)
-    ordered = everyone.repartition(_parts(config, rows), "user_id").sortWithinPartitions("user_id")
+    ordered = everyone.repartition(parts(config, rows), "user_id").sortWithinPartitions("user_id")
     write_parts(ordered, tables.USERS, out)
 
 
@@ -280,5 +281,5 @@ def _write_exposures(
     lists = faults.valid_rows(exposures).join(sequences.select("user_id"), "user_id", "left_semi")
     if config.as_of:
         lists = lists.where(F.col("timestamp") < F.lit(parse_time("as_of", config.as_of)))
-    by_user = lists.repartition(_parts(config, rows), "user_id")
+    by_user = lists.repartition(parts(config, rows), "user_id")
     write_parts(by_user.sortWithinPartitions("user_id", "timestamp", "item_ids"), tables.EXPOSURES, out)

@@ -4,8 +4,11 @@ import contextlib
 import signal
 import subprocess
 import sys
+import tracemalloc
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
@@ -16,6 +19,7 @@ from components.register.job import run as register
 from components.shared.artifacts.storage import local_copy
 from components.shared.errors import ConfigError, ContractError, DataError, OutputError
 from components.shared.spark.config import SparkConfig
+from data_contracts.tables import SEQUENCES, USERS
 from pipelines import recommend
 from tests.components.shared.artifacts.s3_server import serving
 from tests.small_spark import SPARK
@@ -299,6 +303,72 @@ def test_who_has_met_every_item_costs_nobody_an_answer(registry, data, tmp_path,
         rows = pq.read_table(out).to_pylist()
         assert [len(row["item_ids"]) for row in rows] == lengths
         assert not rows[0]["valid"]
+
+
+@pytest.fixture
+def write_asked(tmp_path: Path):
+    """Writes what an earlier attempt read: a file per list of rows."""
+
+    def write(histories: list[list[dict]], profiles: list[list[dict]]) -> Path:
+        for name, schema, files in (("histories", SEQUENCES, histories), ("users", USERS, profiles)):
+            folder = tmp_path / "asked" / name
+            folder.mkdir(parents=True)
+            for number, rows in enumerate(files):
+                pq.write_table(
+                    pa.Table.from_pylist(rows, schema=schema), folder / f"part-{number:05}.parquet"
+                )
+        (tmp_path / "asked/now.json").write_text('"2026-01-03T00:00:00+00:00"')
+        return tmp_path
+
+    return write
+
+
+def history(user: str, actions: list[list[str]]) -> dict:
+    """Return a row of SEQUENCES: item n after n seconds and n microseconds, with these actions on it."""
+    times = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=n, microseconds=n) for n in range(9)]
+    events = [
+        {"position": position, "action": action, "timestamp": times[position]}
+        for position, done in enumerate(actions)
+        for action in done
+    ]
+    return {
+        "user_id": user, "item_ids": [f"i{n}" for n in range(len(actions))],
+        "timestamps": times[: len(actions)], "engagement": [1.0] * len(actions), "train_end": 0,
+        "valid_end": 0, "events": events,
+    }  # fmt: skip
+
+
+def test_requests_hold_what_the_tables_hold_of_a_user(write_asked) -> None:
+    histories = [[history("cyd", [["view"]]), history("ann", [["like"], ["view", "save"]])], [], []]
+    profiles = [
+        [{"user_id": "ann", "age": 31, "interests": ["tea", "go"]}],
+        [{"user_id": "bob", "gender": ""}],
+    ]
+    asked = recommend._Asked.prepare(CONFIG, "", write_asked(histories, profiles))
+    assert asked.everybody() == ["ann", "bob", "cyd"]
+    found = {user: asked.request(user) for user in (*asked.everybody(), "stranger")}
+    assert {row.pop("now") for row in found.values()} == {"2026-01-03T00:00:00+00:00"}
+    assert found["ann"] == {
+        "history": [
+            {"item_id": "i0", "actions": ["like"], "timestamp": "2026-01-01T00:00:00+00:00"},
+            {"item_id": "i1", "actions": ["view", "save"], "timestamp": "2026-01-01T00:00:01.000001+00:00"},
+        ],
+        "profile": {"age": "31", "interests": "tea, go"},
+    }
+    assert found["bob"] == found["stranger"] == {"history": [], "profile": None}
+    assert len(found["cyd"]["history"]) == 1 and found["cyd"]["profile"] is None
+
+
+def test_histories_that_wait_are_no_objects_of_python(write_asked) -> None:
+    rows = [history(f"u{n}", [["view"] * 20] * 9) for n in range(300)]
+    folder = write_asked([rows], [[]])
+    recommend._Asked.prepare(CONFIG, "", folder)  # imports
+    tracemalloc.start()
+    asked = recommend._Asked.prepare(CONFIG, "", folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 300 * 1000
+    assert len(asked.request("u299")["history"]) == 9
 
 
 @pytest.mark.parametrize("name", ["exposures", "deep/below"])
