@@ -65,7 +65,7 @@ class Exposures(Recommender):
 
     @cached_property
     def _by_time(self) -> tuple[Ints, Ints]:
-        """Return the distinct times, sorted, and a number per list in the order of (user, time)."""
+        """Return the distinct times, sorted, and a number per list, by (user, time)."""
         moments, ranks = np.unique(self.times, return_inverse=True)
         return moments, self.users * len(moments) + ranks
 
