@@ -210,7 +210,7 @@ def check(source: Source) -> None:
 
 
 def checked_rows(source: Source) -> int:
-    """Return the number of rows, 0 if there is none; every file is checked as in `check`."""
+    """Return the number of rows, which may be 0; files are checked as in `check`."""
     check_file = _check_parquet if source.format == "parquet" else _check_text
     return sum(check_file(source, file) for file in source.files)
 

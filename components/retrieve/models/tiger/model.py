@@ -216,7 +216,8 @@ class TigerRecommender(Recommender):
 def _beams(lengths: Ints, depth: int) -> Ints:
     """Return beam widths that leave `depth` unseen items; 0 without a history.
 
-    At most twice `depth`. A width is that of histories up to the next power of two: the others of a block must not change a list.
+    At most twice `depth`. A width is that of histories up to the next power of two: the others of a block
+    must not change a list.
     """
     spare = 2 ** np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64)
     return np.where(lengths > 0, depth + np.minimum(depth, spare), 0)
