@@ -7,6 +7,7 @@ import pytest
 import torch
 from kfp.dsl import HTML, Dataset
 
+from components.retrieve import job
 from components.retrieve.component import retrieve
 from components.retrieve.config import RetrieveConfig
 from components.retrieve.job import run
@@ -23,6 +24,7 @@ from components.shared.artifacts import fingerprint
 from components.shared.config import parse, to_parameter
 from components.shared.errors import ConfigError, DataError
 from components.shared.labels import LabelSettings
+from components.shared.spark.config import SparkConfig
 from data_contracts.tables import CANDIDATES, RANKINGS
 from tests.components.shared.artifacts.s3_server import serving
 
@@ -284,6 +286,33 @@ def test_a_killed_step_goes_on_from_object_storage(
         run(CONFIG, **inputs, **outputs, checkpoints=uri)
     assert len(epochs) == 3 * 3 + 1, "only the epoch that was cut off is repeated"
     assert [fingerprint.of_folder(table) for table in tables] == whole
+
+
+def test_a_training_does_not_go_on_with_other_labels(
+    write_tables, ring, outputs, tmp_path, monkeypatch
+) -> None:
+    inputs, epochs = write_tables(ring), []
+    true_epoch = training._Training.run_epoch
+
+    def run_epoch(*args):
+        epochs.append(args)
+        if len(epochs) == 2:
+            raise InterruptedError
+        return true_epoch(*args)
+
+    monkeypatch.setattr(training._Training, "run_epoch", run_epoch)
+    kept = {"checkpoints": str(tmp_path / "kept")}
+    with pytest.raises(InterruptedError):
+        run(CONFIG, **inputs, **outputs, **kept, labels=LabelSettings(most=5))
+    run(CONFIG, **inputs, **outputs, **kept, labels=LabelSettings(most=1))
+    assert len(epochs) == 2 + 3 * 3
+
+
+def test_executors_are_missed_before_anything_is_trained(write_tables, ring, outputs, monkeypatch) -> None:
+    monkeypatch.setattr(job, "find_spec", lambda _: None)
+    config = dataclasses.replace(CONFIG, spark=SparkConfig())
+    with pytest.raises(ConfigError, match=r"retrieve\.spark: pyspark is not installed here"):
+        run(config, **write_tables(ring), **outputs)
 
 
 def test_a_failure_leaves_no_output(write_tables, ring, outputs) -> None:
