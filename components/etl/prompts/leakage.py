@@ -11,8 +11,9 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from components.etl.prompts.rows import both_titles
 from components.shared.errors import LeakageError
-from components.shared.prompting.render import before_candidates, shown_title
+from components.shared.prompting.render import before_candidates
 from components.shared.prompting.settings import PromptSettings
 
 Row = Mapping[str, Any]
@@ -61,23 +62,19 @@ def _text_leaks(
     """Yield a finding per label id or title (whole or shortened) before the candidates."""
     texts = [before_candidates(message["content"]) for message in row["messages"]]
     own = [case["items"].get(case["item_ids"][p]) for p in history_positions]
-    shown = [text for item in own if item for text in (*_titles(item, settings), item["item_id"])]
+    shown = [text for item in own if item for text in (*both_titles(item, settings), item["item_id"])]
     topics = {name for item in case["items"].values() for name in (item["topic"], *item["tags"])}
     # What the history rightly shows is taken out first: another item may bear the label's title.
     for phrase in sorted({*shown, *topics} - {""}, key=len, reverse=True):
         texts = [text.replace(phrase, " ") for text in texts]
     for label in row["label_items"]:
         item = case["items"].get(label)
-        for title in _titles(item, settings) if item else ():
+        for title in both_titles(item, settings) if item else ():
             is_specific = title not in topics and (" " in title or len(title) >= SHORT_TITLE)
             if is_specific and any(_says(text, title) for text in texts):
                 yield f"the label's title {title!r} appears in the text before the candidates"
         if not (label.isdigit() and len(label) < 5) and any(_says(text, label) for text in texts):
             yield f"the label's id {label!r} appears in the text before the candidates"
-
-
-def _titles(item: Row, settings: PromptSettings) -> tuple[str, str]:
-    return item["title"], shown_title(item, settings)
 
 
 def _says(text: str, phrase: str) -> bool:

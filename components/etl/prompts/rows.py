@@ -24,6 +24,7 @@ from components.shared.prompting.render import (
     shown_title,
     topic_counts,
 )
+from components.shared.prompting.settings import PromptSettings
 
 Row = Mapping[str, Any]
 
@@ -176,14 +177,22 @@ def _interactions(history: Sequence[Row], case: Row, config: PromptsConfig) -> l
 
 def _profile(case: Row, config: PromptsConfig) -> dict[str, Any]:
     """Return the user's profile without interests that name an item by its title."""
+    interests = case["profile"].get("interests")
+    if not interests:
+        return case["profile"]
     # It may be the label's. Other items' are left out as well, or their absence would tell.
-    titles = {t for item in case["items"].values() for t in (item["title"], shown_title(item, config))}
+    titles = {title for item in case["items"].values() for title in both_titles(item, config)}
     kept = [
         interest
-        for interest in case["profile"].get("interests") or ()
+        for interest in interests
         if not any(title == interest or (" " in title and title in interest) for title in titles)
     ]
     return {**case["profile"], "interests": kept}
+
+
+def both_titles(item: Row, settings: PromptSettings) -> tuple[str, str]:
+    """Return the title of a catalogue row, whole and as prompts show it."""
+    return item["title"], shown_title(item, settings)
 
 
 def _groups(profile: Mapping[str, Any]) -> list[str]:

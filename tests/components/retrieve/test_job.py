@@ -260,22 +260,33 @@ def test_a_new_item_is_found_by_its_tags_and_counted(write_tables, ring, outputs
     assert report.splits["test"].new_items == offered > 0
 
 
+@pytest.fixture
+def kill_in_epoch(monkeypatch):
+    """Return a function that kills the training in its nth epoch, and returns the epochs that begin."""
+
+    def kill(number: int) -> list:
+        true_epoch, epochs = training._Training.run_epoch, []
+
+        def run_epoch(*args):
+            epochs.append(args)
+            if len(epochs) == number:
+                raise InterruptedError
+            return true_epoch(*args)
+
+        monkeypatch.setattr(training._Training, "run_epoch", run_epoch)
+        return epochs
+
+    return kill
+
+
 def test_a_killed_step_goes_on_from_object_storage(
-    write_tables, ring, outputs, tmp_path, monkeypatch
+    write_tables, ring, outputs, tmp_path, monkeypatch, kill_in_epoch
 ) -> None:
     """Three models (the final one and one per fold) of three epochs; the first machine ends in the fifth."""
     inputs, tables = write_tables(ring), (outputs["candidates"], outputs["rankings"])
     run(CONFIG, **inputs, **outputs)
     whole = [fingerprint.of_folder(table) for table in tables]
-    true_epoch, epochs = training._Training.run_epoch, []
-
-    def run_epoch(*args):
-        epochs.append(args)
-        if len(epochs) == 5:
-            raise InterruptedError
-        return true_epoch(*args)
-
-    monkeypatch.setattr(training._Training, "run_epoch", run_epoch)
+    epochs = kill_in_epoch(5)
     (tmp_path / "server").mkdir()
     with serving(tmp_path / "server") as server:
         for name, value in server.environment.items():
@@ -289,18 +300,9 @@ def test_a_killed_step_goes_on_from_object_storage(
 
 
 def test_a_training_does_not_go_on_with_other_labels(
-    write_tables, ring, outputs, tmp_path, monkeypatch
+    write_tables, ring, outputs, tmp_path, kill_in_epoch
 ) -> None:
-    inputs, epochs = write_tables(ring), []
-    true_epoch = training._Training.run_epoch
-
-    def run_epoch(*args):
-        epochs.append(args)
-        if len(epochs) == 2:
-            raise InterruptedError
-        return true_epoch(*args)
-
-    monkeypatch.setattr(training._Training, "run_epoch", run_epoch)
+    inputs, epochs = write_tables(ring), kill_in_epoch(2)
     kept = {"checkpoints": str(tmp_path / "kept")}
     with pytest.raises(InterruptedError):
         run(CONFIG, **inputs, **outputs, **kept, labels=LabelSettings(most=5))
