@@ -254,6 +254,8 @@ class DataSummary(_Document):
     users: int
     items: int
     events: int
+    interactions: int
+    """Of users with items in the train part; an item counts once for each user."""
     actions: dict[str, float]
     """Share of the events by action."""
     popular: dict[str, float]

@@ -160,7 +160,6 @@ PROMPTS = pa.schema(
         # The answer that SFT teaches; null where no label is a candidate and nobody
         # teaches, and for valid and test.
         pa.field("completion", pa.string()),
-        _required("prompt_version", pa.string()),
     ]
 )
 

@@ -157,7 +157,6 @@ def _prompt_row(index: int, split: str) -> dict[str, Any]:
         "days_since_last": 1.0,
         "groups": [],
         "completion": completion(prompt, [label]) if split == "train" else None,
-        "prompt_version": "1",
     }
 
 

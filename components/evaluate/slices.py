@@ -1,6 +1,5 @@
 """NDCG@10 on parts of the users, and where the trained model is worse than others there."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,19 +12,20 @@ from components.shared.prompting.table import PromptRow
 from data_contracts.evaluation import Sample, Slice
 
 METRIC = "ndcg@10"
-SMALLEST_GROUP = 20
-"""Users that a group of the profile needs to be a slice."""
+SMALLEST = 20
+"""Users that a slice needs: a bootstrap over fewer finds differences where there are none."""
 
 
 def slices(
     prompts: Sequence[PromptRow], scores: Sequence[Scores], catalogue: Catalogue, sample: Sample
 ) -> list[Slice]:
-    """Return the slices that hold users, with the last model's differences to all others.
+    """Return the slices of at least `SMALLEST` users, with the last model's differences to all others.
 
     A difference's p-value is corrected for the number of slices in which this pair is compared.
     """
     values = np.stack([score.values[METRIC] for score in scores])
-    found = [(name, rule, users) for name, rule, users in _parts(prompts, catalogue) if users.any()]
+    parts = _parts(prompts, catalogue)
+    found = [(name, rule, users) for name, rule, users in parts if users.sum() >= SMALLEST]
     resampled = [
         resampled_means(values[:, users], sample.bootstrap_samples, sample.seed) for _, _, users in found
     ]
@@ -73,8 +73,7 @@ def _parts(prompts: Sequence[PromptRow], catalogue: Catalogue) -> Iterator[tuple
         days = np.nanquantile(away, 2 / 3, method="lower")
         yield "long away", f"more than {_duration(days)} since the last event (longest third)", away > days
 
-    groups = Counter(group for prompt in prompts for group in prompt.groups)
-    for group in sorted(name for name, users in groups.items() if users >= SMALLEST_GROUP):
+    for group in sorted({group for prompt in prompts for group in prompt.groups}):
         yield group, "", np.array([group in prompt.groups for prompt in prompts])
 
 

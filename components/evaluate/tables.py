@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from components.shared.artifacts.storage import Folder
 from components.shared.errors import DataError
@@ -66,17 +67,14 @@ def catalogue_of(
 
 def sample_prompts(folder: Path, max_users: int, seed: int) -> tuple[list[PromptRow], int]:
     """Return a seeded sample of `max_users` (0: all) test prompts, and the number of all."""
-    rows, path = read_prompts(folder, SPLIT), f"{folder / SPLIT}.parquet"
+    rows, path = read_prompts(folder, SPLIT, max_users, seed), folder / f"{SPLIT}.parquet"
     if not rows:
         raise DataError(f"{path}: no rows, so there are no users to evaluate on")
-    for number, row in enumerate(rows):
+    for row in rows:
         if not row.label_items or not row.candidates:
             missing = "candidates" if row.label_items else "label_items"
-            raise DataError(f"{path}: row {number} (user {row.user_id}) has no {missing}")
-    if not 0 < max_users < len(rows):
-        return rows, len(rows)
-    chosen = np.random.default_rng(seed).choice(len(rows), size=max_users, replace=False)
-    return [rows[i] for i in sorted(chosen.tolist())], len(rows)
+            raise DataError(f"{path}: user {row.user_id} at position {row.position} has no {missing}")
+    return rows, pq.read_metadata(path).num_rows
 
 
 def read_catalogue(folder: Path) -> Catalogue:

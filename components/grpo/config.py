@@ -117,7 +117,8 @@ class GrpoConfig:
     """Local engine: draw other prompts, twice at most, in place of groups of equal reward (DAPO)."""
     credit_to_label: bool = False
     """Local engine: only the ranks down to a ranking's last label share in its reward, for the others cannot
-    change LCS and NDCG: the same gradient with less noise. Of no effect on generated answers."""
+    change LCS and NDCG: their gradient with less noise. The penalty on seen items counts on these ranks
+    alone. Of no effect on generated answers."""
     max_grad_norm: PositiveFloat = 1.0
     """Gradient clipping."""
     temperature: PositiveFloat = 1.0

@@ -17,7 +17,7 @@ from components.shared.artifacts.storage import is_remote
 from components.shared.errors import ConfigError, DataError
 from components.shared.language_model.checks import explain_oom
 from components.shared.language_model.load import check_folder
-from components.shared.prompting.table import PromptRow, read_prompts, sample_indices
+from components.shared.prompting.table import read_prompts
 from components.shared.tracking import tracker as tracking
 from data_contracts.evaluation import Alarm, TrainingAlarms
 
@@ -64,13 +64,14 @@ def run(
         raise ConfigError(
             "grpo.verl.ray_address: other nodes need `checkpoints`, a folder that all of them see"
         )
-    rows = _sample(prompts, "train", config.max_prompts, config.seed)
+    # A prompt without a retrieved label earns no reward of the task and no NDCG.
+    rows = read_prompts(prompts, "train", config.max_prompts, config.seed, listed=True)
     if not any(row.labels for row in rows):
         raise DataError(
             f"{prompts}/train.parquet: no prompt has its label among the candidates; raise "
             "retrieve.num_candidates or the number of training prompts"
         )
-    valid = _sample(prompts, "valid", config.eval_prompts, config.seed)
+    valid = read_prompts(prompts, "valid", config.eval_prompts, config.seed, listed=True)
     if not valid:
         raise DataError(f"{prompts}/valid.parquet: empty; raise prompts.valid_prompts")
     if not any(row.labels for row in valid):
@@ -102,13 +103,6 @@ def run(
         log.warning("health: %s", alarm)
     log.info("the output is %s", state.kept)
     return report
-
-
-def _sample(prompts: Path, split: str, limit: int, seed: int) -> list[PromptRow]:
-    """Return sampled prompts with a retrieved label, if any: others earn no reward or NDCG."""
-    rows = read_prompts(prompts, split)
-    rows = [row for row in rows if row.labels] or rows
-    return [rows[i] for i in sample_indices(len(rows), limit, seed)]
 
 
 def _alarms(config: GrpoConfig, state: Progress) -> list[Alarm]:

@@ -66,6 +66,9 @@ def train(
     """
     device = best_device()
     lm = load(sft_model, "float32", device)
+    for module in lm.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # answers are sampled without it, and a resumed training would draw other masks
     tokenizer = lm.tokenizer
     check_lengths(config, lm, [*rows, *valid])
     torch.manual_seed(config.seed)  # adapters are drawn from it

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from components.sft.config import AdaptationConfig
@@ -32,7 +33,8 @@ class Histories:
         Users come in a seeded order, of each the items of its train part.
         """
         users = ds.dataset(self.sequences).to_table(columns=["user_id", "item_ids", "train_end"])
-        users = users.sort_by("user_id")
+        # Not the table itself: sorted, its lists would be one array, whose texts end at 2 GiB.
+        by_id = pc.sort_indices(users["user_id"]).to_numpy()
         table = ds.dataset(self.catalogue).to_table(columns=["item_id", "title", "brand"])
         items = {item["item_id"]: item for item in table.to_pylist()}
 
@@ -48,7 +50,8 @@ class Histories:
         for number in random.Random(seed).sample(range(len(users)), len(users)):
             if len(ids) >= config.tokens:
                 break
-            met = users["item_ids"][number].as_py()[: users["train_end"][number].as_py()]
+            user = int(by_id[number])
+            met = users["item_ids"][user].as_py()[: users["train_end"][user].as_py()]
             told = [token for item in met for token in line(item)]
             ids += [*header, *told]
             labels += [*[IGNORED] * len(header), *told]

@@ -8,13 +8,14 @@ of GRPO, of its control (SFT's loss on the same prompts) and of GRPO with busine
 differences with intervals over all test users. Only prompts whose label is among the first K are asked: any
 order of the others has the same NDCG@10 (`--everybody` asks them too). ILAD and novelty are of the prompts
 whose label is among the K. Each stage leaves its result in the cache folder, which belongs to these options,
-and a second call resumes after the last one. `--test` takes a seeded sample of the test prompts. RECLLM_DATA
-names the folder of the public datasets.
+and a second call resumes after the last one. `--test` takes a seeded sample of the test prompts, whose scores
+a larger one keeps. RECLLM_DATA names the folder of the public datasets.
 """
 
 # Smoke run, some thirty seconds, without any data: python tests/benchmarks/beauty.py --smoke
 
 import argparse
+import filecmp
 import tempfile
 import time
 from collections.abc import Sequence
@@ -44,7 +45,7 @@ from components.shared.metrics import mean, set_ilad
 from components.shared.prompting.table import PromptRow, read_prompts
 from data_contracts.tables import SPLITS
 
-CHUNK = 1000
+CHUNK = 500
 """Prompts whose scores are saved together."""
 ORDER, LIGHTGBM, UNTRAINED, SFT = "candidates' order", "LightGBM, same facts", "untrained", "SFT"
 BOTH = "LightGBM and SFT"
@@ -127,6 +128,9 @@ def scored(
     folder: Path, models: Sequence[str], rows: Sequence[PromptRow], split: str
 ) -> list[list[np.ndarray]]:
     """Return the scores of each prompt's candidates by each of `models`; they are cached in `folder`."""
+    # GRPO and its control without a better step are the SFT model, which is read once.
+    same = {name: next(one for one in models if _is_same(folder / one, folder / name)) for name in models}
+    models = list(dict.fromkeys(same.values()))
     answers = Ranker.read(folder / models[0]).answers
     kept = folder / "scores"
     kept.mkdir(exist_ok=True)
@@ -134,7 +138,8 @@ def scored(
     worths: list[Worth] = [{} for _ in models]
     found: list[list[np.ndarray]] = [[] for _ in models]
     for start in range(0, len(rows), CHUNK):
-        part, file = rows[start : start + CHUNK], kept / f"{split} {start}.npz"
+        part = rows[start : start + CHUNK]
+        file = kept / f"{split} {start}-{start + len(part)}.npz"
         if not file.is_file():
             begun = time.monotonic()
             if not readers:
@@ -151,7 +156,11 @@ def scored(
         ends = np.cumsum([len(row.candidates) for row in part])
         for own, flat in zip(found, np.load(file)["scores"], strict=True):
             own += np.split(flat, ends[:-1])
-    return found
+    return [found[models.index(one)] for one in same.values()]
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return filecmp.cmp(one / "model.safetensors", other / "model.safetensors", shallow=False)
 
 
 def opened(models: Sequence[Path]) -> tuple[Any, list[Any]]:
@@ -210,13 +219,16 @@ def measure(data: Interactions, options: argparse.Namespace, cache: Path) -> lis
     ):
         prompts.mkdir(parents=True, exist_ok=True)
         write_prompts(data, options.order, (options.k, options.pool), options.everybody, prompts)
-    rows, by_trees = (read_prompts(folder, "test", options.test) for folder in (prompts, prompts / TREES))
+    every = [read_prompts(folder, "test") for folder in (prompts, prompts / TREES)]
+    # In a seeded order, so that each sample of the test prompts is the beginning of any larger one.
+    drawn = np.random.default_rng(0).permutation(len(every[0]))[: options.test or None]
+    rows, by_trees = ([table[n] for n in drawn] for table in every)
     values = {
         ORDER: values_of(rows, [row.scores for row in rows]),
         LIGHTGBM: values_of(by_trees, [row.scores for row in by_trees]),
         **trained(options, cache, rows, by_trees),
     }
-    users = len(data.queries("test")) * len(rows) // len(read_prompts(prompts, "test"))
+    users = len(data.queries("test")) * len(rows) // len(every[0])
     return tables(values, np.array([bool(row.labels) for row in rows]), users)
 
 

@@ -124,7 +124,6 @@ def prompt_rows(
             "seen": [False] * len(items),
             "age_days": [None] * len(items),
             "groups": [],
-            "prompt_version": "",
         }
     return rows
 

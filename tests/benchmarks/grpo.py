@@ -88,7 +88,6 @@ def ours(task: Task) -> list[float]:
             label_weights=[1.0],
             answer_length=5,
             completion=None,
-            prompt_version="",
         )
         for n, messages in enumerate(task.prompts)
     ]

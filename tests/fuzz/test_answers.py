@@ -53,7 +53,6 @@ ROW = PromptRow(
     label_weights=[2.0, 0.5],
     answer_length=3,
     completion=None,
-    prompt_version="1",
 )
 WEIGHTS = RewardWeights(business=dict.fromkeys(BUSINESS, 0.1))
 

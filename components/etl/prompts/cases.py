@@ -35,26 +35,33 @@ def _at(column: str, index: Column) -> Column:
     return F.element_at(F.col(column), index.cast("int") + 1)
 
 
-def count_train(cases: DataFrame) -> tuple[int, int]:
+def keys_of(cases: DataFrame) -> DataFrame:
+    """Return the columns that tell cases apart and decide which are sampled."""
+    return cases.select("user_id", "split", "position", "retrieved")
+
+
+def count_train(keys: DataFrame) -> tuple[int, int]:
     """Return the number of training cases, and of those without a label among the candidates."""
-    train = cases.where(F.col("split") == "train")
+    train = keys.where(F.col("split") == "train")
     row = train.agg(F.count("*"), F.count_if(~F.col("retrieved"))).collect()[0]
     return row[0], row[1]
 
 
-def sample_cases(config: PromptsConfig, cases: DataFrame) -> DataFrame:
-    """Return a sample per split: the cases with the smallest seeded hashes."""
+def sample_cases(config: PromptsConfig, cases: DataFrame, keys: DataFrame) -> DataFrame:
+    """Return a sample per split: the cases with the smallest seeded hashes; `keys` are theirs."""
     sizes = {"train": config.train_prompts, "valid": config.valid_prompts, "test": config.test_prompts}
-    parts = []
+    chosen = F.lit(False)
     for split, size in sizes.items():
-        part = cases.where(F.col("split") == split)
+        wanted = F.col("split") == split
         if split == "train" and config.unretrieved == "drop":
-            part = part.where("retrieved")
+            wanted &= F.col("retrieved")
         if size:
             # Train may have many cases per user: a sample of whole users would hold fewer of them.
             key = ("user_id", "position") if split == "train" else ("user_id",)
             lot = F.xxhash64(F.lit(config.seed), F.lit(split), *key)
-            # orderBy + limit keeps only the best `size` of each task: no full sort, no shuffle of the rest.
-            part = part.orderBy(lot, "user_id", "position").limit(size)
-        parts.append(part)
-    return parts[0].unionByName(parts[1]).unionByName(parts[2])
+            # The largest hash that belongs to the sample is found by hashes alone: to sort and limit the
+            # cases would send whole histories, `size` of every task, through a single one.
+            smallest = keys.where(wanted).select(lot.alias("lot")).orderBy("lot").limit(size)
+            wanted &= lot <= F.lit(smallest.agg(F.max("lot")).collect()[0][0])
+        chosen |= wanted
+    return cases.where(chosen)

@@ -16,7 +16,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from components.etl.config import PromptsConfig
 from components.etl.contracts import check, data_docs
 from components.etl.prompts import leakage
-from components.etl.prompts.cases import count_train, label_cases, sample_cases
+from components.etl.prompts.cases import count_train, keys_of, label_cases, sample_cases
 from components.etl.prompts.rows import CatalogueStatistics, render
 from components.etl.prompts.statistics import SHOWN_IF_ASKED, together_days, with_facts
 from components.etl.prompts.tokens import token_counter
@@ -96,9 +96,12 @@ def run_prompts(
         leakage.check_folds(frames["candidates"])
         leakage.check_train_counts(frames["catalogue"], frames["sequences"])
         cases = label_cases(config, frames["sequences"], frames["candidates"])
-        train_cases, unretrieved = count_train(cases)
+        keys = keys_of(cases).persist()
+        train_cases, unretrieved = count_train(keys)
+        chosen = sample_cases(config, cases, keys)
+        keys.unpersist()
         staged = Path(scratch)
-        _stage(config, frames, cases, base_model, staged, staging)
+        _stage(config, frames, chosen, base_model, staged, staging)
         with atomic_folder(prompts) as folder:
             written = {split: _write_split(staged, split, folder) for split in tables.SPLITS}
             with shared_with_tasks(folder, staging) as shared_folder:
@@ -128,13 +131,13 @@ def _stage(
     staged: Path,
     staging: str | None,
 ) -> None:
-    """Render the sampled cases into part files in `staged`; raise the first problem or leak."""
-    chosen = sample_cases(config, cases).persist()  # read twice: for the items it names, and to be rendered
+    """Render the cases into part files in `staged`; raise the first problem or leak."""
+    cases.persist()  # read twice: for the items they name, and to be rendered
     try:
         with shared_with_tasks(staged, staging) as folder:
-            write_parts(_rendered(config, frames, chosen, model), RENDERED, folder)
+            write_parts(_rendered(config, frames, cases, model), RENDERED, folder)
     finally:
-        chosen.unpersist()
+        cases.unpersist()
     found = pq.read_table(staged, columns=["problem", "leak"])
     problems, leaks = (column.drop_null().to_pylist() for column in found.columns)
     if problems:

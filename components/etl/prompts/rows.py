@@ -11,7 +11,6 @@ from components.etl.config import PromptsConfig
 from components.etl.prompts.statistics import EPOCH, facts_at
 from components.shared.metrics import self_information
 from components.shared.prompting.render import (
-    PROMPT_VERSION,
     Candidate,
     Interaction,
     PromptInput,
@@ -110,7 +109,6 @@ def render(
         "days_since_last": (now - history[-1]["timestamp"]).total_seconds() / 86_400 if history else None,
         "groups": _groups(case["profile"]),
         "completion": completion(fitted, order, config.target, config.rationale) if teaches else None,
-        "prompt_version": PROMPT_VERSION,
         "history_cut": cut,
         "shown_until": max([until, *(event["timestamp"] for event in history)]),
         "history_positions": sorted({event["position"] for event in history}),

@@ -52,6 +52,7 @@ def summarise(sequences: str, catalogue: str, quarantine: str) -> DataSummary:
         users=users,
         items=len(counts),
         events=events,
+        interactions=sum(counts.values()),
         actions=_shares(actions),
         popular={item: share for item, share in _shares(counts).items() if item in head},
         new_item_share=sum(not count for count in counts.values()) / len(counts),
@@ -131,7 +132,7 @@ def _popularity(bound: float, now: DataSummary, then: DataSummary) -> Drift:
         sides.append(np.array([one.get(key, min(least, other.get(key, 0.0))) for key in names]))
     heads = [sum(now.popular.values()), sum(then.popular.values())]
     mean = (sides[0] + sides[1]) / 2
-    variance = mean * (1 - mean) * (1 / max(now.events, 1) + 1 / max(then.events, 1))
+    variance = mean * (1 - mean) * (1 / max(now.interactions, 1) + 1 / max(then.interactions, 1))
     chance = np.sqrt(2 / np.pi * variance).sum() / 2
     apart = (np.abs(sides[0] - sides[1]).sum() + abs(heads[0] - heads[1])) / 2
     return Drift(

@@ -126,7 +126,8 @@ def read_shown(
     of_users = pc.field("user_id").isin(users)
     columns = ["user_id", "timestamp", "item_ids", "propensities"]
     by_user: dict[str, list[dict]] = {}
-    for row in dataset(exposures).to_table(columns, lists & of_users).sort_by("timestamp").to_pylist():
+    shown = dataset(exposures).to_table(columns, lists & of_users).to_pylist()
+    for row in sorted(shown, key=lambda row: row["timestamp"]):
         by_user.setdefault(row["user_id"], []).append(row)
     listed = dataset(sequences).to_table(["user_id", "item_ids", "timestamps"], of_users).to_pylist()
     times = {row["user_id"]: dict(zip(row["item_ids"], row["timestamps"], strict=True)) for row in listed}

@@ -16,7 +16,7 @@ from typing import Any
 
 from components.shared.prompting.settings import ItemFact, PromptSettings, Target
 
-PROMPT_VERSION = "3"
+PROMPT_VERSION = "4"
 
 SYSTEM = (
     "Rank what the user will engage with next. "
@@ -253,7 +253,7 @@ def recurring_words(history: Sequence[Interaction]) -> list[str]:
     for past in reversed(history):
         spellings = _words(past.title)
         counts.update(spellings.keys() - topical)
-        seen = {**spellings, **seen}
+        seen |= {word: spelling for word, spelling in spellings.items() if word not in seen}
     most = max(seen, key=lambda word: counts[word], default="")
     return [seen[most]] if counts[most] >= 2 else []
 

@@ -1,10 +1,15 @@
 """Reading the prompts table (schema `data_contracts.tables.PROMPTS`), one file per split."""
 
 import random
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from components.shared.errors import DataError
+
+BATCH = 1024
+"""Rows of the file that are read at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +42,6 @@ class PromptRow(Asked):
     days_since_last: float | None
     groups: list[str]
     completion: str | None
-    prompt_version: str
 
     @property
     def gains(self) -> dict[str, float]:
@@ -45,8 +49,12 @@ class PromptRow(Asked):
         return dict(zip(self.label_items, self.label_weights, strict=True))
 
 
-def read_prompts(folder: Path, split: str, limit: int = 0, seed: int = 0) -> list[PromptRow]:
+def read_prompts(
+    folder: Path, split: str, limit: int = 0, seed: int = 0, *, listed: bool = False
+) -> list[PromptRow]:
     """Return the prompts of `split` in table order, a seeded sample if `limit` is positive.
+
+    With `listed` they are those with a label among their candidates, if there are any.
 
     Raises DataError: the file is missing or is not a prompts table.
     """
@@ -55,9 +63,21 @@ def read_prompts(folder: Path, split: str, limit: int = 0, seed: int = 0) -> lis
 
     path = Path(folder) / f"{split}.parquet"
     try:
-        table = pq.read_table(path, columns=[field.name for field in fields(PromptRow)])
-        indices = pa.array(sample_indices(table.num_rows, limit, seed), pa.int64())
-        rows = [PromptRow(**row) for row in table.take(indices).to_pylist()]
+        with pq.ParquetFile(path) as file:
+            eligible: Sequence[int] = range(file.metadata.num_rows)
+            if listed:
+                labels = file.read(["labels"])["labels"].to_pylist()
+                eligible = [n for n, own in enumerate(labels) if own] or eligible
+            chosen = [eligible[i] for i in sample_indices(len(eligible), limit, seed)]
+            rows: list[PromptRow] = []
+            start = 0
+            # Batch by batch: a column of texts as one array ends at 2 GiB, and a sample needs few rows.
+            for batch in file.iter_batches(BATCH, columns=[field.name for field in fields(PromptRow)]):
+                end = start + batch.num_rows
+                own = chosen[bisect_left(chosen, start) : bisect_left(chosen, end)]
+                taken = batch.take(pa.array([n - start for n in own], pa.int64()))
+                rows += [PromptRow(**row) for row in taken.to_pylist()]
+                start = end
         for row in rows:
             _check(row)
     except FileNotFoundError as error:

@@ -60,7 +60,6 @@ def prompt_row(index: int, candidates: list[str], labels: list[str]) -> dict[str
         "days_since_last": float(index % 4 > 0),
         "groups": [],
         "completion": None,
-        "prompt_version": prompt.PROMPT_VERSION,
     }
 
 

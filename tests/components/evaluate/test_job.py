@@ -293,7 +293,7 @@ def corrupt(world, folder: Path, case: str) -> dict[str, Path]:
     [
         ("no prompts", "test.parquet: no such file"),
         ("empty prompts", "test.parquet: no rows"),
-        ("no label", r"row 0 \(user u00\) has no label_items"),
+        ("no label", r"user u00 at position 4 has no label_items"),
         ("no catalogue", "nowhere: no such table"),
         ("catalogue without tags", "not a table with columns item_id, title, tags"),
         ("a user is missing", "has no test row for user u00 at position 4"),

@@ -38,7 +38,6 @@ def row(candidates: str, labels: str, answer_length: int = 2, position: int = 5)
         label_weights=[1.0 for _ in labels],
         answer_length=answer_length,
         completion=None,
-        prompt_version="1",
     )
 
 

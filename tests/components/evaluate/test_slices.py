@@ -16,7 +16,7 @@ from data_contracts.evaluation import Sample, Slice
 ITEMS = "abcdefghij"
 CATALOGUE = catalogue_of(dict.fromkeys(ITEMS, "t"), [() for _ in ITEMS], [9, 8, 7, 6, 5, 4, 3, 2, 1, 0])
 """The head is a and b; j has no interactions."""
-USERS = 60
+USERS = 240
 
 
 def sample() -> Sample:
@@ -35,7 +35,7 @@ def sample() -> Sample:
 
 @pytest.fixture
 def prompts(world) -> list[PromptRow]:
-    """Labels a to j in turn; histories of 1 to 60 items; every second user female, one of another group."""
+    """Labels a to j in turn; histories of 1 to 240 items; every second user female, one of another group."""
     row = PromptRow(**world.rows[0])
     return [
         dataclasses.replace(
@@ -61,14 +61,26 @@ def found(prompts: list[PromptRow], *all_scores: Scores) -> dict[str, Slice]:
 def test_who_is_in_each_slice(prompts):
     parts = found(prompts, scores("grpo", [1.0] * USERS))
     assert {name: part.users for name, part in parts.items()} == {
-        "short histories": 20,
-        "long histories": 20,
-        "tail items": 48,  # all labels but a and b
-        "new items": 6,
-        "long away": 20,  # of the 59 users who have been there before
-        "gender f": 30,  # gender x has one user
+        "short histories": 80,
+        "long histories": 80,
+        "tail items": 192,  # all labels but a and b
+        "new items": 24,
+        "long away": 80,  # of the 239 users who have been there before
+        "gender f": 120,
     }
-    assert "at most 20 items" in parts["short histories"].rule
+    assert "at most 80 items" in parts["short histories"].rule
+
+
+def test_a_few_users_are_no_slice(prompts):
+    """Six of 60 have a new item as label; one is of gender x."""
+    few = prompts[:60]
+    assert set(found(few, scores("grpo", [1.0] * 60))) == {
+        "short histories",
+        "long histories",
+        "tail items",
+        "long away",
+        "gender f",
+    }
 
 
 def test_differences_are_those_of_the_slices_users(prompts):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from components.grpo import local, losses, page, rewards, rollout
 from components.grpo.config import GrpoConfig
@@ -137,6 +138,18 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     run(config, **inputs, **outputs(tmp_path / "cut"))
     assert len(calls) == 4 + 2, "steps 3 and 4 were run after the resume"
     assert all(torch.equal(kept["whole"][name], kept["resumed"][name]) for name in kept["whole"])
+
+
+def test_a_policy_with_dropout_is_the_one_that_sampled(prompts_folder, tiny_model_folder, tmp_path) -> None:
+    tokenizer = load(tiny_model_folder, "float32", torch.device("cpu")).tokenizer
+    config = GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=2, n_positions=2048)
+    assert config.resid_pdrop > 0
+    for part in (GPT2LMHeadModel(config), tokenizer):
+        part.save_pretrained(tmp_path / "gpt2")
+    rows, valid = read_prompts(prompts_folder, "train"), read_prompts(prompts_folder, "valid", 2)
+    config = dataclasses.replace(CONFIG, steps=1, beta=0.1)
+    history = local.train(config, tmp_path / "gpt2", rows, valid, tmp_path / "checkpoints").history
+    assert history["kl"] == [pytest.approx(0, abs=1e-6)]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,6 @@ ROW = PromptRow(
     label_weights=[2.0, 2.0],
     answer_length=3,
     completion=None,
-    prompt_version="1",
 )
 SECOND, THIRD = 1 / math.log2(3), 1 / 2
 

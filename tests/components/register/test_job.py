@@ -164,7 +164,15 @@ def test_the_summary_of_its_training_data_travels_with_the_version(
     config, inputs, make_report, tmp_path
 ) -> None:
     summary = DataSummary(
-        users=1, items=1, events=1, actions={}, popular={}, new_item_share=0.0, history_lengths={}, refused={}
+        users=1,
+        items=1,
+        events=1,
+        interactions=1,
+        actions={},
+        popular={},
+        new_item_share=0.0,
+        history_lengths={},
+        refused={},
     )
     inputs["report"].write_text(make_report(lineage={"run_key": "run-1"}, data=summary).to_json())
     run(config, **inputs)

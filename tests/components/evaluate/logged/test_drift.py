@@ -18,6 +18,7 @@ SAME = DataSummary(
     users=100,
     items=10,
     events=1000,
+    interactions=1000,
     actions={"like": 0.2, "view": 0.8},
     popular={"a": 0.5, "b": 0.3},
     new_item_share=0.1,
@@ -57,7 +58,7 @@ def test_a_summary_of_real_tables(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         pq.write_table(pa.Table.from_pylist(values, schema=schema), tmp_path / name / "part.parquet")
     found = summarise(*(str(tmp_path / name) for name in rows))
-    assert (found.users, found.items, found.events) == (2, 3, 4)
+    assert (found.users, found.items, found.events, found.interactions) == (2, 3, 4, 4)
     assert found.actions == {"like": 0.25, "view": 0.75}
     assert found.popular == {"a": 0.75, "b": 0.25, "c": 0.0}
     assert found.new_item_share == pytest.approx(1 / 3)

@@ -26,14 +26,18 @@ def simulated(
     likes: float = 0.1,
     new_items: int = 100,
     hits: int = 0,
+    repeats: int = 1,
 ) -> DataSummary:
-    """Return the summary of a log's tables; `hits` is the place in the catalogue of the most popular item."""
+    """Return the summary of a log's tables.
+
+    `hits` is the place in the catalogue of the most popular item, `repeats` the events of each interaction.
+    """
     generator = np.random.default_rng(seed)
     lengths = 2 + generator.poisson(generator.gamma(4.0, (length - 2) / 4, users))
     shares = np.roll(np.arange(1, ITEMS + 1) ** -0.8, hits)
     counts = generator.multinomial(lengths.sum(), shares / shares.sum())
-    actions = generator.choice(ACTIONS, lengths.sum(), p=(0.7 - likes, 0.2, likes, 0.1))
-    offsets = pa.array(np.concatenate(([0], lengths.cumsum())), pa.int32())
+    actions = generator.choice(ACTIONS, repeats * lengths.sum(), p=(0.7 - likes, 0.2, likes, 0.1))
+    offsets = pa.array(np.concatenate(([0], repeats * lengths.cumsum())), pa.int32())
     events = pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays([pa.array(actions)], ["action"]))
     number = ITEMS + new_items
     tables = {
@@ -58,6 +62,14 @@ def test_another_seed_is_silent(tmp_path: Path) -> None:
     for seed in range(1, 11):
         now = simulated(tmp_path / f"now-{seed}", seed)
         assert alarms(drift(DriftConfig(), now, then)) == []
+
+
+def test_several_events_of_an_interaction_leave_its_chance_as_it_is(tmp_path: Path) -> None:
+    then = simulated(tmp_path / "then", 0, repeats=3)
+    for seed in range(1, 6):
+        measures = drift(DriftConfig(), simulated(tmp_path / f"now-{seed}", seed, repeats=3), then)
+        (popularity,) = (one.value for one in measures if one.name == "popularity")
+        assert popularity < 0.005
 
 
 @pytest.mark.parametrize(

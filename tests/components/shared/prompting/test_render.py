@@ -74,7 +74,7 @@ def test_every_line_of_a_prompt() -> None:
 def test_the_version_belongs_to_the_text() -> None:
     said = [message["content"] for message in messages(PROMPT)] + [completion(PROMPT, [3])]
     text = fingerprint.of_text(*said)
-    assert (PROMPT_VERSION, text) == ("3", "4266e63004001db3"), (
+    assert (PROMPT_VERSION, text) == ("4", "4266e63004001db3"), (
         "the text changed: bump PROMPT_VERSION and this line"
     )
 
@@ -207,6 +207,11 @@ def test_a_candidate_with_two_cues_comes_before_those_with_one() -> None:
 def test_recurring_words_leave_out_topics_short_words_and_single_mentions() -> None:
     history = [interaction(t, "chess", 1) for t in ("Chess for kids", "Chess for all", "Openings")]
     assert recurring_words(history) == []
+
+
+def test_of_words_in_as_many_titles_the_latest_recurs() -> None:
+    titles = ("Gothic arches", "Gothic doors", "Budget travel", "BUDGET meals")
+    assert recurring_words([interaction(title, "go", 1) for title in titles]) == ["BUDGET"]
 
 
 def test_the_rationale_does_not_depend_on_the_label() -> None:

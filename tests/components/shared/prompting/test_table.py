@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.shared.errors import DataError
+from components.shared.prompting import table
 from components.shared.prompting.table import PromptRow, read_prompts
 from data_contracts.tables import PROMPTS
 
@@ -63,10 +64,22 @@ def test_a_row_that_cannot_be_scored_is_refused(
 
 def test_a_row_has_the_columns_of_the_table_and_gives_them_back(prompts_folder: Path) -> None:
     assert {field.name for field in fields(PromptRow)} == {*PROMPTS.names}
-    table = pq.read_table(prompts_folder / "train.parquet")
-    assert [vars(row) for row in read_prompts(prompts_folder, "train")] == table.to_pylist()
+    rows = pq.read_table(prompts_folder / "train.parquet").to_pylist()
+    assert [vars(row) for row in read_prompts(prompts_folder, "train")] == rows
     row = read_prompts(prompts_folder, "train", 1)[0]
     assert row.gains == {row.candidates[row.labels[0] - 1]: 2.0}
+
+
+def test_a_file_is_read_in_batches(prompts_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = read_prompts(prompts_folder, "train")
+    labelled = [row for row in whole if row.labels]
+    assert len(labelled) > 3
+    monkeypatch.setattr(table, "BATCH", 3)
+    assert read_prompts(prompts_folder, "train") == whole
+    assert read_prompts(prompts_folder, "train", listed=True) == labelled
+    for rows, listed in ((whole, False), (labelled, True)):
+        chosen = [rows[i] for i in table.sample_indices(len(rows), 3, 1)]
+        assert read_prompts(prompts_folder, "train", 3, 1, listed=listed) == chosen
 
 
 def test_a_damaged_file_is_told(prompts_folder: Path, tmp_path: Path) -> None:
