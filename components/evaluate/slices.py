@@ -19,7 +19,7 @@ SMALLEST = 20
 def slices(
     prompts: Sequence[PromptRow], scores: Sequence[Scores], catalogue: Catalogue, sample: Sample
 ) -> list[Slice]:
-    """Return the slices of at least `SMALLEST` users, with the last model's differences to all others.
+    """Return the slices of at least `SMALLEST` users, with the last model's differences.
 
     A difference's p-value is corrected for the number of slices in which this pair is compared.
     """

@@ -110,7 +110,7 @@ def test_two_halves_of_one_log_do_not_drift_and_a_half_replaced_head_does(items,
     def drawn(weights: np.ndarray) -> DataSummary:
         counts = generator.multinomial(events, weights / weights.sum())
         first = np.argsort(-counts, kind="stable")[:HEAD]
-        return changed(popular={f"i{i}": counts[i] / events for i in first}, events=events)
+        return changed(popular={f"i{i}": counts[i] / events for i in first}, interactions=events)
 
     then = drawn(shares)
     assert alarms(drift(DriftConfig(), drawn(shares), then)) == []
