@@ -23,7 +23,7 @@ class SampleConfig:
     start: str = "2025-01-01"
     """First day (ISO 8601)."""
     new_item_share: Share = 0.4
-    """Share of the items that are launched during the log; nobody meets them before."""
+    """Share of the items that are launched during the log; hardly anybody meets them before."""
     shuffle_titles: bool = False
     """Give each item the title of another: what a model gains by reading titles must then be lost."""
     exposures: bool = True

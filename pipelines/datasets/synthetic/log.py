@@ -276,16 +276,32 @@ def _exposures(
     tastes: np.ndarray,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """Return the list shown before each session's first `item`: guesses, sometimes with a hit."""
-    owner = np.repeat(user, EXPOSED)
-    topic = tastes[owner, rng.integers(0, 4, len(owner))]
-    subtopic, style = (rng.integers(0, kinds, len(owner)) for kinds in (SUBTOPICS, len(STYLES)))
-    shown = catalogue.pick(topic, subtopic, style, rng).reshape(-1, EXPOSED)
-    hit = rng.random(len(user)) < 0.5
-    shown[hit, rng.integers(0, EXPOSED, hit.sum())] = item[hit]
-    offsets = np.arange(0, shown.size + 1, EXPOSED, dtype=np.int32)
+    """Return the list shown before each session's first `item`: guesses, sometimes with a hit.
+
+    Repeats and items before their launch are drawn again.
+    """
+    hit = np.flatnonzero(rng.random(len(user)) < 0.5)
+    hit_slots = hit * EXPOSED + rng.integers(0, EXPOSED, len(hit))
+    shown = np.empty(len(user) * EXPOSED, dtype=np.int64)
+    row = np.arange(len(shown)) // EXPOSED
+    redrawn = np.arange(len(shown))
+    for _ in range(12):
+        topic = tastes[user[row[redrawn]], rng.integers(0, 4, len(redrawn))]
+        subtopic, style = (rng.integers(0, kinds, len(redrawn)) for kinds in (SUBTOPICS, len(STYLES)))
+        shown[redrawn] = catalogue.pick(topic, subtopic, style, rng)
+        shown[hit_slots] = item[hit]
+        slots = np.concatenate((hit_slots, np.arange(len(shown))))  # of equals, the hit stays
+        _, firsts = np.unique(row[slots] * len(catalogue.topic) + shown[slots], return_index=True)
+        is_fine = np.zeros(len(shown), dtype=bool)
+        is_fine[slots[firsts]] = True
+        is_fine &= catalogue.created[shown] <= times[row]
+        is_fine[hit_slots] = True
+        redrawn = np.flatnonzero(~is_fine)
+        if not len(redrawn):
+            break
+    offsets = np.arange(0, len(shown) + 1, EXPOSED, dtype=np.int32)
     return {
         "user_id": pa.array(user_ids[user]),
         "timestamp": pa.array(times - 1_000_000).cast(tables.TIMESTAMP),
-        "item_ids": pa.ListArray.from_arrays(offsets, pa.array(catalogue.ids[shown.ravel()])),
+        "item_ids": pa.ListArray.from_arrays(offsets, pa.array(catalogue.ids[shown])),
     }

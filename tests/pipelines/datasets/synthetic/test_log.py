@@ -97,6 +97,14 @@ def test_shuffled_titles_change_nothing_but_the_titles(folder, tmp_path):
     assert [row | {"title": ""} for row in before] == [row | {"title": ""} for row in after]
 
 
+def test_the_online_system_shows_ten_items_that_exist(folder):
+    created = {item["item_id"]: item["created_at"] for item in rows(folder, "items")}
+    lists = rows(folder, "exposures")
+    assert all(len(set(shown["item_ids"])) == 10 for shown in lists)
+    early = [created[item] > shown["timestamp"] for shown in lists for item in shown["item_ids"]]
+    assert sum(early) < len(early) / 1000
+
+
 def test_the_funnel_narrows_and_only_looking_has_dwell(folder):
     events = rows(folder, "events")
     counts = Counter(event["action"] for event in events)
