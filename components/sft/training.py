@@ -146,7 +146,8 @@ def _fused(lm: LanguageModel, config: SftConfig, prompts: Path) -> ranking.Fusio
     """Return what validation prompts say of a scoring model; write its weights into it."""
     if config.answers == "generate":
         return None
-    fusion = ranking.fit(lm, read_prompts(prompts, "valid"), config)
+    rows = read_prompts(prompts, "valid", config.fuse_prompts, config.seed, listed=True)
+    fusion = ranking.fit(lm, rows, config)
     log.info("after training, %s", fusion)
     if not fusion.prompts:
         log.warning(

@@ -15,7 +15,6 @@ a larger one keeps. RECLLM_DATA names the folder of the public datasets.
 # Smoke run, some thirty seconds, without any data: python tests/benchmarks/beauty.py --smoke
 
 import argparse
-import filecmp
 import tempfile
 import time
 from collections.abc import Sequence
@@ -36,6 +35,7 @@ from components.grpo.config import GrpoConfig, RewardWeights
 from components.retrieve.interactions import Interactions
 from components.sft import job as sft
 from components.sft.config import SftConfig
+from components.shared.artifacts import fingerprint
 from components.shared.artifacts.outputs import atomic_file
 from components.shared.language_model.load import load
 from components.shared.language_model.ranker import Ranker, target_shares
@@ -129,8 +129,9 @@ def scored(
 ) -> list[list[np.ndarray]]:
     """Return the scores of each prompt's candidates by each of `models`; they are cached in `folder`."""
     # GRPO and its control without a better step are the SFT model, which is read once.
-    same = {name: next(one for one in models if _is_same(folder / one, folder / name)) for name in models}
-    models = list(dict.fromkeys(same.values()))
+    weights = {name: fingerprint.of_folder(folder / name, "*.safetensors") for name in models}
+    distinct = {of_weights: name for name, of_weights in weights.items()}
+    models = list(distinct.values())
     answers = Ranker.read(folder / models[0]).answers
     kept = folder / "scores"
     kept.mkdir(exist_ok=True)
@@ -156,11 +157,8 @@ def scored(
         ends = np.cumsum([len(row.candidates) for row in part])
         for own, flat in zip(found, np.load(file)["scores"], strict=True):
             own += np.split(flat, ends[:-1])
-    return [found[models.index(one)] for one in same.values()]
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    return filecmp.cmp(one / "model.safetensors", other / "model.safetensors", shallow=False)
+    by_weights = dict(zip(distinct, found, strict=True))
+    return [by_weights[of_weights] for of_weights in weights.values()]
 
 
 def opened(models: Sequence[Path]) -> tuple[Any, list[Any]]:

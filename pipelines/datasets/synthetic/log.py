@@ -182,12 +182,18 @@ def _items(
             seen = catalogue.pick(topic[redrawn], wish_subtopic, wish_style, rng)
             is_liked = glance > 0 and likes_form[redrawn, catalogue.form[item[redrawn]]]
             item[redrawn] = np.where(is_liked, item[redrawn], seen)
-        _, firsts = np.unique(user * len(catalogue.topic) + item, return_index=True)
-        is_fine = np.isin(np.arange(count), firsts) & (catalogue.created[item] <= times)
-        redrawn = np.flatnonzero(~is_fine)
+        redrawn = np.flatnonzero(~_new_and_launched(catalogue, user, item, times))
         if not len(redrawn):
             break
     return item, follows
+
+
+def _new_and_launched(
+    catalogue: SampleItems, owner: np.ndarray, item: np.ndarray, times: np.ndarray
+) -> np.ndarray:
+    """Return whether each row is its owner's first of the item, after the item's launch."""
+    _, firsts = np.unique(owner * len(catalogue.topic) + item, return_index=True)
+    return np.isin(np.arange(len(item)), firsts) & (catalogue.created[item] <= times)
 
 
 def _times(
@@ -291,10 +297,7 @@ def _exposures(
         shown[redrawn] = catalogue.pick(topic, subtopic, style, rng)
         shown[hit_slots] = item[hit]
         slots = np.concatenate((hit_slots, np.arange(len(shown))))  # of equals, the hit stays
-        _, firsts = np.unique(row[slots] * len(catalogue.topic) + shown[slots], return_index=True)
-        is_fine = np.zeros(len(shown), dtype=bool)
-        is_fine[slots[firsts]] = True
-        is_fine &= catalogue.created[shown] <= times[row]
+        is_fine = _new_and_launched(catalogue, row[slots], shown[slots], times[row[slots]])[len(hit) :]
         is_fine[hit_slots] = True
         redrawn = np.flatnonzero(~is_fine)
         if not len(redrawn):
