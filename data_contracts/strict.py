@@ -140,10 +140,17 @@ def _check_json(value: Any, key: str) -> None:
     elif isinstance(value, list | tuple):
         for number, inner in enumerate(value):
             _check_json(inner, f"{key}[{number}]")
-    elif isinstance(value, float) and not math.isfinite(value):
+    elif isinstance(value, int | float) and not _is_finite(value):
         raise ValueError(f"{key}: {value} is not a finite number")
     elif value is not None and not isinstance(value, str | int | float):
         raise ValueError(f"{key}: {_described(value)} is no JSON value; put it in quotes")
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # a whole number beyond all floating-point numbers, which pydantic's JSON takes
+        return False
 
 
 def _described(value: Any) -> str:

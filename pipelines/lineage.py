@@ -1,5 +1,6 @@
 """What the compiled pipeline knows of a run's origin; its task `window` finds out the rest."""
 
+import importlib.util
 import os
 import re
 import sys
@@ -14,10 +15,22 @@ from components.shared.artifacts import fingerprint
 from components.shared.config import to_json
 from components.shared.prompting.render import PROMPT_VERSION
 from components.window.config import GpuRequest, ModelSource, PreflightConfig, WindowConfig
+from components.window.lineage import CODE
 from pipelines.placement import Placement
 from pipelines.profile import Profile
 
 WHEELS = {**BUNDLED_MODELS, **BUNDLED_ENCODERS}
+_INSTALLED = {"site-packages", "dist-packages"}
+_STEPS = {
+    "sequences": "etl/sequences",
+    "retrieve": "retrieve",
+    "prompts": "etl/prompts",
+    "base_model": "base_model",
+    "sft": "sft",
+    "grpo": "grpo",
+    "evaluate": "evaluate",
+}
+"""The steps that a run's models and figures come from: folders in components by the profile's sections."""
 
 
 def window_config(profile: Profile, name: str, *, fresh: bool = False) -> WindowConfig:
@@ -25,7 +38,10 @@ def window_config(profile: Profile, name: str, *, fresh: bool = False) -> Window
 
     `fresh`: data that a run has seen before get a window of their own.
     """
-    steps = ("sequences", "retrieve", "prompts", "base_model", "sft", "grpo", "evaluate", "registration")
+    settings = [to_json(getattr(profile, section)) for section in (*_STEPS, "registration")]
+    # Whatever makes a step's cache miss belongs to the run's key, or the same key would get another model.
+    code = [fingerprint.of_step(folder) for folder in _STEPS.values()]
+    images = profile.placement.images_of(git_commit()) if profile.placement else []
     return WindowConfig(
         profile=name,
         as_of=profile.sequences.as_of,
@@ -39,7 +55,7 @@ def window_config(profile: Profile, name: str, *, fresh: bool = False) -> Window
             "reward_version": REWARD_VERSION,
             "rewards": of_reward(profile.grpo.reward),
         },
-        settings=fingerprint.of_text(*(to_json(getattr(profile, step)) for step in steps)),
+        settings=fingerprint.of_text(*settings, *code, *images),
         tracking_uri=profile.register.tracking_uri,
         model_name=profile.register.model_name,
         experiment=profile.register.experiment,
@@ -83,25 +99,42 @@ def _described(model: BaseModelConfig) -> str:
 
 
 def of_reward(weights: RewardWeights) -> str:
-    """Return the fingerprint of the code of the user's own reward terms; "" without any."""
+    """Return the fingerprint of the code of the user's own reward terms; "" without any.
+
+    The code is each term's package, or module, and those that it imports from outside installed packages.
+    """
     if not weights.business:
         return ""
     from components.grpo.rewards import business_terms
 
     # Modules of the working folder come first, as in the steps, which run as `python -m`.
     sys.path.insert(0, os.getcwd())
+    importlib.invalidate_caches()
     try:
         business_terms(weights)
+        sources = _own_sources({re.split("[.:]", term)[0] for term in weights.business if ":" in term})
     finally:
         sys.path.remove(os.getcwd())
-    found = []
-    for name in sorted({re.split("[.:]", name)[0] for name in weights.business if ":" in name}):
-        module = sys.modules[name]
-        folders = [Path(folder) for folder in getattr(module, "__path__", ())]
-        found += [fingerprint.of_folder(folder, "**/*.py") for folder in folders]
-        if not folders and module.__file__:
-            found.append(fingerprint.of_text(Path(module.__file__).read_text()))
-    return fingerprint.of_text(*found) if found else ""
+    return fingerprint.of_text(*sources) if sources else ""
+
+
+def _own_sources(named: set[str]) -> list[str]:
+    """Return name and fingerprint of each package or module `named`, and of those that these import."""
+    found: dict[str, str] = {}
+    waiting, seen = sorted(named), {*CODE, *sys.stdlib_module_names, "__main__"}
+    while waiting:
+        name = waiting.pop().split(".")[0]
+        spec = None if name in seen else importlib.util.find_spec(name)
+        seen.add(name)
+        if spec is None:  # what an import under `try` may lack
+            continue
+        folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+        files = [file for folder in folders for file in folder.rglob("*.py")] or [Path(spec.origin or "")]
+        if name in named or not any(_INSTALLED.intersection(file.parts) for file in files):
+            contents = [fingerprint.of_folder(folder, "**/*.py") for folder in folders]
+            found[name] = fingerprint.of_text(*contents or [fingerprint.of_files(files, files[0].parent)])
+            waiting += [name for file in files if file.suffix == ".py" for name in fingerprint.imports(file)]
+    return [part for name in sorted(found) for part in (name, found[name])]
 
 
 def git_commit() -> str:

@@ -4,15 +4,17 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from kfp import dsl
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
 from components.shared.artifacts.storage import is_remote
 from components.shared.config import strict
 from components.shared.errors import ConfigError
 from components.window.config import GPU, PRODUCT
+
+if TYPE_CHECKING:  # a profile is also read in the trainer's image, which holds no client of Kubeflow
+    from kfp import dsl
 
 COMMIT = "{commit}"
 _PINNED = re.compile(r"@sha256:[0-9a-f]{64}$|:([\w.]+-)?(?=\d*[a-f])[0-9a-f]{7,40}$|:([\w.]+-)?\{commit\}$")
@@ -30,20 +32,27 @@ References = Annotated[dict[str, str], AfterValidator(_check_references)]
 """NAME/KEY of secrets or config maps by environment variables."""
 
 
-def _check_quantity(quantity: str) -> str:
-    if quantity and not re.fullmatch(r"\d+(m|[KMGTP]i?)?|\d+\.\d+", quantity):
-        raise ValueError(f"{quantity!r} is no quantity of Kubernetes; write 500m, 4, 16Gi or 16G")
-    return quantity
+def _quantity(pattern: str, examples: str) -> AfterValidator:
+    def check(quantity: str) -> str:
+        if quantity and not re.fullmatch(pattern, quantity):
+            raise ValueError(f"{quantity!r} is no quantity that Kubeflow takes here; write {examples}")
+        return quantity
+
+    return AfterValidator(check)
 
 
-Quantity = Annotated[str, AfterValidator(_check_quantity)]
+Cpu = Annotated[str, _quantity(r"\d+(m|\.\d+)?", "500m, 4 or 1.5")]
+Memory = Annotated[str, _quantity(r"\d+(Ki|[MGTP]i?)?", "512Mi, 16Gi or 16G")]
 
-_SECRET_NAME = re.compile("SECRET|TOKEN|PASSWORD|ACCESS_KEY", re.IGNORECASE)
+# Neither TOKENIZERS_PARALLELISM, MAX_TOKENS nor the path of a token's file is a secret.
+_SECRET_NAME = re.compile(
+    "(?!.*_(PATH|FILE|DIR)$).*(SECRET|TOKEN(?!S|IZER)|PASSWORD|ACCESS_KEY)", re.IGNORECASE
+)
 
 
 def _check_env(env: dict[str, str]) -> dict[str, str]:
     for name in env:
-        if _SECRET_NAME.search(name):
+        if _SECRET_NAME.match(name):
             raise ValueError(f"{name}: looks like a secret, which anybody could read here; use `secrets`")
     return env
 
@@ -81,9 +90,9 @@ class StepPlacement:
 
     image: str = ""
     """Another image than that of `images`."""
-    cpu: Quantity = ""
+    cpu: Cpu = ""
     """CPU request and limit, such as 4 or 500m; empty = the namespace's default."""
-    memory: Quantity = ""
+    memory: Memory = ""
     """Memory request and limit, such as 16Gi; `shm` counts against it."""
     gpus: NonNegativeInt = 0
     """GPUs of the pod."""
@@ -91,7 +100,7 @@ class StepPlacement:
     """Values of the node label nvidia.com/gpu.product, one of which the node must have."""
     tolerations: tuple[Toleration, ...] = ()
     """Taints that the pod tolerates."""
-    shm: Quantity = ""
+    shm: Memory = ""
     """Size of /dev/shm in memory, such as 64Gi; empty = the runtime's 64 MiB."""
     volumes: dict[str, str] = field(default_factory=dict)
     """Persistent volume claims by mount paths."""
@@ -105,7 +114,7 @@ class StepPlacement:
     """Kueue's local queue."""
     labels: dict[str, str] = field(default_factory=dict)
     """Labels of the pod."""
-    timeout: NonNegativeInt = 0
+    timeout: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seconds after which the pod is ended; 0 = none."""
     retries: NonNegativeInt = 0
     """Further attempts after a failure; a step resumes from its checkpoints."""
@@ -115,6 +124,19 @@ class StepPlacement:
             raise ValueError("gpus and gpu_products: give both or none; a GPU step names its products")
         if {"/tmp", "/dev/shm"} & set(self.volumes) or {"tmp", "shm"} & set(self.volumes.values()):
             raise ValueError("volumes: /tmp and /dev/shm, and claims called tmp or shm, are taken")
+        # Kubeflow calls a pod's volume by the name of its claim.
+        if odd := [
+            claim
+            for claim in self.volumes.values()
+            if not re.fullmatch("[a-z0-9]([a-z0-9-]*[a-z0-9])?", claim)
+        ]:
+            raise ValueError(
+                f"volumes: claim {odd[0]!r}: only lower-case letters, digits and - name a volume"
+            )
+        if len(set(self.volumes.values())) < len(self.volumes):
+            raise ValueError("volumes: a claim is mounted at one path of a step; name the folders below it")
+        if odd := [path for path in self.volumes if not path.startswith("/")]:
+            raise ValueError(f"volumes: {odd[0]!r} is no absolute path")
 
     def mounts(self, path: str) -> bool:
         """Return whether `path` is on a volume of the step."""
@@ -171,12 +193,16 @@ class Placement:
         """Return the sections by step."""
         return {step: getattr(self, step) for step in WORLD}
 
+    def images_of(self, commit: str) -> list[str]:
+        """Return the images of the code of `commit`, whatever the step."""
+        return [image.replace(COMMIT, commit) for image in self._images().values()]
+
     @property
     def gpu_products(self) -> list[str]:
         """Return every GPU product that a step asks for."""
         return sorted({product for step in self.steps().values() for product in step.gpu_products})
 
-    def apply(self, step: str, task: dsl.PipelineTask, commit: str) -> None:
+    def apply(self, step: str, task: "dsl.PipelineTask", commit: str) -> None:
         """Give `task` of `step` its image, resources, node, environment and user.
 
         Raises: ConfigError if an image's {commit} is unknown.
@@ -190,7 +216,7 @@ class Placement:
         _set_node(task, own, self.gpu_products)
         _set_pod(task, own, self)
 
-    def apply_notify(self, task: dsl.PipelineTask, commit: str) -> None:
+    def apply_notify(self, task: "dsl.PipelineTask", commit: str) -> None:
         """Give the exit handler's `task` its image, its user and the webhook's secret."""
         task.set_container_image(_pinned(self.images.ops, commit))
         webhook = StepPlacement(secrets={"RECLLM_NOTIFY_URL": self.notify}, timeout=600)
@@ -216,7 +242,7 @@ def _pinned(image: str, commit: str) -> str:
     return image.replace(COMMIT, commit)
 
 
-def _set_resources(task: dsl.PipelineTask, own: StepPlacement) -> None:
+def _set_resources(task: "dsl.PipelineTask", own: StepPlacement) -> None:
     if own.cpu:
         task.set_cpu_request(own.cpu).set_cpu_limit(own.cpu)
     if own.memory:
@@ -227,7 +253,7 @@ def _set_resources(task: dsl.PipelineTask, own: StepPlacement) -> None:
         task.set_retry(own.retries, backoff_duration="30s", backoff_factor=2)
 
 
-def _set_environment(task: dsl.PipelineTask, env: Mapping[str, str], sources: Iterable[Any]) -> None:
+def _set_environment(task: "dsl.PipelineTask", env: Mapping[str, str], sources: Iterable[Any]) -> None:
     from kfp import kubernetes
 
     for name, value in env.items():
@@ -242,7 +268,7 @@ def _set_environment(task: dsl.PipelineTask, env: Mapping[str, str], sources: It
             kubernetes.use_config_map_as_env(task, config_map, {key: name}, optional=True)
 
 
-def _set_node(task: dsl.PipelineTask, own: StepPlacement, all_products: list[str]) -> None:
+def _set_node(task: "dsl.PipelineTask", own: StepPlacement, all_products: list[str]) -> None:
     """Require the step's GPU products, or refuse all that other steps ask for."""
     from kfp import kubernetes
 
@@ -260,7 +286,7 @@ def _set_node(task: dsl.PipelineTask, own: StepPlacement, all_products: list[str
         kubernetes.add_node_affinity(task, match_expressions=[expression])
 
 
-def _set_pod(task: dsl.PipelineTask, own: StepPlacement, shared: Placement) -> None:
+def _set_pod(task: "dsl.PipelineTask", own: StepPlacement, shared: Placement) -> None:
     from kfp import kubernetes
 
     kubernetes.set_security_context(

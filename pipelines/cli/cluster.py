@@ -20,12 +20,18 @@ def compile_(
     """Compile the pipeline of a profile to YAML for Kubeflow."""
     gc.disable()  # collections find next to nothing in what is imported, and take a seventh of the time
     try:
+        from components.shared.errors import ConfigError
         from pipelines.dag import compile_to
         from pipelines.profile import load
 
         loaded = load(profile)
         loaded.on_cluster(profile)
-        compile_to(out, loaded, Path(profile).stem, cached=cache)
+        if out.suffix not in (".yaml", ".yml"):
+            raise ConfigError(f"--out {out}: name a file that ends in .yaml")
+        try:
+            compile_to(out, loaded, Path(profile).stem, cached=cache)
+        except OSError as error:
+            raise ConfigError(f"--out {out}: cannot be written ({error.strerror})") from error
     finally:
         gc.enable()
     typer.echo(f"wrote {out}; upload it in the Kubeflow UI or with kfp.Client().upload_pipeline")

@@ -13,10 +13,22 @@ def _replaceable(out: str) -> str:
     return check_replaceable(out)
 
 
+def _named(data: str | None) -> str | None:
+    """Return `data`. Raises DataError if it is "", as an unset variable of a script gives it."""
+    from components.shared.errors import DataError
+
+    if data == "":
+        raise DataError('--data "": names no folder; leave the option out for a generated log')
+    return data
+
+
 ProfileOption = Annotated[str, typer.Option(help="A profile's name or a YAML file.")]
 DataOption = Annotated[
     str | None,
-    typer.Option(help="Folder or s3:// URI of users, items, events (and exposures); default: generate."),
+    typer.Option(
+        help="Folder or s3:// URI of users, items, events (and exposures); default: generate.",
+        callback=_named,
+    ),
 ]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show all output of the steps.")]
 RunsOption = Annotated[Path, typer.Option(help="Folder of local runs, their cache and MLflow.")]

@@ -53,6 +53,10 @@ def check(profile: Profile, name: str, data: str) -> None:
 
     placement = profile.on_cluster(name)
     if not is_remote(data):
+        if not profile.sequences.spark.is_local:
+            raise ConfigError(
+                f"--data {data}: the executors of sequences.spark.master mount no volume; give an s3:// URI"
+            )
         for step in ("window", "sequences"):
             if not getattr(placement, step).mounts(data):
                 raise ConfigError(

@@ -91,6 +91,11 @@ def test_the_command_line_is_there(image: str) -> None:
     assert "Usage: recllm" in run(image, "recllm", "--help")
 
 
+def test_the_trainer_recommends() -> None:
+    assert "Usage: recllm recommend" in run("trainer", "recllm", "recommend", "--help")
+    run("trainer", "python3", "-c", "from pipelines.profile import load; load('laptop')")
+
+
 def test_the_trainer_has_a_compiler_for_generated_code() -> None:
     run("trainer", "python3", "-c", "import torch; torch.compile(lambda x: x.sin() + 1)(torch.ones(4))")
 

@@ -68,3 +68,32 @@ def test_a_term_in_a_package_is_known_by_all_of_it(
     assert str(tmp_path) not in sys.path
     for name in [name for name in sys.modules if name.startswith("lineage_own_package")]:
         del sys.modules[name]
+
+
+def test_a_term_is_known_by_what_it_imports_as_well(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper = tmp_path / "lineage_helper" / "scale.py"  # without __init__.py
+    helper.parent.mkdir()
+    helper.write_text("FACTOR = 1.0\n")
+    (tmp_path / "lineage_with_helper.py").write_text(
+        "import numpy\n"
+        "def one(answer, row):\n"
+        "    from lineage_helper.scale import FACTOR\n"
+        "    return FACTOR\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    weights = RewardWeights(business={"lineage_with_helper:one": 1.0})
+    before = lineage.of_reward(weights)
+    assert lineage.of_reward(weights) == before
+    helper.write_text("FACTOR = -1.0\n")
+    assert lineage.of_reward(weights) != before
+
+
+def test_a_runs_key_knows_the_libraries_and_images_that_the_caches_know(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded = profile.load("kind")
+    before = lineage.window_config(loaded, "kind").settings
+    monkeypatch.setattr(lineage, "git_commit", lambda: "another")
+    of_another_image = lineage.window_config(loaded, "kind").settings
+    monkeypatch.setattr(lineage.fingerprint, "of_step", lambda step: "with another version of torch")
+    assert len({before, of_another_image, lineage.window_config(loaded, "kind").settings}) == 3

@@ -151,7 +151,23 @@ def test_only_who_is_to_be_notified_costs_an_exit_handler(tmp_path: Path) -> Non
             {"placement": {"sft": {"memory": "16GB"}}}, r"sft\.memory: '16GB' is no quantity", id="GB"
         ),
         pytest.param({"placement": {"sft": {"cpu": "four"}}}, r"sft\.cpu: 'four' is no quantity", id="words"),
+        pytest.param({"placement": {"sft": {"memory": "500m"}}}, r"memory: '500m' is no", id="milli-bytes"),
+        pytest.param({"placement": {"sft": {"shm": "16K"}}}, r"shm: '16K' is no quantity", id="K"),
+        pytest.param(
+            {"placement": {"sft": {"cpu": "16Gi"}}}, r"cpu: '16Gi' is no quantity", id="bytes of CPU"
+        ),
+        pytest.param(
+            {"placement": {"sft": {"timeout": 10**20}}}, r"sft\.timeout: must be below", id="for ever"
+        ),
+        pytest.param({"sft": {"max_examples": 10**400}}, "is not a finite number", id="400 digits"),
         pytest.param({"placement": {"sft": {"volumes": {"/tmp": "c"}}}}, "are taken", id="own /tmp"),
+        pytest.param(
+            {"placement": {"sft": {"volumes": {"/a": "one", "/b": "one"}}}}, "mounted at one path", id="twice"
+        ),
+        pytest.param({"placement": {"sft": {"volumes": {"/a": "a.b"}}}}, r"claim 'a\.b'", id="a claim's dot"),
+        pytest.param(
+            {"placement": {"sft": {"volumes": {"a": "c"}}}}, "no absolute path", id="relative mount"
+        ),
         pytest.param(
             {"placement": {"root": "/pipelines"}}, r"root: '/pipelines' is neither", id="local root"
         ),
@@ -203,3 +219,9 @@ def test_a_secret_is_not_part_of_its_error() -> None:
     with pytest.raises(ConfigError) as refused:
         profile.load("kind", {"placement": {"secrets": {"HF_TOKEN": "hf_abc"}}})
     assert "hf_abc" not in str(refused.value)
+
+
+def test_variables_about_tokens_that_are_no_secrets_are_taken() -> None:
+    env = {"TOKENIZERS_PARALLELISM": "false", "MAX_TOKENS": "8", "AWS_WEB_IDENTITY_TOKEN_FILE": "/var/token"}
+    placed = profile.load("kind", {"placement": {"env": env}}).placement
+    assert placed and env.items() <= placed.env.items()

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow import dataset
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
@@ -149,14 +150,26 @@ def _stage(
 
 def _write_split(staged: Path, split: str, folder: Path) -> pa.Table:
     """Write the rows of `split` in `staged` to `folder`/SPLIT.parquet; return what is counted of them."""
-    rows = pq.read_table(staged, filters=pc.field("split") == split)
+    counted = []
     with pq.ParquetWriter(folder / f"{split}.parquet", tables.PROMPTS) as writer:
-        for start in range(0, max(rows.num_rows, 1), ROW_GROUP):
-            # As one chunk: the bytes depend on the rows alone, not on how they were cut into part files.
-            # Of a row group, not of the split: an array of texts ends at 2 GiB.
-            group = rows.slice(start, ROW_GROUP).combine_chunks()
+        for group in _row_groups(staged, split):
             writer.write_table(conform(group, tables.PROMPTS))
-    return rows.select(["labels", "candidates", "history_cut"])
+            counted.append(group.select(["labels", "candidates", "history_cut"]))
+    return pa.concat_tables(counted)
+
+
+def _row_groups(staged: Path, split: str) -> Iterator[pa.Table]:
+    """Yield the rows of `split` in `staged` in tables of ROW_GROUP rows, in their order; at least one."""
+    scanner = dataset.dataset(staged).scanner(filter=pc.field("split") == split, batch_size=ROW_GROUP)
+    waiting, is_empty = RENDERED.empty_table(), True
+    for batch in scanner.to_batches():
+        waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch])])
+        while waiting.num_rows >= ROW_GROUP:
+            # As one chunk: the bytes depend on the rows alone, not on how they were cut into part files.
+            yield waiting.slice(0, ROW_GROUP).combine_chunks()
+            waiting, is_empty = waiting.slice(ROW_GROUP), False
+    if waiting.num_rows or is_empty:
+        yield waiting.combine_chunks()
 
 
 def _label_numbers(rows: pa.Table) -> list[int]:

@@ -17,7 +17,7 @@ from components.etl.sources.tally import Tally, groups, tally
 from components.shared.artifacts import raw_tables
 from components.shared.artifacts.raw_tables import Source
 from components.shared.artifacts.storage import Folder, download, is_remote, scratch_folder
-from components.shared.errors import ContractError, DataError
+from components.shared.errors import ConfigError, ContractError, DataError
 from components.shared.logs import logger
 from components.shared.spark.config import SparkConfig
 from components.shared.spark.session import readable, session
@@ -111,6 +111,11 @@ def locate_tables(config: SequencesConfig, data: str) -> dict[str, Source]:
 
 
 def _readable_folder(config: SparkConfig, data: str) -> Folder:
+    if not is_remote(data) and not config.is_local:
+        raise ConfigError(
+            f"spark.master={config.master!r} works on other machines, which cannot see {data}; "
+            "give the raw tables as an s3:// URI"
+        )
     # Executors on a cluster have a client for object storage; local Spark has none.
     if not is_remote(data) or not config.is_local:
         return Folder.at(data)

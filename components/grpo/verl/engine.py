@@ -7,6 +7,7 @@ verl's newest whole checkpoint.
 
 import importlib.util
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,7 +81,7 @@ def train(
         values = overrides(
             config,
             attempt,
-            model=sft_model.resolve(),
+            model=_seen_by_all_nodes(config, sft_model, checkpoint_dir),
             checkpoints=state.verl_dir,
             resume_from=state.checkpoint(step) if step else None,
             longest_prompt=longest,
@@ -90,6 +91,17 @@ def train(
     if best := state.progress.best_step:
         _export(state.best_shards(best), best_checkpoint(checkpoint_dir, best))
     return state.progress
+
+
+def _seen_by_all_nodes(config: GrpoConfig, sft_model: Path, checkpoint_dir: Path) -> Path:
+    """Return the SFT model's folder, for a Ray cluster its copy in `checkpoint_dir`."""
+    if not config.verl.ray_address:
+        return sft_model.resolve()
+    copy = checkpoint_dir / "sft_model"
+    if not copy.is_dir():
+        with atomic_folder(copy) as partial:
+            shutil.copytree(sft_model, partial, dirs_exist_ok=True)
+    return copy
 
 
 def _watch(state: TrainingState, attempt: Attempt, arguments: Sequence[str]) -> None:

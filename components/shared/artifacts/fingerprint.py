@@ -57,7 +57,7 @@ def of_step(step: str) -> str:
     files, libraries, seen = set(waiting), set(), set[str]()
     while waiting:
         file = waiting.pop()
-        found = set(_imports(file, file.stat().st_mtime_ns)) - seen
+        found = set(imports(file)) - seen
         seen |= found
         for name in found:
             if name.split(".")[0] not in _PACKAGES:
@@ -78,9 +78,13 @@ def _version(library: str) -> str:
     return ""
 
 
+def imports(file: Path) -> tuple[str, ...]:
+    """Return the module names that the Python `file` imports; for `from a import b`, a and a.b."""
+    return _imports(file, file.stat().st_mtime_ns)
+
+
 @functools.cache  # steps share most of their files; a file that is written has another time
 def _imports(file: Path, changed: int) -> tuple[str, ...]:
-    """Return the module names that `file` imports; for `from a import b`, a and a.b."""
     names = []
     for node in _statements(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):

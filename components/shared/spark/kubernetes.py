@@ -22,6 +22,8 @@ WAIT_S = 600  # for the first executor; a node that has to be started and to pul
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 DRIVER_PORT, BLOCK_MANAGER_PORT = "7078", "7079"  # those of Spark's cluster mode, for network policies
 CONTAINER = "main"  # Argo's name of the container that runs a step
+# In a namespace of Kubeflow's Istio adds a container to every pod, which restricted pod security refuses.
+NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
 NODE_RULES = ("affinity", "nodeSelector", "tolerations", "imagePullSecrets", "runtimeClassName")
 
 Pod = Mapping[str, Any]
@@ -98,7 +100,7 @@ def pod_template(pod: Pod) -> dict[str, Any]:
         "volumes": [{"name": "tmp", "emptyDir": {}}],
     }
     rules = {key: pod["spec"][key] for key in NODE_RULES if key in pod["spec"]}
-    return {"apiVersion": "v1", "kind": "Pod", "spec": spec | rules}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": NO_SIDECAR}, "spec": spec | rules}
 
 
 def wait_for_executor(spark: SparkSession, pod: Pod) -> None:
