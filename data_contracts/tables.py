@@ -30,6 +30,8 @@ USERS = pa.schema(
         pa.field("interests", pa.list_(pa.string())),
     ]
 )
+PROFILE = tuple(name for name in USERS.names if name != "user_id")
+"""What a prompt says of a user, in this order."""
 
 ITEMS = pa.schema(
     [

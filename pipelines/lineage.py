@@ -15,7 +15,6 @@ from components.shared.artifacts import fingerprint
 from components.shared.config import to_json
 from components.shared.prompting.render import PROMPT_VERSION
 from components.window.config import GpuRequest, ModelSource, PreflightConfig, WindowConfig
-from components.window.lineage import CODE
 from pipelines.placement import Placement
 from pipelines.profile import Profile
 
@@ -46,6 +45,7 @@ def window_config(profile: Profile, name: str, *, fresh: bool = False) -> Window
         profile=name,
         as_of=profile.sequences.as_of,
         exposures=profile.sequences.exposures,
+        needs_exposures=_needs_exposures(profile),
         sources=profile.sequences.sources,
         base_model=_source(profile.base_model),
         encoder=_source(profile.retrieve.encoder),
@@ -84,6 +84,12 @@ def preflight_config(profile: Profile) -> PreflightConfig:
     )
 
 
+def _needs_exposures(profile: Profile) -> str:
+    if "online" in profile.gate.beats:
+        return "gate.beats: online"
+    return "gate.off_policy: require" if profile.gate.off_policy == "require" else ""
+
+
 def _source(model: BaseModelConfig | EncoderConfig) -> ModelSource:
     wheel = WHEELS.get(model.source.removeprefix("bundled:"))
     version = wheel.version if wheel else ""
@@ -119,7 +125,9 @@ def of_reward(weights: RewardWeights) -> str:
 
 
 def _own_sources(named: set[str]) -> list[str]:
-    """Return name and fingerprint of each package or module `named`, and of those that these import."""
+    """Return names and fingerprints of the packages `named` and of those they import."""
+    from components.window.lineage import CODE
+
     found: dict[str, str] = {}
     waiting, seen = sorted(named), {*CODE, *sys.stdlib_module_names, "__main__"}
     while waiting:

@@ -18,13 +18,13 @@ from components.base_model.config import BaseModelConfig
 from components.etl.config import PromptsConfig, SequencesConfig
 from components.evaluate.config import EvaluateConfig, GateConfig
 from components.grpo.config import GrpoConfig
-from components.register.config import RegisterConfig, RegistryConfig, ServingConfig
+from components.register.config import RegisterConfig, RegistryConfig
 from components.retrieve.config import TEACHER, EncoderConfig, RetrieveConfig
 from components.sft.config import SftConfig
 from components.shared.artifacts.storage import is_remote
 from components.shared.config import from_mapping, strict
 from components.shared.errors import ConfigError
-from components.shared.prompting.settings import PromptSettings
+from components.shared.prompting.settings import PromptSettings, ServingConfig
 from data_contracts.evaluation import BASE_MODEL, CANDIDATE_ORDER, CHAMPION, SCORED_MODEL, UNFUSED_MODEL
 from pipelines.datasets.synthetic.config import SampleConfig
 from pipelines.placement import Placement, StepPlacement
@@ -120,8 +120,9 @@ class Profile:
 
     @property
     def registration(self) -> RegisterConfig:
-        """The configuration of `register`: prompts as in training, answers as in evaluation."""
-        serving = ServingConfig(**asdict(self.shown), max_new_tokens=self.evaluate.max_new_tokens)
+        """The configuration of `register`: prompts as in training, tokens and dtype as in evaluation."""
+        tokens, dtype = self.evaluate.max_new_tokens, self.evaluate.dtype
+        serving = ServingConfig(**asdict(self.shown), max_new_tokens=tokens, dtype=dtype)
         return RegisterConfig(**asdict(self.register), serving=serving)
 
 

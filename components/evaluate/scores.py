@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from components.evaluate.tables import DEPTH, Catalogue
 from components.shared import metrics
+from components.shared.artifacts.fingerprint import of_text
 from components.shared.artifacts.outputs import atomic_file
 from components.shared.metrics import Floats
 from components.shared.prompting.table import PromptRow
@@ -85,11 +86,13 @@ def score(
 def write_values(path: Path, prompts: Sequence[PromptRow], scores: Sequence[Scores]) -> None:
     """Write every user's values, a row per comparator and prompt, as one Parquet file.
 
-    Columns: model, user_id, position, and USER_METRICS. Two versions are compared by them later.
+    Columns: model, user_id, position, labels (their fingerprint: another log may have another label at the
+    same position), and USER_METRICS. Two versions are compared by them later.
     """
     keys = {
         "user_id": pa.array([row.user_id for row in prompts], pa.string()),
         "position": pa.array([row.position for row in prompts], pa.int32()),
+        "labels": pa.array([of_text(*row.label_items) for row in prompts], pa.string()),
     }
     with atomic_file(path) as partial:
         tables = [

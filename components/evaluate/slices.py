@@ -1,5 +1,6 @@
 """NDCG@10 on parts of the users, and where the trained model is worse than others there."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -14,6 +15,9 @@ from data_contracts.evaluation import Sample, Slice
 METRIC = "ndcg@10"
 SMALLEST = 20
 """Users that a slice needs: a bootstrap over fewer finds differences where there are none."""
+
+MOST_GROUPS = 20
+"""Groups by profile, the largest: each more asks for more bootstrap samples."""
 
 
 def slices(
@@ -73,7 +77,8 @@ def _parts(prompts: Sequence[PromptRow], catalogue: Catalogue) -> Iterator[tuple
         days = np.nanquantile(away, 2 / 3, method="lower")
         yield "long away", f"more than {_duration(days)} since the last event (longest third)", away > days
 
-    for group in sorted({group for prompt in prompts for group in prompt.groups}):
+    sizes = Counter(group for prompt in prompts for group in prompt.groups)
+    for group in sorted(group for group, _ in sizes.most_common(MOST_GROUPS)):
         yield group, "", np.array([group in prompt.groups for prompt in prompts])
 
 

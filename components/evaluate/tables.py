@@ -89,11 +89,11 @@ def read_catalogue(folder: Path) -> Catalogue:
 def read_rankings(folder: Path, prompts: Sequence[PromptRow]) -> dict[str, list[list[str]]]:
     """Return the first ten items for every prompt, by the models of the rankings table."""
     users = pa.array(sorted({row.user_id for row in prompts}), pa.string())
-    columns = ["model", "user_id", "position", "item_ids"]
+    columns = {name: pc.field(name) for name in ("model", "user_id", "position")}
+    columns["items"] = pc.list_slice(pc.field("item_ids"), 0, DEPTH)
     table = _read(folder, columns, (pc.field("split") == SPLIT) & pc.field("user_id").isin(users))
-    first = pc.list_slice(table["item_ids"], 0, DEPTH)
     ranked: dict[str, dict[tuple[str, int], list[str]]] = {}
-    for row in table.drop("item_ids").append_column("items", first).to_pylist():
+    for row in table.to_pylist():
         ranked.setdefault(row["model"], {})[row["user_id"], row["position"]] = row["items"]
     if not ranked:
         raise DataError(f"{folder}: no rankings of split '{SPLIT}' for the users of the prompts table")
@@ -115,7 +115,9 @@ def dataset(location: str) -> ds.Dataset:
     return ds.dataset(folder.root, format="parquet", filesystem=folder.store)
 
 
-def _read(folder: Path, columns: list[str], rows: pc.Expression | None = None) -> pa.Table:
+def _read(
+    folder: Path, columns: list[str] | dict[str, pc.Expression], rows: pc.Expression | None = None
+) -> pa.Table:
     if not folder.exists():
         raise DataError(f"{folder}: no such table; run the step that writes it")
     try:

@@ -14,7 +14,7 @@ from components.shared.tracking.failures import readable_errors
 from data_contracts.evaluation import TRAINED_MODEL, USERS
 from data_contracts.metrics import TITLES, USER_METRICS, format_metric
 
-KEYS = ["user_id", "position"]
+KEYS = ["user_id", "position", "labels"]
 CONFIDENCE, SAMPLES, SEED = 0.95, 10_000, 0
 
 
@@ -33,7 +33,7 @@ class Compared:
 def compare(tracking_uri: str, model_name: str, first: str, second: str) -> tuple[list[Compared], int]:
     """Return every metric of both versions (numbers or aliases), and the users they share.
 
-    Users are paired where both evaluations asked for the same position of their sequence.
+    Users are paired where both evaluations asked for the same labels at the same position of their sequence.
     Raises ConfigError: no such version, one without recorded values, or no shared users; OutputError: a
     disk is full.
     """
@@ -45,8 +45,8 @@ def compare(tracking_uri: str, model_name: str, first: str, second: str) -> tupl
     joined = values[0].add_suffix(" 1").join(values[1].add_suffix(" 2"), how="inner")
     if joined.empty:
         raise ConfigError(
-            f"{model_name}: versions {first} and {second} were evaluated on different users; evaluate the "
-            "newer data with a champion, and the report compares them"
+            f"{model_name}: versions {first} and {second} were evaluated on different users or labels; "
+            "evaluate the newer data with a champion, and the report compares them"
         )
     sides = [joined[[f"{metric} {side}" for metric in USER_METRICS]].to_numpy().T for side in (1, 2)]
     means = resampled_means(sides[1] - sides[0], SAMPLES, SEED)

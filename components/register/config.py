@@ -1,12 +1,12 @@
 """Configuration of the model registry and of registered models."""
 
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import AfterValidator, PositiveInt
+from pydantic import AfterValidator
 
-from components.shared.config import Dtype, strict
-from components.shared.prompting.settings import PromptSettings
+from components.shared.config import strict
+from components.shared.prompting.settings import ServingConfig
 
 
 def _check_name(name: str) -> str:
@@ -17,23 +17,6 @@ def _check_name(name: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_check_name)]
-
-
-@strict
-class ServingConfig(PromptSettings):
-    """How the registered model prompts and answers; `mlflow.pyfunc.load_model` can change it."""
-
-    answer: Literal["reasoned", "scored"] = "reasoned"
-    """Answers: "reasoned" (generated, with reasons) or "scored" (likelihoods of the candidates' numbers); a
-    model with another `sft.answers` than "generate" ranks by its scores either way."""
-    engine: Literal["transformers", "vllm"] = "transformers"
-    """What generates answers: "vllm" uses every GPU, and only the trainer image has it."""
-    max_new_tokens: PositiveInt = 128
-    """Maximum tokens per answer."""
-    batch_size: PositiveInt = 16
-    """Requests that transformers answers together."""
-    dtype: Dtype = "auto"
-    """Compute dtype."""
 
 
 @strict

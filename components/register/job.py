@@ -85,7 +85,11 @@ def run(config: RegisterConfig, *, model: Path, served: Path, report: Path, user
             str(found[0].version) if found else _create(client, config, parts, contents, evaluated, users)
         )
         _set_challenger(client, name, version)
-    page.write(html, f"{name}, version {version}", _next_steps(client.tracking_uri, name, version))
+    page.write(
+        html,
+        f"{name}, version {version}",
+        _next_steps(failures.without_password(client.tracking_uri), name, version),
+    )
     log.info("%s version %s %s registered", name, version, "was already" if found else "is")
     return version
 

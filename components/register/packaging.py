@@ -16,9 +16,9 @@ from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import AnyType, Array, Map
 
 import components
-from components.register.config import ServingConfig
 from components.shared.artifacts.fingerprint import of_files
 from components.shared.errors import ModelError
+from components.shared.prompting.settings import ServingConfig
 
 REQUIREMENTS = (
     "mlflow", "torch", "transformers", "safetensors", "jinja2", "numpy", "pandas", "pyarrow", "scipy",

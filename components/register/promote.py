@@ -37,7 +37,10 @@ _WAIT, _WAITS = 0.2, 50
 
 
 def rollback(tracking_uri: str, model_name: str) -> Promotion:
-    """Swap champion and `previous`. Raises as `promote`."""
+    """Swap champion and `previous`; the version that is left is no longer challenger.
+
+    Raises as `promote`.
+    """
     return promote(tracking_uri, model_name, PREVIOUS, action="rollback")
 
 
@@ -125,9 +128,12 @@ def _end(client: MlflowClient, entry: Entry, *, may_have_moved: bool) -> bool:
 
 
 def _finish(client: MlflowClient, entry: Entry) -> None:
-    """Write the finished entry of a change whose champion has moved, after `previous` has."""
-    if entry.promotion.replaced is not None:
-        client.set_registered_model_alias(entry.promotion.model, PREVIOUS, entry.promotion.replaced)
+    """Move the other aliases, then write the entry, of a change whose champion has moved."""
+    model, left = entry.promotion.model, entry.promotion.replaced
+    if left is not None:
+        client.set_registered_model_alias(model, PREVIOUS, left)
+        if entry.promotion.action == "rollback" and registry.aliases(client, model).get(CHALLENGER) == left:
+            client.delete_registered_model_alias(model, CHALLENGER)  # or the next promotion would undo this
     replace(entry, done=True).write(client)
 
 

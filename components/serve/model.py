@@ -7,7 +7,6 @@ different code live in one process.
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from components.shared.errors import DataError
 from components.shared.prompting import answer
 from components.shared.prompting import render as prompt
 from components.shared.prompting.request import Request, read_request
-from components.shared.prompting.settings import PromptSettings
+from components.shared.prompting.settings import PromptSettings, ServingConfig
 from components.shared.prompting.table import Asked
 
 KEPT_TITLES = 100_000
@@ -73,21 +72,19 @@ class RankingModel(PythonModel):
         from components.shared.language_model.load import load, load_tokenizer
         from components.shared.language_model.ranker import Ranker
 
-        self.settings = dict(context.model_config or {})
-        shown = {field.name: self.settings[field.name] for field in fields(PromptSettings)}
-        self.prompt = from_mapping(PromptSettings, shown, "model_config")
-        folder, dtype = Path(context.artifacts["model"]), self.settings["dtype"]
+        self.settings = from_mapping(ServingConfig, dict(context.model_config or {}), "model_config")
+        folder, dtype = Path(context.artifacts["model"]), self.settings.dtype
         self.tokenizer = load_tokenizer(folder)
         self.ranker = Ranker.read(folder)
         self.worth: dict[tuple[int, ...], float] = {}
-        if self.ranker.answers == "generate" and self.settings["answer"] == "scored":
+        if self.ranker.answers == "generate" and self.settings.answer == "scored":
             self.ranker = Ranker("label_logits")
-        if self.ranker.answers == "generate" and self.settings["engine"] == "vllm":
+        if self.ranker.answers == "generate" and self.settings.engine == "vllm":
             self.opened = vllm_engine.opened(folder, dtype, seed=0)  # its processes end with this model
             self.complete = self.opened.__enter__().complete
         else:
             self.lm = load(folder, dtype)
-            self.complete = partial(generate.complete, self.lm, batch_size=self.settings["batch_size"])
+            self.complete = partial(generate.complete, self.lm, batch_size=self.settings.batch_size)
         self.retrieval = Retrieval(Path(context.artifacts["retriever"]))
 
     def predict(
@@ -114,10 +111,10 @@ class RankingModel(PythonModel):
     def _reasoned(self, requests: Mapping[int, Request], asked: list[Asked]) -> list[dict[str, Any]]:
         from components.shared.language_model.grammar import Shape
 
-        length = self.prompt.answer_length
+        length = self.settings.answer_length
         answers = self.complete(
             [shown.messages for shown in asked],
-            max_new_tokens=self.settings["max_new_tokens"],
+            max_new_tokens=self.settings.max_new_tokens,
             shapes=[Shape(len(request.candidates), length) for request in requests.values()],
         )
         return [
@@ -150,14 +147,14 @@ class RankingModel(PythonModel):
         from components.shared.language_model.load import encode_prompt
 
         try:
-            whole = prompt_input(request, self.prompt)
+            whole = prompt_input(request, self.settings)
             fitted, _ = prompt.fit(
-                whole, lambda messages: len(encode_prompt(self.tokenizer, messages)), self.prompt
+                whole, lambda messages: len(encode_prompt(self.tokenizer, messages)), self.settings
             )
         except (ValueError, OverflowError) as error:  # too long; days before the year 1
             raise DataError(f"row {number}: {error}") from error
         return Asked(
-            messages=prompt.messages(fitted, self.prompt),
+            messages=prompt.messages(fitted, self.settings),
             titles=[candidate.title for candidate in fitted.candidates],
             history=[past.title for past in fitted.history],
         )

@@ -11,6 +11,8 @@ def from_milliseconds(milliseconds: int) -> str:
 def parse_time(name: str, text: str) -> datetime:
     """Return the ISO 8601 `text` as a UTC time (default zone: UTC). Raises ValueError."""
     try:
+        if text.isdigit() and len(text) > len("20250630"):
+            raise ValueError("a number")  # Python would read some epochs as years and hours
         time = datetime.fromisoformat(text)
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError) as error:

@@ -64,6 +64,8 @@ class WindowConfig:
     """End of the data window (ISO 8601); empty = the scheduled time."""
     exposures: str = ""
     """Folder or URI of the table exposures; empty = the data folder."""
+    needs_exposures: str = ""
+    """Key of the profile without whose exposures the gate could not decide; empty = none."""
     sources: RawSources = field(default_factory=RawSources)
     """Names of files, columns and actions, where they are not the contract's."""
     base_model: ModelSource

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from components.shared import kubeflow
 from components.shared.artifacts import raw_tables
-from components.shared.artifacts.raw_sources import RawSource, RawSources
+from components.shared.artifacts.raw_sources import RawSource
 from components.shared.artifacts.raw_tables import Source
 from components.shared.artifacts.storage import Folder, is_remote
 from components.shared.errors import ConfigError, DataError, UserError
@@ -47,7 +47,7 @@ def run(config: WindowConfig, data: str, placeholders: Sequence[str] = ()) -> li
     """
     here, remote = _local(config.preflight), _remote(config.preflight, placeholders)
     if data:
-        check = partial(_data, data, config.exposures, config.sources)
+        check = partial(_data, config, data)
         if is_remote(data):
             remote["raw data"] = partial(_with_credentials, check) if _is_outside(config.preflight) else check
         else:
@@ -94,9 +94,7 @@ def from_outside(config: WindowConfig, data: str) -> list[Check]:
     """
     checks: Checks = {}
     if is_remote(data):
-        checks["raw data"] = partial(
-            _with_credentials, partial(_data, data, config.exposures, config.sources)
-        )
+        checks["raw data"] = partial(_with_credentials, partial(_data, config, data))
     if config.preflight.gpus:
         checks["GPUs"] = partial(cluster.check_gpus, config.preflight.gpus)
     return _at_once(checks)
@@ -150,7 +148,8 @@ def _result(title: str, check: Callable[[], str]) -> Check:
         return Check(title, "failed", f"{type(fault).__name__}: {fault}")
 
 
-def _data(data: str, exposures: str, sources: RawSources) -> str:
+def _data(config: WindowConfig, data: str) -> str:
+    sources, exposures = config.sources, config.exposures
     folder = Folder.at(data)
     folder.entries()  # a missing folder is one fault, not one per table
     faults, found = [], []
@@ -166,6 +165,8 @@ def _data(data: str, exposures: str, sources: RawSources) -> str:
                 found.append(table)
         except DataError as fault:
             faults.append(str(fault))
+    if config.needs_exposures and not faults and "exposures" not in found:
+        faults.append(f"{config.needs_exposures} needs the table exposures, and {exposures or data} has none")
     if faults:
         raise DataError("\n".join(faults))
     return f"{', '.join(found)} at {data}"
@@ -191,7 +192,7 @@ def _mlflow(config: WindowConfig) -> str:
         registry.ensure_model(client, config.model_name)
         client.set_registered_model_tag(config.model_name, "preflight", "may write")
         client.delete_registered_model_tag(config.model_name, "preflight")
-    return f"{config.model_name} can be registered at {client.tracking_uri}"
+    return f"{config.model_name} can be registered at {failures.without_password(client.tracking_uri)}"
 
 
 def _is_known(host: str | None) -> bool:

@@ -14,7 +14,7 @@ def _replaceable(out: str) -> str:
 
 
 def _named(data: str | None) -> str | None:
-    """Return `data`. Raises DataError if it is "", as an unset variable of a script gives it."""
+    """Return `data`. Raises DataError if it is "": a script's variable is unset."""
     from components.shared.errors import DataError
 
     if data == "":

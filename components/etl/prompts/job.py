@@ -30,7 +30,6 @@ from components.shared.spark.session import readable, session
 from components.shared.spark.shipping import within_tasks
 from data_contracts import tables
 
-PROFILE = ("age", "gender", "city_tier", "interests")
 RENDER_ROWS = 256  # prompts rendered at a time: a case holds its user's whole history
 ROW_GROUP = 1024
 TOKENIZER = (".json", ".jinja", ".model", ".txt")  # endings of its files
@@ -159,7 +158,7 @@ def _write_split(staged: Path, split: str, folder: Path) -> pa.Table:
 
 
 def _row_groups(staged: Path, split: str) -> Iterator[pa.Table]:
-    """Yield the rows of `split` in `staged` in tables of ROW_GROUP rows, in their order; at least one."""
+    """Yield the rows of `split` in tables of ROW_GROUP rows; at least one."""
     scanner = dataset.dataset(staged).scanner(filter=pc.field("split") == split, batch_size=ROW_GROUP)
     waiting, is_empty = RENDERED.empty_table(), True
     for batch in scanner.to_batches():
@@ -193,7 +192,7 @@ def _rendered(
         "item_id", "title", "topic", "tags", "brand", "train_count", "created_at", *SHOWN_IF_ASKED
     )
     items = described.agg(F.collect_list(item).alias("items"))
-    profiles = frames["users"].select("user_id", F.struct(*PROFILE).alias("profile"))
+    profiles = frames["users"].select("user_id", F.struct(*tables.PROFILE).alias("profile"))
     together = cases.select(*key, F.lit(None).alias("together"))
     if "together" in config.item_facts:
         together = together_days(cases, frames["sequences"])

@@ -79,7 +79,7 @@ def _version(library: str) -> str:
 
 
 def imports(file: Path) -> tuple[str, ...]:
-    """Return the module names that the Python `file` imports; for `from a import b`, a and a.b."""
+    """Return the modules that `file` imports; for `from a import b`, a and a.b."""
     return _imports(file, file.stat().st_mtime_ns)
 
 

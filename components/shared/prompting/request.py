@@ -12,7 +12,7 @@ from components.shared.config import parse, strict
 from components.shared.errors import DataError, faults_as
 from components.shared.prompting.text import clean_text
 from components.shared.times import parse_time
-from data_contracts.tables import Action
+from data_contracts.tables import PROFILE, Action
 
 LONGEST = 10_000
 """Characters of a text: ten times what the longest titles of shops have."""
@@ -65,6 +65,15 @@ class CandidateItem:
     together: NonNegativeInt | None = None
 
 
+def _in_order(profile: dict[str, str | None]) -> dict[str, str | None]:
+    if unknown := sorted(profile.keys() - set(PROFILE)):
+        raise ValueError(f"unknown field {unknown[0]!r}; training showed {', '.join(PROFILE)}")
+    return {name: profile[name] for name in PROFILE if name in profile}
+
+
+Profile = Annotated[dict[str, str | None], AfterValidator(_in_order)]
+
+
 def _by_item(history: list[SeenItem]) -> list[SeenItem]:
     """Return one entry per item, oldest first, with all actions on it."""
     entries: dict[Any, list[SeenItem]] = {}
@@ -101,7 +110,8 @@ class Request:
     """Sorted by time; of several entries on one item the first, with all their actions."""
     candidates: Annotated[list[CandidateItem], AfterValidator(_distinct)] = field(default_factory=list)
     """Of those with one item_id the first."""
-    profile: dict[str, str | None] = field(default_factory=dict)
+    profile: Profile = field(default_factory=dict)
+    """In the order in which training showed it."""
     now: Time = field(default_factory=lambda: datetime.now(UTC))
     interests: list[Interest] = field(default_factory=list)
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from components.shared.config import strict
+from components.shared.config import Dtype, strict
 
 Target = Literal["labels", "cues", "teacher"]
 ItemFact = Literal["brand", "tags", "description", "users", "actions", "last", "together"]
@@ -41,3 +41,20 @@ class PromptSettings:
     """Characters of a description."""
     natural_language: bool = True
     """Show titles, topics and times; without, items appear as their ids."""
+
+
+@strict
+class ServingConfig(PromptSettings):
+    """How the registered model prompts and answers; `mlflow.pyfunc.load_model` can change it."""
+
+    answer: Literal["reasoned", "scored"] = "reasoned"
+    """Answers: "reasoned" (generated, with reasons) or "scored" (likelihoods of the candidates' numbers); a
+    model with another `sft.answers` than "generate" ranks by its scores either way."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What generates answers: "vllm" uses every GPU, and only the trainer image has it."""
+    max_new_tokens: PositiveInt = 128
+    """Maximum tokens per answer."""
+    batch_size: PositiveInt = 16
+    """Requests that transformers answers together."""
+    dtype: Dtype = "auto"
+    """Compute dtype."""

@@ -31,6 +31,7 @@ _SETTINGS: Any = {
     "svg.hashsalt": "recllm",
     "font.size": 9,
     "font.family": "sans-serif",
+    "text.parse_math": False,  # a user's city_tier may hold dollar signs
 }
 
 

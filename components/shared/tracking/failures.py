@@ -67,7 +67,7 @@ def unless_absent(ask: Callable[[], Found]) -> Found | None:
 
 def describe(error: BaseException) -> str:
     """Return the status, if any, the error's words on one line, and a hint."""
-    found, words = status(error), " ".join(str(error).split())
+    found, words = status(error), " ".join(without_password(str(error)).split())
     shown = words if len(words) <= _LONGEST else f"{words[:_LONGEST]} …"
     prefix = "" if found is None else f"HTTP status {found}: "
     return "; ".join([prefix + shown, *_hint(error, found, words)])
@@ -116,6 +116,6 @@ def _hint(error: BaseException, found: int | None, words: str) -> list[str]:
     return ["is the tracking URI right?"]
 
 
-def without_password(uri: str) -> str:
-    """Return `uri` without the user and password that it may hold."""
-    return re.sub(r"(?<=://)[^/@]+@", "", uri)
+def without_password(text: str) -> str:
+    """Return `text` without the users and passwords that its URIs may hold."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "", text)

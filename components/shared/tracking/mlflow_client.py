@@ -1,12 +1,12 @@
 """MLflow clients of a server or an SQLite database."""
 
 import os
-import urllib.error
-import urllib.request
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import requests
 from mlflow import MlflowClient
+from mlflow.environment_variables import MLFLOW_TRACKING_INSECURE_TLS, MLFLOW_TRACKING_SERVER_CERT_PATH
 
 from components.shared import environment
 from components.shared.errors import ConfigError
@@ -33,7 +33,8 @@ def connect(tracking_uri: str, *, create: bool = False) -> MlflowClient:
         _check_reachable(uri)
     elif not uri.startswith(SQLITE):
         raise ConfigError(
-            f"register.tracking_uri: {uri!r} is neither http(s)://… nor {SQLITE}…; these two are tested"
+            f"register.tracking_uri: {without_password(uri)!r} is neither http(s)://… nor {SQLITE}…; these "
+            "two are tested"
         )
     elif create:
         folder = _database(uri).parent
@@ -102,12 +103,12 @@ def experiment_id(client: MlflowClient, name: str) -> str:
 
 def _check_reachable(uri: str) -> None:
     """Raise ConfigError unless the server answers: MLflow's own client retries for minutes."""
+    certificates = MLFLOW_TRACKING_SERVER_CERT_PATH.get() or not MLFLOW_TRACKING_INSECURE_TLS.get()
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10):
-            return
-    except urllib.error.HTTPError:
-        return  # a server answers; the first real call finds out whether it is MLflow and accepts us
+        # Whatever it answers: the first real call finds out whether it is MLflow and accepts us.
+        requests.get(f"{uri.rstrip('/')}/health", timeout=10, verify=certificates)
     except (OSError, ValueError) as error:
+        reason = without_password(str(error))
         raise ConfigError(
-            f"register.tracking_uri: no answer from {without_password(uri)} ({error}); is it running?"
+            f"register.tracking_uri: no answer from {without_password(uri)} ({reason}); is it running?"
         ) from error

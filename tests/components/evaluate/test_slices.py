@@ -8,7 +8,7 @@ import pytest
 
 from components.evaluate.comparison import interval, resampled_means
 from components.evaluate.scores import Scores
-from components.evaluate.slices import slices
+from components.evaluate.slices import MOST_GROUPS, slices
 from components.evaluate.tables import catalogue_of
 from components.shared.prompting.table import PromptRow
 from data_contracts.evaluation import Sample, Slice
@@ -81,6 +81,14 @@ def test_a_few_users_are_no_slice(prompts):
         "long away",
         "gender f",
     }
+
+
+def test_the_largest_groups_are_slices(prompts):
+    tiers = [*range(MOST_GROUPS + 5), 30, 30, 30]
+    rows = [dataclasses.replace(prompts[0], groups=[f"tier {tier}"]) for tier in tiers for _ in range(20)]
+    parts = found(rows, scores("grpo", [1.0] * len(rows)))
+    groups = [name for name in parts if name.startswith("tier")]
+    assert len(groups) == MOST_GROUPS and "tier 30" in groups
 
 
 def test_differences_are_those_of_the_slices_users(prompts):

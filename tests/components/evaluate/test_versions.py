@@ -9,18 +9,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.evaluate.versions import compare
-from components.register.config import RegisterConfig, ServingConfig
+from components.register.config import RegisterConfig
 from components.register.job import run
 from components.shared.errors import ConfigError, OutputError
+from components.shared.prompting.settings import ServingConfig
 from components.shared.tracking.mlflow_client import connect
 from data_contracts.metrics import USER_METRICS
 
 MODEL = "recllm-r1"
 
 
-def values(ndcg: np.ndarray, first_user: int) -> pa.Table:
+def values(ndcg: np.ndarray, first_user: int, labels: str = "item 7") -> pa.Table:
     count = len(ndcg)
     keys = {"user_id": [f"u{first_user + i}" for i in range(count)], "position": [7] * count}
+    keys["labels"] = [labels] * count
     zeros = {metric: np.zeros(count) for metric in USER_METRICS}
     rows = [
         {"model": [name] * count, **keys, **zeros, "ndcg@10": v}
@@ -61,12 +63,15 @@ def test_what_cannot_be_compared_is_named(registered, tracking_uri, small_disk, 
     registered("two", values(np.ones(3), 5000))
     with pytest.raises(ConfigError, match="different users"):
         compare(tracking_uri, MODEL, "1", "2")
-    with pytest.raises(ConfigError, match="no version or alias '7'; it has 1, 2, challenger"):
+    registered("three", values(np.ones(3000), 0, "item 8"))  # what later stands at the same position
+    with pytest.raises(ConfigError, match="different users or labels"):
+        compare(tracking_uri, MODEL, "1", "3")
+    with pytest.raises(ConfigError, match="no version or alias '7'; it has 1, 2, 3, challenger"):
         compare(tracking_uri, MODEL, "1", "7")
     client = connect(tracking_uri)
     client.create_model_version(MODEL, "file:///elsewhere")
-    with pytest.raises(ConfigError, match=r"version 3 has no users\.parquet"):
-        compare(tracking_uri, MODEL, "1", "3")
+    with pytest.raises(ConfigError, match=r"version 4 has no users\.parquet"):
+        compare(tracking_uri, MODEL, "1", "4")
     run_id = client.get_model_version(MODEL, "2").run_id
     pq.write_table(values(np.ones(3), 0).drop(["map@10"]), tmp_path / "users.parquet")
     client.log_artifact(run_id, str(tmp_path / "users.parquet"))

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from components.register.config import RegisterConfig, ServingConfig
+from components.register.config import RegisterConfig
+from components.shared.prompting.settings import ServingConfig
 
 
 @pytest.fixture

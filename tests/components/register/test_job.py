@@ -11,11 +11,12 @@ import pytest
 from kfp.dsl import HTML, Artifact, Model
 
 from components.register import component
-from components.register.config import RegisterConfig, RegistryConfig, ServingConfig
+from components.register.config import RegisterConfig, RegistryConfig
 from components.register.job import run, run_champion
 from components.register.promote import promote
 from components.shared.config import from_mapping, to_parameter
 from components.shared.errors import ConfigError, DataError, ModelError, OutputError, UserError
+from components.shared.prompting.settings import ServingConfig
 from components.shared.tracking import evaluation
 from components.shared.tracking.mlflow_client import connect, experiment_id
 from components.shared.tracking.registry import aliases, versions

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from components.register.card import LONGEST, model_card
-from components.register.config import RegisterConfig, ServingConfig
+from components.register.config import RegisterConfig
 from components.register.job import run
 from components.register.listing import history, list_versions
 from components.register.promote import promote
 from components.shared.errors import ConfigError
+from components.shared.prompting.settings import ServingConfig
 from components.shared.tracking.mlflow_client import connect
 from data_contracts.evaluation import Alarm, Difference, Slice
 

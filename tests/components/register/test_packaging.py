@@ -7,10 +7,10 @@ import mlflow
 import pytest
 
 from components.register import packaging
-from components.register.config import ServingConfig
 from components.register.packaging import EXAMPLE
 from components.shared.prompting import render
 from components.shared.prompting.request import read_request
+from components.shared.prompting.settings import ServingConfig
 
 WORDS = "Recent activity, oldest first"
 
@@ -47,3 +47,11 @@ def test_two_versions_in_one_process_prompt_each_in_its_own_words(
     texts = [prompt_of(model) for model in loaded]
     assert [WORDS in text for text in texts] == [True, False, True]
     assert texts[1] == texts[0].replace(WORDS, "Worst last")
+
+
+def test_settings_that_are_none_are_refused_when_the_version_is_loaded(
+    tiny_model_folder: Path, served_folder: Path, tmp_path: Path
+) -> None:
+    built = build(tiny_model_folder, served_folder, tmp_path / "version")
+    with pytest.raises(Exception, match=r"model_config\.answer: 'score' is not one of"):
+        mlflow.pyfunc.load_model(str(built), model_config={"answer": "score"})

@@ -77,6 +77,15 @@ def test_rollback_goes_back_and_a_second_one_forth(client, tracking_uri) -> None
     ]
 
 
+def test_what_was_rolled_back_is_not_promoted_by_default(client, tracking_uri) -> None:
+    promote(tracking_uri, MODEL, "1")
+    promote(tracking_uri, MODEL)  # the challenger, version 4
+    rollback(tracking_uri, MODEL)
+    assert reigning(client) == ("1", "4") and "challenger" not in aliases(client, MODEL)
+    with pytest.raises(ConfigError, match="challenger"):
+        promote(tracking_uri, MODEL)
+
+
 def test_a_version_that_no_gate_passed_needs_a_reason_which_the_history_keeps(client, tracking_uri) -> None:
     client.create_model_version(MODEL, "file:///nowhere")
     with pytest.raises(ConfigError, match=r"version 5: no gate has passed it .*--force --reason"):

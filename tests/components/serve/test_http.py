@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from components.register import packaging
-from components.register.config import ServingConfig
+from components.shared.prompting.settings import ServingConfig
 from tests.benchmarks.serve import serving
 
 SEEN = {"item_id": "i03", "actions": ["view"], "timestamp": "2026-01-01T09:00Z"}

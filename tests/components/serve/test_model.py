@@ -58,6 +58,12 @@ def test_history_is_cut_shortened_and_counted_like_in_training() -> None:
     assert made.candidates[1] == prompt.Candidate(title="Two", topic="")
     assert made.now == datetime(2026, 1, 5, tzinfo=UTC)
     assert made.profile == {"age": "31"}
+    turned = {"city_tier": "1", "interests": "jazz", "age": "31"}
+    assert list(prompt_input({**row, "profile": turned}, SETTINGS).profile) == [
+        "age",
+        "city_tier",
+        "interests",
+    ]
 
 
 def test_what_is_left_out_has_defaults() -> None:
@@ -145,6 +151,16 @@ def test_ids_stand_for_titles_where_the_model_was_trained_so() -> None:
             {"candidates": CANDIDATES, "history": [seen("A", "x", 1)]},
             r"row 0\.history\[0\]\.actions: needs at least 1",
             id="no action",
+        ),
+        pytest.param(
+            {"candidates": CANDIDATES, "now": 1770010112300},
+            r"row 0\.now: .*1770010112300",
+            id="milliseconds",
+        ),
+        pytest.param(
+            {"candidates": CANDIDATES, "profile": {"phone": "5"}},
+            r"profile: unknown field 'phone'",
+            id="profile",
         ),
         pytest.param({"candidates": ["i1"]}, r"candidates\[0\]: expected a mapping", id="ids alone"),
         pytest.param(
@@ -296,7 +312,7 @@ def test_a_request_is_asked_in_the_words_of_training(natural_language: bool, max
 @pytest.mark.parametrize("answers", ["label_logits", "title_likelihood"])
 def test_a_scoring_model_weighs_the_retrievers_scores(answers: str, tiny_model_folder: Path) -> None:
     ranking = model.RankingModel()
-    ranking.lm, ranking.prompt = load(tiny_model_folder, "float32"), SETTINGS
+    ranking.lm, ranking.settings = load(tiny_model_folder, "float32"), SETTINGS
     ranking.tokenizer, ranking.worth = ranking.lm.tokenizer, {}
     ranking.ranker = Ranker(answers, scale=0.0, fuse=2.0)
     scores = {"i1": 0.5, "i2": 0.25, "i3": 0.75}

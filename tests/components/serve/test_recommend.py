@@ -14,10 +14,11 @@ import pytest
 from mlflow import MlflowClient
 
 from components.etl.config import SequencesConfig
-from components.register.config import RegisterConfig, ServingConfig
+from components.register.config import RegisterConfig
 from components.register.job import run as register
 from components.shared.artifacts.storage import local_copy
 from components.shared.errors import ConfigError, ContractError, DataError, OutputError
+from components.shared.prompting.settings import ServingConfig
 from components.shared.spark.config import SparkConfig
 from data_contracts.tables import SEQUENCES, USERS
 from pipelines import recommend

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from components.register import packaging
-from components.register.config import ServingConfig
+from components.shared.prompting.settings import ServingConfig
 
 SEEN = {"item_id": "i03", "actions": ["view"], "timestamp": "2026-01-01T09:00Z"}
 

@@ -99,6 +99,9 @@ def test_shown_lists_may_be_missing_unless_their_folder_is_named(config, data: P
     assert "exposures" not in check(config, "raw data", str(data)).detail
     found = check(replace(config, exposures=str(tmp_path)), "raw data", str(data))
     assert "no exposures table" in found.detail
+    found = check(replace(config, needs_exposures="gate.beats: online"), "raw data", str(data))
+    assert found.status == "failed"
+    assert f"gate.beats: online needs the table exposures, and {data} has none" in found.detail
 
 
 def test_parts_without_rows_are_no_fault_unless_all_are(config, data: Path) -> None:

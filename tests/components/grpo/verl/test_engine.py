@@ -92,6 +92,16 @@ def test_a_cluster_needs_a_folder_that_its_nodes_see(
         )
 
 
+def test_a_clusters_nodes_get_a_copy_of_the_model_where_they_see_it(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    assert engine._seen_by_all_nodes(CONFIG, tiny_model_folder, tmp_path) == tiny_model_folder.resolve()
+    config = dataclasses.replace(CONFIG, verl=VerlConfig(gpus_per_node=1, ray_address="auto"))
+    for _ in range(2):  # a resumed step finds it
+        copy = engine._seen_by_all_nodes(config, tiny_model_folder, tmp_path)
+        assert copy.is_relative_to(tmp_path) and (copy / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize(
     ("script", "message"),
     [

@@ -60,3 +60,8 @@ def test_lines_and_dots_name_each_thing_once_and_no_name_covers_another() -> Non
         assert sorted(e.text for e in found) == sorted(shown)
         heights = sorted(float(e.attrib["y"]) for e in found)
         assert min(b - a for a, b in itertools.pairwise(heights)) > 9, "points of the font"
+
+
+def test_dollar_signs_in_labels_are_no_formula() -> None:
+    marks = [Mark(label=label, value=0.5, low=0.4, high=0.6, tone="llm") for label in ("tier $$", "$50k_$")]
+    assert {"tier $$", "$50k_$"} <= set(texts(charts.intervals(marks, from_zero=True)))

@@ -187,6 +187,15 @@ def test_a_password_in_the_address_is_not_shown(answering) -> None:
     with pytest.raises(ConfigError, match="http://127") as refused:
         rollback(uri, MODEL)
     assert "secret" not in str(refused.value)
+    for uri in ("postgresql://me:secret@host/mlflow", "http://me:secret@127.0.0.1:9"):
+        with pytest.raises(ConfigError, match=r"host/mlflow|no answer") as refused:
+            rollback(uri, MODEL)
+        assert "secret" not in str(refused.value)
+
+
+def test_words_of_mlflow_are_shown_without_passwords() -> None:
+    error = MlflowException("API request to http://me:secret@127.0.0.1:9/api failed")
+    assert "http://127.0.0.1:9/api" in failures.describe(error)
 
 
 @pytest.mark.parametrize(
