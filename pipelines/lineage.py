@@ -14,7 +14,7 @@ from components.retrieve.config import EncoderConfig
 from components.shared.artifacts import fingerprint
 from components.shared.config import to_json
 from components.shared.prompting.render import PROMPT_VERSION
-from components.window.config import GpuRequest, ModelSource, PreflightConfig, WindowConfig
+from components.window.config import ENDPOINT, GpuRequest, ModelSource, PreflightConfig, WindowConfig
 from pipelines.placement import Placement
 from pipelines.profile import Profile
 
@@ -76,6 +76,7 @@ def preflight_config(profile: Profile) -> PreflightConfig:
     return PreflightConfig(
         cluster=profile.placement is not None,
         root=placement.root,
+        endpoint=placement.env.get(ENDPOINT, ""),
         checkpoints=profile.checkpoints,
         volumes=tuple(sorted(placement.window.volumes)),
         secrets=secrets,

@@ -117,7 +117,7 @@ class StepPlacement:
     timeout: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seconds after which the pod is ended; 0 = none."""
     retries: NonNegativeInt = 0
-    """Further attempts after a failure; a step resumes from its checkpoints."""
+    """Further attempts after a failure; a training resumes from its checkpoints."""
 
     def __post_init__(self) -> None:
         if bool(self.gpus) != bool(self.gpu_products):

@@ -82,6 +82,11 @@ class Profile:
             for step in ("window", "retrieve", "sft", "grpo"):
                 if not self.placement.steps()[step].mounts(self.checkpoints):
                     raise ValueError(f"checkpoints: {self.checkpoints!r} is on no volume of the step {step}")
+        if self.retrieve.spark and not self.placement.retrieve.image:
+            raise ValueError(
+                "retrieve.spark: the trainer image has no Spark; name an image with the extras etl and train "
+                "as placement.retrieve.image"
+            )
         self._check_model("base_model", self.base_model, self.placement.base_model)
         self._check_model("retrieve.encoder", self.retrieve.encoder, self.placement.retrieve)
 

@@ -6,6 +6,8 @@ from components.shared.artifacts.raw_sources import RawSources
 from components.shared.config import strict
 from components.shared.times import parse_time
 
+ENDPOINT = "AWS_ENDPOINT_URL"
+"""Environment variable with the address of object storage."""
 GPU = "nvidia.com/gpu"
 """Kubernetes' name of the resource."""
 PRODUCT = "nvidia.com/gpu.product"
@@ -42,6 +44,8 @@ class PreflightConfig:
     """The run is one of Kubeflow's, whose version is checked."""
     root: str = ""
     """Pipeline root; empty = the backend's."""
+    endpoint: str = ""
+    """AWS_ENDPOINT_URL of the run's pods, as far as the profile names it."""
     checkpoints: str = ""
     """Folder or URI from which killed steps resume; empty = none."""
     volumes: tuple[str, ...] = ()

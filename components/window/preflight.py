@@ -21,7 +21,7 @@ from components.shared.errors import ConfigError, DataError, UserError
 from components.shared.tracking import failures, mlflow_client, registry
 from components.window import cluster
 from components.window.cluster import NotChecked
-from components.window.config import PreflightConfig, WindowConfig
+from components.window.config import ENDPOINT, PreflightConfig, WindowConfig
 
 Status = Literal["ok", "failed", "not checked"]
 Checks = dict[str, Callable[[], str]]
@@ -49,7 +49,7 @@ def run(config: WindowConfig, data: str, placeholders: Sequence[str] = ()) -> li
     if data:
         check = partial(_data, config, data)
         if is_remote(data):
-            remote["raw data"] = partial(_with_credentials, check) if _is_outside(config.preflight) else check
+            remote["raw data"] = _as_seen_here(config.preflight, check)
         else:
             here["raw data"] = check
     (remote if mlflow_client.is_served(config.tracking_uri) else here)["MLflow"] = partial(_mlflow, config)
@@ -77,8 +77,7 @@ def _remote(wanted: PreflightConfig, placeholders: Sequence[str]) -> Checks:
         from components.window.object_store import round_trip
 
         for uri in uris:
-            check = partial(round_trip, uri)
-            checks[f"storage {uri}"] = partial(_with_credentials, check) if _is_outside(wanted) else check
+            checks[f"storage {uri}"] = _as_seen_here(wanted, partial(round_trip, uri))
     unfilled = [text for text in placeholders if text.startswith(("{{", "[["))]
     if (wanted.cluster and kubeflow.endpoint()) or unfilled:
         checks["Kubeflow Pipelines"] = partial(cluster.check_version, unfilled)
@@ -94,7 +93,7 @@ def from_outside(config: WindowConfig, data: str) -> list[Check]:
     """
     checks: Checks = {}
     if is_remote(data):
-        checks["raw data"] = partial(_with_credentials, partial(_data, config, data))
+        checks["raw data"] = _as_seen_here(config.preflight, partial(_data, config, data))
     if config.preflight.gpus:
         checks["GPUs"] = partial(cluster.check_gpus, config.preflight.gpus)
     return _at_once(checks)
@@ -105,9 +104,16 @@ def _is_outside(wanted: PreflightConfig) -> bool:
     return wanted.cluster and not kubeflow.in_pod()
 
 
-def _with_credentials(check: Callable[[], str]) -> str:
+def _as_seen_here(wanted: PreflightConfig, check: Callable[[], str]) -> Callable[[], str]:
+    """Return `check` of object storage, outside the cluster only if this process has the pods' settings."""
+    return partial(_with_settings, wanted, check) if _is_outside(wanted) else check
+
+
+def _with_settings(wanted: PreflightConfig, check: Callable[[], str]) -> str:
     if not os.environ.get("AWS_ACCESS_KEY_ID"):
         raise NotChecked("AWS_ACCESS_KEY_ID is not set; the first task checks it")
+    if wanted.endpoint and not os.environ.get(ENDPOINT):  # another address may be the way from here
+        raise NotChecked(f"{ENDPOINT} is not set, in the run {wanted.endpoint}; the first task checks it")
     return check()
 
 

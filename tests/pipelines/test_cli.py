@@ -60,6 +60,15 @@ def test_help_lists_the_commands_without_loading_anything_heavy(tmp_path: Path) 
         pytest.param(["run", "--profile", "huge"], "profile 'huge': neither one of", id="unknown profile"),
         pytest.param(["compile", "--profile", "tiny"], "'tiny': no `placement`", id="a local profile"),
         pytest.param(
+            ["compile", "--out", "pipeline.json"], "name a file that ends in .yaml", id="another format"
+        ),
+        pytest.param(
+            ["compile", "--out", "/proc/1/x/p.yaml"],
+            "--out /proc/1/x/p.yaml: cannot be written",
+            id="no folder",
+        ),
+        pytest.param(["doctor", "--data", ""], '--data "": names no folder', id="an unset variable"),
+        pytest.param(
             ["run", "--profile", "tiny", "--data", "nowhere"],
             "nowhere: no such folder; it must hold",
             id="no data",

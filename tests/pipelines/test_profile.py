@@ -1,6 +1,8 @@
 """Profiles: those that come along are whole, and a mistake is named with file and key."""
 
 import re
+import subprocess
+import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -123,3 +125,9 @@ def test_a_key_shows_its_default_and_a_choice_its_options() -> None:
     shown = profile.to_yaml(profile.load("tiny"))
     assert "# Users. Default: 1200\n  users: 120\n" in shown
     assert "One of leave_one_out, temporal. Default: leave_one_out\n  split: leave_one_out\n" in shown
+
+
+def test_a_profile_is_read_where_no_client_of_kubeflow_is_installed() -> None:
+    """`recllm recommend` runs in the trainer image, too."""
+    program = "import sys; sys.modules['kfp'] = None; from pipelines.profile import load; load('h800')"
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field, PositiveInt
 
-from components.etl.config import parse_time
 from components.shared.config import Seed, Share, strict
+from components.shared.times import parse_time
 
 
 @strict
@@ -18,7 +18,7 @@ class SampleConfig:
     """Items of the catalogue."""
     items_per_user: Annotated[float, Field(ge=1, le=1000)] = 14.0
     """Mean number of items that a user meets, some of them again."""
-    days: PositiveInt = 60
+    days: Annotated[PositiveInt, Field(le=36500)] = 60
     """Days of the log."""
     start: str = "2025-01-01"
     """First day (ISO 8601)."""

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from components.etl.config import parse_time
+from components.shared.times import parse_time
 from data_contracts import tables
 from pipelines.datasets.synthetic.config import SampleConfig
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from kfp.dsl import Dataset
 
+from components.etl.config import SequencesConfig
 from components.etl.outputs import inputs, outputs
+from components.etl.sources.raw import locate_tables
 from components.shared.errors import ConfigError
 from components.shared.spark.config import SparkConfig
 from components.shared.spark.parts import atomic_table
@@ -24,6 +26,11 @@ def test_executors_elsewhere_read_and_write_the_uri(tmp_path):
         outputs(CLUSTER, Dataset(uri=str(tmp_path)))
     with pytest.raises(ConfigError, match="give the pipeline an s3:// root"):
         inputs(CLUSTER, {"users": str(tmp_path)}, "users")
+
+
+def test_executors_elsewhere_cannot_see_raw_tables_of_this_machine(tmp_path):
+    with pytest.raises(ConfigError, match="give the raw tables as an s3:// URI"):
+        locate_tables(SequencesConfig(spark=CLUSTER), str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,11 @@ def test_what_only_pods_can_reach_is_not_checked_elsewhere(config, monkeypatch) 
     for title in ("storage", "raw data"):
         found = check(config, title, "s3://logs/day", root="s3://logs/x", cluster=True)
         assert found.status == "not checked"
+    # Keys alone would be tried at AWS.
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    found = check(config, "storage", root="s3://logs/x", cluster=True, endpoint="http://seaweedfs:9000")
+    assert (found.status, found.detail.split(",")[0]) == ("not checked", "AWS_ENDPOINT_URL is not set")
 
 
 @pytest.mark.slow

@@ -51,3 +51,6 @@ def test_data_below_a_volume_of_both_readers_is_left_to_the_first_task() -> None
     del steps["sequences"]
     with pytest.raises(ConfigError, match="`sequences` has none there"):
         submit.check(load("kind", {"placement": steps}), "kind", "/data/today")
+    remote = {"sequences": {"spark": {"master": "k8s://https://kubernetes.default.svc"}}}
+    with pytest.raises(ConfigError, match="mount no volume; give an s3:// URI"):
+        submit.check(load("kind", remote), "kind", "/data/today")
