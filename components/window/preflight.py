@@ -105,7 +105,7 @@ def _is_outside(wanted: PreflightConfig) -> bool:
 
 
 def _as_seen_here(wanted: PreflightConfig, check: Callable[[], str]) -> Callable[[], str]:
-    """Return `check` of object storage, outside the cluster only if this process has the pods' settings."""
+    """Return the `check` of object storage, left out where the pods' settings are missing."""
     return partial(_with_settings, wanted, check) if _is_outside(wanted) else check
 
 

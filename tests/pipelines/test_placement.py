@@ -137,7 +137,11 @@ def test_only_who_is_to_be_notified_costs_an_exit_handler(tmp_path: Path) -> Non
             id="a secret itself",
         ),
         pytest.param({"placement": {"sfft": {}}}, "unknown key 'sfft'", id="no such step"),
-        pytest.param({"retrieve": {"spark": {}}}, r"retrieve\.spark: .* no Spark", id="Spark in the trainer"),
+        pytest.param(
+            {"retrieve": {"spark": {}, "models": ["popularity"], "candidates_from": "popularity"}},
+            r"retrieve\.spark: .* no Spark",
+            id="Spark in the trainer",
+        ),
         pytest.param(
             {"placement": {"images": {"ops": "ops:nightly-20261126"}}},
             r"images\.ops: .* can change",
