@@ -116,7 +116,6 @@ def of_reward(weights: RewardWeights) -> str:
 
     # Modules of the working folder come first, as in the steps, which run as `python -m`.
     sys.path.insert(0, os.getcwd())
-    importlib.invalidate_caches()
     try:
         business_terms(weights)
         sources = _own_sources({re.split("[.:]", term)[0] for term in weights.business if ":" in term})

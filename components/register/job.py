@@ -85,11 +85,7 @@ def run(config: RegisterConfig, *, model: Path, served: Path, report: Path, user
             str(found[0].version) if found else _create(client, config, parts, contents, evaluated, users)
         )
         _set_challenger(client, name, version)
-    page.write(
-        html,
-        f"{name}, version {version}",
-        _next_steps(failures.without_password(client.tracking_uri), name, version),
-    )
+    page.write(html, f"{name}, version {version}", _next_steps(client.tracking_uri, name, version))
     log.info("%s version %s %s registered", name, version, "was already" if found else "is")
     return version
 
@@ -99,7 +95,8 @@ def _next_steps(tracking_uri: str, name: str, version: str) -> list[page.Block]:
         "Load it": f'mlflow.pyfunc.load_model("models:/{name}@{CHALLENGER}")',
         "Promote it": f"recllm promote {version} --model {name}",
     }
-    return [page.Text(f"Registered at {tracking_uri}."), page.Table((), list(commands.items()), is_text=True)]
+    at = f"Registered at {failures.without_password(tracking_uri)}."
+    return [page.Text(at), page.Table((), list(commands.items()), is_text=True)]
 
 
 def run_champion(config: RegistryConfig, version: str, folder: Path) -> None:

@@ -106,7 +106,7 @@ def _check_reachable(uri: str) -> None:
     certificates = MLFLOW_TRACKING_SERVER_CERT_PATH.get() or not MLFLOW_TRACKING_INSECURE_TLS.get()
     try:
         # Whatever it answers: the first real call finds out whether it is MLflow and accepts us.
-        requests.get(f"{uri.rstrip('/')}/health", timeout=10, verify=certificates)
+        requests.get(f"{uri.rstrip('/')}/health", timeout=10, verify=certificates, allow_redirects=False)
     except (OSError, ValueError) as error:
         reason = without_password(str(error))
         raise ConfigError(
