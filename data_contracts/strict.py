@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import MISSING, asdict, field, fields, is_dataclass
 from typing import Any, TypeVar, dataclass_transform
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -55,7 +55,7 @@ def decode(kind: type[T], values: Any, source: str) -> T:
         raise ValueError(f"{source}: expected a mapping of keys, got {_described(values)}")
     _check_json(values, source)
     try:
-        return _adapter(kind).validate_json(json.dumps(values))  # type: ignore[arg-type]
+        return _adapter(kind).validate_json(json.dumps(_filled(values, kind)))  # type: ignore[arg-type]
     except ValidationError as error:
         faults = _without_consequences(error.errors())
         lines = [_message(kind, fault, source) for fault in faults[:_MOST]]
@@ -71,6 +71,27 @@ def decode_json(kind: type[T], text: str, source: str) -> T:
     except ValueError as error:
         raise ValueError(f"{source}: not valid JSON ({error})") from error
     return decode(kind, values, source)
+
+
+def _filled(values: Mapping[str, Any], default: Any) -> dict[str, Any]:
+    """Return `values`, their sections filled from `default`, a class or an instance.
+
+    A field's default may differ from that of its class: pydantic alone would take the class's.
+    """
+    filled: dict[str, Any] = {} if isinstance(default, type) else asdict(default)
+    own = _defaults(default) if isinstance(default, type) else vars(default)
+    for name, value in values.items():
+        inner = own.get(name)
+        is_section = isinstance(value, Mapping) and is_dataclass(inner)
+        filled[name] = _filled(value, inner) if is_section else value
+    return filled
+
+
+@functools.cache
+def _defaults(kind: Any) -> dict[str, Any]:
+    """Return the defaults of the fields of `kind`."""
+    made = {key.name: key.default_factory() for key in fields(kind) if key.default_factory is not MISSING}
+    return made | {key.name: key.default for key in fields(kind) if key.default is not MISSING}
 
 
 @functools.cache

@@ -66,9 +66,7 @@ def train(
     """
     device = best_device()
     lm = load(sft_model, "float32", device)
-    for module in lm.model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0  # answers are sampled without it, and a resumed training would draw other masks
+    switch_dropout_off(lm.model)
     tokenizer = lm.tokenizer
     check_lengths(config, lm, [*rows, *valid])
     torch.manual_seed(config.seed)  # adapters are drawn from it
@@ -115,6 +113,17 @@ def train(
             resumable_best = state.best_step
             prune_best_checkpoints(checkpoint_dir, resumable_best)
     return state
+
+
+def switch_dropout_off(model: torch.nn.Module) -> None:
+    """Set all rates to 0."""
+    # Answers are sampled without it, and a resumed training would draw other masks.
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name in ("attention_dropout", "dropout"):  # rates that models hand to functions
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
 
 
 def _validate(

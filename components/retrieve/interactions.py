@@ -58,9 +58,12 @@ class Histories:
         """
         if length < 2:
             raise ValueError(f"a window must have at least two items, got length {length}")
-        shifts = np.arange(0, self.lengths.max(initial=0), length - 1)
-        shift, rows = np.nonzero(self.lengths >= shifts[:, None] + 2)
-        ends = self.end[rows] - shifts[shift]
+        counts = np.maximum(0, (self.lengths - 2) // (length - 1) + 1)
+        rows = np.repeat(np.arange(len(counts)), counts)
+        shift = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        latest_first = np.lexsort((rows, shift))
+        rows, shift = rows[latest_first], shift[latest_first]
+        ends = self.end[rows] - shift * (length - 1)
         return Histories(self.items, np.maximum(self.start[rows], ends - length), ends)
 
     def prefixes(self, length: int) -> "Histories":

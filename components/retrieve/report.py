@@ -63,7 +63,9 @@ def flags(report: RetrieveReport, exposures: Exposures | None, data: Interaction
 
 def text_flags(report: RetrieveReport, data: Interactions) -> Iterator[str]:
     """Yield a warning where a model has no text to read."""
-    if "sasrec_text" in (*report.config.models, *report.config.sources) and not data.is_described.any():
+    config = report.config
+    fitted = {*config.models, *config.sources, *(config.blend.models if config.has_blend else ())}
+    if "sasrec_text" in fitted and not data.is_described.any():
         yield "No item has a title, brand, category or tag: sasrec_text is SASRec, by ids alone."
 
 

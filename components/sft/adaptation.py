@@ -55,9 +55,11 @@ class Histories:
             told = [token for item in met for token in line(item)]
             ids += [*header, *told]
             labels += [*[IGNORED] * len(header), *told]
-        return [
+        rows = [
             # Nothing comes before a row's first token.
             {"input_ids": ids[begin:end], "labels": [IGNORED, *labels[begin + 1 : end]]}
             for begin in range(0, min(len(ids), config.tokens), config.row_tokens)
             for end in [min(begin + config.row_tokens, config.tokens)]
         ]
+        # A row of one token, or of a header alone, teaches nothing.
+        return [row for row in rows if any(label != IGNORED for label in row["labels"])]

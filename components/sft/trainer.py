@@ -5,13 +5,14 @@ before the update, so that weights, checkpoints and figures are those of one pro
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from components.sft import distributed, ranking, sharding
 from components.sft.config import SftConfig
@@ -30,8 +31,6 @@ _TRACKED = ("loss", "grad_norm", "learning_rate")
 
 class AnswerTrainer(Trainer):
     """Trains on answers, or on the order of candidates where `ranker` scores them."""
-
-    model_accepts_loss_kwargs = True  # the loss below divides by the optimiser step's own token count
 
     def __init__(
         self,
@@ -53,6 +52,8 @@ class AnswerTrainer(Trainer):
             data_collator=_Collator(tokenizer.pad_token_id, distributed.rank(), distributed.size()),
             callbacks=[_Progress(tracker, section)],
         )
+        # Whatever the model's own loss takes, the one below divides by the optimiser step's token count.
+        self.model_accepts_loss_kwargs = True
         self.ranker, self.checkpoint_dir = ranker, checkpoint_dir
         self.sharded = config.fsdp and distributed.size() > 1
 
@@ -68,6 +69,10 @@ class AnswerTrainer(Trainer):
         if self.ranker.answers != "generate":
             return ranking.ranking_loss(model, inputs, self.ranker, num_items_in_batch)
         return answer_loss(model, inputs, num_items_in_batch)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> "_ByLength":
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return _ByLength(batch, train_dataset or self.train_dataset, self.args.seed)
 
     def get_batch_samples(self, *arguments: Any, **named: Any) -> Any:
         """Return the batches of an update, and the tokens of all processes in them."""
@@ -102,6 +107,24 @@ class AnswerTrainer(Trainer):
             self.optimizer.state_dict()
 
 
+class _ByLength(LengthGroupedSampler):
+    """Groups examples by length, in a resumed epoch as in one that was never cut."""
+
+    def __init__(self, batch_size: int, examples: Any, seed: int) -> None:
+        super().__init__(batch_size, dataset=examples)
+        self.seed, self.epoch = seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the order of `epoch` next, which counts from 0."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        # The first epoch is drawn from the state that the Trainer has just seeded. It restores that of a
+        # later one only after the order is drawn.
+        self.generator = torch.Generator().manual_seed(self.seed + self.epoch) if self.epoch else None
+        return super().__iter__()
+
+
 @dataclass(frozen=True)
 class _Collator:
     """Collates this process's share of the examples that all of them draw."""
@@ -129,7 +152,6 @@ def _arguments(config: SftConfig, examples: int, folder: Path) -> TrainingArgume
         bf16=torch_dtype(config.dtype) == torch.bfloat16,
         use_cpu=not torch.cuda.is_available(),
         gradient_checkpointing=config.gradient_checkpointing,
-        train_sampling_strategy="group_by_length",
         save_strategy="steps" if config.save_steps else "no",
         save_steps=config.save_steps,
         save_total_limit=1,
@@ -155,7 +177,10 @@ class _Progress(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if not logs or "loss" not in logs:
             return
-        check_finite(f"at step {state.global_step}", self.section, args.learning_rate, logs["loss"])
+        hint = " or set sft.dtype to float32"  # the adaptation's as well
+        check_finite(
+            f"at step {state.global_step}", self.section, args.learning_rate, logs["loss"], hint=hint
+        )
         figures = {f"{self.prefix}{name}": logs[name] for name in _TRACKED if name in logs}
         self.tracker.log(state.global_step, figures)
         every = max(1, state.max_steps // 20)

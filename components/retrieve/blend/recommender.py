@@ -86,9 +86,9 @@ def learn(parts: Sequence[Examples], features: int, l2: float) -> list[Floats]:
 
 
 def learn_trees(parts: Sequence[Examples], weights: Sequence[Floats], seed: int) -> list[Trees | None]:
-    """Return trees after each of the logits' `weights` that `learn` returned, from the same folds."""
+    """Return trees after each of the first `weights` of `learn`, from the same folds."""
     return [
-        trees.fit(chosen, of_logit, seed) for chosen, of_logit in zip(_others(parts), weights, strict=True)
+        trees.fit(chosen, of_logit, seed) for chosen, of_logit in zip(_others(parts), weights, strict=False)
     ]
 
 

@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from components.retrieve.blend.features import Pool
 from components.retrieve.blend.logit import Examples, Floats
+from components.shared.logs import logger
 
+log = logger("retrieve")
 Scores = npt.NDArray[np.float32]
 
 BEST = 100
@@ -66,7 +68,7 @@ class Trees:
 
 
 def fit(parts: Sequence[Examples], weights: Floats, seed: int) -> Trees | None:
-    """Return trees over pools whose label is among the logit's BEST; None without one.
+    """Return trees over pools whose label is among the logit's BEST; None for too few.
 
     `weights` are the logit's.
     """
@@ -95,4 +97,10 @@ def fit(parts: Sequence[Examples], weights: Floats, seed: int) -> Trees | None:
         group=np.minimum(lengths, BEST)[is_learnt],
     )
     booster = lightgbm.train({**PARAMETERS, "seed": seed, "num_threads": 1}, data, ROUNDS)
+    if not booster.feature_importance().any():
+        log.warning(
+            "%d prompts with a retrieved label are too few for trees to split: the logit's order stays",
+            is_learnt.sum(),
+        )
+        return None
     return Trees(booster.model_to_string())

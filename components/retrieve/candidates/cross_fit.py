@@ -72,8 +72,8 @@ class CrossFit:
             grown = {name: blend.learn_trees(examples, learnt[name], config.seed) for name in BLENDS}
         elif config.learner == TEACHER:
             of_source = learnt[self.context.config.candidates_from]
-            grown[TEACHER] = blend.learn_trees(examples, of_source, config.seed)
             learnt[TEACHER] = of_source[:-1]  # train prompts alone have a teacher
+            grown[TEACHER] = blend.learn_trees(examples, learnt[TEACHER], config.seed)
         seconds = time.monotonic() - started
         for number, (generator, side) in enumerate(zip(generators, sides, strict=True)):
             weights = {name: own[number] for name, own in learnt.items() if number < len(own)}

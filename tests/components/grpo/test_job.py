@@ -152,6 +152,18 @@ def test_a_policy_with_dropout_is_the_one_that_sampled(prompts_folder, tiny_mode
     assert history["kl"] == [pytest.approx(0, abs=1e-6)]
 
 
+def test_rates_that_attention_hands_to_functions_are_dropout_too(tiny_model_folder, tmp_path) -> None:
+    """Qwen, Mistral and Granite have no module of dropout in their attention."""
+    lm = load(tiny_model_folder, "float32", torch.device("cpu"))
+    for layer in lm.model.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    ids = torch.arange(20)[None]
+    lm.model.train()
+    local.switch_dropout_off(lm.model)
+    one, other = (lm.model(input_ids=ids).logits for _ in range(2))
+    assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize(
     ("save_every", "kept"),
     [(0, {"best-3"}), (2, {"best-2", "best-3", "latest.pt"}), (3, {"best-3", "latest.pt"})],

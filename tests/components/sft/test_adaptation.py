@@ -72,6 +72,15 @@ def test_rows_are_train_titles_alone(histories: Histories, tiny_model_folder: Pa
     assert few != histories.rows(tokenizer, ADAPTATION, seed=1)
 
 
+def test_rows_that_teach_nothing_are_left_out(histories: Histories, tiny_model_folder: Path) -> None:
+    tokenizer = load(tiny_model_folder).tokenizer
+    header = len(tokenizer(HEADER, add_special_tokens=False)["input_ids"])
+    one_more = AdaptationConfig(tokens=129, row_tokens=64)
+    assert [len(row["input_ids"]) for row in histories.rows(tokenizer, one_more, seed=0)] == [64, 64]
+    for row in histories.rows(tokenizer, AdaptationConfig(tokens=500, row_tokens=header), seed=0):
+        assert any(label != IGNORED for label in row["labels"])
+
+
 def test_labels_of_validation_and_test_change_no_row(histories: Histories, tiny_model_folder: Path) -> None:
     tokenizer, file = load(tiny_model_folder).tokenizer, histories.sequences / "part-0.parquet"
     before = histories.rows(tokenizer, ADAPTATION, seed=0)

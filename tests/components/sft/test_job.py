@@ -102,9 +102,22 @@ def test_adapters_learn_and_the_model_handed_on_is_plain(
     assert settings[0]["use_cache"] is settings[1]["use_cache"] is True
 
 
-@pytest.mark.parametrize("lora", [LoraConfig(), LoraConfig(rank=4)], ids=["weights", "adapters"])
+@pytest.mark.parametrize(
+    ("lora", "dies", "saved"),
+    [
+        pytest.param(LoraConfig(), 6, 3, id="weights"),
+        pytest.param(LoraConfig(rank=4), 6, 3, id="adapters"),
+        pytest.param(LoraConfig(), 8, 6, id="amid the second epoch"),
+    ],
+)
 def test_a_killed_training_goes_on_from_its_checkpoint(
-    lora: LoraConfig, prompts_folder, tiny_model_folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lora: LoraConfig,
+    dies: int,
+    saved: int,
+    prompts_folder,
+    tiny_model_folder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from transformers import Trainer
 
@@ -121,24 +134,36 @@ def test_a_killed_training_goes_on_from_its_checkpoint(
     resuming = inputs(prompts_folder, tiny_model_folder, str(tmp_path / "checkpoints"))
     original, calls = Trainer.training_step, []
 
-    def dies_in_step_six(self, *args, **kwargs):
+    def dies_in_step(self, *args, **kwargs):
         calls.append(1)
-        if len(calls) == 6:
+        if len(calls) == dies:
             raise KeyboardInterrupt
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(Trainer, "training_step", dies_in_step_six)
+    monkeypatch.setattr(Trainer, "training_step", dies_in_step)
     with pytest.raises(KeyboardInterrupt):
         run(config, **resuming, **outputs(tmp_path / "cut"))
     assert not (tmp_path / "cut" / "model").exists()
     (checkpoint_dir,) = (tmp_path / "checkpoints").iterdir()
-    shutil.copytree(checkpoint_dir / "checkpoint-3", checkpoint_dir / "checkpoint-5")
-    (checkpoint_dir / "checkpoint-5" / "trainer_state.json").unlink()  # what a kill while saving leaves
+    shutil.copytree(checkpoint_dir / f"checkpoint-{saved}", checkpoint_dir / f"checkpoint-{saved + 1}")
+    # What a kill while saving leaves.
+    (checkpoint_dir / f"checkpoint-{saved + 1}" / "trainer_state.json").unlink()
     run(config, **resuming, **outputs(tmp_path / "cut"))
-    assert len(calls) == 6 + 5, "steps 4 to 8 were run after the resume"
+    assert len(calls) == dies + 8 - saved, "the steps after the checkpoint's were run after the resume"
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert not list((tmp_path / "checkpoints").iterdir()), "a finished training leaves no checkpoint"
+
+
+def test_a_model_whose_own_loss_takes_no_token_count_is_trained(
+    prompts_folder, tiny_model_folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Gemma 4's: the Trainer then counts no tokens by itself."""
+    from transformers import LlamaForCausalLM
+
+    monkeypatch.setattr(LlamaForCausalLM, "accepts_loss_kwargs", False, raising=False)
+    report = run(CONFIG, **inputs(prompts_folder, tiny_model_folder), **outputs(tmp_path))
+    assert report.last_loss < report.first_loss
 
 
 def test_refusals(prompts_folder: Path, tiny_model_folder: Path, tmp_path: Path) -> None:

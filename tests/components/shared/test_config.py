@@ -36,6 +36,28 @@ class Outer:
     other: dict[str, Any] = field(default_factory=dict)
 
 
+@strict
+class Pair:
+    a: int = 1
+    b: int = 1
+
+
+@strict
+class Nest:
+    pair: Pair = field(default_factory=lambda: Pair(a=2, b=2))
+
+
+@strict
+class Nests:
+    nest: Nest = field(default_factory=lambda: Nest(pair=Pair(a=3, b=3)))
+
+
+def test_what_a_section_leaves_out_is_its_fields_own_default() -> None:
+    assert from_mapping(Nest, {"pair": {"a": 5}}, "p").pair == Pair(a=5, b=2)
+    assert from_mapping(Nests, {"nest": {"pair": {"a": 5}}}, "p").nest.pair == Pair(a=5, b=3)
+    assert from_mapping(Nests, {"nest": {}}, "p").nest.pair == Pair(a=3, b=3)
+
+
 def as_kfp_delivers(value: Any) -> Any:
     """What a parameter of type dict is after its way through KFP: every number a float."""
     if isinstance(value, dict):

@@ -59,6 +59,10 @@ def test_without_examples_there_are_no_trees() -> None:
         assert fit(parts, np.array([1.0, 0.0]), seed=0) is None
 
 
+def test_too_few_examples_to_split_keep_the_logits_order() -> None:
+    assert fit([Examples.of(*drawn(5, 0, width=60))], np.ones(2), seed=0) is None
+
+
 def test_pools_without_an_item_are_ranked() -> None:
     trees = fit([Examples.of(*drawn(300, 0))], np.ones(2), seed=0)
     for width in (0, 2):
