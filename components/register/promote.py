@@ -37,10 +37,7 @@ _WAIT, _WAITS = 0.2, 50
 
 
 def rollback(tracking_uri: str, model_name: str) -> Promotion:
-    """Swap champion and `previous`; the version that is left is no longer challenger.
-
-    Raises as `promote`.
-    """
+    """Swap champion and `previous`. Raises as `promote`."""
     return promote(tracking_uri, model_name, PREVIOUS, action="rollback")
 
 
@@ -56,8 +53,8 @@ def promote(
 
     A version that no gate has passed needs a `reason`, which the history keeps.
 
-    Raises ConfigError: no such registry, model or version, or no gate has passed it; UserError: another
-    change is in progress.
+    Raises ConfigError: no such registry, model or version, no gate has passed it, or the challenger is the
+    last champion (a rollback is not undone by default); UserError: another change is in progress.
     """
     client = mlflow_client.connect(tracking_uri)
     with readable_errors(client.tracking_uri):
@@ -76,6 +73,11 @@ def promote(
         )
         if promotion.version == promotion.replaced:
             return replace(promotion, replaced=None, changed=False)
+        if version_or_alias == CHALLENGER and version == aliases.get(PREVIOUS):
+            raise ConfigError(
+                f"{model_name}: the challenger, version {version}, has been champion until version "
+                f"{promotion.replaced} replaced it; to bring it back, name it: recllm promote {version}"
+            )
         if action == "promote" and not reason:
             _check_gate(client, model_name, promotion.version)
         entry = Entry(
@@ -128,12 +130,9 @@ def _end(client: MlflowClient, entry: Entry, *, may_have_moved: bool) -> bool:
 
 
 def _finish(client: MlflowClient, entry: Entry) -> None:
-    """Move the other aliases, then write the entry, of a change whose champion has moved."""
-    model, left = entry.promotion.model, entry.promotion.replaced
-    if left is not None:
-        client.set_registered_model_alias(model, PREVIOUS, left)
-        if entry.promotion.action == "rollback" and registry.aliases(client, model).get(CHALLENGER) == left:
-            client.delete_registered_model_alias(model, CHALLENGER)  # or the next promotion would undo this
+    """Write the finished entry of a change whose champion has moved, after `previous` has."""
+    if entry.promotion.replaced is not None:
+        client.set_registered_model_alias(entry.promotion.model, PREVIOUS, entry.promotion.replaced)
     replace(entry, done=True).write(client)
 
 

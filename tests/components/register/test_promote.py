@@ -81,9 +81,11 @@ def test_what_was_rolled_back_is_not_promoted_by_default(client, tracking_uri) -
     promote(tracking_uri, MODEL, "1")
     promote(tracking_uri, MODEL)  # the challenger, version 4
     rollback(tracking_uri, MODEL)
-    assert reigning(client) == ("1", "4") and "challenger" not in aliases(client, MODEL)
-    with pytest.raises(ConfigError, match="challenger"):
+    with pytest.raises(ConfigError, match="the challenger, version 4, has been champion until version 1"):
         promote(tracking_uri, MODEL)
+    assert reigning(client) == ("1", "4")
+    promote(tracking_uri, MODEL, "4")
+    assert reigning(client) == ("4", "1")
 
 
 def test_a_version_that_no_gate_passed_needs_a_reason_which_the_history_keeps(client, tracking_uri) -> None:

@@ -60,6 +60,7 @@ def test_register_promote_and_fetch_over_http(
 
 def write_users(path: Path, value: float) -> None:
     keys = {"model": [TRAINED_MODEL] * 30, "user_id": [f"u{n}" for n in range(30)], "position": [3] * 30}
+    keys["labels"] = ["item"] * 30
     pq.write_table(pa.table({**keys, **dict.fromkeys(USER_METRICS, [value] * 30)}), path)
 
 
