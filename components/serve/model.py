@@ -41,9 +41,9 @@ class RankingModel(PythonModel):
             the retriever's scores needs them. What `prompts.item_facts` shows may stand beside: brand?,
             tags?, description?, and what the version's retriever does not tell: the numbers users?, last? and
             together?, and actions?, a mapping of an action to a number.
-        profile?: mapping of a field's name to text. now?: ISO 8601 time of the request; default: the
-            clock's. interests?: list of {topic, count}, of which the most frequent are shown as in training;
-            default: counted over `history`.
+        profile?: mapping of age, gender, city_tier or interests to text. now?: ISO 8601 time of the request;
+            default: the clock's. interests?: list of {topic, count}, of which the most frequent are shown as
+            in training; default: counted over `history`.
         A column that only some rows need holds None in the others (MLflow refuses NaN there).
 
     Output columns: item_ids (all candidates, best first: those that the answer names, then the others in
