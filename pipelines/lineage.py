@@ -136,12 +136,13 @@ def _own_sources(named: set[str]) -> list[str]:
         seen.add(name)
         if spec is None:  # what an import under `try` may lack
             continue
-        folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
-        files = [file for folder in folders for file in folder.rglob("*.py")] or [Path(spec.origin or "")]
-        if name in named or not any(_INSTALLED.intersection(file.parts) for file in files):
-            contents = [fingerprint.of_folder(folder, "**/*.py") for folder in folders]
-            found[name] = fingerprint.of_text(*contents or [fingerprint.of_files(files, files[0].parent)])
-            waiting += [name for file in files if file.suffix == ".py" for name in fingerprint.imports(file)]
+        folders, pattern = [Path(folder) for folder in spec.submodule_search_locations or ()], "**/*.py"
+        if not folders:
+            folders, pattern = [Path(spec.origin or "").parent], Path(spec.origin or "").name
+        if name in named or not any(_INSTALLED.intersection(folder.parts) for folder in folders):
+            found[name] = fingerprint.of_text(*(fingerprint.of_folder(folder, pattern) for folder in folders))
+            files = (file for folder in folders for file in folder.glob(pattern) if file.suffix == ".py")
+            waiting += [imported for file in files for imported in fingerprint.imports(file)]
     return [part for name in sorted(found) for part in (name, found[name])]
 
 

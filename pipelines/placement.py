@@ -60,6 +60,24 @@ def _check_env(env: dict[str, str]) -> dict[str, str]:
 Env = Annotated[dict[str, str], AfterValidator(_check_env)]
 
 
+def _check_volumes(volumes: dict[str, str]) -> dict[str, str]:
+    for path, claim in volumes.items():
+        if path in ("/tmp", "/dev/shm") or claim in ("tmp", "shm"):
+            raise ValueError("/tmp and /dev/shm, and claims called tmp or shm, are taken")
+        if not path.startswith("/"):
+            raise ValueError(f"{path!r} is no absolute path")
+        # Kubeflow calls a pod's volume by the name of its claim.
+        if not re.fullmatch("[a-z0-9]([a-z0-9-]*[a-z0-9])?", claim):
+            raise ValueError(f"claim {claim!r}: only lower-case letters, digits and - name a volume")
+    if len(set(volumes.values())) < len(volumes):
+        raise ValueError("a claim is mounted at one path of a step; name the folders below it")
+    return volumes
+
+
+Volumes = Annotated[dict[str, str], AfterValidator(_check_volumes)]
+"""Claims by the paths where they are mounted."""
+
+
 @strict
 class Images:
     """The image of each dependency world, pinned by a commit or a digest."""
@@ -102,7 +120,7 @@ class StepPlacement:
     """Taints that the pod tolerates."""
     shm: Memory = ""
     """Size of /dev/shm in memory, such as 64Gi; empty = the runtime's 64 MiB."""
-    volumes: dict[str, str] = field(default_factory=dict)
+    volumes: Volumes = field(default_factory=dict)
     """Persistent volume claims by mount paths."""
     env: Env = field(default_factory=dict)
     """Environment variables."""
@@ -122,21 +140,6 @@ class StepPlacement:
     def __post_init__(self) -> None:
         if bool(self.gpus) != bool(self.gpu_products):
             raise ValueError("gpus and gpu_products: give both or none; a GPU step names its products")
-        if {"/tmp", "/dev/shm"} & set(self.volumes) or {"tmp", "shm"} & set(self.volumes.values()):
-            raise ValueError("volumes: /tmp and /dev/shm, and claims called tmp or shm, are taken")
-        # Kubeflow calls a pod's volume by the name of its claim.
-        if odd := [
-            claim
-            for claim in self.volumes.values()
-            if not re.fullmatch("[a-z0-9]([a-z0-9-]*[a-z0-9])?", claim)
-        ]:
-            raise ValueError(
-                f"volumes: claim {odd[0]!r}: only lower-case letters, digits and - name a volume"
-            )
-        if len(set(self.volumes.values())) < len(self.volumes):
-            raise ValueError("volumes: a claim is mounted at one path of a step; name the folders below it")
-        if odd := [path for path in self.volumes if not path.startswith("/")]:
-            raise ValueError(f"volumes: {odd[0]!r} is no absolute path")
 
     def mounts(self, path: str) -> bool:
         """Return whether `path` is on a volume of the step."""

@@ -11,13 +11,14 @@ from pyspark.sql import functions as F
 
 from components.etl.config import SequencesConfig
 from components.etl.contracts import SAMPLE_CHARS, SAMPLES, DataDocs, check, data_docs
+from components.etl.outputs import seen_by_executors
 from components.etl.sources import faults
 from components.etl.sources.readers import PLACE, UNREAD, ids_of, read
 from components.etl.sources.tally import Tally, groups, tally
 from components.shared.artifacts import raw_tables
 from components.shared.artifacts.raw_tables import Source
 from components.shared.artifacts.storage import Folder, download, is_remote, scratch_folder
-from components.shared.errors import ConfigError, ContractError, DataError
+from components.shared.errors import ContractError, DataError
 from components.shared.logs import logger
 from components.shared.spark.config import SparkConfig
 from components.shared.spark.session import readable, session
@@ -111,13 +112,10 @@ def locate_tables(config: SequencesConfig, data: str) -> dict[str, Source]:
 
 
 def _readable_folder(config: SparkConfig, data: str) -> Folder:
-    if not is_remote(data) and not config.is_local:
-        raise ConfigError(
-            f"spark.master={config.master!r} works on other machines, which cannot see {data}; "
-            "give the raw tables as an s3:// URI"
-        )
     # Executors on a cluster have a client for object storage; local Spark has none.
-    if not is_remote(data) or not config.is_local:
+    if not config.is_local:
+        return Folder.at(seen_by_executors(config, data, "give the raw tables as an s3:// URI"))
+    if not is_remote(data):
         return Folder.at(data)
     log.info(f"copying {data}")
     copy = scratch_folder()
