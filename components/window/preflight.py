@@ -93,7 +93,8 @@ def from_outside(config: WindowConfig, data: str) -> list[Check]:
     """
     checks: Checks = {}
     if is_remote(data):
-        checks["raw data"] = _as_seen_here(config.preflight, partial(_data, config, data))
+        # Also in a pod: a notebook's has not what the run's pods are given.
+        checks["raw data"] = partial(_with_settings, config.preflight, partial(_data, config, data))
     if config.preflight.gpus:
         checks["GPUs"] = partial(cluster.check_gpus, config.preflight.gpus)
     return _at_once(checks)

@@ -195,6 +195,12 @@ def test_what_only_pods_can_reach_is_not_checked_elsewhere(config, monkeypatch) 
     for title in ("storage", "raw data"):
         found = check(config, title, "s3://logs/day", root="s3://logs/x", cluster=True)
         assert found.status == "not checked"
+    (found,) = preflight.from_outside(config, "s3://logs/day")
+    assert found.status == "not checked"
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")  # a notebook's pod
+    (found,) = preflight.from_outside(config, "s3://logs/day")
+    assert found.status == "not checked"
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
     # Keys alone would be tried at AWS.
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
