@@ -59,8 +59,7 @@ class Histories:
         if length < 2:
             raise ValueError(f"a window must have at least two items, got length {length}")
         counts = np.maximum(0, (self.lengths - 2) // (length - 1) + 1)
-        rows = np.repeat(np.arange(len(counts)), counts)
-        shift = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        rows, shift = Histories(self.items, np.zeros_like(counts), counts).positions()
         latest_first = np.lexsort((rows, shift))
         rows, shift = rows[latest_first], shift[latest_first]
         ends = self.end[rows] - shift * (length - 1)
